@@ -1,1 +1,17 @@
+//! hookswitch-call: what a session is. A [`Switch`] takes inputs (datagrams, media events, verdicts, commands, time) and gives outputs
+//! (datagrams, media commands, asks, notifications). Pure: no I/O, no thread, no clock, no wasm.
+//!
+//! Start with [`Input`] and [`Output`] in `door.rs`, then `switch.rs` (many sessions) and `session.rs` (one).
 
+pub mod door;
+pub mod hook;
+pub mod limits;
+
+pub use door::{
+    Ask, AskId, CallRecord, Clips, Command, CommandId, CommandResult, Configuration, Fallback, Input, Output, Prepare, PromptSource,
+    RecordingReport, RecordingStart, SessionId, Tenant,
+};
+pub use hook::{
+    Alarm, AlarmKind, BackgroundPrompt, CallEvent, CallEventKind, Collect, DigitProtection, DtmfParams, DtmfReason, Hook, HookFailure,
+    IvrCommand, IvrRequest, NewCall, Notification, OutboundCall, Phrase, Privacy, RecordPhrase, Routing, Verdict,
+};

@@ -1,0 +1,222 @@
+//! The doors of the switch: everything that comes in and everything that goes out, as closed enums.
+
+use crate::hook::{Hook, HookFailure, Notification, Phrase, Verdict};
+use bytes::Bytes;
+use hookswitch_proto::media::{Clip, LegId, MediaCmd, MediaEvent, RecordingId};
+use hookswitch_proto::sip::Flow;
+use hookswitch_proto::Wall;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A session's place in the switch; outside, sessions are UUIDs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SessionId {
+    pub slot: u32,
+    pub generation: u32,
+}
+
+/// One hook call. Asked again after a restart with a new id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct AskId {
+    pub session: SessionId,
+    pub number: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct CommandId(pub u64);
+
+/// A question to the session's handler. It ends in exactly one `Input::Verdict`, by the deadline (counted from dispatch).
+#[derive(Clone, Debug)]
+pub struct Ask {
+    pub id: AskId,
+    pub domain: Arc<str>,
+    pub hook: Hook,
+    pub deadline: Duration,
+}
+
+/// Who calls what here: read whole at each change, never partly.
+#[derive(Clone, Debug, Default)]
+pub struct Configuration {
+    pub tenants: Vec<Arc<Tenant>>,
+    /// Domain of the tenant that takes what nothing else matches.
+    pub default_domain: Option<String>,
+    /// Peers whose P-Asserted-Identity and Diversion count, and the trunk name they stand for.
+    pub trunks: Vec<Trunk>,
+    /// Our address as callbacks say it (`ivrServer`).
+    pub node_address: String,
+    pub drain: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trunk {
+    pub name: String,
+    pub addresses: Vec<std::net::IpAddr>,
+    pub trusted: bool,
+}
+
+#[derive(Clone, Debug)]
+pub struct Tenant {
+    pub domain: Arc<str>,
+    /// (trunk or any, called number).
+    pub numbers: Vec<(Option<String>, String)>,
+    /// Calls at a time; more: 503.
+    pub max_sessions: usize,
+    pub fallback: Fallback,
+    /// File played before release when getIvrCommand failed for good (IC-263).
+    pub error_prompt: Option<String>,
+}
+
+/// What happens when the handler failed a newCall for good.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Fallback {
+    /// Refuse with this status (IC-294: 503, or 480).
+    Refuse { status: u16 },
+    /// Answer, play, release: built-in rules in place of the handler.
+    Announce { phrases: Vec<Phrase> },
+}
+
+impl Default for Fallback {
+    fn default() -> Fallback {
+        Fallback::Refuse { status: 503 }
+    }
+}
+
+/// Audio that a session needs before it can play: files and other sources are the shell's to fetch.
+#[derive(Clone, Debug)]
+pub struct Prepare {
+    pub session: SessionId,
+    pub number: u32,
+    pub domain: Arc<str>,
+    pub sources: Vec<PromptSource>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum PromptSource {
+    File(String),
+    Tone { hz: Vec<f32>, level_dbm0: f32, on: Duration, off: Duration, total: Duration },
+}
+
+/// One result per source, in order.
+pub type Clips = Vec<Result<Clip, String>>;
+
+/// A recording is about to begin: the shell opens its file before the first block comes.
+#[derive(Clone, Debug)]
+pub struct RecordingStart {
+    pub recording: RecordingId,
+    pub recording_id: String,
+    pub session: SessionId,
+    pub session_id: String,
+    pub domain: Arc<str>,
+    pub participant_id: String,
+    pub caller: String,
+    pub called: String,
+    pub file_name: String,
+    pub stereo: bool,
+}
+
+/// A recording is stored, or failed for good.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecordingReport {
+    pub recording: RecordingId,
+    pub recording_id: String,
+    pub session: SessionId,
+    pub file_name: String,
+    pub outcome: Result<u64, String>,
+}
+
+/// One line of the call's history, written at its end.
+#[derive(Clone, Debug)]
+pub struct CallRecord {
+    pub session_id: String,
+    pub domain: Arc<str>,
+    pub caller: String,
+    pub called: String,
+    pub started: Wall,
+    pub answered_after: Option<Duration>,
+    pub duration: Duration,
+    pub reason: &'static str,
+    pub final_status: u16,
+    pub media: hookswitch_proto::media::LegStats,
+}
+
+/// What REST, guests' host calls, the console and the CLI may order. One enum, one validation.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Command {
+    HangupParticipant { session_id: String, participant_id: String },
+    InterruptIvrCommand { session_id: String },
+    StopRecording { session_id: String, recording_id: Option<String> },
+    SendDtmf { session_id: String, participant_id: String, digits: String },
+}
+
+pub type CommandResult = Result<(), CommandError>;
+
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CommandError {
+    #[error("{field}: {why}")]
+    BadValue { field: &'static str, why: String },
+    #[error("unknown {0}")]
+    Unknown(&'static str),
+    #[error("{0}")]
+    WrongState(&'static str),
+}
+
+#[derive(Debug)]
+pub enum Input {
+    /// One datagram or framed message, and the wall clock for labels.
+    Sip { flow: Flow, bytes: Bytes, wall: Wall },
+    Media(MediaEvent),
+    /// The media thread refused a command: its ring was full.
+    MediaRefused { leg: LegId },
+    Verdict { ask: AskId, verdict: Result<Verdict, HookFailure> },
+    Prepared { session: SessionId, number: u32, clips: Clips },
+    Recorded(RecordingReport),
+    Command { id: CommandId, domain: Arc<str>, command: Command },
+    Configure(Arc<Configuration>),
+    /// `next_timeout` is due.
+    Tick,
+}
+
+#[derive(Debug)]
+pub enum Output {
+    Transmit { flow: Flow, bytes: Bytes },
+    /// All legs of a session go to the same media thread.
+    Media { session: SessionId, command: MediaCmd },
+    Ask(Box<Ask>),
+    Prepare(Box<Prepare>),
+    Notify { session: SessionId, domain: Arc<str>, notification: Box<Notification> },
+    /// Before `MediaCmd` that starts it.
+    StartRecording(Box<RecordingStart>),
+    Reply { id: CommandId, result: CommandResult },
+    /// The session is over: drop its guest instance once its queue is empty.
+    EndGuest { session: SessionId },
+    Completed(Box<CallRecord>),
+    /// One line for the operator's log, already free of secrets and digits.
+    Log { level: Level, session: Option<String>, text: String },
+    Count(Counter),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Level {
+    Info,
+    Warn,
+}
+
+/// What the switch counts; the shell turns them into metrics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Counter {
+    CallsOffered,
+    CallsAnswered,
+    CallsRefused,
+    CallsCompleted,
+    UnknownNumber,
+    SipMalformed,
+    SipTooLarge,
+    SipNoMatch,
+    BadOffer,
+    HookFailed,
+    HookRestarted,
+    FallbackUsed,
+    NotificationDropped,
+    DigitsDropped,
+    SessionPanicked,
+}

@@ -1,0 +1,370 @@
+//! Hooks as data: what a session asks of its handler and what it may answer. The WASM adapter, built-in rules and a test script all
+//! speak exactly these types. The WIT in `wit/` says the same to guests; `node/src/guest` converts.
+//!
+//! Names follow the mediaservice callbacks (docs/conformance.md, IC rows).
+
+use std::time::Duration;
+
+/// What every hook request carries.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SessionInfo {
+    /// UUID, from first INVITE to session-completed.
+    pub session_id: String,
+    /// JSON text that the handler set last, unchanged.
+    pub session_reference: Option<String>,
+    pub domain: String,
+    /// Address of this node.
+    pub ivr_server: String,
+    pub trace_id: String,
+    /// A new instance serves this session after an earlier one failed (IC-298).
+    pub restarted: bool,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Privacy {
+    #[default]
+    Public,
+    Secret,
+}
+
+/// newCall (IC-124 to IC-141).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NewCall {
+    pub info: SessionInfo,
+    pub participant_id: String,
+    pub sip_call_id: String,
+    pub privacy: Privacy,
+    pub calling_party: String,
+    pub display_name: Option<String>,
+    pub from_user: String,
+    /// Names lower-case, one entry per header line.
+    pub x_headers: Vec<(String, String)>,
+    pub p_headers: Vec<(String, String)>,
+    pub called_party: String,
+    pub diversion: Option<String>,
+    pub referred_by: Option<String>,
+    pub pai_number: Option<String>,
+    pub subject: Option<String>,
+    pub src_addr: String,
+}
+
+/// The result of a digit collection (IC-220 to IC-224).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DtmfParams {
+    pub dtmf_match: String,
+    pub reason: DtmfReason,
+    pub matched_termination_key: Option<char>,
+    pub encryption: Option<DigitProtection>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DtmfReason {
+    TerminationKey,
+    MaxDigits,
+    FirstTimeout,
+    BetweenTimeout,
+    Interrupted,
+    RecordingEnd,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DigitProtection {
+    /// Lower-case hex MD5 of salt and digits.
+    Md5 { salt: String },
+    HmacSha256 { salt: String },
+}
+
+/// What became of the command before (`None` in the first request).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct IvrRequest {
+    pub info: SessionInfo,
+    pub participant_id: String,
+    pub reply_id: String,
+    /// Digits since the last flush; `None` when empty.
+    pub dtmf_buffer: Option<String>,
+    pub dtmf: Option<DtmfParams>,
+    /// The recording that the last command's record phrase made.
+    pub recording: Option<RecordingResult>,
+}
+
+/// What a record phrase gave (UR-035).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecordingResult {
+    pub recording_id: String,
+    pub file_name: String,
+    /// CONFORMANCE names: stop_digit, max_duration, max_silence, initial_silence, remote_hangup, api_stop, media_timeout.
+    pub stop_reason: String,
+    pub stop_digit: Option<char>,
+    pub duration: Duration,
+    pub contains_sound: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CallEventKind {
+    CallingPartyDrop,
+    CalledPartyDrop,
+    CallingPartyFailure,
+    CalledPartyFailure,
+    CallerConnectionSplit,
+    CalleeConnectionSplit,
+}
+
+/// callEvent (IC-142 to IC-155).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CallEvent {
+    pub info: SessionInfo,
+    pub event: CallEventKind,
+    pub connection_id: String,
+    pub participant_id: String,
+    pub user: String,
+    pub remote_participant_id: String,
+    pub remote_user: String,
+    pub reply_id: String,
+    pub sip_code: Option<u16>,
+    pub reason_text: Option<String>,
+    pub q850: Option<u16>,
+}
+
+/// A question to the handler.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Hook {
+    NewCall(Box<NewCall>),
+    GetIvrCommand(Box<IvrRequest>),
+    CallEvent(Box<CallEvent>),
+}
+
+impl Hook {
+    /// The seed's name, for logs and alarms.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Hook::NewCall(_) => "newCall",
+            Hook::GetIvrCommand(_) => "getIvrCommand",
+            Hook::CallEvent(_) => "callEvent",
+        }
+    }
+    pub fn info(&self) -> &SessionInfo {
+        match self {
+            Hook::NewCall(h) => &h.info,
+            Hook::GetIvrCommand(h) => &h.info,
+            Hook::CallEvent(h) => &h.info,
+        }
+    }
+    pub fn info_mut(&mut self) -> &mut SessionInfo {
+        match self {
+            Hook::NewCall(h) => &mut h.info,
+            Hook::GetIvrCommand(h) => &mut h.info,
+            Hook::CallEvent(h) => &mut h.info,
+        }
+    }
+}
+
+/// The handler's answer.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Verdict {
+    Routing(Routing),
+    Ivr(Box<IvrCommand>),
+}
+
+/// Answer to newCall and callEvent (IC-158 to IC-194, IC-299).
+#[derive(Clone, Debug, PartialEq)]
+pub enum Routing {
+    /// Refuse the INVITE, or release the leg. `drop_code` as in IC-166 (`busy`, `decline`, …, or `400`..`699`).
+    Drop { drop_code: Option<String>, session_reference: Option<String> },
+    /// Answer and start the IVR.
+    Ivr { session_reference: Option<String> },
+    Call(Box<OutboundCall>),
+    Join { participant_id: String, session_reference: Option<String> },
+    HttpCall { receive_ip: String, receive_port: u16, codec: String, session_reference: Option<String> },
+    /// 300 to 302 with contacts.
+    Redirect { status: u16, contacts: Vec<String>, session_reference: Option<String> },
+    /// An action of a newer interface. An empty name: no action was given.
+    Ext { name: String, json: String },
+}
+
+/// The fields of action call; used by later work, carried whole from the first day.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct OutboundCall {
+    pub dest_addr: String,
+    pub max_ring_time: Option<Duration>,
+    pub call_recording: bool,
+    pub recording_file_name: Option<String>,
+    pub ringback_tone: Option<String>,
+    pub sip_from: Option<String>,
+    pub sip_to: Option<String>,
+    pub sip_pai: Option<String>,
+    pub sip_rpid: Option<String>,
+    pub sip_diversion: Option<String>,
+    pub display_name: Option<String>,
+    pub caller_privacy: bool,
+    pub x_headers: Vec<(String, String)>,
+    pub p_headers: Vec<(String, String)>,
+    pub copy_headers: Vec<String>,
+    pub participant_id: Option<String>,
+    pub session_reference: Option<String>,
+}
+
+/// getIvrCommand's response (IC-227 to IC-264).
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct IvrCommand {
+    /// Echo of the request's session; another value is an alarm (IC-227). `None`: not said.
+    pub session_id: Option<String>,
+    pub session_reference: Option<String>,
+    pub phrases: Vec<Phrase>,
+    pub dtmf: Option<Collect>,
+    pub barge_in: hookswitch_proto::media::BargeIn,
+    pub background: Option<BackgroundPrompt>,
+    /// Release the party after the phrases.
+    pub hangup: bool,
+    pub recorded_callback: bool,
+    /// getIVRCommandAfter.
+    pub next_after: Duration,
+    /// Leave the IVR by this routing (our extension, IC-260).
+    pub routing: Option<Box<Routing>>,
+    /// Extensions of a newer interface: name and JSON. Unknown ones are counted and ignored.
+    pub ext: Vec<(String, String)>,
+}
+
+/// Digit collection (IC-229 to IC-236).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Collect {
+    pub flush: bool,
+    /// `None`: up to the buffer's limit.
+    pub max_digits: Option<u32>,
+    pub first_timeout: Duration,
+    pub between_timeout: Duration,
+    /// Each character is a key.
+    pub termination_keys: String,
+    pub encryption: Option<DigitProtection>,
+}
+
+impl Default for Collect {
+    fn default() -> Collect {
+        Collect {
+            flush: false,
+            max_digits: None,
+            first_timeout: Duration::from_secs(30),
+            between_timeout: Duration::from_secs(3),
+            termination_keys: String::new(),
+            encryption: None,
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum Phrase {
+    File { file_name: String },
+    Tone { hz: Vec<f32>, level_dbm0: f32, on: Duration, off: Duration, total: Duration },
+    Silence { duration: Duration },
+    Record(Box<RecordPhrase>),
+    Echo { duration: Duration },
+    Url { url: String },
+    /// Synthesis: engine (`local`, `awstts`, `googletts`) and its parameters as JSON.
+    Tts { engine: String, parameters: String },
+    /// Say a value: kind (`number`, `digits`, `date`, `time`, `currency`), value, language.
+    Say { kind: String, value: String, language: String },
+    Ext { name: String, json: String },
+}
+
+/// Record the caller as an IVR step (IC-244, UR rows). `None` and zero: no such limit.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct RecordPhrase {
+    /// `None`: generated.
+    pub file_name: Option<String>,
+    pub beep: bool,
+    pub max_duration: Option<Duration>,
+    pub initial_silence: Option<Duration>,
+    pub max_silence: Option<Duration>,
+    /// `None`: the command's termination keys, if it collects digits.
+    pub stop_digits: Option<String>,
+    /// 0..=100, default 44.
+    pub sensitivity: Option<u8>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct BackgroundPrompt {
+    pub file_name: Option<String>,
+    pub url: Option<String>,
+    pub repeat_pause: Duration,
+    pub stop: bool,
+}
+
+/// Why there is no verdict. Each costs the handler its instance unless it is `Refused`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HookFailure {
+    /// Wasm trap, with the guest's backtrace.
+    Trap { message: String },
+    /// No verdict by the wall-clock deadline.
+    Deadline,
+    /// The hook used up its CPU time.
+    Cpu,
+    /// A limit named in the docs was hit in a way that ended the instance.
+    Limit { name: &'static str },
+    /// The handler returned its own failure: the instance lives on.
+    Refused { message: String },
+    /// The answer is not one this hook may give, or a field in it is impossible.
+    Nonsense { field: String, why: String },
+    /// No answer at all: no active version, or no instance to be had.
+    Unavailable { why: String },
+    /// The answer was empty (IC-262; the webhook's case).
+    Empty,
+}
+
+/// One-way news for the handler (WIT `notify`).
+#[derive(Clone, Debug, PartialEq)]
+pub enum Notification {
+    CallAnswered {
+        info: SessionInfo,
+        connection_id: String,
+        caller_participant_id: String,
+        callee_participant_id: String,
+        calling_party_number: String,
+        remote_party_number: String,
+        calling_party_expires: Option<u32>,
+        reply_id: String,
+    },
+    /// Re-INVITE or UPDATE from the party.
+    CallNotify { info: SessionInfo, event: &'static str, participant_id: String, user: String, sip_call_id: String, reply_id: String },
+    RecordingReady {
+        info: SessionInfo,
+        successful: bool,
+        reason: Option<String>,
+        connection_id: Option<String>,
+        recording_id: String,
+        file_name: String,
+        file_size: u64,
+    },
+    SessionCompleted { info: SessionInfo, duration: Duration, reason: &'static str },
+    Alarm(Alarm),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AlarmKind {
+    SessionError,
+    CallEventError,
+    NewCallEventError,
+    EmergencyFallback,
+    IvrCommandError,
+    CallError,
+}
+
+impl AlarmKind {
+    pub fn name(self) -> &'static str {
+        match self {
+            AlarmKind::SessionError => "sessionError",
+            AlarmKind::CallEventError => "callEventError",
+            AlarmKind::NewCallEventError => "newCallEventError",
+            AlarmKind::EmergencyFallback => "emergencyFallback",
+            AlarmKind::IvrCommandError => "ivrCommandError",
+            AlarmKind::CallError => "callError",
+        }
+    }
+}
+
+/// An alarm (IC-274 to IC-290): type, error text of the seed, and debug details without digits, keys or tokens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Alarm {
+    pub info: SessionInfo,
+    pub kind: AlarmKind,
+    pub error: String,
+    pub details: Option<String>,
+}

@@ -1,0 +1,34 @@
+//! Every maximum for what a session may ask of us, with its reason.
+
+use std::time::Duration;
+
+/// Decision hooks block a caller who hears nothing: 5 s is as long as people wait.
+pub const DECISION_DEADLINE: Duration = Duration::from_secs(5);
+/// A caller in an IVR waits longer, and the handler may have to look something up.
+pub const IVR_DEADLINE: Duration = Duration::from_secs(8);
+/// Hook events and notifications of one session that wait for the running hook. More: notifications are dropped and counted.
+pub const MAILBOX: usize = 16;
+/// IVR commands in a row that take no time before the alarm (IC-296): an empty command is an SDK's natural mistake.
+pub const IDLE_COMMANDS: u32 = 10;
+/// Pause between such commands from then on.
+pub const IDLE_PAUSE: Duration = Duration::from_millis(200);
+/// Such commands in a row after which the call is released.
+pub const IDLE_COMMANDS_MAX: u32 = 50;
+/// Pause before the one retry of a failed getIvrCommand (IC-262, IC-263).
+pub const IVR_RETRY: Duration = Duration::from_secs(1);
+/// Phrases in one IVR command; more: the command is refused with an alarm that says so.
+pub const PHRASES: usize = 64;
+/// Bytes of a session reference (IC-012).
+pub const SESSION_REFERENCE: usize = 4096;
+/// Bytes of a file name (IC-038).
+pub const FILE_NAME: usize = 255;
+/// Live sessions in a switch. More: 503.
+pub const SESSIONS: usize = 20_000;
+/// Longest session (IC-281).
+pub const SESSION_DURATION: Duration = Duration::from_secs(4 * 3600);
+/// No RTP and no RTCP (IC-282).
+pub const RTP_TIMEOUT: Duration = Duration::from_secs(60);
+/// Bounds of firstTimeout, betweenTimeout and getIVRCommandAfter that a handler may set.
+pub const COLLECT_TIMEOUT: Duration = Duration::from_secs(600);
+/// Longest recording phrase without a limit of its own: the session's.
+pub const RECORD_DURATION: Duration = SESSION_DURATION;

@@ -1,0 +1,30 @@
+//! Every maximum for what comes from outside, with its reason. What happens at the limit is said at each, and counted.
+
+use std::time::Duration;
+
+/// Largest SIP message read. UDP cannot carry more; over TCP it keeps one peer from filling memory. Larger: dropped (UDP) or closed (TCP).
+pub const SIP_MESSAGE_BYTES: usize = 65_535;
+/// Header lines in one message. RFC 4475's `longreq` has under 40; real trunks stay below 60. More: 400 (or 513 by size).
+pub const SIP_HEADERS: usize = 256;
+/// Live transactions. A lingering server transaction costs about 1 KB for 32 s, so this is about 100 MB. More: new requests are answered 503 statelessly.
+pub const SIP_TRANSACTIONS: usize = 100_000;
+/// Live dialogs on an endpoint. More: 503.
+pub const SIP_DIALOGS: usize = 50_000;
+/// Bytes of SDP that are looked at. Offers of browsers reach 8 KB. More: 488.
+pub const SDP_BYTES: usize = 16_384;
+/// Media sections in an SDP body; each wants a line in the answer. More: 488.
+pub const SDP_MEDIA: usize = 16;
+/// Datagrams a leg reads from its socket per tick. One is expected each 20 ms; a burst after a stall drains in a few ticks.
+pub const RTP_BURST: usize = 8;
+/// Frames the jitter buffer holds (2 s): beyond it the oldest goes first.
+pub const JITTER_FRAMES: usize = 100;
+/// Clips, gaps and record steps queued on a leg. An IVR command is bounded to the same number.
+pub const PLAY_SEGMENTS: usize = 64;
+/// Recording taps on one leg at a time.
+pub const TAPS: usize = 4;
+/// Digits a session buffers between flushes (and the cap of `maxDigits`). More: the oldest stay, new ones are dropped and counted.
+pub const DIGITS: usize = 64;
+/// How long source learning stays open after an SDP that moves the peer's address.
+pub const LEARN_WINDOW: Duration = Duration::from_secs(3);
+/// Packets of one SSRC that close the learning window early.
+pub const LEARN_PACKETS: u32 = 5;

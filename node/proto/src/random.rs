@@ -1,0 +1,68 @@
+//! Seeded randomness: tags, branches, SSRCs and map keys. The seed is an input, so a run can be repeated from it, and an outsider
+//! who does not know it can neither guess a tag nor make map keys collide.
+
+use rand_chacha::ChaCha12Rng;
+use rand_chacha::rand_core::{RngCore, SeedableRng};
+use siphasher::sip::SipHasher13;
+use std::collections::HashMap;
+use std::hash::BuildHasher;
+
+/// A cryptographic generator from a seed that is given, never drawn here.
+pub struct Random(ChaCha12Rng);
+
+impl Random {
+    pub fn new(seed: [u8; 32]) -> Random {
+        Random(ChaCha12Rng::from_seed(seed))
+    }
+
+    pub fn u32(&mut self) -> u32 {
+        self.0.next_u32()
+    }
+
+    pub fn u64(&mut self) -> u64 {
+        self.0.next_u64()
+    }
+
+    /// A seed for a machine of its own, so that two machines never share a stream.
+    pub fn seed(&mut self) -> [u8; 32] {
+        let mut seed = [0; 32];
+        self.0.fill_bytes(&mut seed);
+        seed
+    }
+
+    /// `n` characters of the alphabet `a-z0-9` (5 bits each), fit for tags, branches and Call-IDs.
+    pub fn token(&mut self, n: usize) -> String {
+        const ALPHABET: &[u8; 32] = b"abcdefghijkmnpqrstuvwxyz23456789";
+        (0..n).map(|_| ALPHABET[(self.0.next_u32() & 31) as usize] as char).collect()
+    }
+
+    /// A version 4 UUID in its usual text form.
+    pub fn uuid(&mut self) -> String {
+        let mut b = [0u8; 16];
+        self.0.fill_bytes(&mut b);
+        b[6] = (b[6] & 0x0f) | 0x40;
+        b[8] = (b[8] & 0x3f) | 0x80;
+        let hex = |r: std::ops::Range<usize>| -> String { b[r].iter().map(|x| format!("{x:02x}")).collect() };
+        format!("{}-{}-{}-{}-{}", hex(0..4), hex(4..6), hex(6..8), hex(8..10), hex(10..16))
+    }
+
+    pub fn map<K, V>(&mut self) -> KeyedMap<K, V> {
+        HashMap::with_hasher(KeyedHash { k0: self.u64(), k1: self.u64() })
+    }
+}
+
+/// A hash map whose hash is keyed from our seed: repeatable for us, unpredictable for a sender.
+pub type KeyedMap<K, V> = HashMap<K, V, KeyedHash>;
+
+#[derive(Clone, Debug)]
+pub struct KeyedHash {
+    k0: u64,
+    k1: u64,
+}
+
+impl BuildHasher for KeyedHash {
+    type Hasher = SipHasher13;
+    fn build_hasher(&self) -> SipHasher13 {
+        SipHasher13::new_with_keys(self.k0, self.k1)
+    }
+}
