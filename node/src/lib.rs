@@ -1,1 +1,6 @@
+//! hookswitch: the binary and its I/O shell. Threads, sockets, files, HTTP and storage live here; what a call is lives in
+//! `hookswitch-call`, what the wire says in `hookswitch-proto`, what a guest may do in `hookswitch-wasm`.
+//!
+//! Start with `run.rs` (what is started and who talks to whom).
 
+pub mod inbox;
