@@ -3,4 +3,7 @@
 //!
 //! Start with `run.rs` (what is started and who talks to whom).
 
+pub mod config;
 pub mod inbox;
+pub mod limits;
+pub mod net;
