@@ -4,3 +4,4 @@
 //! Start with `run.rs` (what is started and who talks to whom).
 
 pub mod inbox;
+pub mod phone;
