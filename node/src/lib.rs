@@ -7,3 +7,4 @@ pub mod config;
 pub mod inbox;
 pub mod limits;
 pub mod net;
+pub mod phone;
