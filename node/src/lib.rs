@@ -3,5 +3,9 @@
 //!
 //! Start with `run.rs` (what is started and who talks to whom).
 
+pub mod config;
 pub mod inbox;
+pub mod limits;
+pub mod net;
+pub mod phone;
 pub mod store;

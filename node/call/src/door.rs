@@ -186,6 +186,8 @@ pub enum Output {
     Notify { session: SessionId, domain: Arc<str>, notification: Box<Notification> },
     /// Before `MediaCmd` that starts it.
     StartRecording(Box<RecordingStart>),
+    /// A recording that was announced never began (a digit or a hang-up came first): no block and no report will come.
+    DropRecording { recording: RecordingId },
     Reply { id: CommandId, result: CommandResult },
     /// The session is over: drop its guest instance once its queue is empty.
     EndGuest { session: SessionId },
@@ -216,6 +218,10 @@ pub enum Counter {
     HookFailed,
     HookRestarted,
     FallbackUsed,
+    /// An alarm equal to one of the last seconds: counted into the next one instead of sent.
+    AlarmSuppressed,
+    /// An extension or part of a command that this node does not serve: ignored.
+    ExtensionIgnored,
     NotificationDropped,
     DigitsDropped,
     SessionPanicked,

@@ -3,10 +3,13 @@
 //!
 //! Start with [`Input`] and [`Output`] in `door.rs`, then `switch.rs` (many sessions) and `session.rs` (one).
 
+pub mod adapter;
 pub mod door;
 pub mod hook;
 pub mod limits;
+pub mod switch;
 
+pub use adapter::Adapter;
 pub use door::{
     Ask, AskId, CallRecord, Clips, Command, CommandId, CommandResult, Configuration, Fallback, Input, Output, Prepare, PromptSource,
     RecordingReport, RecordingStart, SessionId, Tenant,
@@ -15,3 +18,4 @@ pub use hook::{
     Alarm, AlarmKind, BackgroundPrompt, CallEvent, CallEventKind, Collect, DigitProtection, DtmfParams, DtmfReason, Hook, HookFailure,
     IvrCommand, IvrRequest, NewCall, Notification, OutboundCall, Phrase, Privacy, RecordPhrase, Routing, Verdict,
 };
+pub use switch::{Switch, SwitchConfig, SwitchGauges};
