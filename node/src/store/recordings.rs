@@ -73,6 +73,17 @@ impl Store {
         })
     }
 
+    /// The newest whole recording of that name.
+    pub fn recording_named(&self, domain: &str, file_name: &str) -> Result<Option<RecordingRow>, StoreError> {
+        let (domain, file_name) = (domain.to_owned(), file_name.to_owned());
+        self.wait(move |db| {
+            let mut row = db.prepare_cached(&format!(
+                "{SELECT} WHERE domain = ? AND file_name = ? AND state = 'available' ORDER BY created_at DESC, id DESC LIMIT 1"
+            ))?;
+            Ok(row.query_row([&domain, &file_name], from_row).optional()?)
+        })
+    }
+
     /// Recordings of a tenant (or of all), newest first: at most `limit`, from the one after `before` (creation time and id).
     pub fn recordings(&self, domain: Option<&str>, before: Option<(u64, String)>, limit: u32) -> Result<Vec<RecordingRow>, StoreError> {
         let domain = domain.map(str::to_owned);

@@ -79,6 +79,7 @@ const STEPS: &[&str] = &[
         state             TEXT NOT NULL CHECK (state IN ('recording', 'available', 'failed'))
     ) STRICT;
     CREATE INDEX recordings_newest ON recordings(domain, created_at DESC, id DESC);
+    CREATE INDEX recordings_by_name ON recordings(domain, file_name);
     CREATE INDEX recordings_newest_of_all ON recordings(created_at DESC, id DESC);
 
     CREATE TABLE call_records (

@@ -70,6 +70,41 @@ impl Store {
         self.wait(|db| select(db, None))
     }
 
+    /// Gives a tenant a token, of which only the hash is kept. A label names one token: the earlier one of that name is void.
+    pub fn put_token(&self, domain: &str, label: &str, hash: &str, who: &str) -> Result<(), StoreError> {
+        let (domain, label, hash, who) = (domain.to_owned(), label.to_owned(), hash.to_owned(), who.to_owned());
+        self.wait(move |db| {
+            if !db.prepare_cached("SELECT 1 FROM tenants WHERE domain = ?")?.exists([&domain])? {
+                return Err(StoreError::Unknown("domain"));
+            }
+            db.execute("DELETE FROM tenant_tokens WHERE domain = ? AND label = ?", [&domain, &label])?;
+            db.execute(
+                "INSERT INTO tenant_tokens (hash, domain, label, created_at) VALUES (?, ?, ?, ?)",
+                params![hash, domain, label, wall_ms().cast_signed()],
+            )?;
+            ledger::note(db, &who, &domain, "token made", &label)
+        })
+    }
+
+    pub fn delete_token(&self, domain: &str, label: &str, who: &str) -> Result<(), StoreError> {
+        let (domain, label, who) = (domain.to_owned(), label.to_owned(), who.to_owned());
+        self.wait(move |db| {
+            if db.execute("DELETE FROM tenant_tokens WHERE domain = ? AND label = ?", [&domain, &label])? == 0 {
+                return Err(StoreError::Unknown("token"));
+            }
+            ledger::note(db, &who, &domain, "token removed", &label)
+        })
+    }
+
+    /// Whose token has this hash: its domain and label. The look-up is by a hash of what the caller sent, so its timing tells nothing.
+    pub fn token_owner(&self, hash: &str) -> Result<Option<(String, String)>, StoreError> {
+        let hash = hash.to_owned();
+        self.wait(move |db| {
+            let mut row = db.prepare_cached("SELECT domain, label FROM tenant_tokens WHERE hash = ?")?;
+            Ok(row.query_row([&hash], |row| Ok((row.get(0)?, row.get(1)?))).optional()?)
+        })
+    }
+
     pub fn default_domain(&self) -> Result<Option<String>, StoreError> {
         self.setting(DEFAULT_DOMAIN)
     }
@@ -110,7 +145,7 @@ fn put(db: &Connection, tenant: &TenantRow, who: &str) -> Result<bool, StoreErro
         "INSERT INTO tenants (domain, max_sessions, fallback, error_prompt, created_at) VALUES (?, ?, ?, ?, ?)
          ON CONFLICT (domain) DO UPDATE SET max_sessions = excluded.max_sessions, fallback = excluded.fallback, error_prompt = excluded.error_prompt",
     )?
-    .execute(params![tenant.domain, tenant.max_sessions, fallback, tenant.error_prompt, wall_ms() as i64])?;
+    .execute(params![tenant.domain, tenant.max_sessions, fallback, tenant.error_prompt, wall_ms().cast_signed()])?;
 
     db.prepare_cached("DELETE FROM numbers WHERE domain = ?")?.execute([&tenant.domain])?;
     for (place, number) in tenant.numbers.iter().enumerate() {
@@ -128,7 +163,7 @@ fn put(db: &Connection, tenant: &TenantRow, who: &str) -> Result<bool, StoreErro
             trunk,
             number.number,
             tenant.domain,
-            place as i64
+            i64::try_from(place).unwrap_or(i64::MAX)
         ])?;
     }
 
