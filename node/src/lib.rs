@@ -6,6 +6,8 @@
 pub mod config;
 pub mod inbox;
 pub mod limits;
+pub mod metrics;
 pub mod net;
 pub mod phone;
+pub mod record;
 pub mod store;
