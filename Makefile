@@ -1,0 +1,56 @@
+# make run    install what is missing, build node and example guests, start the node with the demo tenant
+# make test   everything: format, lints, docs, unit tests, end-to-end tests against real peers
+# make check  the quick checks alone      make build   target/release/hookswitch
+# make guests the example components      make bench   the published numbers, into target/bench.json
+
+TARGET := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),$(CURDIR)/target)
+HOOKSWITCH := $(TARGET)/debug/hookswitch
+GUESTS := $(TARGET)/guests
+EXAMPLES := $(notdir $(patsubst %/Cargo.toml,%,$(wildcard guest-examples/*/Cargo.toml)))
+
+.PHONY: run test check build guests bench deny unit e2e node setup setup-test clean help
+.DEFAULT_GOAL := help
+
+help:
+	@sed -n 's/^# //p' Makefile | head -4
+
+setup:
+	@scripts/setup.sh build
+setup-test:
+	@scripts/setup.sh test
+
+node: setup
+	cargo build --locked -p hookswitch
+
+guests: node
+	@mkdir -p $(GUESTS)
+	@for g in $(EXAMPLES); do $(HOOKSWITCH) guest build guest-examples/$$g --output $(GUESTS)/$$g.component.wasm || exit 1; done
+
+run: node guests
+	$(HOOKSWITCH) run --demo
+
+build: setup
+	cargo build --locked --release -p hookswitch
+
+check: setup
+	cargo fmt --all --check
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --quiet
+
+deny:
+	@command -v cargo-deny >/dev/null || cargo install --locked cargo-deny
+	cargo deny --all-features check licenses bans sources
+
+unit: setup
+	cargo test --locked --workspace --exclude hookswitch-tests
+
+e2e: setup-test guests
+	HOOKSWITCH_BIN=$(HOOKSWITCH) HOOKSWITCH_GUESTS=$(GUESTS) cargo test --locked -p hookswitch-tests
+
+test: setup-test check unit e2e
+
+bench: build guests
+	cargo run --locked --release -p hookswitch-bench -- --node $(TARGET)/release/hookswitch --guests $(GUESTS) --output $(TARGET)/bench.json $(BENCH)
+
+clean:
+	cargo clean

@@ -1,0 +1,38 @@
+#!/usr/bin/env bash
+# Installs what a Debian machine with rustup lacks: as root by apt and rustup, otherwise it prints the exact commands and fails.
+# usage: setup.sh build|test
+set -eu
+cd "$(dirname "$0")/.."
+need=()
+has() { command -v "$1" >/dev/null 2>&1; }
+want() { has "$1" || need+=("$2"); } # command, Debian package
+
+want cc gcc
+want make make
+if [ "${1:-build}" = test ]; then
+  want sipp sip-tester       # the SIP peer that every call story runs against
+  want baresip baresip-core  # a softphone as caller
+  want ffprobe ffmpeg        # judges recordings
+  want sox sox
+  want pkill procps
+fi
+if [ ${#need[@]} -gt 0 ]; then
+  if [ "$(id -u)" = 0 ]; then
+    echo "installing: ${need[*]}"
+    apt-get update -qq
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${need[@]}" >/dev/null
+  else
+    echo "missing: ${need[*]}. Run: sudo apt-get install -y ${need[*]}" >&2
+    exit 1
+  fi
+fi
+
+has cargo || { echo "missing: cargo. Install Rust by rustup (https://rustup.rs), then run this again." >&2; exit 1; }
+channel=$(sed -n 's/^channel = "\(.*\)"/\1/p' rust-toolchain.toml)
+if has rustup; then
+  rustup run "$channel" rustc --version >/dev/null 2>&1 || rustup toolchain install "$channel" --profile minimal --component rustfmt,clippy
+  rustup target list --installed --toolchain "$channel" | grep -q '^wasm32-unknown-unknown$' || rustup target add --toolchain "$channel" wasm32-unknown-unknown
+  for c in rustfmt clippy; do
+    rustup component list --installed --toolchain "$channel" | grep -q "^$c" || rustup component add --toolchain "$channel" "$c"
+  done
+fi
