@@ -6,6 +6,7 @@
 pub mod config;
 pub mod inbox;
 pub mod limits;
+pub mod media;
 pub mod metrics;
 pub mod net;
 pub mod phone;
