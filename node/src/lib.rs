@@ -3,9 +3,11 @@
 //!
 //! Start with `run.rs` (what is started and who talks to whom).
 
+pub mod api;
 pub mod config;
 pub mod inbox;
 pub mod limits;
 pub mod net;
 pub mod phone;
 pub mod store;
+pub mod versions;
