@@ -40,12 +40,12 @@ pub const PORT_TRIES: usize = 64;
 pub const HEADER_EVERY: Duration = Duration::from_secs(1);
 /// One side of a two-sided recording waits so many frames (2 s) for the other before silence is written in its place.
 pub const SIDE_WAIT_FRAMES: u64 = 100;
-/// A recording that is known but has no block yet is forgotten so long after its session's end.
-pub const UNSTARTED_RECORDING: Duration = Duration::from_secs(10);
+/// Finished recordings that share a look at the disk (fsync of folders, commit of rows).
+pub const FINISH_BATCH: usize = 64;
 /// Bytes of a stored file's name (IC-038).
 pub const FILE_NAME: usize = 255;
 /// Names tried (`name-2.wav`, …) when a file of that name exists, before the recording's own id is put into it.
-pub const NAME_TRIES: usize = 1000;
+pub const NAME_TRIES: usize = 8;
 /// Longest prompt. Longer: refused by name.
 pub const PROMPT_DURATION: Duration = Duration::from_secs(600);
 /// Largest prompt file read: ten minutes of stereo 48 kHz in 32 bits would be 230 MB; nobody needs that for a telephone.
