@@ -3,6 +3,7 @@
 //!
 //! Start with `run.rs` (what is started and who talks to whom).
 
+pub mod api;
 pub mod config;
 pub mod inbox;
 pub mod limits;
@@ -12,3 +13,4 @@ pub mod net;
 pub mod phone;
 pub mod record;
 pub mod store;
+pub mod versions;

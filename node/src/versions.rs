@@ -83,6 +83,13 @@ pub struct Activated {
     pub previous: Option<u32>,
 }
 
+/// What became of an active version at start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Loaded {
+    pub version: VersionRow,
+    pub failure: Option<String>,
+}
+
 pub struct Versions {
     store: Store,
     loader: Arc<dyn Loader>,
@@ -97,7 +104,11 @@ impl Versions {
     /// `data`: the node's data folder; components lie below it.
     pub fn open(store: Store, loader: Arc<dyn Loader>, data: &Path) -> Result<Versions, VersionError> {
         let folder = data.join("components");
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder).map_err(|e| VersionError::Io(format!("{}: {e}", folder.display())))?;
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&folder)
+            .map_err(|e| VersionError::Io(format!("{}: {e}", folder.display())))?;
         // Uploads that a crash interrupted.
         for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
             if entry.file_name().to_string_lossy().starts_with(UPLOAD_PREFIX) {
@@ -109,7 +120,7 @@ impl Versions {
 
     /// At start, before calls are taken: new calls get the active versions. One that does not load leaves its tenant on the fallback;
     /// the others are not held up by it.
-    pub fn load_active(&self) -> Result<Vec<(VersionRow, Result<(), String>)>, VersionError> {
+    pub fn load_active(&self) -> Result<Vec<Loaded>, VersionError> {
         let _one = self.change();
         let active = self.store.active_versions()?;
         let load = |version: &VersionRow| {
@@ -121,13 +132,7 @@ impl Versions {
             }
             self.loader.activate(version, &path)
         };
-        Ok(active
-            .into_iter()
-            .map(|version| {
-                let loaded = load(&version);
-                (version, loaded)
-            })
-            .collect())
+        Ok(active.into_iter().map(|version| Loaded { failure: load(&version).err(), version }).collect())
     }
 
     /// Takes a component in: judged, hashed, compiled, stored, numbered. It is not active yet.

@@ -103,7 +103,8 @@ fn a_component_gets_a_number_and_the_same_bytes_keep_it() {
 #[test]
 fn what_is_refused_leaves_nothing_behind() {
     let world = world();
-    let upload = |domain: &str, bytes: &[u8], note: &str| world.versions.upload(domain, bytes, note, "test").expect_err("refused").to_string();
+    let upload =
+        |domain: &str, bytes: &[u8], note: &str| world.versions.upload(domain, bytes, note, "test").expect_err("refused").to_string();
     assert_eq!(upload("a.example", b"\x7fELF", ""), "component: not a WebAssembly component");
     assert_eq!(upload("a.example", b"guest uncompilable", ""), "component: does not compile");
     assert_eq!(upload("a.example", &vec![0; COMPONENT_BYTES + 1], ""), "component: larger than 4194304 bytes");
@@ -153,7 +154,7 @@ fn a_start_loads_what_was_active_and_one_broken_version_harms_no_other() {
     let loader = Arc::new(FakeLoader::default());
     let versions = Versions::open(world.store.clone(), loader.clone(), world.folder.path()).expect("opens");
     let loaded: Vec<(String, bool)> =
-        versions.load_active().expect("read").into_iter().map(|(version, loaded)| (version.domain, loaded.is_ok())).collect();
+        versions.load_active().expect("read").into_iter().map(|loaded| (loaded.version.domain, loaded.failure.is_none())).collect();
     assert_eq!(loaded, [("a.example".to_owned(), false), ("b.example".to_owned(), true)]);
     assert_eq!(loader.active(), [("b.example".to_owned(), 1)]);
     assert_eq!(files(&world).len(), 2);
