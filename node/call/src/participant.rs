@@ -56,7 +56,7 @@ impl Participant {
             leg: LegState::None,
             offer: None,
             offered: false,
-            local: Local { session_id, version: 1, codecs },
+            local: Local::new(session_id, codecs),
             negotiated: None,
             stats: LegStats::default(),
         }
