@@ -6,6 +6,8 @@
 pub mod adapter;
 pub mod alarm;
 mod collect;
+#[cfg(any(test, feature = "contract"))]
+pub mod contract;
 pub mod door;
 pub mod drop_code;
 mod exchange;

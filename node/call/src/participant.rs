@@ -44,8 +44,6 @@ pub(crate) struct Participant {
 
 impl Participant {
     pub fn new(id: String, user: String, invite: &Message, dialog: DialogId, codecs: Vec<Codec>, random: &mut Random) -> Participant {
-        // RFC 4566 5.2 wants an NTP time stamp for uniqueness; 62 random bits are as unique and fit every parser's signed integer.
-        let session_id = random.u64() >> 2;
         Participant {
             id,
             user,
@@ -56,7 +54,7 @@ impl Participant {
             leg: LegState::None,
             offer: None,
             offered: false,
-            local: Local::new(session_id, codecs),
+            local: Local::new(random.u64(), codecs),
             negotiated: None,
             stats: LegStats::default(),
         }
