@@ -4,9 +4,21 @@
 //! Start with [`Input`] and [`Output`] in `door.rs`, then `switch.rs` (many sessions) and `session.rs` (one).
 
 pub mod adapter;
+pub mod alarm;
+mod collect;
+#[cfg(any(test, feature = "contract"))]
+pub mod contract;
 pub mod door;
+pub mod drop_code;
+mod exchange;
 pub mod hook;
+mod invite;
+mod ivr;
 pub mod limits;
+mod participant;
+pub mod route;
+pub mod rules;
+mod session;
 pub mod switch;
 
 pub use adapter::Adapter;

@@ -54,3 +54,7 @@ pub const SIP_TEXT: usize = 1024;
 /// Frequencies in a tone, and the highest one.
 pub const TONE_PARTS: usize = 8;
 pub const TONE_HZ: f32 = 4000.0;
+/// Recordings of one session whose report is still due. More: the record phrase fails.
+pub const RECORDINGS: usize = 64;
+/// Extensions of one command that are counted.
+pub const EXTENSIONS: usize = 64;
