@@ -118,7 +118,7 @@ impl Generator {
             agents,
             media,
             media_addresses,
-            local: sdp::Local { session_id: 1, version: 1, codecs: vec![Codec::Pcmu] },
+            local: sdp::Local::new(1, vec![Codec::Pcmu]),
             phones: Vec::new(),
             by_port: vec![None; 65_536],
             outcome: Outcome::default(),
