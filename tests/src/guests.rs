@@ -7,8 +7,7 @@ use std::process::{Command, Stdio};
 use std::sync::{Mutex, PoisonError};
 
 /// The numbers of `moods`, in the tenant that [`install`] makes.
-pub const NUMBERS: [&str; 9] =
-    ["tone", "loop", "trap", "hog", "nonsense", "unknown-action", "trap-later", "trap-once", "loop-later"];
+pub const NUMBERS: [&str; 9] = ["tone", "loop", "trap", "hog", "nonsense", "unknown-action", "trap-later", "trap-once", "loop-later"];
 pub const DOMAIN: &str = "moods.localhost";
 
 /// The component whose number `tone` plays this frequency; built once a process.
