@@ -42,8 +42,16 @@ struct Letter {
     bytes: Bytes,
 }
 
-/// Lets the two talk until both are done: their timelines without times, and their reports.
-fn talk(mut alice: Phone, mut bob: Phone) -> ([Vec<String>; 2], [Option<Report>; 2], [Vec<i16>; 2]) {
+/// What the two did, Alice first.
+struct Talk {
+    /// Timelines without times.
+    lines: [Vec<String>; 2],
+    reports: [Option<Report>; 2],
+    heard: [Vec<i16>; 2],
+}
+
+/// Lets the two talk until nothing is left to do.
+fn talk(mut alice: Phone, mut bob: Phone) -> Talk {
     let mut now = Time::ZERO;
     let mut mail: VecDeque<(Time, Letter)> = VecDeque::new();
     let mut lines: [Vec<String>; 2] = Default::default();
@@ -80,7 +88,7 @@ fn talk(mut alice: Phone, mut bob: Phone) -> ([Vec<String>; 2], [Option<Report>;
         alice.handle_timeout(now);
         bob.handle_timeout(now);
     }
-    (lines, reports, [alice.heard().to_vec(), bob.heard().to_vec()])
+    Talk { lines, reports, heard: [alice.heard().to_vec(), bob.heard().to_vec()] }
 }
 
 fn endings(reports: &[Option<Report>; 2]) -> [Option<Ending>; 2] {
@@ -90,7 +98,7 @@ fn endings(reports: &[Option<Report>; 2]) -> [Option<Ending>; 2] {
 #[test]
 fn a_refused_call_ends_with_its_status() {
     let reject = Callee::Reject { ring: Duration::from_secs(1), status: 603 };
-    let (lines, reports, _) = talk(caller(Script::default()), callee(reject, Script::default()));
+    let Talk { lines, reports, .. } = talk(caller(Script::default()), callee(reject, Script::default()));
     assert_eq!(endings(&reports), [Some(Ending::Failed { status: 603 }), Some(Ending::NotTaken)]);
     assert_eq!(lines[0], ["-> INVITE sip:bob@127.0.0.2:5080", "<- 180 Ringing"]);
     assert_eq!(lines[1], ["<- INVITE from alice@127.0.0.1", "-> 603"]);
@@ -98,7 +106,7 @@ fn a_refused_call_ends_with_its_status() {
 
 #[test]
 fn nobody_answers_and_the_caller_gives_up() {
-    let (lines, reports, _) = talk(caller(Script::default()), callee(Callee::Ring, Script::default()));
+    let Talk { lines, reports, .. } = talk(caller(Script::default()), callee(Callee::Ring, Script::default()));
     assert_eq!(endings(&reports), [Some(Ending::Failed { status: 487 }), Some(Ending::NotTaken)]);
     assert_eq!(lines[0].last().map(String::as_str), Some("-> CANCEL"));
 }
@@ -115,7 +123,7 @@ fn two_phones_talk_and_hear_every_frame() {
     };
     let bob = Script { play: Some(clip), play_again: true, record: true, ..Script::default() };
     let answer = Callee::Answer { ring: Duration::from_millis(300) };
-    let (lines, reports, heard) = talk(caller(alice), callee(answer, bob));
+    let Talk { lines, reports, heard } = talk(caller(alice), callee(answer, bob));
     assert_eq!(endings(&reports), [Some(Ending::Released { by_us: true }), Some(Ending::Released { by_us: false })]);
     for digit in ["5", "#"] {
         assert!(lines[0].contains(&format!("-> digit {digit}")) && lines[1].contains(&format!("<- digit {digit}")), "{lines:?}");
