@@ -3,8 +3,17 @@
 //! This file holds the seam between a session and its media: commands down, events up, blocks of recorded audio out.
 //! Start reading at [`Leg`].
 
+mod dtmf;
+pub mod g711;
+mod jitter;
 mod leg;
+mod player;
+mod plc;
+mod rtcp;
+mod source;
+mod tap;
 pub mod tone;
+mod voice;
 
 pub use leg::Leg;
 
@@ -380,6 +389,22 @@ pub struct Block {
     pub law: [u8; BLOCK_FRAMES * FRAME],
     /// Set on the recording's last block (which may hold no frame).
     pub last: Option<(StopReason, RecordingTotals)>,
+}
+
+impl Block {
+    /// An empty one, for a pool.
+    pub fn empty() -> Box<Block> {
+        Box::new(Block {
+            recording: RecordingId(0),
+            heard: false,
+            codec: Codec::Pcmu,
+            first_frame: 0,
+            frames: 0,
+            kinds: [FrameKind::default(); BLOCK_FRAMES],
+            law: [0; BLOCK_FRAMES * FRAME],
+            last: None,
+        })
+    }
 }
 
 /// What a leg may do to the world during a tick: the thread that owns it provides this.
