@@ -3,4 +3,13 @@
 //!
 //! Start with `run.rs` (what is started and who talks to whom).
 
+pub mod api;
+pub mod config;
 pub mod inbox;
+pub mod limits;
+pub mod metrics;
+pub mod net;
+pub mod phone;
+pub mod record;
+pub mod store;
+pub mod versions;
