@@ -4,7 +4,10 @@
 //! Start with `run.rs` (what is started and who talks to whom).
 
 pub mod api;
+pub mod build;
+pub mod cli;
 pub mod config;
+pub mod demo;
 pub mod inbox;
 pub mod limits;
 pub mod media;
