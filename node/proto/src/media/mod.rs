@@ -3,8 +3,17 @@
 //! This file holds the seam between a session and its media: commands down, events up, blocks of recorded audio out.
 //! Start reading at [`Leg`].
 
+mod dtmf;
+pub mod g711;
+mod jitter;
 mod leg;
+mod player;
+mod plc;
+mod rtcp;
+mod source;
+mod tap;
 pub mod tone;
+mod voice;
 
 pub use leg::Leg;
 
@@ -382,6 +391,22 @@ pub struct Block {
     pub last: Option<(StopReason, RecordingTotals)>,
 }
 
+impl Block {
+    /// An empty one, for a pool.
+    pub fn empty() -> Box<Block> {
+        Box::new(Block {
+            recording: RecordingId(0),
+            heard: false,
+            codec: Codec::Pcmu,
+            first_frame: 0,
+            frames: 0,
+            kinds: [FrameKind::default(); BLOCK_FRAMES],
+            law: [0; BLOCK_FRAMES * FRAME],
+            last: None,
+        })
+    }
+}
+
 /// What a leg may do to the world during a tick: the thread that owns it provides this.
 pub trait LegIo {
     /// RTP, or RTCP where `rtcp` is set, from the leg's own socket.
@@ -391,3 +416,6 @@ pub trait LegIo {
     fn take_block(&mut self) -> Option<Box<Block>>;
     fn give_block(&mut self, block: Box<Block>);
 }
+
+#[cfg(test)]
+mod tests;
