@@ -127,6 +127,10 @@ metrics! {
     /// Messages and calls refused before they became a session.
     refused_no_match: counter = "hookswitch_sip_refused_total" { why = "no_match" };
     /// Messages and calls refused before they became a session.
+    refused_unsupported: counter = "hookswitch_sip_refused_total" { why = "unsupported" };
+    /// Messages and calls refused before they became a session.
+    refused_overload: counter = "hookswitch_sip_refused_total" { why = "overload" };
+    /// Messages and calls refused before they became a session.
     refused_bad_offer: counter = "hookswitch_sip_refused_total" { why = "bad_offer" };
     /// Hooks without a verdict: traps, deadlines, nonsense.
     hooks_failed: counter = "hookswitch_hooks_failed_total";
@@ -210,6 +214,8 @@ impl Metrics {
             Counter::SipMalformed => &self.refused_malformed,
             Counter::SipTooLarge => &self.refused_too_large,
             Counter::SipNoMatch => &self.refused_no_match,
+            Counter::SipUnsupported => &self.refused_unsupported,
+            Counter::SipOverload => &self.refused_overload,
             Counter::BadOffer => &self.refused_bad_offer,
             Counter::HookFailed => &self.hooks_failed,
             Counter::HookRestarted => &self.hooks_restarted,

@@ -279,7 +279,7 @@ impl Phone {
             },
             random.seed(),
         );
-        let local = sdp::Local { session_id: u64::from(random.u32()), version: 1, codecs: config.codecs.clone() };
+        let local = sdp::Local::new(random.u64(), config.codecs.clone());
         let mut phone = Phone {
             config,
             role: role.clone(),
