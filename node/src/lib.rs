@@ -5,9 +5,12 @@
 
 pub mod api;
 pub mod build;
+pub mod cli;
 pub mod config;
+pub mod demo;
 pub mod inbox;
 pub mod limits;
+pub mod media;
 pub mod metrics;
 pub mod net;
 pub mod phone;
