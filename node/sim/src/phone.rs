@@ -769,3 +769,6 @@ impl LegIo for Sound {
         self.pool.push(block);
     }
 }
+
+#[cfg(test)]
+mod tests;
