@@ -4,6 +4,7 @@
 //! Start with `run.rs` (what is started and who talks to whom).
 
 pub mod api;
+pub mod build;
 pub mod config;
 pub mod inbox;
 pub mod limits;
