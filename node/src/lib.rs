@@ -8,6 +8,7 @@ pub mod build;
 pub mod config;
 pub mod inbox;
 pub mod limits;
+pub mod media;
 pub mod metrics;
 pub mod net;
 pub mod phone;

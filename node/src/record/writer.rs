@@ -249,12 +249,11 @@ impl Open {
             self.flush_sometimes(now)
         });
         if let Err(error) = result {
-            self.fail(&error, metrics);
+            self.fail(&error);
         }
     }
 
-    fn fail(&mut self, error: &io::Error, metrics: &Metrics) {
-        add(&metrics.recordings_failed, 1);
+    fn fail(&mut self, error: &io::Error) {
         tracing::error!(recording = %self.start.recording_id, domain = %self.start.domain, %error, "recording failed, the call goes on");
         self.failed = Some(error.to_string());
         self.sides = [Side::default(), Side::default()];
