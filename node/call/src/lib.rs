@@ -20,6 +20,8 @@ pub mod route;
 pub mod rules;
 mod session;
 pub mod switch;
+#[cfg(test)]
+mod tests;
 
 pub use adapter::Adapter;
 pub use door::{

@@ -101,6 +101,8 @@ pub struct World {
     pub updates: Vec<Negotiated>,
     /// The specs of recordings as they began.
     pub specs: Vec<RecordSpec>,
+    /// Why recordings ended.
+    pub stops: Vec<StopReason>,
 }
 
 /// A tenant that takes every call.
@@ -175,6 +177,7 @@ impl World {
             leg_configs: Vec::new(),
             updates: Vec::new(),
             specs: Vec::new(),
+            stops: Vec::new(),
         }
     }
 
@@ -498,6 +501,7 @@ impl World {
         let began = self.legs.get(&leg).and_then(|l| l.play.as_ref()).map_or(self.now, |p| p.began);
         let frames = u64::try_from(self.now.since(began).as_millis() / FRAME_TIME.as_millis()).unwrap_or(0);
         let totals = RecordingTotals { expected: frames, received: frames, contains_voice: !self.speech.is_zero(), ..Default::default() };
+        self.stops.push(reason);
         self.media_event(leg, MediaKind::RecordingClosed { recording, reason, totals });
         let start = self.announced.remove(&recording).expect("what closes was announced");
         let outcome = if self.recording_fails { Err("Storage full".to_owned()) } else { Ok(44 + frames * 320) };
