@@ -12,6 +12,8 @@ pub mod media;
 pub mod metrics;
 pub mod net;
 pub mod phone;
+pub mod prompt;
 pub mod record;
 pub mod store;
+pub mod switch_thread;
 pub mod versions;
