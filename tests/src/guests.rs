@@ -36,7 +36,7 @@ pub fn moods(hz: u32) -> PathBuf {
 
 /// A tenant of its own with the numbers of `moods`, and its first version.
 pub fn install(node: &Node, hz: u32) {
-    let mut arguments = vec!["tenant", "add", DOMAIN];
+    let mut arguments = vec!["tenant", "put", DOMAIN];
     for number in NUMBERS {
         arguments.extend(["--number", number]);
     }

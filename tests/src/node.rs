@@ -123,7 +123,7 @@ impl Node {
             .env("HOOKSWITCH_RTP_ADDRESS", self.ip.to_string())
             .env("HOOKSWITCH_STORAGE_DATA", self.data())
             .env("HOOKSWITCH_ADMIN_TOKEN", TOKEN)
-            .env("HOOKSWITCH_GUESTS", component("menu").parent().expect("a file lies in a folder"))
+            .env("HOOKSWITCH_DEMO_GUEST", component("menu"))
             .envs(self.environment.iter().map(|(k, v)| (k, v)));
         command
     }

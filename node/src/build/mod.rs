@@ -109,3 +109,6 @@ fn one_line(error: &anyhow::Error) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests;

@@ -33,7 +33,8 @@ impl Node {
         };
         let log = File::create(folder.path().join("node.log"))?;
         let binary = options.node.canonicalize().with_context(|| options.node.display().to_string())?;
-        let guests = options.guests.canonicalize().with_context(|| options.guests.display().to_string())?;
+        let guest = options.guests.join("menu.component.wasm");
+        let guest = guest.canonicalize().with_context(|| guest.display().to_string())?;
         let child = Command::new("taskset")
             .args(["-c", &options.node_core.to_string()])
             .arg(binary)
@@ -45,7 +46,7 @@ impl Node {
             .env("HOOKSWITCH_MEDIA_THREADS", "1")
             .env("HOOKSWITCH_STORAGE_DATA", folder.path().join("data"))
             .env("HOOKSWITCH_ADMIN_TOKEN", TOKEN)
-            .env("HOOKSWITCH_GUESTS", guests)
+            .env("HOOKSWITCH_DEMO_GUEST", guest)
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)

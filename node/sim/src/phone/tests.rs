@@ -130,7 +130,7 @@ fn two_phones_talk_and_hear_every_frame() {
     }
     let tally = Tally::of(&heard[1]);
     assert!(tally.whole() && (tally.first, tally.last) == (Some(0), Some(99)), "{tally:?}");
-    // Bob begins again without a gap: 0 follows on 99.
+    // Bob begins again without a gap: 0 follows on 99, with nothing between.
     let tally = Tally::of(&heard[0]);
     assert!(tally.missing == 0 && tally.foreign == 0 && tally.numbered > 180, "{tally:?}");
     let talked = reports[0].as_ref().map(|report| report.talked);
