@@ -5,7 +5,9 @@
 
 pub mod api;
 pub mod build;
+pub mod cli;
 pub mod config;
+pub mod demo;
 pub mod inbox;
 pub mod limits;
 pub mod media;

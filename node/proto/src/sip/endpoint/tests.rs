@@ -591,7 +591,8 @@ fn a_caller_behind_nat_gets_its_requests_where_it_came_from() {
 fn refusals_outside_dialogs_keep_no_state() {
     let contact = "Contact: <sip:al@127.0.0.1:5070>\r\n";
     // (request, status, headers that the answer must have)
-    let rows: &[(String, u16, &[(&str, &str)])] = &[
+    type Row = (String, u16, &'static [(&'static str, &'static str)]);
+    let rows: &[Row] = &[
         (request("REGISTER", 1, "1", "", "", ""), 405, &[("Allow", ALLOW)]),
         (request("SUBSCRIBE", 1, "2", "", "", ""), 405, &[("Allow", ALLOW)]),
         (request("MESSAGE", 1, "3", "", "", ""), 405, &[]),
@@ -1093,7 +1094,7 @@ fn lossy_world(seed: u8) {
                         assert!(born[side].insert(dialog), "seed {seed}: an id is used once");
                         let (first, second) = (ms(&mut dice, 3000), ms(&mut dice, 9000));
                         plan(&mut agenda, now + first, Todo::Act(side, dialog, 0));
-                        plan(&mut agenda, now + second, Todo::Act(side, dialog, 1 + (dice.u32() % 4 == 0) as u8));
+                        plan(&mut agenda, now + second, Todo::Act(side, dialog, 1 + u8::from(dice.u32().is_multiple_of(4))));
                     }
                     EndpointOutput::Event(SipEvent::Answered { dialog, .. } | SipEvent::Confirmed { dialog, .. }) => {
                         confirmed += 1;
@@ -1102,7 +1103,7 @@ fn lossy_world(seed: u8) {
                     }
                     EndpointOutput::Event(SipEvent::Offer { dialog, .. }) => {
                         let wait = ms(&mut dice, 1000);
-                        plan(&mut agenda, now + wait, Todo::Act(side, dialog, 4 + (dice.u32() % 3 == 0) as u8));
+                        plan(&mut agenda, now + wait, Todo::Act(side, dialog, 4 + u8::from(dice.u32().is_multiple_of(3))));
                     }
                     EndpointOutput::Event(SipEvent::Gone { dialog, .. }) => gone[side].push(dialog),
                     EndpointOutput::Event(_) => {}
@@ -1131,7 +1132,7 @@ fn lossy_world(seed: u8) {
                     let d = ends[side].invite(now, invite).expect("a good INVITE");
                     born[side].insert(d);
                     // Some callers lose patience.
-                    if dice.u32() % 3 == 0 {
+                    if dice.u32().is_multiple_of(3) {
                         plan(&mut agenda, now + Duration::from_millis(u64::from(dice.u32() % 6000)), Todo::Act(side, d, 6));
                     }
                 }
