@@ -50,8 +50,8 @@ pub struct Jitter {
 
 /// Who moves the timeline.
 enum Clock {
-    /// Packets do; the last one came then.
-    Peer { last: Time },
+    /// Packets do; the audio of the last one lasts until then, and the next is due.
+    Peer { until: Time },
     /// We do: the position at a time.
     Ours { since: Time, position: u64 },
 }
@@ -263,21 +263,18 @@ impl Jitter {
     /// Puts a packet after all that is known. `timestamp` is `None` for the first of a stream, whose place our clock gives.
     fn append(&mut self, now: Time, timestamp: Option<u32>, lost: usize, codec: Codec, law: &[u8], stats: &mut LegStats) {
         self.follow_clock(now);
-        let elapsed = match self.clock {
-            Clock::Peer { last } => i64::try_from(now.since(last).as_micros() / 125).unwrap_or(i64::MAX),
+        // How long a packet has been due by our clock; up to 60 ms are jitter.
+        let due = match self.clock {
+            Clock::Peer { until } => i64::try_from(now.since(until).as_micros() / 125).unwrap_or(i64::MAX),
             Clock::Ours { .. } => 0,
         };
-        // By our clock a packet follows its predecessor by its own length; up to 60 ms more is jitter.
-        let by_clock = match (elapsed - law.len() as i64) / FRAME as i64 * FRAME as i64 {
-            late if late <= SNAP => 0,
-            late => late,
-        };
+        let by_clock = if due <= SNAP { 0 } else { due / FRAME as i64 * FRAME as i64 };
         let gap = match timestamp {
             None => by_clock,
             Some(timestamp) => match i64::from(timestamp.wrapping_sub(self.end_timestamp).cast_signed()) {
                 // Newer by sequence, older by timestamp: the sender's timestamps were set back. Nothing that it sent is dropped.
                 gap if gap < 0 => 0,
-                gap if gap > elapsed + JUMP => by_clock,
+                gap if gap > due + JUMP => by_clock,
                 gap if matches!(self.clock, Clock::Ours { .. }) && gap <= SNAP => 0,
                 gap => gap,
             },
@@ -297,7 +294,7 @@ impl Jitter {
         if let Some(timestamp) = timestamp {
             self.end_timestamp = timestamp.wrapping_add(law.len() as u32);
         }
-        self.clock = Clock::Peer { last: now };
+        self.clock = Clock::Peer { until: now + Duration::from_micros(law.len() as u64 * 125) };
     }
 
     /// A straggler into its hole. False: too late.
@@ -326,10 +323,10 @@ impl Jitter {
     /// Begins a tick; then [`Jitter::pop`] until `None`.
     pub fn tick(&mut self, now: Time) {
         self.allowed = FLOW_FRAMES;
-        if let Clock::Peer { last } = self.clock
-            && now.since(last) >= STOP
+        if let Clock::Peer { until } = self.clock
+            && now.since(until) >= STOP
         {
-            self.clock = Clock::Ours { since: last, position: self.end };
+            self.clock = Clock::Ours { since: until, position: self.end };
         }
         if let Clock::Ours { .. } = self.clock {
             self.allowed = STOP_FRAMES;

@@ -416,3 +416,6 @@ pub trait LegIo {
     fn take_block(&mut self) -> Option<Box<Block>>;
     fn give_block(&mut self, block: Box<Block>);
 }
+
+#[cfg(test)]
+mod tests;

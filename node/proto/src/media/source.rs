@@ -42,11 +42,12 @@ impl Source {
             return from == locked || canonical(from) == locked;
         }
         let from = canonical(from);
-        if from.ip() != self.signalled.ip() && !(self.any_ip && now.since(self.opened) < LEARN_WINDOW) {
-            // A source learnt under `any_ip` keeps its place until the window's end.
-            return self.candidates[0].is_some_and(|c| c.from == from) && self.count(0, ssrc);
+        let known = self.candidates.iter().position(|c| c.is_some_and(|c| c.from == from));
+        // A source that was learnt under `any_ip` may go on after its window.
+        if known.is_none() && from.ip() != self.signalled.ip() && !(self.any_ip && now.since(self.opened) < LEARN_WINDOW) {
+            return false;
         }
-        let place = match self.candidates.iter().position(|c| c.is_some_and(|c| c.from == from)) {
+        let place = match known {
             Some(place) => place,
             None => match self.candidates.iter().position(Option::is_none) {
                 Some(place) => {
@@ -181,7 +182,7 @@ mod tests {
     #[test]
     fn only_a_moved_sdp_reopens() {
         let mut s = Source::new(Time::ZERO, a("10.0.0.1:4000"), false);
-        (0..5).for_each(|_| drop(s.accept(Time::ZERO, a("10.0.0.1:4000"), 1)));
+        (0..5).for_each(|_| assert!(s.accept(Time::ZERO, a("10.0.0.1:4000"), 1)));
         assert!(s.take_locked().is_some());
         s.reopen(Time::from_millis(1), a("10.0.0.9:4000"));
         assert!(!s.accept(Time::from_millis(2), a("10.0.0.1:4000"), 1));
