@@ -4,9 +4,7 @@ use wit_parser::{Resolve, TypeDefKind};
 
 fn package() -> (Resolve, wit_parser::PackageId) {
     let mut resolve = Resolve::default();
-    let (id, _) = resolve
-        .push_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../../wit"))
-        .unwrap_or_else(|e| panic!("{e:#}"));
+    let (id, _) = resolve.push_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../../wit")).unwrap_or_else(|e| panic!("{e:#}"));
     (resolve, id)
 }
 
@@ -19,17 +17,12 @@ fn the_package_parses_and_has_its_worlds() {
     assert_eq!(worlds, ["node-imports", "handler-only", "handler-full"]);
     let exports = |world: &str| -> Vec<String> {
         let world = &resolve.worlds[package.worlds[world]];
-        world
-            .exports
-            .keys()
-            .map(|k| resolve.name_world_key(k))
-            .collect()
+        world.exports.keys().map(|k| resolve.name_world_key(k)).collect()
     };
     assert_eq!(exports("handler-only"), ["hookswitch:call/handler@0.1.0"]);
     assert_eq!(
         exports("handler-full"),
-        ["handler", "notifications", "call-identifier", "remote-call"]
-            .map(|i| format!("hookswitch:call/{i}@0.1.0"))
+        ["handler", "notifications", "call-identifier", "remote-call"].map(|i| format!("hookswitch:call/{i}@0.1.0"))
     );
 }
 
@@ -57,18 +50,9 @@ fn every_item_is_documented() {
             let item = format!("{name}.{t}");
             match &ty.kind {
                 TypeDefKind::Type(_) => continue,
-                TypeDefKind::Record(r) => r
-                    .fields
-                    .iter()
-                    .for_each(|f| look(&f.docs, format!("{item}.{}", f.name))),
-                TypeDefKind::Variant(v) => v
-                    .cases
-                    .iter()
-                    .for_each(|c| look(&c.docs, format!("{item}.{}", c.name))),
-                TypeDefKind::Enum(e) => e
-                    .cases
-                    .iter()
-                    .for_each(|c| look(&c.docs, format!("{item}.{}", c.name))),
+                TypeDefKind::Record(r) => r.fields.iter().for_each(|f| look(&f.docs, format!("{item}.{}", f.name))),
+                TypeDefKind::Variant(v) => v.cases.iter().for_each(|c| look(&c.docs, format!("{item}.{}", c.name))),
+                TypeDefKind::Enum(e) => e.cases.iter().for_each(|c| look(&c.docs, format!("{item}.{}", c.name))),
                 other => panic!("{item}: unexpected {other:?}"),
             }
             look(&ty.docs, item);
@@ -86,11 +70,7 @@ fn every_shared_variant_ends_in_ext() {
     for (name, ty) in &types.types {
         if let TypeDefKind::Variant(v) = &resolve.types[*ty].kind {
             variants += 1;
-            assert_eq!(
-                v.cases.last().map(|c| c.name.as_str()),
-                Some("ext"),
-                "{name}"
-            );
+            assert_eq!(v.cases.last().map(|c| c.name.as_str()), Some("ext"), "{name}");
         }
     }
     assert!(variants > 20, "{variants} variants seen");

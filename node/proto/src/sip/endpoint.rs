@@ -453,43 +453,43 @@ impl Endpoint {
         DialogId { slot, generation: self.generation }
     }
 
-    fn insert_call(&mut self, call: Call) {
+    fn insert_call(&mut self, now: Time, call: Call) {
         let key = self.dialog_key(&call.dialog.call_id, call.dialog.local_tag.as_bytes());
         self.by_dialog.insert(key, call.id);
         let slot = self.calls.insert(call);
-        self.arm_call(slot);
+        self.arm_call(now, slot);
     }
 
-    fn arm(&mut self, id: DialogId) {
+    fn arm(&mut self, now: Time, id: DialogId) {
         if self.call(id).is_some() {
-            self.arm_call(id.slot as usize);
+            self.arm_call(now, id.slot as usize);
         }
     }
 
-    fn arm_call(&mut self, slot: usize) {
+    fn arm_call(&mut self, now: Time, slot: usize) {
         if let Some(call) = self.calls.get_mut(slot) {
             let (deadline, id) = (call.next_timeout(), call.id);
-            self.timers.arm(&mut call.wake, deadline, Wake::Call(id));
+            self.timers.arm(now, &mut call.wake, deadline, Wake::Call(id));
         }
     }
 
-    fn arm_server(&mut self, key: Key) {
+    fn arm_server(&mut self, now: Time, key: Key) {
         if let Some(tx) = self.servers.get_mut(&key) {
             let deadline = match &tx.machine {
                 ServerMachine::Invite(m) => m.next_timeout(),
                 ServerMachine::Other(m) => m.next_timeout(),
             };
-            self.timers.arm(&mut tx.wake, deadline, Wake::Server(key));
+            self.timers.arm(now, &mut tx.wake, deadline, Wake::Server(key));
         }
     }
 
-    fn arm_client(&mut self, key: Key) {
+    fn arm_client(&mut self, now: Time, key: Key) {
         if let Some(tx) = self.clients.get_mut(&key) {
             let deadline = match &tx.machine {
                 ClientMachine::Invite(m) => m.next_timeout(),
                 ClientMachine::Other(m) => m.next_timeout(),
             };
-            self.timers.arm(&mut tx.wake, deadline, Wake::Client(key));
+            self.timers.arm(now, &mut tx.wake, deadline, Wake::Client(key));
         }
     }
 
@@ -513,7 +513,7 @@ impl Endpoint {
             }
             Fired::Nothing => {}
         }
-        self.arm_server(key);
+        self.arm_server(now, key);
     }
 
     fn on_client_timeout(&mut self, now: Time, at: Time, key: Key) {
@@ -538,7 +538,7 @@ impl Endpoint {
             }
             Fired::Nothing => {}
         }
-        self.arm_client(key);
+        self.arm_client(now, key);
     }
 
     /// A request of ours got no final response. RFC 3261 8.1.3.1: as if this status had come.
@@ -575,7 +575,7 @@ impl Endpoint {
         if sent {
             tx.response = if keep { bytes.clone() } else { Bytes::new() };
             self.transmit(flow, bytes);
-            self.arm_server(key);
+            self.arm_server(now, key);
         }
         sent
     }
@@ -590,7 +590,7 @@ impl Endpoint {
         let key = self.client_key(branch.as_bytes(), method);
         self.transmit(flow, request.clone());
         self.clients.insert(key, ClientTransaction { machine, flow, request, purpose, acks: Vec::new(), wake: None });
-        self.arm_client(key);
+        self.arm_client(now, key);
         key
     }
 

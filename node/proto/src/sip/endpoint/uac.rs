@@ -55,7 +55,7 @@ impl Endpoint {
         let outgoing = Outgoing { transaction, cancel: Cancel::No, early: Vec::new(), give_up: None };
         let mut call = Call::new(id, dialog, Phase::Outgoing(Box::new(outgoing)));
         call.local_sdp = invite.sdp;
-        self.insert_call(call);
+        self.insert_call(now, call);
         self.start(now, &branch, &Method::Invite, invite.flow, bytes, Purpose::Invite(id));
         Ok(id)
     }
@@ -98,7 +98,7 @@ impl Endpoint {
             // RFC 3261 9.1: no final response in 64*T1 after the CANCEL means none will come.
             (outgoing.cancel, outgoing.give_up) = (Cancel::Sent, Some(now + patience));
         }
-        self.arm(id);
+        self.arm(now, id);
     }
 
     pub(super) fn on_ring_timeout(&mut self, now: Time, id: DialogId) {
@@ -132,7 +132,7 @@ impl Endpoint {
             ClientMachine::Invite(machine) => {
                 let answered = machine.on_response(now, status, &timing);
                 let request = tx.request.clone();
-                self.arm_client(key);
+                self.arm_client(now, key);
                 if matches!(answered, Answered::PassAndAck | Answered::Ack)
                     && let Ok(invite) = Message::parse(request)
                 {
@@ -148,7 +148,7 @@ impl Endpoint {
             }
             ClientMachine::Other(machine) => {
                 let pass = machine.on_response(now, status, &timing);
-                self.arm_client(key);
+                self.arm_client(now, key);
                 match purpose {
                     _ if !pass || status < 200 => {}
                     Purpose::Bye(Some(id)) => self.end(now, id, Cause::Local),
@@ -172,7 +172,7 @@ impl Endpoint {
         }
         let cancelling = outgoing.cancel != Cancel::No;
         self.send_cancel_if_possible(now, id);
-        self.arm(id);
+        self.arm(now, id);
         if status > 100 && !cancelling {
             self.tell(SipEvent::Progress { dialog: id, status, response: Arc::new(response) });
         }
@@ -215,7 +215,7 @@ impl Endpoint {
                 call.session = started(now, &response, min_se, None);
                 let dialog = call.dialog.clone();
                 self.acknowledge(key, &dialog, seq, tag);
-                self.arm(id);
+                self.arm(now, id);
                 self.tell(SipEvent::Answered { dialog: id, response: Arc::new(response) });
             }
             Purpose::Invite(id) => {
@@ -305,7 +305,7 @@ impl Endpoint {
             // 491 and whatever else will pass: again until the session's own end.
             _ => session.refresh = Some(now + retry),
         }
-        self.arm(id);
+        self.arm(now, id);
     }
 
     /// Negotiated Session-Expires of a dialog (RFC 4028).

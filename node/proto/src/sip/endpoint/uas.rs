@@ -51,7 +51,7 @@ impl Endpoint {
             let bytes = tx.response.clone();
             self.transmit(flow, bytes);
         }
-        self.arm_server(key);
+        self.arm_server(now, key);
         true
     }
 
@@ -135,7 +135,7 @@ impl Endpoint {
             },
         );
         self.merges.insert(merge, key);
-        self.insert_call(call);
+        self.insert_call(now, call);
         let trying = self.trying(flow, &request);
         self.respond(now, key, 100, trying);
         self.tell(SipEvent::Invite { dialog: id, request, flow });
@@ -222,7 +222,7 @@ impl Endpoint {
         if let Some(Call { phase: Phase::Incoming(incoming), .. }) = self.call_mut(d) {
             incoming.repeat = Some(now + PROVISIONAL_REPEAT);
         }
-        self.arm(d);
+        self.arm(now, d);
         Ok(())
     }
 
@@ -257,7 +257,7 @@ impl Endpoint {
             initial: true,
             offered,
         });
-        self.arm(d);
+        self.arm(now, d);
         Ok(())
     }
 

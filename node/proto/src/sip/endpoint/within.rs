@@ -30,7 +30,7 @@ impl Endpoint {
             self.tell(SipEvent::Confirmed { dialog: id, sdp });
         }
         self.send_waiting_bye(now, id);
-        self.arm(id);
+        self.arm(now, id);
     }
 
     fn send_waiting_bye(&mut self, now: Time, id: DialogId) {
@@ -191,7 +191,7 @@ impl Endpoint {
                 offered: offer.request.sdp().is_none(),
             });
         }
-        self.arm(d);
+        self.arm(now, d);
         Ok(())
     }
 
@@ -300,7 +300,7 @@ impl Endpoint {
             _ if due(call.session.and_then(|s| s.refresh)) => self.refresh_session(now, id),
             _ => {}
         }
-        self.arm(id);
+        self.arm(now, id);
     }
 }
 
