@@ -3,8 +3,17 @@
 //! This file holds the seam between a session and its media: commands down, events up, blocks of recorded audio out.
 //! Start reading at [`Leg`].
 
+mod dtmf;
+pub mod g711;
+mod jitter;
 mod leg;
+mod player;
+mod plc;
+mod rtcp;
+mod source;
+mod tap;
 pub mod tone;
+mod voice;
 
 pub use leg::Leg;
 
@@ -33,6 +42,23 @@ pub enum Codec {
     Pcmu,
     /// G.711 A-law, static payload type 8.
     Pcma,
+}
+
+impl Codec {
+    /// RFC 3551 6.
+    pub fn static_payload_type(self) -> u8 {
+        match self {
+            Codec::Pcmu => 0,
+            Codec::Pcma => 8,
+        }
+    }
+    /// The encoding name in `a=rtpmap`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Codec::Pcmu => "PCMU",
+            Codec::Pcma => "PCMA",
+        }
+    }
 }
 
 /// Our direction in SDP (RFC 3264 5.1), seen from us.
@@ -183,20 +209,48 @@ impl DigitSet {
 #[derive(Debug)]
 pub enum MediaCmd {
     /// Bind a socket for a new leg. Answered by `Opened` or `OpenFailed`.
-    Open { leg: LegId, config: Box<LegConfig> },
+    Open {
+        leg: LegId,
+        config: Box<LegConfig>,
+    },
     /// A re-INVITE or UPDATE changed codec, address or direction.
-    Update { leg: LegId, negotiated: Box<Negotiated> },
+    Update {
+        leg: LegId,
+        negotiated: Box<Negotiated>,
+    },
     /// Replace what plays by this queue. The replaced one ends with `QueueEnded { how: Stopped }`.
-    Play { leg: LegId, play: PlayId, segments: Vec<Segment>, barge_in: BargeIn },
+    Play {
+        leg: LegId,
+        play: PlayId,
+        segments: Vec<Segment>,
+        barge_in: BargeIn,
+    },
     /// Stop what plays now.
-    StopPlay { leg: LegId },
+    StopPlay {
+        leg: LegId,
+    },
     /// Record beside whatever plays, until stopped.
-    Record { leg: LegId, recording: RecordingId, spec: Box<RecordSpec> },
-    StopRecording { leg: LegId, recording: RecordingId, reason: StopReason },
+    Record {
+        leg: LegId,
+        recording: RecordingId,
+        spec: Box<RecordSpec>,
+    },
+    StopRecording {
+        leg: LegId,
+        recording: RecordingId,
+        reason: StopReason,
+    },
     /// Send a digit to the peer by RFC 4733.
-    SendDigit { leg: LegId, digit: char, duration: Duration },
+    SendDigit {
+        leg: LegId,
+        digit: char,
+        duration: Duration,
+    },
     /// End the leg: open recordings close with this reason, then `Closed` is the leg's last event.
-    Close { leg: LegId, reason: StopReason },
+    Close {
+        leg: LegId,
+        reason: StopReason,
+    },
 }
 
 /// What a leg reports. `at` is when it happened on the media clock; timers count from it, never from its arrival.
@@ -226,23 +280,51 @@ pub enum Ended {
 
 #[derive(Clone, Debug)]
 pub enum MediaKind {
-    Opened { local: SocketAddr },
-    OpenFailed { why: String },
-    SegmentEnded { play: PlayId, index: usize, how: Ended },
+    Opened {
+        local: SocketAddr,
+    },
+    OpenFailed {
+        why: String,
+    },
+    SegmentEnded {
+        play: PlayId,
+        index: usize,
+        how: Ended,
+    },
     /// The whole queue is over. The last event of a play.
-    QueueEnded { play: PlayId, how: Ended },
+    QueueEnded {
+        play: PlayId,
+        how: Ended,
+    },
     /// A digit went down. `consumed`: it ended a recording and does not enter the buffer.
-    Digit { digit: char, source: DigitSource, consumed: bool },
+    Digit {
+        digit: char,
+        source: DigitSource,
+        consumed: bool,
+    },
     /// The digit that went down last is up again.
-    DigitUp { digit: char, held: Duration },
-    Voice { on: bool },
+    DigitUp {
+        digit: char,
+        held: Duration,
+    },
+    Voice {
+        on: bool,
+    },
     /// First RTP from the (learnt) peer.
-    Flowing { from: SocketAddr },
+    Flowing {
+        from: SocketAddr,
+    },
     RtpTimeout,
     /// Exactly one per recording.
-    RecordingClosed { recording: RecordingId, reason: StopReason, totals: RecordingTotals },
+    RecordingClosed {
+        recording: RecordingId,
+        reason: StopReason,
+        totals: RecordingTotals,
+    },
     /// The leg is gone. Its last event.
-    Closed { stats: Box<LegStats> },
+    Closed {
+        stats: Box<LegStats>,
+    },
 }
 
 /// What a recording holds, counted by the tap in frames of 20 ms. `expected = voice + concealed + silence`.
@@ -309,6 +391,22 @@ pub struct Block {
     pub last: Option<(StopReason, RecordingTotals)>,
 }
 
+impl Block {
+    /// An empty one, for a pool.
+    pub fn empty() -> Box<Block> {
+        Box::new(Block {
+            recording: RecordingId(0),
+            heard: false,
+            codec: Codec::Pcmu,
+            first_frame: 0,
+            frames: 0,
+            kinds: [FrameKind::default(); BLOCK_FRAMES],
+            law: [0; BLOCK_FRAMES * FRAME],
+            last: None,
+        })
+    }
+}
+
 /// What a leg may do to the world during a tick: the thread that owns it provides this.
 pub trait LegIo {
     /// RTP, or RTCP where `rtcp` is set, from the leg's own socket.
@@ -318,3 +416,6 @@ pub trait LegIo {
     fn take_block(&mut self) -> Option<Box<Block>>;
     fn give_block(&mut self, block: Box<Block>);
 }
+
+#[cfg(test)]
+mod tests;
