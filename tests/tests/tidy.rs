@@ -121,7 +121,8 @@ fn every_metric_is_used_and_every_counter_counted() {
     let sources = all_sources();
     let (_, door) = sources.iter().find(|(n, _)| n == "node/call/src/door.rs").expect("door.rs");
     let body = door.split("pub enum Counter {").nth(1).and_then(|t| t.split('}').next()).expect("the enum Counter");
-    let counters: Vec<&str> = body.lines().map(|l| l.trim().trim_end_matches(',')).filter(|l| !l.is_empty() && !l.starts_with("//")).collect();
+    let counters: Vec<&str> =
+        body.lines().map(|l| l.trim().trim_end_matches(',')).filter(|l| !l.is_empty() && !l.starts_with("//")).collect();
     assert!(counters.len() > 5);
     for counter in counters {
         let used = format!("Counter::{counter}");

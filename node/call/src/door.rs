@@ -2,9 +2,9 @@
 
 use crate::hook::{Hook, HookFailure, Notification, Phrase, Verdict};
 use bytes::Bytes;
+use hookswitch_proto::Wall;
 use hookswitch_proto::media::{Clip, LegId, MediaCmd, MediaEvent, RecordingId};
 use hookswitch_proto::sip::Flow;
-use hookswitch_proto::Wall;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -163,14 +163,35 @@ pub enum CommandError {
 #[derive(Debug)]
 pub enum Input {
     /// One datagram or framed message, and the wall clock for labels.
-    Sip { flow: Flow, bytes: Bytes, wall: Wall },
+    Sip {
+        flow: Flow,
+        bytes: Bytes,
+        wall: Wall,
+    },
+    /// What was sent on this flow cannot be delivered: ICMP error, connection refused or lost.
+    FlowFailed {
+        flow: Flow,
+    },
     Media(MediaEvent),
     /// The media thread refused a command: its ring was full.
-    MediaRefused { leg: LegId },
-    Verdict { ask: AskId, verdict: Result<Verdict, HookFailure> },
-    Prepared { session: SessionId, number: u32, clips: Clips },
+    MediaRefused {
+        leg: LegId,
+    },
+    Verdict {
+        ask: AskId,
+        verdict: Result<Verdict, HookFailure>,
+    },
+    Prepared {
+        session: SessionId,
+        number: u32,
+        clips: Clips,
+    },
     Recorded(RecordingReport),
-    Command { id: CommandId, domain: Arc<str>, command: Command },
+    Command {
+        id: CommandId,
+        domain: Arc<str>,
+        command: Command,
+    },
     Configure(Arc<Configuration>),
     /// `next_timeout` is due.
     Tick,
@@ -178,20 +199,43 @@ pub enum Input {
 
 #[derive(Debug)]
 pub enum Output {
-    Transmit { flow: Flow, bytes: Bytes },
+    Transmit {
+        flow: Flow,
+        bytes: Bytes,
+    },
     /// All legs of a session go to the same media thread.
-    Media { session: SessionId, command: MediaCmd },
+    Media {
+        session: SessionId,
+        command: MediaCmd,
+    },
     Ask(Box<Ask>),
     Prepare(Box<Prepare>),
-    Notify { session: SessionId, domain: Arc<str>, notification: Box<Notification> },
+    Notify {
+        session: SessionId,
+        domain: Arc<str>,
+        notification: Box<Notification>,
+    },
     /// Before `MediaCmd` that starts it.
     StartRecording(Box<RecordingStart>),
-    Reply { id: CommandId, result: CommandResult },
+    /// A recording that was announced never began (a digit or a hang-up came first): no block and no report will come.
+    DropRecording {
+        recording: RecordingId,
+    },
+    Reply {
+        id: CommandId,
+        result: CommandResult,
+    },
     /// The session is over: drop its guest instance once its queue is empty.
-    EndGuest { session: SessionId },
+    EndGuest {
+        session: SessionId,
+    },
     Completed(Box<CallRecord>),
     /// One line for the operator's log, already free of secrets and digits.
-    Log { level: Level, session: Option<String>, text: String },
+    Log {
+        level: Level,
+        session: Option<String>,
+        text: String,
+    },
     Count(Counter),
 }
 
@@ -212,10 +256,16 @@ pub enum Counter {
     SipMalformed,
     SipTooLarge,
     SipNoMatch,
+    SipUnsupported,
+    SipOverload,
     BadOffer,
     HookFailed,
     HookRestarted,
     FallbackUsed,
+    /// An alarm equal to one of the last seconds: counted into the next one instead of sent.
+    AlarmSuppressed,
+    /// An extension or part of a command that this node does not serve: ignored.
+    ExtensionIgnored,
     NotificationDropped,
     DigitsDropped,
     SessionPanicked,

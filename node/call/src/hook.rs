@@ -70,8 +70,12 @@ pub enum DtmfReason {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DigitProtection {
     /// Lower-case hex MD5 of salt and digits.
-    Md5 { salt: String },
-    HmacSha256 { salt: String },
+    Md5 {
+        salt: String,
+    },
+    HmacSha256 {
+        salt: String,
+    },
 }
 
 /// What became of the command before (`None` in the first request).
@@ -169,16 +173,36 @@ pub enum Verdict {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Routing {
     /// Refuse the INVITE, or release the leg. `drop_code` as in IC-166 (`busy`, `decline`, …, or `400`..`699`).
-    Drop { drop_code: Option<String>, session_reference: Option<String> },
+    Drop {
+        drop_code: Option<String>,
+        session_reference: Option<String>,
+    },
     /// Answer and start the IVR.
-    Ivr { session_reference: Option<String> },
+    Ivr {
+        session_reference: Option<String>,
+    },
     Call(Box<OutboundCall>),
-    Join { participant_id: String, session_reference: Option<String> },
-    HttpCall { receive_ip: String, receive_port: u16, codec: String, session_reference: Option<String> },
+    Join {
+        participant_id: String,
+        session_reference: Option<String>,
+    },
+    HttpCall {
+        receive_ip: String,
+        receive_port: u16,
+        codec: String,
+        session_reference: Option<String>,
+    },
     /// 300 to 302 with contacts.
-    Redirect { status: u16, contacts: Vec<String>, session_reference: Option<String> },
+    Redirect {
+        status: u16,
+        contacts: Vec<String>,
+        session_reference: Option<String>,
+    },
     /// An action of a newer interface. An empty name: no action was given.
-    Ext { name: String, json: String },
+    Ext {
+        name: String,
+        json: String,
+    },
 }
 
 /// The fields of action call; used by later work, carried whole from the first day.
@@ -252,17 +276,41 @@ impl Default for Collect {
 
 #[derive(Clone, Debug, PartialEq)]
 pub enum Phrase {
-    File { file_name: String },
-    Tone { hz: Vec<f32>, level_dbm0: f32, on: Duration, off: Duration, total: Duration },
-    Silence { duration: Duration },
+    File {
+        file_name: String,
+    },
+    Tone {
+        hz: Vec<f32>,
+        level_dbm0: f32,
+        on: Duration,
+        off: Duration,
+        total: Duration,
+    },
+    Silence {
+        duration: Duration,
+    },
     Record(Box<RecordPhrase>),
-    Echo { duration: Duration },
-    Url { url: String },
+    Echo {
+        duration: Duration,
+    },
+    Url {
+        url: String,
+    },
     /// Synthesis: engine (`local`, `awstts`, `googletts`) and its parameters as JSON.
-    Tts { engine: String, parameters: String },
+    Tts {
+        engine: String,
+        parameters: String,
+    },
     /// Say a value: kind (`number`, `digits`, `date`, `time`, `currency`), value, language.
-    Say { kind: String, value: String, language: String },
-    Ext { name: String, json: String },
+    Say {
+        kind: String,
+        value: String,
+        language: String,
+    },
+    Ext {
+        name: String,
+        json: String,
+    },
 }
 
 /// Record the caller as an IVR step (IC-244, UR rows). `None` and zero: no such limit.
@@ -309,6 +357,13 @@ pub enum HookFailure {
     Empty,
 }
 
+impl HookFailure {
+    /// The instance broke: a new one gets the hook again, once per session (IC-298).
+    pub fn lost_instance(&self) -> bool {
+        matches!(self, HookFailure::Trap { .. } | HookFailure::Deadline | HookFailure::Cpu | HookFailure::Limit { .. })
+    }
+}
+
 /// One-way news for the handler (WIT `notify`).
 #[derive(Clone, Debug, PartialEq)]
 pub enum Notification {
@@ -323,7 +378,14 @@ pub enum Notification {
         reply_id: String,
     },
     /// Re-INVITE or UPDATE from the party.
-    CallNotify { info: SessionInfo, event: &'static str, participant_id: String, user: String, sip_call_id: String, reply_id: String },
+    CallNotify {
+        info: SessionInfo,
+        event: &'static str,
+        participant_id: String,
+        user: String,
+        sip_call_id: String,
+        reply_id: String,
+    },
     RecordingReady {
         info: SessionInfo,
         successful: bool,
@@ -333,11 +395,15 @@ pub enum Notification {
         file_name: String,
         file_size: u64,
     },
-    SessionCompleted { info: SessionInfo, duration: Duration, reason: &'static str },
+    SessionCompleted {
+        info: SessionInfo,
+        duration: Duration,
+        reason: &'static str,
+    },
     Alarm(Alarm),
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum AlarmKind {
     SessionError,
     CallEventError,

@@ -3,10 +3,27 @@
 //!
 //! Start with [`Input`] and [`Output`] in `door.rs`, then `switch.rs` (many sessions) and `session.rs` (one).
 
+pub mod adapter;
+pub mod alarm;
+mod collect;
+#[cfg(any(test, feature = "contract"))]
+pub mod contract;
 pub mod door;
+pub mod drop_code;
+mod exchange;
 pub mod hook;
+mod invite;
+mod ivr;
 pub mod limits;
+mod participant;
+pub mod route;
+pub mod rules;
+mod session;
+pub mod switch;
+#[cfg(test)]
+mod tests;
 
+pub use adapter::Adapter;
 pub use door::{
     Ask, AskId, CallRecord, Clips, Command, CommandId, CommandResult, Configuration, Fallback, Input, Output, Prepare, PromptSource,
     RecordingReport, RecordingStart, SessionId, Tenant,
@@ -15,3 +32,4 @@ pub use hook::{
     Alarm, AlarmKind, BackgroundPrompt, CallEvent, CallEventKind, Collect, DigitProtection, DtmfParams, DtmfReason, Hook, HookFailure,
     IvrCommand, IvrRequest, NewCall, Notification, OutboundCall, Phrase, Privacy, RecordPhrase, Routing, Verdict,
 };
+pub use switch::{Switch, SwitchConfig, SwitchGauges};

@@ -32,3 +32,29 @@ pub const RTP_TIMEOUT: Duration = Duration::from_secs(60);
 pub const COLLECT_TIMEOUT: Duration = Duration::from_secs(600);
 /// Longest recording phrase without a limit of its own: the session's.
 pub const RECORD_DURATION: Duration = SESSION_DURATION;
+/// A verdict that is not here so long after its deadline will not come: the adapter's own waiting (a full mailbox of notifications of
+/// 250 ms each) is over by then. The hook counts as failed by deadline.
+pub const ASK_GRACE: Duration = Duration::from_secs(5);
+/// How long a released call waits for the peer's answer to BYE (RFC 3261: 32 s) and for its leg to close. Then it is dropped.
+pub const RELEASE: Duration = Duration::from_secs(40);
+/// Pause before a refused close of a leg is tried again.
+pub const CLOSE_RETRY: Duration = Duration::from_millis(100);
+/// Equal alarms of a tenant: one in so long, the others counted (IC-274).
+pub const ALARM_EVERY: Duration = Duration::from_secs(10);
+/// Different alarms remembered for that; more: the oldest is forgotten, and may come again early.
+pub const ALARM_KINDS: usize = 1024;
+/// Recordings whose report is still due after their session ended. More: the oldest gets no notification.
+pub const LATE_RECORDINGS: usize = 20_000;
+/// How long one digit is sent (RFC 4733 asks for 40 ms at least; carriers like more).
+pub const DIGIT_DURATION: Duration = Duration::from_millis(100);
+/// Contacts in a redirect.
+pub const CONTACTS: usize = 16;
+/// Bytes of one contact, and of other texts that a handler puts into SIP.
+pub const SIP_TEXT: usize = 1024;
+/// Frequencies in a tone, and the highest one.
+pub const TONE_PARTS: usize = 8;
+pub const TONE_HZ: f32 = 4000.0;
+/// Recordings of one session whose report is still due. More: the record phrase fails.
+pub const RECORDINGS: usize = 64;
+/// Extensions of one command that are counted.
+pub const EXTENSIONS: usize = 64;

@@ -1,1 +1,25 @@
+//! hookswitch-wasm: the only user of wasmtime. Loads a tenant's component, bounds it, calls its hooks. Knows the WIT, not the call.
+//!
+//! The path of a component: [`inspect`] (is it one that we serve?), [`Engine::compile`] (in a process that may be killed),
+//! [`Engine::load`] (once a version), [`Instance::new`] (once a session), and the hooks. Start with `instance.rs`.
 
+mod bindings;
+mod cpu;
+mod engine;
+mod host;
+mod inspect;
+mod instance;
+pub mod limits;
+mod module;
+#[cfg(feature = "testing")]
+pub mod testing;
+#[cfg(test)]
+mod wit_test;
+
+/// The types of `wit/types.wit`, by their Rust names.
+pub use bindings::hookswitch::call::types as wit;
+pub use engine::{Engine, EngineError, Options, code_digest, content_hash};
+pub use host::{Host, Level, Setup};
+pub use inspect::{Inspection, Refusal, inspect};
+pub use instance::{Answer, Failure, Instance};
+pub use module::{LoadError, Module, wrap};

@@ -3,10 +3,20 @@
 //! The wire reader indexes the bytes without copying; typed headers are parsed on demand. Transactions, dialogs and session timers
 //! are one file each. Start reading at `endpoint.rs`.
 
+mod dialog;
 pub mod endpoint;
+mod header;
 mod message;
+mod name_addr;
+mod session_timer;
+mod timer;
+mod transaction;
+mod uri;
+mod write;
 
-pub use message::{Message, Method, NameAddr, Refusal, Uri};
 pub use endpoint::{
     Cause, CommandError, DialogId, Endpoint, EndpointConfig, EndpointOutput, Flow, Gauges, Header, Invite, Listen, SipEvent, Transport,
 };
+pub use message::{Message, Method, Refusal, frame};
+pub use name_addr::NameAddr;
+pub use uri::Uri;

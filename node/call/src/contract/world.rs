@@ -1,0 +1,798 @@
+//! A virtual world around one [`Switch`]: scripted callers, a media thread that plays and records nothing in the right time, a handler
+//! behind the [`Adapter`] trait, and a ladder of what happened. Nothing waits; time is a number.
+
+use crate::adapter::Adapter;
+use crate::door::{
+    Ask, CallRecord, Command, CommandId, CommandResult, Configuration, Counter, Fallback, Input, Output, Prepare, PromptSource,
+    RecordingReport, RecordingStart, SessionId, Tenant, Trunk,
+};
+use crate::hook::{Hook, HookFailure, Notification, Routing, Verdict};
+use crate::switch::{Switch, SwitchConfig};
+use hookswitch_proto::media::{
+    BargeIn, Clip, DigitSource, Ended, FRAME_TIME, LegConfig, LegId, LegStats, MediaCmd, MediaEvent, MediaKind, Negotiated, PlayId,
+    RecordSpec, RecordingId, RecordingTotals, Segment, StopReason,
+};
+use hookswitch_proto::sip::{EndpointConfig, Flow, Listen, Message, Method, Transport};
+use hookswitch_proto::{Time, Wall};
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+pub const DOMAIN: &str = "demo.test";
+
+/// Something that reaches the switch, or the world, later.
+enum Event {
+    Input(Input),
+    /// The running segment of a leg is over by itself; the number tells a later one from it.
+    SegmentOver(LegId, u64),
+}
+
+/// A caller's call, as the caller knows it.
+pub struct Phone {
+    pub name: String,
+    flow: Flow,
+    invite: String,
+    call_id: String,
+    branch: String,
+    from: String,
+    to: String,
+    target: String,
+    number: String,
+    cseq: u32,
+    acked: bool,
+    /// Does not acknowledge our 200, or answer our BYE.
+    pub deaf: bool,
+    pub offers_late: bool,
+    pub last_sdp: String,
+    pub over: bool,
+}
+
+/// A leg of the media thread.
+struct FakeLeg {
+    negotiated: Negotiated,
+    play: Option<Playing>,
+    turn: u64,
+}
+
+struct Playing {
+    play: PlayId,
+    segments: Vec<Segment>,
+    barge_in: BargeIn,
+    index: usize,
+    began: Time,
+}
+
+pub struct World {
+    pub switch: Switch,
+    pub now: Time,
+    adapter: Box<dyn Adapter>,
+    queue: BTreeMap<(Time, u64), Event>,
+    sequence: u64,
+    pub phones: Vec<Phone>,
+    legs: BTreeMap<LegId, FakeLeg>,
+    announced: BTreeMap<RecordingId, RecordingStart>,
+    /// Prompts that exist, and how long they are.
+    pub files: BTreeMap<String, Duration>,
+    /// How long the caller speaks when recorded; then silence.
+    pub speech: Duration,
+    /// What a hook takes.
+    pub thinking: Duration,
+    /// The handler never says anything, not even that it failed.
+    pub mute: bool,
+    pub open_fails: bool,
+    /// The media thread swallows everything.
+    pub media_dead: bool,
+    pub recording_fails: bool,
+    pub steps: Vec<String>,
+    pub asks: Vec<Ask>,
+    pub notifications: Vec<Notification>,
+    pub counters: BTreeMap<Counter, u64>,
+    pub records: Vec<CallRecord>,
+    pub replies: Vec<CommandResult>,
+    pub logs: Vec<String>,
+    pub prepares: Vec<Prepare>,
+    pub started: Vec<RecordingStart>,
+    pub dropped: Vec<RecordingId>,
+    pub ended_guests: Vec<SessionId>,
+    pub sent_digits: String,
+    pub leg_configs: Vec<LegConfig>,
+    pub updates: Vec<Negotiated>,
+    /// The specs of recordings as they began.
+    pub specs: Vec<RecordSpec>,
+    /// Why recordings ended.
+    pub stops: Vec<StopReason>,
+}
+
+/// A tenant that takes every call.
+pub fn tenant() -> Tenant {
+    Tenant { domain: DOMAIN.into(), numbers: Vec::new(), max_sessions: 1000, fallback: Fallback::default(), error_prompt: None }
+}
+
+/// One tenant, and a trusted trunk at 192.0.2.77.
+pub fn configuration(tenant: Tenant) -> Configuration {
+    Configuration {
+        default_domain: Some(tenant.domain.to_string()),
+        tenants: vec![Arc::new(tenant)],
+        trunks: vec![Trunk { name: "carrier".into(), addresses: vec!["192.0.2.77".parse().expect("an address")], trusted: true }],
+        node_address: "192.0.2.1".into(),
+        drain: false,
+    }
+}
+
+pub fn switch_config(seed: u8) -> SwitchConfig {
+    let bound: SocketAddr = "192.0.2.1:5060".parse().expect("an address");
+    let endpoint = EndpointConfig {
+        listen: vec![Listen { transport: Transport::Udp, bound, advertise: None }],
+        agent: "hookswitch".into(),
+        t1: Duration::from_millis(500),
+        t2: Duration::from_secs(4),
+        t4: Duration::from_secs(5),
+        session_expires: None,
+        min_se: Duration::from_secs(90),
+        known_peers: Vec::new(),
+    };
+    SwitchConfig::new(endpoint, [seed; 32])
+}
+
+impl World {
+    pub fn new(adapter: impl Adapter + 'static) -> World {
+        World::with(configuration(tenant()), switch_config(7), Box::new(adapter))
+    }
+
+    pub fn with(configuration: Configuration, config: SwitchConfig, adapter: Box<dyn Adapter>) -> World {
+        let mut switch = Switch::new(config);
+        switch.handle(Time::ZERO, Input::Configure(Arc::new(configuration)));
+        World {
+            switch,
+            now: Time::ZERO,
+            adapter,
+            queue: BTreeMap::new(),
+            sequence: 0,
+            phones: Vec::new(),
+            legs: BTreeMap::new(),
+            announced: BTreeMap::new(),
+            files: [("menu.wav", 2000), ("hello.wav", 1000), ("bye.wav", 500), ("error.wav", 1500)]
+                .map(|(name, ms)| (name.to_owned(), Duration::from_millis(ms)))
+                .into(),
+            speech: Duration::from_secs(3),
+            thinking: Duration::ZERO,
+            mute: false,
+            open_fails: false,
+            media_dead: false,
+            recording_fails: false,
+            steps: Vec::new(),
+            asks: Vec::new(),
+            notifications: Vec::new(),
+            counters: BTreeMap::new(),
+            records: Vec::new(),
+            replies: Vec::new(),
+            logs: Vec::new(),
+            prepares: Vec::new(),
+            started: Vec::new(),
+            dropped: Vec::new(),
+            ended_guests: Vec::new(),
+            sent_digits: String::new(),
+            leg_configs: Vec::new(),
+            updates: Vec::new(),
+            specs: Vec::new(),
+            stops: Vec::new(),
+        }
+    }
+
+    // ------------------------------------------------------------------------------------------------ time
+
+    /// Everything that happens up to and at `ms` from the start.
+    pub fn run_to(&mut self, ms: u64) {
+        let end = Time::from_millis(ms);
+        self.drain();
+        loop {
+            let queued = self.queue.first_key_value().map(|((at, _), _)| *at);
+            let timer = self.switch.next_timeout();
+            let Some(next) = [queued, timer].into_iter().flatten().min().filter(|t| *t <= end) else { break };
+            self.now = self.now.max(next);
+            if queued.is_some_and(|at| at <= self.now) {
+                if let Some((_, event)) = self.queue.pop_first() {
+                    self.happen(event);
+                }
+            } else {
+                self.input(Input::Tick);
+            }
+        }
+        self.now = self.now.max(end);
+    }
+
+    pub fn run_for(&mut self, ms: u64) {
+        self.run_to(self.now.0 / 1_000_000 + ms);
+    }
+
+    fn later(&mut self, after: Duration, event: Event) {
+        self.sequence += 1;
+        self.queue.insert((self.now + after, self.sequence), event);
+    }
+
+    fn happen(&mut self, event: Event) {
+        match event {
+            Event::Input(input) => {
+                if let Input::Verdict { verdict, .. } = &input {
+                    self.step("guest", "node", &verdict_text(verdict));
+                }
+                self.input(input);
+            }
+            Event::SegmentOver(leg, turn) => {
+                if self.legs.get(&leg).is_some_and(|l| l.turn == turn) {
+                    self.segment_over(leg, Ended::Done, None);
+                }
+            }
+        }
+    }
+
+    pub fn input(&mut self, input: Input) {
+        self.switch.handle(self.now, input);
+        self.drain();
+    }
+
+    fn drain(&mut self) {
+        while let Some(output) = self.switch.poll() {
+            self.output(output);
+        }
+    }
+
+    fn step(&mut self, from: &str, to: &str, what: &str) {
+        let ms = self.now.0 / 1_000_000;
+        self.steps.push(format!("{}.{:03} {from} -> {to} {what}", ms / 1000, ms % 1000));
+    }
+
+    /// The steps, one a line, without those whose text contains one of `without`.
+    pub fn ladder(&self, without: &[&str]) -> String {
+        let kept = self.steps.iter().filter(|s| !without.iter().any(|w| s.contains(w)));
+        kept.cloned().collect::<Vec<_>>().join("\n")
+    }
+
+    /// After all calls ended: nothing of them is left anywhere.
+    pub fn leaks(&mut self) -> Option<String> {
+        // Transactions linger for 64*T1, a release for at most 40 s.
+        self.run_for(120_000);
+        let gauges = self.switch.gauges();
+        let clean = gauges == Default::default() && self.switch.next_timeout().is_none();
+        let balanced = self.records.len() == self.ended_guests.len();
+        let pairs = self.notifications.iter().filter(|n| matches!(n, Notification::SessionCompleted { .. })).count();
+        if clean && balanced && pairs == self.records.len() && self.legs.is_empty() && self.announced.is_empty() {
+            return None;
+        }
+        Some(format!(
+            "{gauges:?}, next timeout {:?}, {} records, {} guests ended, {pairs} completed, {} legs, {} recordings open",
+            self.switch.next_timeout(),
+            self.records.len(),
+            self.ended_guests.len(),
+            self.legs.len(),
+            self.announced.len()
+        ))
+    }
+
+    pub fn count(&self, counter: Counter) -> u64 {
+        self.counters.get(&counter).copied().unwrap_or(0)
+    }
+
+    pub fn alarms(&self) -> Vec<String> {
+        let text = |n: &Notification| match n {
+            Notification::Alarm(alarm) => Some(format!("{} {}", alarm.kind.name(), alarm.error)),
+            _ => None,
+        };
+        self.notifications.iter().filter_map(text).collect()
+    }
+
+    /// Why the only session ended.
+    pub fn reason(&self) -> Option<&'static str> {
+        self.records.last().map(|r| r.reason)
+    }
+
+    pub fn session_id(&self) -> String {
+        self.asks.last().map(|a| a.hook.info().session_id.clone()).unwrap_or_default()
+    }
+
+    pub fn command(&mut self, command: Command) -> CommandResult {
+        self.input(Input::Command { id: CommandId(1), domain: DOMAIN.into(), command });
+        self.replies.last().cloned().expect("every command is answered at once")
+    }
+
+    // ------------------------------------------------------------------------------------------------ what the switch puts out
+
+    fn output(&mut self, output: Output) {
+        match output {
+            Output::Transmit { flow, bytes } => {
+                let message = Message::parse(bytes).expect("the node sends well-formed SIP");
+                self.on_sip(flow, &message);
+            }
+            Output::Media { command, .. } => self.on_media(command),
+            Output::Ask(ask) => self.on_ask(*ask),
+            Output::Prepare(prepare) => self.on_prepare(*prepare),
+            Output::Notify { notification, .. } => {
+                self.step("node", "guest", &notification_text(&notification));
+                self.adapter.notify(&notification);
+                self.notifications.push(*notification);
+            }
+            Output::StartRecording(start) => {
+                assert!(self.announced.insert(start.recording, (*start).clone()).is_none(), "announced twice");
+                self.started.push(*start);
+            }
+            Output::DropRecording { recording } => {
+                assert!(self.announced.remove(&recording).is_some(), "dropped without being open");
+                self.dropped.push(recording);
+            }
+            Output::Reply { result, .. } => self.replies.push(result),
+            Output::EndGuest { session } => {
+                assert!(!self.ended_guests.contains(&session), "a guest ends once");
+                self.ended_guests.push(session);
+            }
+            Output::Completed(record) => self.records.push(*record),
+            Output::Log { text, .. } => self.logs.push(text),
+            Output::Count(counter) => *self.counters.entry(counter).or_default() += 1,
+        }
+    }
+
+    fn on_ask(&mut self, ask: Ask) {
+        self.step("node", "guest", &ask_text(&ask));
+        self.asks.push(ask.clone());
+        if self.mute {
+            return;
+        }
+        let verdict = self.adapter.answer(&ask);
+        let after = if verdict == Err(HookFailure::Deadline) { ask.deadline } else { self.thinking };
+        self.later(after, Event::Input(Input::Verdict { ask: ask.id, verdict }));
+    }
+
+    fn on_prepare(&mut self, prepare: Prepare) {
+        let clip = |duration: Duration| {
+            let law: Arc<[u8]> = vec![0xd5; usize::try_from(duration.as_millis() * 8).unwrap_or(0)].into();
+            Clip { pcmu: law.clone(), pcma: law }
+        };
+        let clips = prepare.sources.iter().map(|source| match source {
+            PromptSource::File(name) => self.files.get(name).map(|d| clip(*d)).ok_or_else(|| "no such file".to_owned()),
+            PromptSource::Tone { total, .. } => Ok(clip(*total)),
+        });
+        let input = Input::Prepared { session: prepare.session, number: prepare.number, clips: clips.collect() };
+        self.prepares.push(prepare);
+        self.later(Duration::ZERO, Event::Input(input));
+    }
+
+    // ------------------------------------------------------------------------------------------------ media
+
+    pub fn media_event(&mut self, leg: LegId, what: MediaKind) {
+        let at = self.now;
+        self.later(Duration::ZERO, Event::Input(Input::Media(MediaEvent { leg, at, what })));
+    }
+
+    /// The leg of the only call.
+    pub fn leg(&self) -> LegId {
+        *self.legs.keys().next().expect("a leg is open")
+    }
+
+    pub fn live_legs(&self) -> Vec<LegId> {
+        self.legs.keys().copied().collect()
+    }
+
+    fn on_media(&mut self, command: MediaCmd) {
+        if self.media_dead {
+            return;
+        }
+        match command {
+            MediaCmd::Open { leg, config } => {
+                if self.open_fails {
+                    return self.media_event(leg, MediaKind::OpenFailed { why: "no port left".into() });
+                }
+                self.leg_configs.push((*config).clone());
+                self.legs.insert(leg, FakeLeg { negotiated: config.negotiated, play: None, turn: 0 });
+                self.media_event(leg, MediaKind::Opened { local: "10.0.0.5:20000".parse().expect("an address") });
+            }
+            MediaCmd::Update { leg, negotiated } => {
+                self.updates.push((*negotiated).clone());
+                if let Some(leg) = self.legs.get_mut(&leg) {
+                    leg.negotiated = *negotiated;
+                }
+            }
+            MediaCmd::Play { leg, play, segments, barge_in } => {
+                let what: Vec<String> = segments.iter().map(segment_text).collect();
+                self.step("node", "media", &format!("play {}", what.join(", ")));
+                self.stop_play(leg, Ended::Stopped, StopReason::ApiStop);
+                let Some(fake) = self.legs.get_mut(&leg) else { return };
+                assert!(!segments.is_empty() && segments.len() <= hookswitch_proto::limits::PLAY_SEGMENTS);
+                fake.play = Some(Playing { play, segments, barge_in, index: 0, began: self.now });
+                self.begin_segment(leg);
+            }
+            MediaCmd::StopPlay { leg } => {
+                self.step("node", "media", "stop");
+                self.stop_play(leg, Ended::Stopped, StopReason::ApiStop);
+            }
+            MediaCmd::StopRecording { leg, recording, reason } => {
+                self.step("node", "media", "stop recording");
+                let runs = self.current(leg).is_some_and(|s| matches!(s, Segment::Record(id, _) if id == recording));
+                if runs {
+                    self.segment_over(leg, Ended::Stopped, Some(reason));
+                }
+            }
+            MediaCmd::SendDigit { digit, .. } => self.sent_digits.push(digit),
+            MediaCmd::Record { .. } => {}
+            MediaCmd::Close { leg, reason } => {
+                self.step("node", "media", "close");
+                self.stop_play(leg, Ended::Stopped, reason);
+                if self.legs.remove(&leg).is_some() {
+                    self.media_event(leg, MediaKind::Closed { stats: Box::new(LegStats::default()) });
+                }
+            }
+        }
+    }
+
+    fn current(&self, leg: LegId) -> Option<Segment> {
+        let playing = self.legs.get(&leg)?.play.as_ref()?;
+        playing.segments.get(playing.index).cloned()
+    }
+
+    fn begin_segment(&mut self, leg: LegId) {
+        let Some(segment) = self.current(leg) else { return };
+        let duration = match &segment {
+            Segment::Clip(clip) => Duration::from_millis(clip.pcmu.len() as u64 / 8),
+            Segment::Silence(duration) | Segment::Echo(duration) => *duration,
+            Segment::Record(id, spec) => {
+                assert!(self.announced.contains_key(id), "a recording begins that was not announced");
+                self.specs.push(spec.clone());
+                self.recording_plan(spec).1
+            }
+        };
+        let now = self.now;
+        let Some(fake) = self.legs.get_mut(&leg) else { return };
+        fake.turn += 1;
+        let turn = fake.turn;
+        if let Some(playing) = &mut fake.play {
+            playing.began = now;
+        }
+        self.later(duration, Event::SegmentOver(leg, turn));
+    }
+
+    /// Why and after how long a recording of a caller who speaks for `speech` ends by itself.
+    fn recording_plan(&self, spec: &RecordSpec) -> (StopReason, Duration) {
+        let max = (StopReason::MaxDuration, spec.max_duration.unwrap_or(Duration::from_secs(100_000)));
+        let silence = match (self.speech.is_zero(), spec.initial_silence, spec.max_silence) {
+            (true, Some(initial), _) => Some((StopReason::InitialSilence, initial)),
+            (false, _, Some(silence)) => Some((StopReason::MaxSilence, self.speech + silence)),
+            _ => None,
+        };
+        silence.filter(|(_, d)| *d < max.1).unwrap_or(max)
+    }
+
+    /// The running segment ends; the next one begins, or the queue is over.
+    fn segment_over(&mut self, leg: LegId, how: Ended, reason: Option<StopReason>) {
+        let Some(segment) = self.current(leg) else { return };
+        if let Segment::Record(recording, spec) = &segment {
+            let reason = reason.unwrap_or(self.recording_plan(spec).0);
+            self.close_recording(leg, *recording, reason);
+        }
+        let Some(playing) = self.legs.get_mut(&leg).and_then(|l| l.play.as_mut()) else { return };
+        let (play, index) = (playing.play, playing.index);
+        playing.index += 1;
+        let done = playing.index >= playing.segments.len();
+        self.media_event(leg, MediaKind::SegmentEnded { play, index, how });
+        if done {
+            self.end_queue(leg, play, how);
+        } else {
+            self.begin_segment(leg);
+        }
+    }
+
+    fn end_queue(&mut self, leg: LegId, play: PlayId, how: Ended) {
+        if let Some(fake) = self.legs.get_mut(&leg) {
+            fake.play = None;
+            fake.turn += 1;
+        }
+        self.media_event(leg, MediaKind::QueueEnded { play, how });
+    }
+
+    fn stop_play(&mut self, leg: LegId, how: Ended, reason: StopReason) {
+        if let Some(Segment::Record(recording, _)) = self.current(leg) {
+            self.close_recording(leg, recording, reason);
+        }
+        if let Some(play) = self.legs.get(&leg).and_then(|l| l.play.as_ref()).map(|p| p.play) {
+            self.end_queue(leg, play, how);
+        }
+    }
+
+    fn close_recording(&mut self, leg: LegId, recording: RecordingId, reason: StopReason) {
+        let began = self.legs.get(&leg).and_then(|l| l.play.as_ref()).map_or(self.now, |p| p.began);
+        let frames = u64::try_from(self.now.since(began).as_millis() / FRAME_TIME.as_millis()).unwrap_or(0);
+        let totals = RecordingTotals { expected: frames, received: frames, contains_voice: !self.speech.is_zero(), ..Default::default() };
+        self.stops.push(reason);
+        self.media_event(leg, MediaKind::RecordingClosed { recording, reason, totals });
+        let start = self.announced.remove(&recording).expect("what closes was announced");
+        let outcome = if self.recording_fails { Err("Storage full".to_owned()) } else { Ok(44 + frames * 320) };
+        let (recording_id, session, file_name) = (start.recording_id, start.session, start.file_name);
+        let report = RecordingReport { recording, recording_id, session, file_name, outcome };
+        // The writer takes its time.
+        self.later(Duration::from_millis(100), Event::Input(Input::Recorded(report)));
+    }
+
+    /// A key on the only call's telephone, by RFC 4733.
+    pub fn press(&mut self, digit: char) {
+        let leg = self.leg();
+        self.press_on(leg, digit);
+        self.run_to(self.now.0 / 1_000_000);
+    }
+
+    pub fn press_on(&mut self, leg: LegId, digit: char) {
+        self.step("caller", "node", &format!("key {digit}"));
+        let source = DigitSource::Rfc4733;
+        if let Some(Segment::Record(_, spec)) = self.current(leg) {
+            let consumed = spec.stop_digits.contains(digit);
+            self.media_event(leg, MediaKind::Digit { digit, source, consumed });
+            if consumed {
+                self.segment_over(leg, Ended::Done, Some(StopReason::StopDigit(digit)));
+            }
+            return;
+        }
+        self.media_event(leg, MediaKind::Digit { digit, source, consumed: false });
+        let playing = self.legs.get(&leg).and_then(|l| l.play.as_ref()).map(|p| (p.play, p.index, p.barge_in));
+        match playing {
+            Some((play, index, BargeIn::All)) => {
+                self.media_event(leg, MediaKind::SegmentEnded { play, index, how: Ended::BargedIn });
+                self.end_queue(leg, play, Ended::BargedIn);
+            }
+            Some((_, _, BargeIn::Current)) => self.segment_over(leg, Ended::BargedIn, None),
+            Some((_, _, BargeIn::None)) | None => {}
+        }
+    }
+
+    // ------------------------------------------------------------------------------------------------ the callers
+
+    /// An INVITE with an ordinary offer.
+    pub fn call(&mut self, number: &str) -> usize {
+        self.call_with(number, "", Some(&offer("sendrecv", true)))
+    }
+
+    /// `extra`: further header lines, each ended by CR LF.
+    pub fn call_with(&mut self, number: &str, extra: &str, sdp: Option<&str>) -> usize {
+        self.call_from(number, "192.0.2.9:5060", extra, sdp)
+    }
+
+    pub fn call_from(&mut self, number: &str, peer: &str, extra: &str, sdp: Option<&str>) -> usize {
+        let i = self.phones.len();
+        let flow = Flow {
+            transport: Transport::Udp,
+            local: "192.0.2.1:5060".parse().expect("an address"),
+            peer: peer.parse().expect("an address"),
+        };
+        let from = if extra.contains("From:") { String::new() } else { format!("\"Alice\" <sip:alice@example.com>;tag=a{i}") };
+        let mut phone = Phone {
+            name: if i == 0 { "alice".into() } else { format!("caller{i}") },
+            flow,
+            invite: String::new(),
+            call_id: format!("call-{i}@192.0.2.9"),
+            branch: format!("z9hG4bK-inv-{i}"),
+            from,
+            to: format!("<sip:{number}@192.0.2.1>"),
+            target: format!("sip:{number}@192.0.2.1"),
+            number: number.to_owned(),
+            cseq: 1,
+            acked: false,
+            deaf: false,
+            offers_late: sdp.is_none(),
+            last_sdp: String::new(),
+            over: false,
+        };
+        phone.invite = phone.request("INVITE", 1, &phone.branch, extra, sdp.map(|s| ("application/sdp", s)));
+        let text = phone.invite.clone();
+        self.phones.push(phone);
+        self.send_text(i, "INVITE", text);
+        i
+    }
+
+    fn send_text(&mut self, i: usize, what: &str, text: String) {
+        let (name, flow) = (self.phones[i].name.clone(), self.phones[i].flow);
+        self.step(&name, "node", what);
+        self.raw(flow, text.into_bytes());
+    }
+
+    /// Any bytes from anywhere.
+    pub fn raw(&mut self, flow: Flow, bytes: Vec<u8>) {
+        self.input(Input::Sip { flow, bytes: bytes.into(), wall: Wall(1_700_000_000_000) });
+    }
+
+    pub fn flow(&self, i: usize) -> Flow {
+        self.phones[i].flow
+    }
+
+    /// The same INVITE again.
+    pub fn retransmit(&mut self, i: usize) {
+        let text = self.phones[i].invite.clone();
+        self.send_text(i, "INVITE", text);
+    }
+
+    pub fn hangup(&mut self, i: usize) {
+        self.in_dialog(i, "BYE", "", None);
+    }
+
+    pub fn cancel(&mut self, i: usize) {
+        let phone = &self.phones[i];
+        let initial_to = format!("<sip:{}@192.0.2.1>", phone.number);
+        let text = format!(
+            "CANCEL sip:{}@192.0.2.1 SIP/2.0\r\nVia: SIP/2.0/UDP {};branch={}\r\nMax-Forwards: 70\r\nFrom: {}\r\nTo: {initial_to}\r\n\
+             Call-ID: {}\r\nCSeq: 1 CANCEL\r\nContent-Length: 0\r\n\r\n",
+            phone.number, phone.flow.peer, phone.branch, phone.from, phone.call_id
+        );
+        self.send_text(i, "CANCEL", text);
+    }
+
+    pub fn reinvite(&mut self, i: usize, sdp: Option<&str>) {
+        self.in_dialog(i, "INVITE", "", sdp.map(|s| ("application/sdp", s)));
+    }
+
+    pub fn info_digit(&mut self, i: usize, signal: &str) {
+        let body = format!("Signal={signal}\r\nDuration=160\r\n");
+        self.in_dialog(i, "INFO", "", Some(("application/dtmf-relay", &body)));
+        self.run_for(0);
+    }
+
+    /// A request of the caller within the dialog.
+    pub fn in_dialog(&mut self, i: usize, method: &str, extra: &str, body: Option<(&str, &str)>) {
+        let phone = &mut self.phones[i];
+        phone.cseq += 1;
+        let cseq = phone.cseq;
+        let branch = format!("z9hG4bK-{method}-{i}-{cseq}");
+        if method == "INVITE" {
+            phone.offers_late = body.is_none();
+        }
+        let text = phone.request(method, cseq, &branch, extra, body);
+        self.send_text(i, method, text);
+    }
+
+    fn on_sip(&mut self, flow: Flow, message: &Message) {
+        let call_id = message.call_id();
+        let Some(i) = self.phones.iter().position(|p| p.call_id == call_id && p.flow.peer == flow.peer) else { return };
+        let name = self.phones[i].name.clone();
+        let Some(status) = message.status() else { return self.on_request(i, &name, message) };
+        let cseq = message.header("CSeq").unwrap_or_default();
+        let what = if cseq.ends_with("INVITE") { status.to_string() } else { format!("{status} ({cseq})") };
+        self.step("node", &name, &what);
+        if !cseq.ends_with("INVITE") {
+            if cseq.ends_with("BYE") {
+                self.phones[i].over = true;
+            }
+            return;
+        }
+        let phone = &mut self.phones[i];
+        if status >= 200 {
+            phone.to = message.header("To").unwrap_or_default();
+        }
+        let number: u32 = cseq.split(' ').next().and_then(|n| n.parse().ok()).unwrap_or(1);
+        if (200..300).contains(&status) {
+            if let Some(contact) = message.name_addrs("Contact").first() {
+                let port = contact.uri.port.map(|p| format!(":{p}")).unwrap_or_default();
+                phone.target = format!("sip:{}{port}", contact.uri.host);
+            }
+            phone.last_sdp = String::from_utf8_lossy(&message.body()).into_owned();
+            if phone.deaf {
+                return;
+            }
+            phone.acked = true;
+            let answer = offer("sendrecv", true);
+            let body = phone.offers_late.then_some(("application/sdp", answer.as_str()));
+            let ack = phone.request("ACK", number, &format!("z9hG4bK-ack-{i}-{number}"), "", body);
+            self.send_text(i, "ACK", ack);
+        } else if status >= 300 {
+            if number == 1 {
+                phone.over = true;
+            }
+            // RFC 3261 17.1.1.3: the ACK of a refusal is of the INVITE's own transaction.
+            let branch = if number == 1 { phone.branch.clone() } else { format!("z9hG4bK-INVITE-{i}-{number}") };
+            let ack = phone.request("ACK", number, &branch, "", None);
+            self.send_text(i, "ACK", ack);
+        }
+    }
+
+    fn on_request(&mut self, i: usize, name: &str, message: &Message) {
+        let method = match message.method() {
+            Some(Method::Bye) => "BYE",
+            Some(_) => "?",
+            None => return,
+        };
+        let reason = message.header("Reason").map(|r| format!(" {}", r.split(";text").next().unwrap_or_default())).unwrap_or_default();
+        self.step("node", name, &format!("{method}{reason}"));
+        if self.phones[i].deaf {
+            return;
+        }
+        self.phones[i].over = true;
+        let mut text = String::from("SIP/2.0 200 OK\r\n");
+        for name in ["Via", "From", "To", "Call-ID", "CSeq"] {
+            for value in message.headers(name) {
+                let _ = write!(text, "{name}: {value}\r\n");
+            }
+        }
+        text.push_str("Content-Length: 0\r\n\r\n");
+        self.send_text(i, "200", text);
+    }
+}
+
+impl Phone {
+    fn request(&self, method: &str, cseq: u32, branch: &str, extra: &str, body: Option<(&str, &str)>) -> String {
+        let from = if self.from.is_empty() { String::new() } else { format!("From: {}\r\n", self.from) };
+        let (content_type, body) = body.unwrap_or_default();
+        let typed = if body.is_empty() { String::new() } else { format!("Content-Type: {content_type}\r\n") };
+        format!(
+            "{method} {} SIP/2.0\r\nVia: SIP/2.0/UDP {};branch={branch}\r\nMax-Forwards: 70\r\n{from}To: {}\r\nCall-ID: {}\r\n\
+             CSeq: {cseq} {method}\r\nContact: <sip:alice@{}>\r\nAllow: INVITE, ACK, BYE, CANCEL, UPDATE, INFO\r\n{extra}{typed}\
+             Content-Length: {}\r\n\r\n{body}",
+            self.target,
+            self.flow.peer,
+            self.to,
+            self.call_id,
+            self.flow.peer,
+            body.len()
+        )
+    }
+}
+
+/// An offer of PCMA and PCMU, with telephone-event if wanted.
+pub fn offer(direction: &str, telephone_event: bool) -> String {
+    let (formats, map) = if telephone_event { (" 101", "a=rtpmap:101 telephone-event/8000\r\n") } else { ("", "") };
+    format!(
+        "v=0\r\no=alice 1 1 IN IP4 192.0.2.9\r\ns=-\r\nc=IN IP4 192.0.2.9\r\nt=0 0\r\nm=audio 40000 RTP/AVP 8 0{formats}\r\n\
+         a=rtpmap:8 PCMA/8000\r\na=rtpmap:0 PCMU/8000\r\n{map}a={direction}\r\n"
+    )
+}
+
+fn segment_text(segment: &Segment) -> String {
+    match segment {
+        Segment::Clip(clip) => format!("clip {} ms", clip.pcmu.len() / 8),
+        Segment::Silence(duration) => format!("silence {} ms", duration.as_millis()),
+        Segment::Record(..) => "record".into(),
+        Segment::Echo(duration) => format!("echo {} ms", duration.as_millis()),
+    }
+}
+
+fn ask_text(ask: &Ask) -> String {
+    let mut text = ask.hook.name().to_owned();
+    if ask.hook.info().restarted {
+        text.push_str(" restarted");
+    }
+    if let Some(reference) = &ask.hook.info().session_reference {
+        let _ = write!(text, " reference={reference}");
+    }
+    if let Hook::GetIvrCommand(request) = &ask.hook {
+        if let Some(buffer) = &request.dtmf_buffer {
+            let _ = write!(text, " buffer={buffer}");
+        }
+        if let Some(dtmf) = &request.dtmf {
+            let key = dtmf.matched_termination_key.map(String::from).unwrap_or_default();
+            let _ = write!(text, " dtmf={:?} {:?}{key}", dtmf.dtmf_match, dtmf.reason);
+        }
+        if let Some(recording) = &request.recording {
+            let _ = write!(text, " recording={} {} ms", recording.stop_reason, recording.duration.as_millis());
+        }
+    }
+    text
+}
+
+fn verdict_text(verdict: &Result<Verdict, HookFailure>) -> String {
+    match verdict {
+        Ok(Verdict::Routing(Routing::Drop { drop_code, .. })) => format!("drop {}", drop_code.as_deref().unwrap_or("-")),
+        Ok(Verdict::Routing(Routing::Ivr { .. })) => "ivr".into(),
+        Ok(Verdict::Routing(Routing::Redirect { status, .. })) => format!("redirect {status}"),
+        Ok(Verdict::Routing(Routing::Ext { name, .. })) => format!("action {name:?}"),
+        Ok(Verdict::Routing(_)) => "another routing".into(),
+        Ok(Verdict::Ivr(command)) => format!("command of {} phrases", command.phrases.len()),
+        Err(HookFailure::Trap { .. }) => "trap".into(),
+        Err(HookFailure::Deadline) => "no answer".into(),
+        Err(HookFailure::Refused { .. }) => "refused".into(),
+        Err(HookFailure::Nonsense { field, .. }) => format!("nonsense {field}"),
+        Err(other) => format!("failed {other:?}"),
+    }
+}
+
+fn notification_text(notification: &Notification) -> String {
+    match notification {
+        Notification::CallAnswered { .. } => "callAnswered".into(),
+        Notification::CallNotify { event, .. } => format!("callNotify {event}"),
+        Notification::RecordingReady { successful, .. } => format!("recordingReady {successful}"),
+        Notification::SessionCompleted { reason, .. } => format!("sessionCompleted {reason}"),
+        Notification::Alarm(alarm) => format!("alarm {} {}", alarm.kind.name(), alarm.error),
+    }
+}

@@ -1,0 +1,759 @@
+//! One party's IVR (SM-008): asks for a command, prepares and plays its phrases, records, collects digits, waits, asks again.
+//!
+//! Pure and without ids of others: it takes what happened and gives [`Effect`]s, which `session.rs` carries out. Digits are
+//! `collect.rs`'s; start with [`Ivr::on_command`] and follow the states down.
+
+use crate::alarm;
+use crate::collect::{Collector, DigitBuffer, Match};
+use crate::door::{Clips, CommandError, Counter, PromptSource};
+use crate::exchange::Mint;
+use crate::hook::{DtmfParams, DtmfReason, HookFailure, IvrCommand, Phrase, RecordPhrase, RecordingResult, Routing};
+use crate::limits;
+use hookswitch_proto::Time;
+use hookswitch_proto::limits::PLAY_SEGMENTS;
+use hookswitch_proto::media::{
+    BargeIn, DigitSet, Ended, FRAME, FRAME_TIME, PlayId, RecordSpec, RecordingId, RecordingTotals, Segment, StopReason, TapDirection,
+};
+use std::collections::VecDeque;
+use std::time::Duration;
+
+/// What the IVR wants done.
+#[derive(Debug)]
+pub(crate) enum Effect {
+    /// Ask the handler for the next command.
+    Ask {
+        dtmf_buffer: Option<String>,
+        dtmf: Option<DtmfParams>,
+        recording: Option<RecordingResult>,
+    },
+    /// Answered by [`Ivr::on_prepared`] with the same number.
+    Prepare {
+        number: u32,
+        sources: Vec<PromptSource>,
+    },
+    /// Before the play that holds it.
+    StartRecording {
+        recording: RecordingId,
+        recording_id: String,
+        file_name: String,
+        callback: bool,
+    },
+    /// It was announced and did not begin.
+    DropRecording(RecordingId),
+    Play {
+        play: PlayId,
+        segments: Vec<Segment>,
+        barge_in: BargeIn,
+    },
+    StopPlay,
+    StopRecording(RecordingId, StopReason),
+    /// An ivrCommandError.
+    Alarm {
+        error: &'static str,
+        details: String,
+    },
+    Count(Counter),
+    /// The IVR is over: release the party. The reason is one of IC-204.
+    Hangup {
+        reason: &'static str,
+    },
+    /// The IVR is over: the party goes elsewhere (IC-260).
+    Route(Box<Routing>),
+}
+
+#[derive(Debug)]
+enum State {
+    /// Before the first request, and for good when the party leaves.
+    Off,
+    /// The handler is asked.
+    Requested,
+    /// The next request comes then: the last one failed, or commands take no time.
+    Pausing(Time),
+    /// Audio is fetched.
+    Preparing(Box<Run>, u32),
+    /// Phrases play, or one of them records.
+    Playing(Box<Run>, PlayId),
+    Collecting(Box<Run>),
+    /// getIVRCommandAfter.
+    Waiting(Box<Run>, Time),
+}
+
+/// The command that runs.
+#[derive(Debug)]
+struct Run {
+    plan: Vec<Plan>,
+    collector: Option<Collector>,
+    barge_in: BargeIn,
+    end: RunEnd,
+    next_after: Duration,
+    recorded_callback: bool,
+    /// What was sent to the leg.
+    segments: Vec<Segment>,
+    /// Index in `segments` of what plays now.
+    current: usize,
+    records: Vec<Record>,
+    recording: Option<RecordingResult>,
+    /// Why the recording that was the last segment ended.
+    last_record: Option<StopReason>,
+    interrupted: bool,
+    /// The command took time or digits; if not, it counts as idle (IC-296).
+    took_time: bool,
+}
+
+#[derive(Debug)]
+enum RunEnd {
+    Next,
+    Hangup(&'static str),
+    Route(Box<Routing>),
+}
+
+/// A phrase, checked. Numbers are indices of prepared sources.
+#[derive(Debug)]
+enum Plan {
+    Source(usize, String),
+    Silence(Duration),
+    Echo(Duration),
+    Record { beep: Option<usize>, phrase: Box<RecordPhrase>, stop_digits: DigitSet },
+    Failed(String),
+}
+
+#[derive(Debug)]
+struct Record {
+    segment: usize,
+    recording: RecordingId,
+    recording_id: String,
+    file_name: String,
+    closed: bool,
+}
+
+#[derive(Debug)]
+pub(crate) struct Ivr {
+    session_id: String,
+    state: State,
+    buffer: DigitBuffer,
+    effects: VecDeque<Effect>,
+    /// What the next request says of the command before.
+    dtmf: Option<DtmfParams>,
+    recording: Option<RecordingResult>,
+    first: bool,
+    retried: bool,
+    idle: u32,
+    prepares: u32,
+    plays: u64,
+}
+
+impl Ivr {
+    pub fn new(session_id: String) -> Ivr {
+        Ivr {
+            session_id,
+            state: State::Off,
+            buffer: DigitBuffer::default(),
+            effects: VecDeque::new(),
+            dtmf: None,
+            recording: None,
+            first: true,
+            retried: false,
+            idle: 0,
+            prepares: 0,
+            plays: 0,
+        }
+    }
+
+    pub fn poll(&mut self) -> Option<Effect> {
+        self.effects.pop_front()
+    }
+
+    pub fn next_timeout(&self) -> Option<Time> {
+        match &self.state {
+            State::Pausing(until) | State::Waiting(_, until) => Some(*until),
+            State::Collecting(run) => run.collector.as_ref()?.deadline(&self.buffer),
+            State::Off | State::Requested | State::Preparing(..) | State::Playing(..) => None,
+        }
+    }
+
+    /// The party is connected: ask for the first command.
+    pub fn start(&mut self) {
+        self.request();
+    }
+
+    /// The party is gone or leaves: nothing runs, nothing is asked any more (IC-264).
+    pub fn stop(&mut self) {
+        self.state = State::Off;
+        self.effects.clear();
+    }
+
+    pub fn on_timeout(&mut self, now: Time) {
+        if self.next_timeout().is_none_or(|due| due > now) {
+            return;
+        }
+        match std::mem::replace(&mut self.state, State::Off) {
+            State::Pausing(_) => self.request(),
+            State::Waiting(run, _) => self.next(now, *run),
+            State::Collecting(mut run) => {
+                let over = run.collector.as_ref().and_then(|c| c.timed_out(now, &self.buffer));
+                run.took_time |= run.collector.as_ref().is_some_and(Collector::waits);
+                self.finish(now, run, over);
+            }
+            other => self.state = other,
+        }
+    }
+
+    // ------------------------------------------------------------------------------------------------ Requested
+
+    fn request(&mut self) {
+        self.state = State::Requested;
+        // IC-226: the first request has neither, even if keys were pressed early.
+        let dtmf_buffer = if std::mem::take(&mut self.first) { None } else { self.buffer.text() };
+        let (dtmf, recording) = (self.dtmf.clone(), self.recording.clone());
+        self.effects.push_back(Effect::Ask { dtmf_buffer, dtmf, recording });
+    }
+
+    /// The answer to [`Effect::Ask`]. `Err`: it cannot be carried out and counts as failed.
+    pub fn on_command(&mut self, now: Time, command: IvrCommand, mint: &mut Mint, recordings_left: usize) -> Result<(), HookFailure> {
+        if !matches!(self.state, State::Requested) {
+            return Ok(());
+        }
+        // IC-227: an answer meant for another session.
+        if command.session_id.as_ref().is_some_and(|id| *id != self.session_id) {
+            return Err(HookFailure::Nonsense { field: "sessionId".into(), why: "not this session's".into() });
+        }
+        check(&command).map_err(|(field, why)| HookFailure::Nonsense { field: field.into(), why: why.into() })?;
+        self.retried = false;
+        self.dtmf = None;
+        self.recording = None;
+        if command.background.as_ref().is_some_and(|b| !b.stop) {
+            self.effects.push_back(Effect::Count(Counter::ExtensionIgnored));
+            self.alarm(alarm::PHRASE_ERROR, "backgroundPrompt: not played by this node".into());
+        }
+        for _ in command.ext.iter().take(limits::EXTENSIONS) {
+            self.effects.push_back(Effect::Count(Counter::ExtensionIgnored));
+        }
+        let end = match (command.hangup, command.routing) {
+            (true, _) => RunEnd::Hangup("ivrHangup"),
+            (false, Some(routing)) => RunEnd::Route(routing),
+            (false, None) => RunEnd::Next,
+        };
+        let termination_keys = command.dtmf.as_ref().map(|d| d.termination_keys.clone()).unwrap_or_default();
+        let collector = command.dtmf.map(|spec| Collector::new(spec, &mut self.buffer));
+        let run = Run {
+            plan: Vec::new(),
+            collector,
+            barge_in: command.barge_in,
+            end,
+            next_after: command.next_after,
+            recorded_callback: command.recorded_callback,
+            segments: Vec::new(),
+            current: 0,
+            records: Vec::new(),
+            recording: None,
+            last_record: None,
+            interrupted: false,
+            took_time: false,
+        };
+        self.prepare(now, run, command.phrases, &termination_keys, mint, recordings_left);
+        Ok(())
+    }
+
+    /// There is no command. Retried once after a pause where that may help (`may_restart`: no new instance was used up yet), then the
+    /// tenant's error prompt, then release (IC-262, IC-263, IC-298). True: it will be asked again.
+    pub fn on_failure(&mut self, now: Time, failure: &HookFailure, may_restart: bool, error_prompt: Option<&str>, mint: &mut Mint) -> bool {
+        self.alarm(alarm::ivr_failed(failure), alarm::failure_details(failure));
+        if !self.retried && (may_restart || !failure.lost_instance()) {
+            self.retried = true;
+            self.state = State::Pausing(now + limits::IVR_RETRY);
+            return true;
+        }
+        match error_prompt {
+            Some(file) if *failure != HookFailure::Empty => {
+                let run = Run {
+                    plan: Vec::new(),
+                    collector: None,
+                    barge_in: BargeIn::None,
+                    end: RunEnd::Hangup("serverError"),
+                    next_after: Duration::ZERO,
+                    recorded_callback: false,
+                    segments: Vec::new(),
+                    current: 0,
+                    records: Vec::new(),
+                    recording: None,
+                    last_record: None,
+                    interrupted: false,
+                    took_time: false,
+                };
+                self.prepare(now, run, vec![Phrase::File { file_name: file.to_owned() }], "", mint, 0);
+            }
+            _ => self.leave(Effect::Hangup { reason: "serverError" }),
+        }
+        false
+    }
+
+    // ------------------------------------------------------------------------------------------------ Preparing
+
+    fn prepare(&mut self, now: Time, mut run: Run, phrases: Vec<Phrase>, keys: &str, mint: &mut Mint, recordings_left: usize) {
+        let mut sources = Vec::new();
+        let mut add = |source| {
+            sources.push(source);
+            sources.len() - 1
+        };
+        let mut recordings = 0;
+        for phrase in phrases {
+            run.plan.push(match phrase {
+                Phrase::File { file_name } => match file_name_error(&file_name) {
+                    None => Plan::Source(add(PromptSource::File(file_name.clone())), format!("file {file_name}")),
+                    Some(why) => Plan::Failed(format!("file: {why}")),
+                },
+                Phrase::Tone { hz, level_dbm0, on, off, total } => {
+                    Plan::Source(add(PromptSource::Tone { hz, level_dbm0, on, off, total }), "tone".into())
+                }
+                Phrase::Silence { duration } => Plan::Silence(duration),
+                Phrase::Echo { duration } => Plan::Echo(duration),
+                Phrase::Record(phrase) => {
+                    recordings += 1;
+                    match phrase.file_name.as_deref().and_then(file_name_error) {
+                        Some(why) => Plan::Failed(format!("record: {why}")),
+                        None if recordings > recordings_left => Plan::Failed("record: too many recordings are being stored".into()),
+                        None => {
+                            let stop_digits = DigitSet::parse(phrase.stop_digits.as_deref().unwrap_or(keys)).unwrap_or_default();
+                            Plan::Record { beep: phrase.beep.then(|| add(beep())), phrase, stop_digits }
+                        }
+                    }
+                }
+                Phrase::Url { .. } => Plan::Failed("url: not played by this node".into()),
+                Phrase::Tts { engine, .. } => Plan::Failed(format!("tts {}: not played by this node", alarm::printable(&engine, 32))),
+                Phrase::Say { kind, .. } => Plan::Failed(format!("{}: not played by this node", alarm::printable(&kind, 32))),
+                Phrase::Ext { name, .. } => Plan::Failed(format!("{}: not played by this node", alarm::printable(&name, 32))),
+            });
+        }
+        if sources.is_empty() {
+            return self.play(now, run, Vec::new(), mint);
+        }
+        self.prepares = self.prepares.wrapping_add(1);
+        self.effects.push_back(Effect::Prepare { number: self.prepares, sources });
+        self.state = State::Preparing(Box::new(run), self.prepares);
+    }
+
+    pub fn on_prepared(&mut self, now: Time, number: u32, clips: Clips, mint: &mut Mint) {
+        match std::mem::replace(&mut self.state, State::Off) {
+            State::Preparing(run, expected) if expected == number => self.play(now, *run, clips, mint),
+            other => self.state = other,
+        }
+    }
+
+    // ------------------------------------------------------------------------------------------------ Playing, Recording
+
+    fn play(&mut self, now: Time, mut run: Run, clips: Clips, mint: &mut Mint) {
+        let clip = |i: usize| clips.get(i).cloned().unwrap_or_else(|| Err("not prepared".into()));
+        let had_phrases = !run.plan.is_empty();
+        for (i, plan) in std::mem::take(&mut run.plan).into_iter().enumerate() {
+            match plan {
+                Plan::Source(source, name) => match clip(source) {
+                    Ok(clip) => {
+                        run.took_time |= clip.pcmu.len() >= FRAME;
+                        run.segments.push(Segment::Clip(clip));
+                    }
+                    Err(why) => self.phrase_failed(i, &format!("{name}: {why}")),
+                },
+                Plan::Silence(duration) => {
+                    run.took_time |= duration >= FRAME_TIME;
+                    run.segments.push(Segment::Silence(duration));
+                }
+                Plan::Echo(duration) => {
+                    run.took_time |= duration >= FRAME_TIME;
+                    run.segments.push(Segment::Echo(duration));
+                }
+                Plan::Record { beep, phrase, stop_digits } => {
+                    match beep.map(clip) {
+                        Some(Ok(beep)) => run.segments.push(Segment::Clip(beep)),
+                        // A message without its beep is better than none.
+                        Some(Err(why)) => self.phrase_failed(i, &format!("beep: {why}")),
+                        None => {}
+                    }
+                    run.took_time = true;
+                    self.record(&mut run, *phrase, stop_digits, mint);
+                }
+                Plan::Failed(why) => self.phrase_failed(i, &why),
+            }
+        }
+        if run.segments.is_empty() {
+            if had_phrases {
+                // IC-250: all of them failed. The caller heard no question, so there is nothing to wait for.
+                let over = run.collector.as_ref().map(|c| c.cut(DtmfReason::Interrupted, &self.buffer));
+                return self.finish(now, Box::new(run), over);
+            }
+            return self.after_phrases(now, Box::new(run));
+        }
+        self.start_play(run);
+    }
+
+    fn start_play(&mut self, run: Run) {
+        self.plays += 1;
+        let play = PlayId(self.plays);
+        self.effects.push_back(Effect::Play { play, segments: run.segments.clone(), barge_in: run.barge_in });
+        self.state = State::Playing(Box::new(run), play);
+    }
+
+    fn record(&mut self, run: &mut Run, phrase: RecordPhrase, stop_digits: DigitSet, mint: &mut Mint) {
+        let (recording, recording_id) = (mint.recording(), mint.uuid());
+        let file_name = phrase.file_name.unwrap_or_else(|| format!("{}-{recording_id}.wav", self.session_id));
+        let spec = RecordSpec {
+            direction: TapDirection::Speak,
+            max_duration: Some(phrase.max_duration.filter(|d| !d.is_zero()).unwrap_or(limits::RECORD_DURATION)),
+            initial_silence: phrase.initial_silence.filter(|d| !d.is_zero()),
+            max_silence: phrase.max_silence.filter(|d| !d.is_zero()),
+            stop_digits,
+            sensitivity: phrase.sensitivity.unwrap_or(44),
+        };
+        self.effects.push_back(Effect::StartRecording {
+            recording,
+            recording_id: recording_id.clone(),
+            file_name: file_name.clone(),
+            callback: run.recorded_callback,
+        });
+        run.records.push(Record { segment: run.segments.len(), recording, recording_id, file_name, closed: false });
+        run.segments.push(Segment::Record(recording, spec));
+    }
+
+    pub fn on_segment_ended(&mut self, play: PlayId, index: usize) {
+        if let State::Playing(run, playing) = &mut self.state
+            && *playing == play
+        {
+            run.current = run.current.max(index.saturating_add(1));
+        }
+    }
+
+    pub fn on_recording_closed(&mut self, recording: RecordingId, reason: StopReason, totals: RecordingTotals) {
+        let State::Playing(run, _) = &mut self.state else { return };
+        let last = run.segments.len().wrapping_sub(1);
+        let Some(record) = run.records.iter_mut().find(|r| r.recording == recording) else { return };
+        record.closed = true;
+        if record.segment == last {
+            run.last_record = Some(reason);
+        }
+        run.recording = Some(RecordingResult {
+            recording_id: record.recording_id.clone(),
+            file_name: record.file_name.clone(),
+            stop_reason: stop_reason_name(reason).to_owned(),
+            stop_digit: if let StopReason::StopDigit(digit) = reason { Some(digit) } else { None },
+            duration: FRAME_TIME.saturating_mul(u32::try_from(totals.expected).unwrap_or(u32::MAX)),
+            contains_sound: totals.contains_voice,
+        });
+    }
+
+    pub fn on_queue_ended(&mut self, play: PlayId, at: Time, _how: Ended) {
+        match std::mem::replace(&mut self.state, State::Off) {
+            State::Playing(run, playing) if playing == play => {
+                for record in run.records.iter().filter(|r| !r.closed) {
+                    self.effects.push_back(Effect::DropRecording(record.recording));
+                }
+                self.after_phrases(at, run);
+            }
+            other => self.state = other,
+        }
+    }
+
+    /// The recording that runs now, for a command that stops it.
+    pub fn active_recording(&self) -> Option<(RecordingId, &str)> {
+        let State::Playing(run, _) = &self.state else { return None };
+        let record = run.records.iter().find(|r| r.segment == run.current && !r.closed)?;
+        Some((record.recording, &record.recording_id))
+    }
+
+    pub fn stop_recording(&mut self, recording: RecordingId) {
+        self.effects.push_back(Effect::StopRecording(recording, StopReason::ApiStop));
+    }
+
+    // ------------------------------------------------------------------------------------------------ Collecting
+
+    fn after_phrases(&mut self, at: Time, mut run: Box<Run>) {
+        let Some(collector) = &mut run.collector else { return self.finish(at, run, None) };
+        collector.phrases_ended(at);
+        let over = match run.last_record {
+            _ if run.interrupted => Some(collector.cut(DtmfReason::Interrupted, &self.buffer)),
+            // UR 6.4: a record phrase at the end of the command is its collection too.
+            Some(StopReason::StopDigit(key)) if collector.is_termination_key(key) => Some(collector.stopped_by(key, &self.buffer)),
+            Some(_) => Some(collector.cut(DtmfReason::RecordingEnd, &self.buffer)),
+            None => collector.matched(&self.buffer),
+        };
+        match over {
+            Some(over) => self.finish(at, run, Some(over)),
+            None => {
+                self.state = State::Collecting(run);
+                // A digit typed ahead may have been the last one long ago, or a timeout zero.
+                self.on_timeout(at);
+            }
+        }
+    }
+
+    /// A key was pressed. `consumed`: it ended a recording and is no input. `by_info`: it came by SIP, so the leg does not know of it
+    /// and what a key does to phrases is done here.
+    pub fn on_digit(&mut self, at: Time, digit: char, consumed: bool, by_info: bool) {
+        if consumed || (by_info && self.stops_recording(digit)) {
+            return;
+        }
+        if !self.buffer.push(digit) {
+            self.effects.push_back(Effect::Count(Counter::DigitsDropped));
+            return;
+        }
+        match std::mem::replace(&mut self.state, State::Off) {
+            State::Collecting(mut run) => {
+                let over = run.collector.as_mut().and_then(|c| {
+                    c.on_digit(at);
+                    c.matched(&self.buffer)
+                });
+                run.took_time = true;
+                match over {
+                    Some(over) => self.finish(at, run, Some(over)),
+                    None => self.state = State::Collecting(run),
+                }
+            }
+            State::Waiting(mut run, until) => {
+                run.took_time = true;
+                match run.collector.as_ref().and_then(|c| c.matched(&self.buffer)) {
+                    // IC-261: a digit that completes the collection ends the wait.
+                    Some(over) => {
+                        self.dtmf = Some(over.take(&mut self.buffer));
+                        self.next(at, *run);
+                    }
+                    None => self.state = State::Waiting(run, until),
+                }
+            }
+            State::Playing(mut run, play) => {
+                if let Some(collector) = &mut run.collector {
+                    collector.on_digit(at);
+                }
+                self.state = State::Playing(run, play);
+                if by_info {
+                    self.barge_in();
+                }
+            }
+            State::Preparing(mut run, number) => {
+                if let Some(collector) = &mut run.collector {
+                    collector.on_digit(at);
+                }
+                self.state = State::Preparing(run, number);
+            }
+            other => self.state = other,
+        }
+    }
+
+    fn stops_recording(&mut self, digit: char) -> bool {
+        let State::Playing(run, _) = &self.state else { return false };
+        let Some(record) = run.records.iter().find(|r| r.segment == run.current && !r.closed) else { return false };
+        let stops = matches!(run.segments.get(run.current), Some(Segment::Record(_, spec)) if spec.stop_digits.contains(digit));
+        let recording = record.recording;
+        if stops {
+            self.effects.push_back(Effect::StopRecording(recording, StopReason::StopDigit(digit)));
+        }
+        stops
+    }
+
+    fn barge_in(&mut self) {
+        match std::mem::replace(&mut self.state, State::Off) {
+            State::Playing(mut run, play) if !matches!(run.segments.get(run.current), None | Some(Segment::Record(..))) => {
+                match run.barge_in {
+                    BargeIn::None => self.state = State::Playing(run, play),
+                    BargeIn::All => {
+                        self.effects.push_back(Effect::StopPlay);
+                        self.state = State::Playing(run, play);
+                    }
+                    BargeIn::Current if run.current + 1 >= run.segments.len() => {
+                        self.effects.push_back(Effect::StopPlay);
+                        self.state = State::Playing(run, play);
+                    }
+                    BargeIn::Current => {
+                        // The rest as a new queue. Its indices begin at zero again.
+                        let skipped = run.current + 1;
+                        run.segments.drain(..skipped);
+                        run.records.retain(|r| r.segment >= skipped);
+                        run.records.iter_mut().for_each(|r| r.segment -= skipped);
+                        run.current = 0;
+                        self.start_play(*run);
+                    }
+                }
+            }
+            other => self.state = other,
+        }
+    }
+
+    // ------------------------------------------------------------------------------------------------ Waiting, Done, Interrupted
+
+    fn finish(&mut self, at: Time, mut run: Box<Run>, over: Option<Match>) {
+        run.took_time |= run.interrupted || over.is_some_and(Match::took_digits);
+        let completed = over.is_some_and(|m| matches!(m.reason, DtmfReason::TerminationKey | DtmfReason::MaxDigits));
+        self.dtmf = over.map(|m| m.take(&mut self.buffer));
+        self.recording = run.recording.take();
+        if run.interrupted {
+            // IC-082: the next request says so even where no digits were wanted.
+            self.dtmf.get_or_insert(DtmfParams {
+                dtmf_match: String::new(),
+                reason: DtmfReason::Interrupted,
+                matched_termination_key: None,
+                encryption: None,
+            });
+            return self.next(at, *run);
+        }
+        match run.end {
+            RunEnd::Hangup(reason) => return self.leave(Effect::Hangup { reason }),
+            RunEnd::Route(routing) => return self.leave(Effect::Route(routing)),
+            RunEnd::Next => {}
+        }
+        if run.next_after.is_zero() || completed {
+            return self.next(at, *run);
+        }
+        run.took_time |= run.next_after >= FRAME_TIME;
+        let until = at + run.next_after;
+        self.state = State::Waiting(run, until);
+    }
+
+    fn next(&mut self, at: Time, run: Run) {
+        self.idle = if run.took_time { 0 } else { self.idle + 1 };
+        if self.idle == limits::IDLE_COMMANDS {
+            self.alarm(alarm::IVR_COMMAND_FAILED, format!("{} commands in a row took no time", limits::IDLE_COMMANDS));
+        }
+        if self.idle >= limits::IDLE_COMMANDS_MAX {
+            self.leave(Effect::Hangup { reason: "serverError" });
+        } else if self.idle >= limits::IDLE_COMMANDS {
+            self.state = State::Pausing(at + limits::IDLE_PAUSE);
+        } else {
+            self.request();
+        }
+    }
+
+    /// interruptIvrCommand (IC-079).
+    pub fn interrupt(&mut self, now: Time) -> Result<(), CommandError> {
+        match std::mem::replace(&mut self.state, State::Off) {
+            State::Preparing(mut run, _) => {
+                run.interrupted = true;
+                let over = run.collector.as_ref().map(|c| c.cut(DtmfReason::Interrupted, &self.buffer));
+                self.finish(now, run, over);
+            }
+            State::Playing(mut run, play) => {
+                run.interrupted = true;
+                self.state = State::Playing(run, play);
+                // The recording is kept (IC-082); the next request waits until it is closed.
+                if let Some((recording, _)) = self.active_recording() {
+                    self.stop_recording(recording);
+                }
+                self.effects.push_back(Effect::StopPlay);
+            }
+            State::Collecting(mut run) => {
+                run.interrupted = true;
+                let over = run.collector.as_ref().map(|c| c.cut(DtmfReason::Interrupted, &self.buffer));
+                self.finish(now, run, over);
+            }
+            // What was collected before the wait stands (IC-261).
+            State::Waiting(run, _) => self.next(now, *run),
+            other => {
+                self.state = other;
+                return Err(CommandError::WrongState("no IVR command is running"));
+            }
+        }
+        Ok(())
+    }
+
+    fn leave(&mut self, how: Effect) {
+        self.state = State::Off;
+        self.effects.push_back(how);
+    }
+
+    fn phrase_failed(&mut self, index: usize, why: &str) {
+        self.alarm(alarm::PHRASE_ERROR, format!("phrase {}: {}", index + 1, alarm::printable(why, 512)));
+    }
+
+    fn alarm(&mut self, error: &'static str, details: String) {
+        self.effects.push_back(Effect::Alarm { error, details });
+    }
+}
+
+/// UR-017: 1000 Hz, 250 ms, -12 dBm0.
+fn beep() -> PromptSource {
+    let quarter = Duration::from_millis(250);
+    PromptSource::Tone { hz: vec![1000.0], level_dbm0: -12.0, on: quarter, off: Duration::ZERO, total: quarter }
+}
+
+/// CONFORMANCE 6.4.
+fn stop_reason_name(reason: StopReason) -> &'static str {
+    match reason {
+        StopReason::StopDigit(_) => "stop_digit",
+        StopReason::RemoteHangup => "remote_hangup",
+        StopReason::ApiStop => "api_stop",
+        StopReason::MaxDuration => "max_duration",
+        StopReason::MaxSilence => "max_silence",
+        StopReason::InitialSilence => "initial_silence",
+        StopReason::MediaTimeout => "media_timeout",
+        StopReason::Overload => "overload",
+    }
+}
+
+/// IC-038: names of files in the tenant's storage, never paths.
+fn file_name_error(name: &str) -> Option<&'static str> {
+    if name.is_empty() || name.len() > limits::FILE_NAME {
+        return Some("file name is empty or too long");
+    }
+    if name.contains(['/', '\\']) || name.contains("..") || name.chars().any(char::is_control) {
+        return Some("file name has a path separator, .. or a control character");
+    }
+    None
+}
+
+/// Values that no command may have. What only spoils one phrase is left to `prepare`.
+fn check(command: &IvrCommand) -> Result<(), (&'static str, &'static str)> {
+    if command.phrases.len() > limits::PHRASES {
+        return Err(("phrases", "too many"));
+    }
+    if command.next_after > limits::COLLECT_TIMEOUT {
+        return Err(("getIVRCommandAfter", "too long"));
+    }
+    let mut segments = command.phrases.len();
+    for phrase in &command.phrases {
+        match phrase {
+            Phrase::Tone { hz, level_dbm0, on, off, total } => {
+                let audible = |f: &f32| *f > 0.0 && *f < limits::TONE_HZ;
+                if hz.is_empty() || hz.len() > limits::TONE_PARTS || !hz.iter().all(audible) {
+                    return Err(("phrases.tone.hz", "one to eight frequencies below 4000"));
+                }
+                if !(-90.0..=3.0).contains(level_dbm0) {
+                    return Err(("phrases.tone.level", "not between -90 and 3 dBm0"));
+                }
+                if [on, off, total].into_iter().any(|d| *d > limits::COLLECT_TIMEOUT) {
+                    return Err(("phrases.tone", "too long"));
+                }
+            }
+            Phrase::Silence { duration } if *duration > limits::COLLECT_TIMEOUT => return Err(("phrases.silence", "too long")),
+            Phrase::Echo { duration } if *duration > limits::SESSION_DURATION => return Err(("phrases.echo", "too long")),
+            Phrase::Record(record) => {
+                segments += usize::from(record.beep);
+                if record.stop_digits.as_deref().is_some_and(|d| DigitSet::parse(d).is_none()) {
+                    return Err(("phrases.record.stopDigits", "not DTMF digits"));
+                }
+                if record.sensitivity.is_some_and(|s| s > 100) {
+                    return Err(("phrases.record.sensitivity", "more than 100"));
+                }
+                let limits_of = [record.max_duration, record.initial_silence, record.max_silence];
+                if limits_of.into_iter().flatten().any(|d| d > limits::RECORD_DURATION) {
+                    return Err(("phrases.record", "a limit is too long"));
+                }
+            }
+            _ => {}
+        }
+    }
+    if segments > PLAY_SEGMENTS {
+        return Err(("phrases", "too many with their beeps"));
+    }
+    if let Some(dtmf) = &command.dtmf {
+        if dtmf.max_digits == Some(0) {
+            return Err(("dtmf.maxDigits", "zero"));
+        }
+        if dtmf.first_timeout > limits::COLLECT_TIMEOUT || dtmf.between_timeout > limits::COLLECT_TIMEOUT {
+            return Err(("dtmf", "a timeout is too long"));
+        }
+        if DigitSet::parse(&dtmf.termination_keys).is_none() {
+            return Err(("dtmf.terminationKey", "not DTMF digits"));
+        }
+        // Refused rather than ignored: the handler asked that digits never travel in the clear.
+        if dtmf.encryption.is_some() {
+            return Err(("dtmf.encryption", "not served by this node"));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,369 @@
+//! The switch: all sessions of a signalling thread, the SIP endpoint they share, admission, and who gets which input.
+//!
+//! What one call does is in `session.rs`; which tenant gets it, in `route.rs`. Start with [`Switch::handle`].
+
+use crate::alarm;
+use crate::door::{Command, CommandError, CommandId, Configuration, Counter, Input, Level, Output, RecordingReport, SessionId};
+use crate::exchange::{Exchange, Mint, Settings};
+use crate::invite;
+use crate::route::Router;
+use crate::session::{Admitted, Session, SessionInput, recording_ready};
+use hookswitch_proto::media::Codec;
+use hookswitch_proto::sip::{DialogId, Endpoint, EndpointConfig, EndpointOutput, Flow, Gauges, Header, Message, Refusal, SipEvent};
+use hookswitch_proto::{KeyedMap, Random, Time, Wall};
+use slab::Slab;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::IpAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::Duration;
+
+pub struct SwitchConfig {
+    pub endpoint: EndpointConfig,
+    /// What SDP calls our RTP address (1:1 NAT); `None`: the address that the leg is bound to.
+    pub media_advertise: Option<IpAddr>,
+    /// In order of preference.
+    pub codecs: Vec<Codec>,
+    pub seed: [u8; 32],
+    /// Live sessions; more: 503.
+    pub sessions_max: usize,
+    pub session_duration: Duration,
+    /// `None`: never.
+    pub rtp_timeout: Option<Duration>,
+    /// Take RTP from another address than signalled (off: RTP bleed).
+    pub learn_any_ip: bool,
+}
+
+impl SwitchConfig {
+    /// The usual limits.
+    pub fn new(endpoint: EndpointConfig, seed: [u8; 32]) -> SwitchConfig {
+        SwitchConfig {
+            endpoint,
+            media_advertise: None,
+            codecs: vec![Codec::Pcma, Codec::Pcmu],
+            seed,
+            sessions_max: crate::limits::SESSIONS,
+            session_duration: crate::limits::SESSION_DURATION,
+            rtp_timeout: Some(crate::limits::RTP_TIMEOUT),
+            learn_any_ip: false,
+        }
+    }
+}
+
+/// What is alive, for metrics and leak tests.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SwitchGauges {
+    pub sessions: usize,
+    pub legs: usize,
+    /// Recordings of ended sessions whose report is due.
+    pub late_recordings: usize,
+    pub endpoint: Gauges,
+}
+
+pub struct Switch {
+    exchange: Exchange,
+    router: Router,
+    node_address: String,
+    drain: bool,
+    sessions: Slab<Entry>,
+    sessions_max: usize,
+    generations: u32,
+    dialogs: KeyedMap<DialogId, SessionId>,
+    /// By UUID.
+    names: KeyedMap<String, SessionId>,
+    /// Live sessions of each tenant.
+    usage: BTreeMap<Arc<str>, usize>,
+    timers: BTreeSet<(Time, SessionId)>,
+}
+
+struct Entry {
+    generation: u32,
+    session: Box<Session>,
+    /// Where it stands in `timers`.
+    timer: Option<Time>,
+}
+
+impl Switch {
+    pub fn new(config: SwitchConfig) -> Switch {
+        let mut random = Random::new(config.seed);
+        let (endpoint, legs, dialogs, names) = (random.seed(), random.map(), random.map(), random.map());
+        let settings = Settings {
+            media_advertise: config.media_advertise,
+            codecs: config.codecs,
+            session_duration: config.session_duration,
+            rtp_timeout: config.rtp_timeout,
+            learn_any_ip: config.learn_any_ip,
+        };
+        let exchange = Exchange {
+            endpoint: Endpoint::new(config.endpoint, endpoint),
+            mint: Mint::new(random),
+            settings,
+            out: VecDeque::new(),
+            alarms: alarm::AlarmLimit::default(),
+            legs,
+            late: BTreeMap::new(),
+            wall: Wall::default(),
+        };
+        Switch {
+            exchange,
+            router: Router::default(),
+            node_address: String::new(),
+            drain: false,
+            sessions: Slab::new(),
+            sessions_max: config.sessions_max,
+            generations: 0,
+            dialogs,
+            names,
+            usage: BTreeMap::new(),
+            timers: BTreeSet::new(),
+        }
+    }
+
+    /// One input, then drain [`Switch::poll`]. What is due by `now` happens too, after the input: a digit that was pressed in time
+    /// must win over the timeout that it stops.
+    pub fn handle(&mut self, now: Time, input: Input) {
+        match input {
+            Input::Sip { flow, bytes, wall } => {
+                self.exchange.wall = wall;
+                self.exchange.endpoint.receive(now, flow, bytes);
+            }
+            Input::FlowFailed { flow } => self.exchange.endpoint.flow_failed(now, flow),
+            Input::Media(event) => {
+                if let Some(&id) = self.exchange.legs.get(&event.leg) {
+                    self.dispatch(now, id, SessionInput::Media(event));
+                }
+            }
+            Input::MediaRefused { leg } => {
+                if let Some(&id) = self.exchange.legs.get(&leg) {
+                    self.dispatch(now, id, SessionInput::MediaRefused);
+                }
+            }
+            Input::Verdict { ask, verdict } => self.dispatch(now, ask.session, SessionInput::Verdict { number: ask.number, verdict }),
+            Input::Prepared { session, number, clips } => self.dispatch(now, session, SessionInput::Prepared { number, clips }),
+            Input::Recorded(report) => self.on_recorded(now, report),
+            Input::Command { id, domain, command } => self.on_command(now, id, &domain, command),
+            Input::Configure(configuration) => self.on_configure(&configuration),
+            Input::Tick => {}
+        }
+        self.settle(now);
+    }
+
+    pub fn poll(&mut self) -> Option<Output> {
+        self.exchange.out.pop_front()
+    }
+
+    /// When [`Input::Tick`] is due.
+    pub fn next_timeout(&self) -> Option<Time> {
+        let sessions = self.timers.first().map(|(at, _)| *at);
+        [self.exchange.endpoint.next_timeout(), sessions].into_iter().flatten().min()
+    }
+
+    pub fn gauges(&self) -> SwitchGauges {
+        SwitchGauges {
+            sessions: self.sessions.len(),
+            legs: self.exchange.legs.len(),
+            late_recordings: self.exchange.late.len(),
+            endpoint: self.exchange.endpoint.gauges(),
+        }
+    }
+
+    fn settle(&mut self, now: Time) {
+        self.drain_endpoint(now);
+        if self.exchange.endpoint.next_timeout().is_some_and(|at| at <= now) {
+            self.exchange.endpoint.handle_timeout(now);
+            self.drain_endpoint(now);
+        }
+        while let Some(&(at, id)) = self.timers.first()
+            && at <= now
+        {
+            self.dispatch(now, id, SessionInput::Timeout);
+            self.drain_endpoint(now);
+        }
+    }
+
+    fn drain_endpoint(&mut self, now: Time) {
+        while let Some(output) = self.exchange.endpoint.poll() {
+            match output {
+                EndpointOutput::Transmit { flow, bytes } => self.exchange.emit(Output::Transmit { flow, bytes }),
+                EndpointOutput::Event(event) => self.on_sip(now, event),
+            }
+        }
+    }
+
+    fn on_sip(&mut self, now: Time, event: SipEvent) {
+        let dialog = match event {
+            SipEvent::Invite { dialog, request, flow } => return self.on_invite(now, dialog, &request, flow),
+            SipEvent::Refused { flow, why } => return self.on_refused(flow, &why),
+            SipEvent::Confirmed { dialog, .. }
+            | SipEvent::Offer { dialog, .. }
+            | SipEvent::Info { dialog, .. }
+            | SipEvent::Progress { dialog, .. }
+            | SipEvent::Answered { dialog, .. }
+            | SipEvent::Gone { dialog, .. } => dialog,
+        };
+        // A dialog without a session: its INVITE was not admitted.
+        if let Some(&id) = self.dialogs.get(&dialog) {
+            self.dispatch(now, id, SessionInput::Sip(event));
+        }
+    }
+
+    fn on_refused(&mut self, flow: Flow, why: &Refusal) {
+        self.exchange.count(match why {
+            Refusal::Malformed(_) | Refusal::Version | Refusal::Status(_) => Counter::SipMalformed,
+            Refusal::TooLarge(_) => Counter::SipTooLarge,
+            Refusal::Method(_) | Refusal::Version | Refusal::Status(_) => Counter::SipUnsupported,
+            Refusal::Overload => Counter::SipOverload,
+            Refusal::NoMatch => Counter::SipNoMatch,
+        });
+        self.exchange.log(Level::Warn, None, format!("SIP from {}: {}", flow.peer, alarm::printable(&why.to_string(), 200)));
+    }
+
+    // ---------------------------------------------------------------------------------------- admission
+
+    fn on_invite(&mut self, now: Time, dialog: DialogId, invite: &Message, flow: Flow) {
+        let x = &mut self.exchange;
+        x.count(Counter::CallsOffered);
+        let number = invite::called_party(invite);
+        let domain = invite.request_uri().map(|uri| uri.host.clone()).unwrap_or_default();
+        let origin = self.router.origin(flow.peer.ip());
+        let tenant = self.router.tenant(origin.trunk, &number, &domain).cloned();
+        let refused = match &tenant {
+            _ if self.drain => Some((503, "draining")),
+            None => {
+                x.count(Counter::UnknownNumber);
+                Some((404, "nobody has this number"))
+            }
+            _ if self.sessions.len() >= self.sessions_max => Some((503, "too many calls")),
+            Some(t) if self.usage.get(&t.domain).is_some_and(|n| *n >= t.max_sessions) || t.max_sessions == 0 => {
+                Some((503, "too many calls of this tenant"))
+            }
+            Some(_) => None,
+        };
+        let tenant = match (tenant, refused) {
+            (Some(tenant), None) => tenant,
+            (_, refused) => {
+                let (status, why) = refused.unwrap_or((404, "nobody has this number"));
+                x.count(Counter::CallsRefused);
+                let (number, domain) = (alarm::printable(&number, 64), alarm::printable(&domain, 128));
+                x.log(Level::Warn, None, format!("call to {number:?} at {domain:?} from {}: {status}, {why}", flow.peer));
+                let later = [Header { name: "Retry-After".into(), value: "5".into() }];
+                let headers = if status == 503 { &later[..] } else { &[] };
+                // Too late means the caller gave up meanwhile.
+                let _ = x.endpoint.reject(now, dialog, status, None, headers);
+                return;
+            }
+        };
+        self.generations = self.generations.wrapping_add(1);
+        let generation = self.generations;
+        let slot = self.sessions.vacant_key();
+        let id = SessionId { slot: u32::try_from(slot).expect("sessions are bounded far below 2^32"), generation };
+        let admitted = Admitted { id, tenant, node_address: self.node_address.clone(), invite, dialog, flow, trusted: origin.trusted };
+        let begun = catch_unwind(AssertUnwindSafe(|| {
+            let mut session = Session::begin(now, admitted, x);
+            session.settle(now, x);
+            session
+        }));
+        let Ok(session) = begun else {
+            x.count(Counter::SessionPanicked);
+            x.log(Level::Warn, None, "a session panicked at its INVITE: the call is refused".into());
+            let _ = x.endpoint.reject(now, dialog, 500, None, &[]);
+            return;
+        };
+        self.dialogs.insert(dialog, id);
+        self.names.insert(session.session_id().to_owned(), id);
+        *self.usage.entry(session.domain().clone()).or_default() += 1;
+        self.sessions.insert(Entry { generation, session: Box::new(session), timer: None });
+        self.reschedule(now, id, false);
+    }
+
+    fn on_configure(&mut self, configuration: &Configuration) {
+        match Router::new(configuration) {
+            Ok(router) => {
+                self.router = router;
+                self.node_address = configuration.node_address.clone();
+                self.drain = configuration.drain;
+            }
+            Err(error) => self.exchange.log(Level::Warn, None, format!("configuration refused, the old one stays: {error}")),
+        }
+    }
+
+    // ---------------------------------------------------------------------------------------- sessions
+
+    fn entry(&mut self, id: SessionId) -> Option<&mut Entry> {
+        self.sessions.get_mut(id.slot as usize).filter(|e| e.generation == id.generation)
+    }
+
+    /// One input to one session. A panic in it ends that call only.
+    fn dispatch(&mut self, now: Time, id: SessionId, input: SessionInput) {
+        let timed_out = matches!(input, SessionInput::Timeout);
+        let Some(entry) = self.sessions.get_mut(id.slot as usize).filter(|e| e.generation == id.generation) else { return };
+        let (session, x) = (&mut entry.session, &mut self.exchange);
+        if catch_unwind(AssertUnwindSafe(|| session.handle(now, input, x))).is_err() {
+            x.count(Counter::SessionPanicked);
+            x.log(Level::Warn, Some(session.session_id()), "the session panicked: its call is ended".into());
+            if catch_unwind(AssertUnwindSafe(|| session.abort(now, x))).is_err() {
+                // Not even that: it is forgotten, and the guards of dialog, leg and guest end theirs.
+                x.emit(Output::EndGuest { session: id });
+            }
+            return self.forget(id);
+        }
+        if session.is_over() { self.forget(id) } else { self.reschedule(now, id, timed_out) }
+    }
+
+    fn reschedule(&mut self, now: Time, id: SessionId, timed_out: bool) {
+        let Some(entry) = self.entry(id) else { return };
+        // A timeout that leaves itself due would spin: it comes again, but not at once.
+        let next = entry.session.next_timeout().map(|at| if timed_out { at.max(now + Duration::from_millis(1)) } else { at });
+        let old = std::mem::replace(&mut entry.timer, next);
+        if old != next {
+            old.map(|at| self.timers.remove(&(at, id)));
+            next.map(|at| self.timers.insert((at, id)));
+        }
+    }
+
+    fn forget(&mut self, id: SessionId) {
+        if self.entry(id).is_none() {
+            return;
+        }
+        let Entry { session, timer, .. } = self.sessions.remove(id.slot as usize);
+        timer.map(|at| self.timers.remove(&(at, id)));
+        self.dialogs.remove(&session.dialog());
+        self.names.remove(session.session_id());
+        if let Some(n) = self.usage.get_mut(session.domain()) {
+            *n -= 1;
+            if *n == 0 {
+                self.usage.remove(session.domain());
+            }
+        }
+    }
+
+    fn on_recorded(&mut self, now: Time, report: RecordingReport) {
+        if self.entry(report.session).is_some() {
+            return self.dispatch(now, report.session, SessionInput::Recorded(report));
+        }
+        let Some(late) = self.exchange.late.remove(&report.recording) else { return };
+        if late.callback {
+            let notification = Box::new(recording_ready(late.info, &report));
+            self.exchange.emit(Output::Notify { session: report.session, domain: late.domain, notification });
+        } else if let Err(why) = &report.outcome {
+            let text = format!("recording {} failed: {}", late.recording_id, alarm::printable(why, 256));
+            self.exchange.log(Level::Warn, Some(&late.info.session_id), text);
+        }
+    }
+
+    /// IC-002, IC-008: another tenant's session is as unknown as none.
+    fn on_command(&mut self, now: Time, id: CommandId, domain: &str, command: Command) {
+        let session_id = match &command {
+            Command::HangupParticipant { session_id, .. }
+            | Command::InterruptIvrCommand { session_id }
+            | Command::StopRecording { session_id, .. }
+            | Command::SendDtmf { session_id, .. } => session_id,
+        };
+        let session = self.names.get(session_id).copied();
+        let session = session.filter(|s| self.entry(*s).is_some_and(|e| e.session.domain().eq_ignore_ascii_case(domain)));
+        match session {
+            Some(session) => self.dispatch(now, session, SessionInput::Command { id, command }),
+            None => self.exchange.emit(Output::Reply { id, result: Err(CommandError::Unknown("session")) }),
+        }
+    }
+}

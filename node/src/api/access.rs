@@ -1,0 +1,266 @@
+//! Who may do what: tokens, and the one place where a request is let through or not. Every request passes [`guard`], also those that no
+//! route takes, so that a stranger learns nothing about what exists.
+
+use super::reply::ApiError;
+use super::{Api, blocking};
+use axum::extract::{FromRequestParts, Request, State};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderValue, Method, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use sha2::{Digest, Sha256};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use subtle::ConstantTimeEq;
+
+/// The operator's token lies in this file of the data folder.
+pub const ADMIN_TOKEN_FILE: &str = "admin-token";
+/// Shorter ones can be guessed; the operator is told, since it is a choice of theirs.
+const TOKEN_WEAK: usize = 16;
+/// Longest token looked at; an RS256 JWT stays below 1 KB.
+const TOKEN_BYTES: usize = 4096;
+
+/// The operator's token, as its hash. Comparing hashes takes the same time whatever was sent.
+#[derive(Clone)]
+pub struct AdminToken {
+    hash: [u8; 32],
+    /// Where it lies; `None` when it was given by environment.
+    pub file: Option<PathBuf>,
+}
+
+impl AdminToken {
+    /// The token that was given, else the one in the data folder, else a new one that is put there (mode 0600).
+    pub fn load(data: &Path, given: Option<&str>) -> io::Result<AdminToken> {
+        if let Some(token) = given {
+            check(token).map_err(|why| io::Error::new(io::ErrorKind::InvalidInput, format!("HOOKSWITCH_ADMIN_TOKEN: {why}")))?;
+            return Ok(AdminToken { hash: hash(token), file: None });
+        }
+        let path = data.join(ADMIN_TOKEN_FILE);
+        let token = match std::fs::read_to_string(&path) {
+            Ok(text) => {
+                let mode = std::fs::metadata(&path)?.permissions().mode() & 0o777;
+                if mode & 0o077 != 0 {
+                    tracing::warn!(file = %path.display(), mode = format!("{mode:o}"), "others could read the operator's token; closed");
+                    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
+                }
+                text.trim().to_owned()
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let token = new_token()?;
+                let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
+                writeln!(file, "{token}")?;
+                file.sync_all()?;
+                token
+            }
+            Err(error) => return Err(error),
+        };
+        check(&token).map_err(|why| io::Error::new(io::ErrorKind::InvalidData, format!("{}: {why}", path.display())))?;
+        Ok(AdminToken { hash: hash(&token), file: Some(path) })
+    }
+
+    fn is(&self, token: &str) -> bool {
+        self.hash.ct_eq(&hash(token)).into()
+    }
+}
+
+fn check(token: &str) -> Result<(), &'static str> {
+    if token.is_empty() || token.len() > TOKEN_BYTES || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err("a token is made of visible ASCII characters");
+    }
+    if token.len() < TOKEN_WEAK {
+        tracing::warn!("the operator's token is short enough to be guessed");
+    }
+    Ok(())
+}
+
+fn hash(token: &str) -> [u8; 32] {
+    Sha256::digest(token.as_bytes()).into()
+}
+
+pub(super) fn hash_hex(token: &str) -> String {
+    crate::versions::sha256_hex(token.as_bytes())
+}
+
+/// 256 bits from the kernel, in hex.
+pub(super) fn new_token() -> io::Result<String> {
+    let mut bytes = [0; 32];
+    std::fs::File::open("/dev/urandom")?.read_exact(&mut bytes)?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+/// Who asks; the audit names them so.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Caller {
+    Operator,
+    /// A token of this domain.
+    Tenant {
+        domain: String,
+        label: String,
+    },
+}
+
+impl std::fmt::Display for Caller {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Caller::Operator => f.write_str("operator"),
+            Caller::Tenant { label, .. } => write!(f, "token {label}"),
+        }
+    }
+}
+
+/// Whose a path is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Scope {
+    Open,
+    Operator,
+    Tenant(String),
+}
+
+/// First segments that are ours; no tenant may be called so.
+pub(super) const RESERVED: [&str; 6] = ["admin", "metrics", "healthz", "console", "openapi.json", "provisioning"];
+
+fn scope(path: &str) -> Scope {
+    let first = path.trim_start_matches('/').split('/').next().unwrap_or("");
+    match first {
+        _ if path == "/healthz" => Scope::Open,
+        "" => Scope::Operator,
+        first if RESERVED.contains(&first) => Scope::Operator,
+        first => Scope::Tenant(first.to_ascii_lowercase()),
+    }
+}
+
+/// Every request passes here. What follows finds [`Caller`] and, below `/{domain}`, [`Domain`] in the request.
+pub(super) async fn guard(State(api): State<Arc<Api>>, mut request: Request, next: Next) -> Response {
+    if request.method() == Method::OPTIONS {
+        return preflight();
+    }
+    let scope = scope(request.uri().path());
+    let mut response = match authorize(&api, request.headers(), scope.clone()).await {
+        Ok(caller) => {
+            if let Some(caller) = caller {
+                request.extensions_mut().insert(caller);
+            }
+            if let Scope::Tenant(domain) = scope {
+                request.extensions_mut().insert(Domain(domain));
+            }
+            next.run(request).await
+        }
+        Err(error) => error.into_response(),
+    };
+    // IC-004. Credentials are a header that a foreign page does not have, never a cookie: any origin may ask.
+    response.headers_mut().insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+    response
+}
+
+/// The one decision: without a valid token nothing; a tenant's token opens its own domain only; then the domain must exist.
+async fn authorize(api: &Arc<Api>, headers: &HeaderMap, scope: Scope) -> Result<Option<Caller>, ApiError> {
+    if scope == Scope::Open {
+        return Ok(None);
+    }
+    let token = bearer(headers).ok_or_else(ApiError::unauthorized)?;
+    let operator = api.token.is(&token);
+    let store = api.store.clone();
+    blocking(move || {
+        let caller = if operator {
+            Caller::Operator
+        } else {
+            let (domain, label) = store.token_owner(&hash_hex(&token))?.ok_or_else(ApiError::unauthorized)?;
+            Caller::Tenant { domain, label }
+        };
+        match (&caller, scope) {
+            (Caller::Operator, Scope::Tenant(domain)) => match store.tenant(&domain)? {
+                Some(_) => Ok(Some(caller)),
+                None => Err(ApiError::not_found("unknown domain")),
+            },
+            (Caller::Operator, _) => Ok(Some(caller)),
+            (Caller::Tenant { domain: own, .. }, Scope::Tenant(domain)) if *own == domain => Ok(Some(caller)),
+            (Caller::Tenant { .. }, _) => Err(ApiError::forbidden("this token does not open this")),
+        }
+    })
+    .await
+}
+
+fn bearer(headers: &HeaderMap) -> Option<String> {
+    let (scheme, token) = headers.get(header::AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
+    let token = token.trim();
+    (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty() && token.len() <= TOKEN_BYTES).then(|| token.to_owned())
+}
+
+/// IC-003. It tells nothing that the documentation does not.
+fn preflight() -> Response {
+    let headers = [
+        (header::ACCESS_CONTROL_ALLOW_ORIGIN, "*"),
+        (header::ACCESS_CONTROL_ALLOW_METHODS, "GET, POST, PUT, DELETE, OPTIONS"),
+        (header::ACCESS_CONTROL_ALLOW_HEADERS, "authorization, content-type, idempotency-key"),
+        (header::ACCESS_CONTROL_MAX_AGE, "3600"),
+    ];
+    (headers, axum::Json(serde_json::json!({}))).into_response()
+}
+
+/// The tenant that a path below `/{domain}` is about. It exists, and the caller may see it.
+#[derive(Clone, Debug)]
+pub(super) struct Domain(pub(super) String);
+
+impl<S: Send + Sync> FromRequestParts<S> for Domain {
+    type Rejection = ApiError;
+    /// Absent where a reserved first segment met a tenant's route, e.g. `/admin/guests`: there is no such thing.
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Domain, ApiError> {
+        parts.extensions.get::<Domain>().cloned().ok_or_else(|| ApiError::not_found("no such resource"))
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Caller {
+    type Rejection = ApiError;
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Caller, ApiError> {
+        parts.extensions.get::<Caller>().cloned().ok_or_else(ApiError::unauthorized)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_belongs_to_one() {
+        let tenant = |domain: &str| Scope::Tenant(domain.into());
+        for (path, expected) in [
+            ("/healthz", Scope::Open),
+            ("/healthz/", Scope::Operator),
+            ("/healthz/guests", Scope::Operator),
+            ("/", Scope::Operator),
+            ("/metrics", Scope::Operator),
+            ("/admin/tenants", Scope::Operator),
+            ("//admin/tenants", Scope::Operator),
+            ("/demo.localhost/guests", tenant("demo.localhost")),
+            ("/Demo.Localhost/guests", tenant("demo.localhost")),
+            ("/%61dmin/tenants", tenant("%61dmin")),
+        ] {
+            assert_eq!(scope(path), expected, "{path}");
+        }
+    }
+
+    #[test]
+    fn the_token_is_made_once_and_only_its_owner_reads_it() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let first = AdminToken::load(folder.path(), None).expect("made");
+        let path = first.file.clone().expect("in a file");
+        let text = std::fs::read_to_string(&path).expect("readable");
+        assert_eq!(text.trim().len(), 64);
+        assert_eq!(std::fs::metadata(&path).expect("there").permissions().mode() & 0o777, 0o600);
+        assert!(first.is(text.trim()));
+        assert!(!first.is("guess"));
+
+        // Kept over a restart, closed again when somebody opened it.
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).expect("mine");
+        assert!(AdminToken::load(folder.path(), None).expect("read").is(text.trim()));
+        assert_eq!(std::fs::metadata(&path).expect("there").permissions().mode() & 0o777, 0o600);
+
+        let given = AdminToken::load(folder.path(), Some("of-my-own-choice")).expect("given");
+        assert!(given.is("of-my-own-choice") && !given.is(text.trim()) && given.file.is_none());
+        for bad in ["", "two words", "line\n"] {
+            assert!(AdminToken::load(folder.path(), Some(bad)).is_err(), "{bad:?}");
+        }
+    }
+}

@@ -1,0 +1,65 @@
+//! `/{domain}/guests`: upload a handler, see its versions, activate one, go back.
+
+use super::access::{Caller, Domain};
+use super::reply::{self, ApiError, Reply};
+use super::{Shared, blocking, rfc3339};
+use crate::store::VersionRow;
+use crate::versions::{COMPONENT_BYTES, VersionError};
+use axum::extract::{Path, Request, State};
+use axum::http::StatusCode;
+use serde_json::{Value, json};
+
+pub(super) async fn list(State(api): Shared, Domain(domain): Domain) -> Reply {
+    let versions = blocking(move || Ok(api.versions.list(&domain)?)).await?;
+    reply::list("versions", versions.iter().map(to_json).collect(), None)
+}
+
+/// The body is the component. `?note=` is kept with it, `?activate=true` gives it to new calls at once.
+pub(super) async fn upload(State(api): Shared, caller: Caller, Domain(domain): Domain, request: Request) -> Reply {
+    let note = reply::query(&request, "note")?.unwrap_or_default();
+    let activate = reply::flag(&request, "activate")?;
+    let accept = |given: &str| given == "application/wasm" || given == "application/octet-stream";
+    let component = reply::body(request, COMPONENT_BYTES, "component", accept, "application/wasm").await?;
+    let (uploaded, activated) = blocking(move || {
+        let who = caller.to_string();
+        let uploaded = api.versions.upload(&domain, &component, &note, &who)?;
+        let activated = if activate { Some(api.versions.activate(&domain, uploaded.version.number, &who)?) } else { None };
+        Ok((uploaded, activated))
+    })
+    .await?;
+    let status = if uploaded.known { StatusCode::OK } else { StatusCode::CREATED };
+    let previous = activated.as_ref().and_then(|activated| activated.previous);
+    let version = activated.map_or(uploaded.version, |activated| activated.version);
+    reply::with_status(status, json!({ "version": to_json(&version), "known": uploaded.known, "previous": previous }))
+}
+
+pub(super) async fn activate(
+    State(api): Shared,
+    caller: Caller,
+    Domain(domain): Domain,
+    Path((_, number)): Path<(String, String)>,
+) -> Reply {
+    let number: u32 = number.parse().map_err(|_| ApiError::bad("number", "must be a version's number"))?;
+    change(move || api.versions.activate(&domain, number, &caller.to_string())).await
+}
+
+pub(super) async fn roll_back(State(api): Shared, caller: Caller, Domain(domain): Domain) -> Reply {
+    change(move || api.versions.roll_back(&domain, &caller.to_string())).await
+}
+
+async fn change(change: impl FnOnce() -> Result<crate::versions::Activated, VersionError> + Send + 'static) -> Reply {
+    let activated = blocking(move || Ok(change()?)).await?;
+    reply::ok(json!({ "version": to_json(&activated.version), "previous": activated.previous }))
+}
+
+fn to_json(version: &VersionRow) -> Value {
+    json!({
+        "number": version.number,
+        "domain": version.domain,
+        "active": version.active,
+        "sha256": version.sha256,
+        "size": version.size,
+        "note": version.note,
+        "uploaded_at": rfc3339(version.uploaded_at),
+    })
+}

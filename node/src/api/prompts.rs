@@ -1,0 +1,152 @@
+//! `/{domain}/promptfile` (IC-083 to IC-085): audio that handlers play, by name. Recordings are found here too, by the name that they
+//! were made under, to read and to remove.
+
+use super::access::{Caller, Domain};
+use super::recordings;
+use super::reply::{self, ApiError, Reply};
+use super::{Api, Shared, blocking, rfc3339};
+use crate::store::RecordingRow;
+use axum::extract::{Path as UrlPath, Request, State};
+use axum::http::{StatusCode, header};
+use axum::response::IntoResponse;
+use serde_json::json;
+use std::fs;
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::UNIX_EPOCH;
+
+/// Largest prompt taken: ten minutes of 16-bit mono at 16 kHz. More: 413.
+const PROMPT_BYTES: usize = 20 << 20;
+/// Prompts of a tenant; a large spoken menu in several languages has some hundred. More: 409.
+const PROMPTS: usize = 5000;
+/// Bytes of a file's name (IC-038).
+const NAME: usize = hookswitch_call::limits::FILE_NAME;
+/// Files whose names begin so are on their way in, or somebody's own.
+const HIDDEN: char = '.';
+
+pub(super) async fn list(State(api): Shared, Domain(domain): Domain) -> Reply {
+    let mut prompts = blocking(move || {
+        let entries = match fs::read_dir(api.prompts.join(&domain)) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(failed(&api.prompts, &error)),
+        };
+        let mut prompts = Vec::new();
+        for entry in entries.flatten() {
+            let (Ok(name), Ok(about)) = (entry.file_name().into_string(), entry.metadata()) else { continue };
+            if about.is_file() && !name.starts_with(HIDDEN) {
+                let changed = about.modified().ok().and_then(|at| at.duration_since(UNIX_EPOCH).ok()).unwrap_or_default();
+                prompts.push((u64::try_from(changed.as_millis()).unwrap_or(0), name, about.len()));
+            }
+        }
+        Ok(prompts)
+    })
+    .await?;
+    prompts.sort_by(|a, b| b.0.cmp(&a.0).then_with(|| a.1.cmp(&b.1)));
+    let items = prompts.into_iter().map(|(changed, name, size)| json!({ "name": name, "size": size, "changed_at": rfc3339(changed) }));
+    reply::list("prompts", items.collect(), None)
+}
+
+pub(super) async fn show(State(api): Shared, Domain(domain): Domain, UrlPath((_, name)): UrlPath<(String, String)>) -> Reply {
+    enum Found {
+        Prompt(Vec<u8>),
+        Recording(Box<RecordingRow>),
+    }
+    let path = path(&api, &domain, &name)?;
+    let found = blocking(move || match fs::read(&path) {
+        Ok(bytes) => Ok(Found::Prompt(bytes)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Found::Recording(Box::new(recording(&api, &domain, &name)?))),
+        Err(error) => Err(failed(&path, &error)),
+    })
+    .await?;
+    match found {
+        Found::Prompt(bytes) => Ok(([(header::CONTENT_TYPE, "audio/wav")], bytes).into_response()),
+        Found::Recording(row) => recordings::stream(&row).await,
+    }
+}
+
+pub(super) async fn put(
+    State(api): Shared,
+    caller: Caller,
+    Domain(domain): Domain,
+    UrlPath((_, name)): UrlPath<(String, String)>,
+    request: Request,
+) -> Reply {
+    let path = path(&api, &domain, &name)?;
+    let accept = |given: &str| given.starts_with("audio/") || given == "application/octet-stream";
+    let bytes = reply::body(request, PROMPT_BYTES, "prompt", accept, "audio/wav").await?;
+    let (new, duration) = blocking(move || {
+        let duration = api.node.decode_prompt(&bytes).map_err(|why| ApiError::bad("prompt", why))?;
+        let folder = api.prompts.join(&domain);
+        let new = !path.exists();
+        if new && fs::read_dir(&folder).is_ok_and(|entries| entries.count() >= PROMPTS) {
+            return Err(ApiError::conflict(format!("prompt: this domain has {PROMPTS} prompts already")));
+        }
+        store(&folder, &path, &bytes).map_err(|error| failed(&path, &error))?;
+        api.store.save_audit(&caller.to_string(), &domain, "prompt stored", &name);
+        Ok((new, duration))
+    })
+    .await?;
+    let status = if new { StatusCode::CREATED } else { StatusCode::OK };
+    reply::with_status(status, json!({ "duration_ms": u64::try_from(duration.as_millis()).unwrap_or(u64::MAX) }))
+}
+
+pub(super) async fn remove(
+    State(api): Shared,
+    caller: Caller,
+    Domain(domain): Domain,
+    UrlPath((_, name)): UrlPath<(String, String)>,
+) -> Reply {
+    let path = path(&api, &domain, &name)?;
+    blocking(move || match fs::remove_file(&path) {
+        Ok(()) => {
+            api.store.save_audit(&caller.to_string(), &domain, "prompt removed", &name);
+            Ok(())
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => recordings::delete(&api, &recording(&api, &domain, &name)?, &caller),
+        Err(error) => Err(failed(&path, &error)),
+    })
+    .await?;
+    reply::ok(json!({}))
+}
+
+fn recording(api: &Api, domain: &str, name: &str) -> Result<RecordingRow, ApiError> {
+    api.store.recording_named(domain, name)?.ok_or_else(|| ApiError::not_found("unknown file"))
+}
+
+/// Renamed into place: a call that starts meanwhile hears the old prompt or the new one, never half of it.
+fn store(folder: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    let half = folder.join(format!("{HIDDEN}upload-{}", uuid::Uuid::new_v4()));
+    let write = || {
+        let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&half)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        fs::rename(&half, path)
+    };
+    write().inspect_err(|_| {
+        let _ = fs::remove_file(&half);
+    })
+}
+
+fn path(api: &Api, domain: &str, name: &str) -> Result<PathBuf, ApiError> {
+    check_file_name(name).map_err(|why| ApiError::bad("name", why))?;
+    Ok(api.prompts.join(domain).join(name))
+}
+
+/// IC-038: no path separators, no `..`, no control characters, at most 255 bytes. Nor hidden files.
+pub fn check_file_name(name: &str) -> Result<(), String> {
+    if name.is_empty() || name.len() > NAME {
+        return Err(format!("a file name has 1 to {NAME} bytes"));
+    }
+    if name.contains(['/', '\\']) || name.contains("..") || name.starts_with(HIDDEN) || name.chars().any(char::is_control) {
+        return Err(format!("{name:?} is not a safe file name"));
+    }
+    Ok(())
+}
+
+fn failed(path: &Path, error: &io::Error) -> ApiError {
+    tracing::error!(path = %path.display(), %error, "prompt storage failed");
+    ApiError::internal()
+}

@@ -1,0 +1,232 @@
+//! What the API answers: JSON bodies, errors as `{"success":false,"error":CODE,"message":TEXT}` (IC-008), and how request bodies and
+//! queries are read so that every refusal names the field.
+
+use crate::store::StoreError;
+use crate::versions::VersionError;
+use axum::Json;
+use axum::body::{Body, Bytes};
+use axum::extract::Request;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use futures_core::Stream;
+use serde_json::{Value, json};
+use std::pin::Pin;
+
+pub(super) type Reply = Result<Response, ApiError>;
+
+#[derive(Debug)]
+pub(super) struct ApiError {
+    pub(super) status: StatusCode,
+    pub(super) code: &'static str,
+    pub(super) message: String,
+}
+
+impl ApiError {
+    fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> ApiError {
+        ApiError { status, code, message: message.into() }
+    }
+    pub(super) fn bad(field: &str, why: impl std::fmt::Display) -> ApiError {
+        ApiError::new(StatusCode::BAD_REQUEST, "bad_value", format!("{field}: {why}"))
+    }
+    pub(super) fn unauthorized() -> ApiError {
+        ApiError::new(StatusCode::UNAUTHORIZED, "unauthorized", "Authorization: a valid bearer token is needed")
+    }
+    pub(super) fn forbidden(why: &str) -> ApiError {
+        ApiError::new(StatusCode::FORBIDDEN, "forbidden", why)
+    }
+    pub(super) fn not_found(why: impl Into<String>) -> ApiError {
+        ApiError::new(StatusCode::NOT_FOUND, "not_found", why)
+    }
+    pub(super) fn method_not_allowed() -> ApiError {
+        ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "this resource does not take this method")
+    }
+    pub(super) fn conflict(why: impl Into<String>) -> ApiError {
+        ApiError::new(StatusCode::CONFLICT, "conflict", why)
+    }
+    pub(super) fn too_large(field: &str, limit: usize) -> ApiError {
+        ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", format!("{field}: larger than {limit} bytes"))
+    }
+    pub(super) fn too_many(why: impl Into<String>) -> ApiError {
+        ApiError::new(StatusCode::TOO_MANY_REQUESTS, "too_many", why)
+    }
+    pub(super) fn unavailable(why: impl Into<String>) -> ApiError {
+        ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", why)
+    }
+    pub(super) fn internal() -> ApiError {
+        ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "the node failed; its log says how")
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let body = Json(json!({ "success": false, "error": self.code, "message": self.message }));
+        let mut response = (self.status, body).into_response();
+        if self.status == StatusCode::UNAUTHORIZED {
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, header::HeaderValue::from_static("Bearer"));
+        }
+        response
+    }
+}
+
+impl From<StoreError> for ApiError {
+    fn from(error: StoreError) -> ApiError {
+        match error {
+            StoreError::Unknown(what) => ApiError::not_found(format!("unknown {what}")),
+            StoreError::Conflict { .. } => ApiError::conflict(error.to_string()),
+            StoreError::Closed => ApiError::unavailable("the node is stopping"),
+            StoreError::Sqlite(_) | StoreError::Newer { .. } => {
+                tracing::error!(%error, "the store failed");
+                ApiError::internal()
+            }
+        }
+    }
+}
+
+impl From<VersionError> for ApiError {
+    fn from(error: VersionError) -> ApiError {
+        let text = error.to_string();
+        match error {
+            VersionError::TooLarge => ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", text),
+            VersionError::Refused(_) | VersionError::Note => ApiError::new(StatusCode::BAD_REQUEST, "bad_value", text),
+            VersionError::Busy => ApiError::too_many(text),
+            VersionError::UnknownDomain | VersionError::UnknownVersion(_) => ApiError::not_found(text),
+            VersionError::NothingEarlier | VersionError::Load { .. } => ApiError::conflict(text),
+            VersionError::Io(_) => {
+                tracing::error!(%text, "a component could not be stored");
+                ApiError::internal()
+            }
+            VersionError::Store(error) => error.into(),
+        }
+    }
+}
+
+/// 200 with `{"success":true, …}`.
+pub(super) fn ok(fields: Value) -> Reply {
+    with_status(StatusCode::OK, fields)
+}
+
+pub(super) fn with_status(status: StatusCode, fields: Value) -> Reply {
+    let mut body = serde_json::Map::new();
+    body.insert("success".into(), true.into());
+    if let Value::Object(fields) = fields {
+        body.extend(fields);
+    }
+    Ok((status, Json(Value::Object(body))).into_response())
+}
+
+/// 200 with an object that holds one list, newest first, and `next` where more follows.
+pub(super) fn list(name: &str, items: Vec<Value>, next: Option<String>) -> Reply {
+    let mut body = serde_json::Map::new();
+    body.insert(name.into(), items.into());
+    if let Some(next) = next {
+        body.insert("next".into(), next.into());
+    }
+    Ok(Json(Value::Object(body)).into_response())
+}
+
+/// Reads a body of at most `limit` bytes whose type `accept` takes; a request that names no type may be anything.
+pub(super) async fn body(
+    request: Request,
+    limit: usize,
+    field: &str,
+    accept: impl Fn(&str) -> bool,
+    types: &str,
+) -> Result<Bytes, ApiError> {
+    if let Some(given) = request.headers().get(header::CONTENT_TYPE) {
+        let given = given.to_str().unwrap_or("").split(';').next().unwrap_or("").trim().to_ascii_lowercase();
+        if !accept(&given) {
+            return Err(ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_type", format!("Content-Type: {types} is needed")));
+        }
+    }
+    read(request.into_body(), limit).await?.ok_or_else(|| ApiError::too_large(field, limit))
+}
+
+/// The whole body, or nothing when it is larger than `limit`. Its rest is then read and forgotten, up to a point: a client that still
+/// sends would see its connection break in place of the answer.
+async fn read(body: Body, limit: usize) -> Result<Option<Bytes>, ApiError> {
+    const FORGOTTEN: usize = 64 << 20;
+    let mut stream = body.into_data_stream();
+    let mut all = Vec::new();
+    let mut size = 0usize;
+    while let Some(chunk) = std::future::poll_fn(|cx| Pin::new(&mut stream).poll_next(cx)).await {
+        let chunk = chunk.map_err(|error| ApiError::bad("body", format!("broke off: {error}")))?;
+        size = size.saturating_add(chunk.len());
+        if size <= limit {
+            all.extend_from_slice(&chunk);
+        } else {
+            all = Vec::new();
+            if size > limit.saturating_add(FORGOTTEN) {
+                break;
+            }
+        }
+    }
+    Ok((size <= limit).then(|| all.into()))
+}
+
+/// A parameter of the query, decoded. The last one counts where it is repeated.
+pub(super) fn query(request: &Request, name: &str) -> Result<Option<String>, ApiError> {
+    let pairs =
+        axum::extract::Query::<Vec<(String, String)>>::try_from_uri(request.uri()).map_err(|_| ApiError::bad("query", "cannot be read"))?;
+    Ok(pairs.0.into_iter().rev().find(|(key, _)| key == name).map(|(_, value)| value))
+}
+
+/// `?limit=`: how many items of a list.
+pub(super) fn limit(request: &Request) -> Result<u32, ApiError> {
+    /// One page: some hundred KB of JSON.
+    const LARGEST: u32 = 1000;
+    const USUAL: u32 = 100;
+    match query(request, "limit")? {
+        None => Ok(USUAL),
+        Some(text) => match text.parse() {
+            Ok(limit) if (1..=LARGEST).contains(&limit) => Ok(limit),
+            _ => Err(ApiError::bad("limit", format!("must be a number from 1 to {LARGEST}"))),
+        },
+    }
+}
+
+/// `true`, `1`, or the bare name; `false`, `0`; absent is false.
+pub(super) fn flag(request: &Request, name: &str) -> Result<bool, ApiError> {
+    match query(request, name)?.as_deref() {
+        None | Some("false" | "0") => Ok(false),
+        Some("" | "true" | "1") => Ok(true),
+        Some(_) => Err(ApiError::bad(name, "must be true or false")),
+    }
+}
+
+/// Milliseconds since the Unix epoch as RFC 3339 in UTC, e.g. `2026-11-20T12:00:00.000Z`.
+pub fn rfc3339(ms: u64) -> String {
+    let (seconds, millis) = (ms / 1000, ms % 1000);
+    let (days, second) = (seconds / 86_400, seconds % 86_400);
+    // Days to a civil date: years begin in March, so that the leap day is a year's last; eras are 400 years (146,097 days).
+    let days = days + 719_468;
+    let (era, day_of_era) = (days / 146_097, days % 146_097);
+    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let from_march = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * from_march + 2) / 5 + 1;
+    let month = if from_march < 10 { from_march + 3 } else { from_march - 9 };
+    let year = era * 400 + year_of_era + u64::from(month <= 2);
+    format!("{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}.{millis:03}Z", second / 3600, second / 60 % 60, second % 60)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_written_as_people_read_them() {
+        for (ms, text) in [
+            (0, "1970-01-01T00:00:00.000Z"),
+            (951_782_399_999, "2000-02-28T23:59:59.999Z"),
+            (951_782_400_000, "2000-02-29T00:00:00.000Z"),
+            (951_868_800_000, "2000-03-01T00:00:00.000Z"),
+            (1_704_067_199_000, "2023-12-31T23:59:59.000Z"),
+            (1_763_640_000_123, "2025-11-20T12:00:00.123Z"),
+            (4_107_542_400_000, "2100-03-01T00:00:00.000Z"),
+        ] {
+            assert_eq!(rfc3339(ms), text);
+        }
+        // The end of the type does not overflow.
+        assert!(rfc3339(u64::MAX).ends_with('Z'));
+    }
+}

@@ -1,0 +1,210 @@
+//! `/admin/tenants`: who may be called here. The body is read by hand, so that a refusal names the field.
+
+use super::access::{Caller, RESERVED, hash_hex, new_token};
+use super::prompts::check_file_name;
+use super::reply::{self, ApiError, Reply};
+use super::{Shared, blocking, rfc3339};
+use crate::store::{FallbackRow, NumberRow, TenantRow};
+use axum::extract::{Path, Request, State};
+use axum::http::StatusCode;
+use serde_json::{Map, Value, json};
+
+/// A tenant's configuration: 10,000 numbers fit.
+const BODY: usize = 512 << 10;
+/// Numbers of a tenant. More: 400.
+const NUMBERS: usize = 10_000;
+/// Characters of a number or of a trunk's name.
+const NAME: usize = 128;
+/// Files of a fallback announcement; more than one is for "closed" and "opening hours".
+const FILES: usize = 8;
+/// Calls at a time of a tenant that says nothing.
+const MAX_SESSIONS: u32 = 100;
+
+pub(super) async fn list(State(api): Shared) -> Reply {
+    let tenants = blocking(move || Ok(api.store.tenants()?)).await?;
+    reply::list("tenants", tenants.iter().map(to_json).collect(), None)
+}
+
+pub(super) async fn show(State(api): Shared, Path(domain): Path<String>) -> Reply {
+    let tenant = blocking(move || Ok(api.store.tenant(&domain.to_ascii_lowercase())?)).await?;
+    reply::ok(json!({ "tenant": to_json(&tenant.ok_or_else(|| ApiError::not_found("unknown domain"))?) }))
+}
+
+pub(super) async fn put(State(api): Shared, caller: Caller, Path(domain): Path<String>, request: Request) -> Reply {
+    let domain = domain.to_ascii_lowercase();
+    check_domain(&domain).map_err(|why| ApiError::bad("domain", why))?;
+    let body = reply::body(request, BODY, "body", |given| given == "application/json", "application/json").await?;
+    let body: Value = serde_json::from_slice(&body).map_err(|error| ApiError::bad("body", format!("not JSON: {error}")))?;
+    let Value::Object(body) = body else { return Err(ApiError::bad("body", "must be an object")) };
+    let (new, tenant) = blocking(move || {
+        let before = api.store.tenant(&domain)?;
+        let tenant = from_json(domain, body, before.as_ref())?;
+        let new = api.store.put_tenant(tenant.clone(), &caller.to_string())?;
+        api.node.configure();
+        let stored = api.store.tenant(&tenant.domain)?;
+        Ok((new, stored.unwrap_or(tenant)))
+    })
+    .await?;
+    reply::with_status(if new { StatusCode::CREATED } else { StatusCode::OK }, json!({ "tenant": to_json(&tenant) }))
+}
+
+/// Its recordings and prompts stay on disk: removing a tenant by mistake must not cost audio.
+pub(super) async fn remove(State(api): Shared, caller: Caller, Path(domain): Path<String>) -> Reply {
+    blocking(move || {
+        api.versions.remove_tenant(&domain.to_ascii_lowercase(), &caller.to_string())?;
+        api.node.configure();
+        Ok(())
+    })
+    .await?;
+    reply::ok(json!({}))
+}
+
+/// Makes a token for a tenant and says it once: only its hash is kept. The same label again replaces the token.
+pub(super) async fn make_token(State(api): Shared, caller: Caller, Path((domain, label)): Path<(String, String)>) -> Reply {
+    check_name("label", &label)?;
+    let token = blocking(move || {
+        let token = new_token().map_err(|error| {
+            tracing::error!(%error, "no random numbers");
+            ApiError::internal()
+        })?;
+        api.store.put_token(&domain.to_ascii_lowercase(), &label, &hash_hex(&token), &caller.to_string())?;
+        Ok(token)
+    })
+    .await?;
+    reply::with_status(StatusCode::CREATED, json!({ "token": token }))
+}
+
+pub(super) async fn remove_token(State(api): Shared, caller: Caller, Path((domain, label)): Path<(String, String)>) -> Reply {
+    blocking(move || Ok(api.store.delete_token(&domain.to_ascii_lowercase(), &label, &caller.to_string())?)).await?;
+    reply::ok(json!({}))
+}
+
+/// A domain is a host name in lower case, and none of the API's own words.
+pub fn check_domain(domain: &str) -> Result<(), String> {
+    let label = |label: &str| {
+        (1..=63).contains(&label.len())
+            && label.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-' || byte == b'_')
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    if domain.len() > 253 || !domain.split('.').all(label) {
+        return Err(format!("{domain:?} is not a host name"));
+    }
+    if RESERVED.contains(&domain) {
+        return Err(format!("{domain:?} is a word of the API"));
+    }
+    Ok(())
+}
+
+fn to_json(tenant: &TenantRow) -> Value {
+    let number = |n: &NumberRow| match &n.trunk {
+        None => json!(n.number),
+        Some(trunk) => json!({ "trunk": trunk, "number": n.number }),
+    };
+    json!({
+        "domain": tenant.domain,
+        "default": tenant.default,
+        "numbers": tenant.numbers.iter().map(number).collect::<Vec<_>>(),
+        "fallback": tenant.fallback,
+        "max_sessions": tenant.max_sessions,
+        "error_prompt": tenant.error_prompt,
+        "created_at": rfc3339(tenant.created_at),
+    })
+}
+
+/// The whole configuration: what is not named gets its default, but for the role of default tenant, which stays.
+fn from_json(domain: String, mut body: Map<String, Value>, before: Option<&TenantRow>) -> Result<TenantRow, ApiError> {
+    let numbers = match body.remove("numbers").unwrap_or_default() {
+        Value::Null => Vec::new(),
+        Value::Array(items) if items.len() <= NUMBERS => {
+            items.iter().enumerate().map(|(place, item)| number(place, item)).collect::<Result<_, _>>()?
+        }
+        Value::Array(_) => return Err(ApiError::bad("numbers", format!("more than {NUMBERS}"))),
+        _ => return Err(ApiError::bad("numbers", "must be a list")),
+    };
+    let fallback = match body.remove("fallback").unwrap_or_default() {
+        Value::Null => FallbackRow::Refuse { status: 503 },
+        value => fallback(value)?,
+    };
+    let max_sessions = match body.remove("max_sessions").unwrap_or_default() {
+        Value::Null => MAX_SESSIONS,
+        value => match value.as_u64().and_then(|n| u32::try_from(n).ok()) {
+            Some(n) if n as usize <= hookswitch_call::limits::SESSIONS => n,
+            _ => return Err(ApiError::bad("max_sessions", format!("must be a number from 0 to {}", hookswitch_call::limits::SESSIONS))),
+        },
+    };
+    let error_prompt = match body.remove("error_prompt").unwrap_or_default() {
+        Value::Null => None,
+        Value::String(name) => {
+            check_file_name(&name).map_err(|why| ApiError::bad("error_prompt", why))?;
+            Some(name)
+        }
+        _ => return Err(ApiError::bad("error_prompt", "must be a file name")),
+    };
+    let default = match body.remove("default").unwrap_or_default() {
+        Value::Null => before.is_some_and(|before| before.default),
+        Value::Bool(default) => default,
+        _ => return Err(ApiError::bad("default", "must be true or false")),
+    };
+    // What a listing says about a tenant may be sent back with changes.
+    body.remove("created_at");
+    if let Some(named) = body.remove("domain")
+        && named != Value::String(domain.clone())
+    {
+        return Err(ApiError::bad("domain", "is not the one in the path"));
+    }
+    // Unlike the call API, which ignores what it does not know: a mistyped limit must not pass as no limit.
+    if let Some(unknown) = body.keys().next() {
+        return Err(ApiError::bad(unknown, "no such field"));
+    }
+    Ok(TenantRow { domain, numbers, fallback, max_sessions, error_prompt, default, created_at: 0 })
+}
+
+fn number(place: usize, item: &Value) -> Result<NumberRow, ApiError> {
+    let field = format!("numbers[{place}]");
+    let (trunk, number) = match item {
+        Value::String(number) => (None, number.as_str()),
+        Value::Object(fields) => {
+            let trunk = match fields.get("trunk") {
+                None | Some(Value::Null) => None,
+                Some(Value::String(trunk)) => Some(trunk.clone()),
+                Some(_) => return Err(ApiError::bad(&field, "trunk must be a name")),
+            };
+            match fields.get("number") {
+                Some(Value::String(number)) => (trunk, number.as_str()),
+                _ => return Err(ApiError::bad(&field, "number must be a text")),
+            }
+        }
+        _ => return Err(ApiError::bad(&field, "must be a number as text, or an object with trunk and number")),
+    };
+    check_name(&field, number)?;
+    if let Some(trunk) = &trunk {
+        check_name(&field, trunk)?;
+    }
+    Ok(NumberRow { trunk, number: number.to_owned() })
+}
+
+fn check_name(field: &str, name: &str) -> Result<(), ApiError> {
+    let fits = !name.is_empty() && name.len() <= NAME && name.bytes().all(|byte| byte.is_ascii_graphic());
+    if fits { Ok(()) } else { Err(ApiError::bad(field, format!("must be 1 to {NAME} visible ASCII characters"))) }
+}
+
+fn fallback(value: Value) -> Result<FallbackRow, ApiError> {
+    const FORMS: &str = r#"must be {"action":"refuse","status":503} or {"action":"announce","files":["closed.wav"]}"#;
+    let fallback: FallbackRow = serde_json::from_value(value).map_err(|_| ApiError::bad("fallback", FORMS))?;
+    match &fallback {
+        FallbackRow::Refuse { status } if !(400..=699).contains(status) => {
+            Err(ApiError::bad("fallback.status", "must be a final refusal, 400 to 699"))
+        }
+        FallbackRow::Announce { files } if !(1..=FILES).contains(&files.len()) => {
+            Err(ApiError::bad("fallback.files", format!("must be 1 to {FILES} files")))
+        }
+        FallbackRow::Announce { files } => {
+            for file in files {
+                check_file_name(file).map_err(|why| ApiError::bad("fallback.files", why))?;
+            }
+            Ok(fallback)
+        }
+        FallbackRow::Refuse { .. } => Ok(fallback),
+    }
+}

@@ -1,0 +1,403 @@
+use super::*;
+use crate::store::{CallRow, RecordingRow, RecordingState, StoreThread};
+use crate::versions::tests::FakeLoader;
+use serde_json::Value;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+const TOKEN: &str = "the-operator's-token";
+/// Any tenant's address in these tests; `…` in a table stands for it.
+const TENANT: &str = "a.example";
+
+#[derive(Default)]
+struct FakeNode {
+    configured: AtomicU32,
+}
+
+impl Node for FakeNode {
+    fn configure(&self) {
+        self.configured.fetch_add(1, Ordering::Relaxed);
+    }
+    fn metrics(&self) -> String {
+        "hookswitch_calls_total 0\n".into()
+    }
+    fn decode_prompt(&self, bytes: &[u8]) -> Result<Duration, String> {
+        if bytes.starts_with(b"RIFF") { Ok(Duration::from_millis(1500)) } else { Err("not a WAV file".into()) }
+    }
+}
+
+/// A served API on a port of its own, and what stands behind it.
+struct World {
+    folder: tempfile::TempDir,
+    store: Store,
+    loader: Arc<FakeLoader>,
+    node: Arc<FakeNode>,
+    address: std::net::SocketAddr,
+    agent: ureq::Agent,
+    _stop: tokio::sync::oneshot::Sender<()>,
+    _runtime: tokio::runtime::Runtime,
+    _thread: StoreThread,
+}
+
+fn world() -> World {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (store, thread) = Store::open(&folder.path().join("node.db")).expect("opens");
+    let loader = Arc::new(FakeLoader::default());
+    let node = Arc::new(FakeNode::default());
+    let versions = Arc::new(Versions::open(store.clone(), loader.clone(), folder.path()).expect("opens"));
+    let token = AdminToken::load(folder.path(), Some(TOKEN)).expect("given");
+    let api = Api::new(store.clone(), versions, node.clone(), token, folder.path().join("prompts"));
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
+    let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).expect("a port");
+    let address = listener.local_addr().expect("bound");
+    let (stop, stopped) = tokio::sync::oneshot::channel();
+    runtime.spawn(api.serve(listener, async {
+        let _ = stopped.await;
+    }));
+    let agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
+    let world = World { folder, store, loader, node, address, agent, _stop: stop, _runtime: runtime, _thread: thread };
+    let (status, _) = world.ask("PUT", &format!("/admin/tenants/{TENANT}"), Some(TOKEN), JSON, br#"{"numbers":["100"]}"#);
+    assert_eq!(status, 201);
+    world
+}
+
+const JSON: Option<&str> = Some("application/json");
+const WASM: Option<&str> = Some("application/wasm");
+const WAV: Option<&str> = Some("audio/wav");
+
+impl World {
+    fn raw(&self, method: &str, path: &str, token: Option<&str>, kind: Option<&str>, body: &[u8]) -> ureq::http::Response<ureq::Body> {
+        let mut request = ureq::http::Request::builder().method(method).uri(format!("http://{}{path}", self.address));
+        if let Some(token) = token {
+            request = request.header("authorization", format!("Bearer {token}"));
+        }
+        if let Some(kind) = kind {
+            request = request.header("content-type", kind);
+        }
+        let answer = if body.is_empty() {
+            self.agent.run(request.body(()).expect("a request"))
+        } else {
+            self.agent.run(request.body(body).expect("a request"))
+        };
+        answer.expect("an answer")
+    }
+
+    fn ask(&self, method: &str, path: &str, token: Option<&str>, kind: Option<&str>, body: &[u8]) -> (u16, Value) {
+        let mut answer = self.raw(method, path, token, kind, body);
+        let status = answer.status().as_u16();
+        let text = answer.body_mut().read_to_string().expect("a body");
+        (status, serde_json::from_str(&text).unwrap_or(Value::String(text)))
+    }
+
+    fn get(&self, path: &str) -> Value {
+        let (status, body) = self.ask("GET", path, Some(TOKEN), None, b"");
+        assert_eq!(status, 200, "{path}: {body}");
+        body
+    }
+
+    fn recording(&self, id: &str, state: RecordingState, created_at: u64, audio: Option<&[u8]>) {
+        let path = self.folder.path().join(format!("{id}.wav"));
+        if let Some(audio) = audio {
+            std::fs::write(&path, audio).expect("written");
+        }
+        let row = RecordingRow {
+            id: id.into(),
+            domain: TENANT.into(),
+            path: path.to_string_lossy().into_owned(),
+            file_name: format!("{id}-named.wav"),
+            created_at,
+            state,
+            ..RecordingRow::default()
+        };
+        self.store.put_recording(row).expect("put");
+    }
+}
+
+/// IC-008: every refusal has this form, and its message names the field where one is wrong.
+#[test]
+fn ic_008_every_refusal_says_what_and_why() {
+    let world = world();
+    world.recording("running", RecordingState::Recording, 1, None);
+    world.recording("failed", RecordingState::Failed, 1, None);
+    world.recording("lost", RecordingState::Available, 1, None);
+    let op = Some(TOKEN);
+    let large = vec![0u8; crate::versions::COMPONENT_BYTES + 1];
+    type Row<'a> = (&'a str, &'a str, Option<&'a str>, Option<&'a str>, &'a [u8], u16, &'a str, &'a str);
+    let table: &[Row<'_>] = &[
+        // Nothing without a token, whether it exists or not.
+        ("GET", "/metrics", None, None, b"", 401, "unauthorized", "Authorization"),
+        ("GET", "/admin/tenants", None, None, b"", 401, "unauthorized", "Authorization"),
+        ("GET", "/admin/tenants", Some("guess"), None, b"", 401, "unauthorized", "Authorization"),
+        ("GET", "/a.example/guests", None, None, b"", 401, "unauthorized", "Authorization"),
+        ("GET", "/nobody.example/guests", None, None, b"", 401, "unauthorized", "Authorization"),
+        ("GET", "/no/such/thing", None, None, b"", 401, "unauthorized", "Authorization"),
+        // Unknown things.
+        ("GET", "/", op, None, b"", 404, "not_found", "resource"),
+        ("GET", "/admin/nothing", op, None, b"", 404, "not_found", "resource"),
+        ("GET", "/admin/guests", op, None, b"", 404, "not_found", "resource"),
+        ("GET", "/nobody.example/guests", op, None, b"", 404, "not_found", "domain"),
+        ("GET", "/admin/tenants/nobody.example", op, None, b"", 404, "not_found", "domain"),
+        ("DELETE", "/admin/tenants/nobody.example", op, None, b"", 404, "not_found", "domain"),
+        ("GET", "/a.example/nothing", op, None, b"", 404, "not_found", "resource"),
+        ("POST", "/a.example/guests/7/activate", op, None, b"", 404, "not_found", "version 7"),
+        ("GET", "/a.example/recordings/none", op, None, b"", 404, "not_found", "recording"),
+        ("GET", "/a.example/recordings/lost/audio", op, None, b"", 404, "not_found", "file"),
+        ("GET", "/a.example/promptfile/none.wav", op, None, b"", 404, "not_found", "file"),
+        ("DELETE", "/a.example/promptfile/none.wav", op, None, b"", 404, "not_found", "file"),
+        // Known things in a wrong state or way.
+        ("PATCH", "/admin/tenants/a.example", op, None, b"", 405, "method_not_allowed", "method"),
+        ("GET", "/a.example/guests/rollback", op, None, b"", 405, "method_not_allowed", "method"),
+        ("POST", "/a.example/guests/rollback", op, None, b"", 409, "conflict", "earlier version"),
+        ("GET", "/a.example/recordings/running/audio", op, None, b"", 409, "conflict", "not finished"),
+        ("DELETE", "/a.example/recordings/running", op, None, b"", 409, "conflict", "not finished"),
+        ("GET", "/a.example/recordings/failed/audio", op, None, b"", 409, "conflict", "failed"),
+        ("PUT", "/admin/tenants/b.example", op, JSON, br#"{"numbers":["100"]}"#, 409, "conflict", "numbers: 100 belongs to a.example"),
+        ("PUT", "/admin/tenants/b.example", op, JSON, br#"{"numbers":["1","1"]}"#, 409, "conflict", "numbers: 1 is listed twice"),
+        // Values.
+        ("PUT", "/admin/tenants/b_.example", op, JSON, b"{", 400, "bad_value", "body"),
+        ("PUT", "/admin/tenants/b.example", op, JSON, b"[]", 400, "bad_value", "body"),
+        ("PUT", "/admin/tenants/-b.example", op, JSON, b"{}", 400, "bad_value", "domain"),
+        ("PUT", "/admin/tenants/metrics", op, JSON, b"{}", 400, "bad_value", "domain"),
+        ("PUT", "/admin/tenants/b.example", op, JSON, br#"{"domain":"c.example"}"#, 400, "bad_value", "domain"),
+        ("PUT", "/admin/tenants/b.example", op, JSON, br#"{"numbers":"1"}"#, 400, "bad_value", "numbers"),
+        ("PUT", "/admin/tenants/b.example", op, JSON, br#"{"numbers":["1",2]}"#, 400, "bad_value", "numbers[1]"),
+        ("PUT", "/admin/tenants/b.example", op, JSON, br#"{"numbers":[""]}"#, 400, "bad_value", "numbers[0]"),
+        ("PUT", "/admin/tenants/b.example", op, JSON, br#"{"numbers":[{"trunk":"t"}]}"#, 400, "bad_value", "numbers[0]"),
+        ("PUT", "/admin/tenants/b.example", op, JSON, br#"{"max_sessions":-1}"#, 400, "bad_value", "max_sessions"),
+        ("PUT", "/admin/tenants/b.example", op, JSON, br#"{"max_sessions":"9"}"#, 400, "bad_value", "max_sessions"),
+        ("PUT", "/admin/tenants/b.example", op, JSON, br#"{"error_prompt":"../x"}"#, 400, "bad_value", "error_prompt"),
+        ("PUT", "/admin/tenants/b.example", op, JSON, br#"{"fallback":503}"#, 400, "bad_value", "fallback"),
+        (
+            "PUT",
+            "/admin/tenants/b.example",
+            op,
+            JSON,
+            br#"{"fallback":{"action":"refuse","status":200}}"#,
+            400,
+            "bad_value",
+            "fallback.status",
+        ),
+        (
+            "PUT",
+            "/admin/tenants/b.example",
+            op,
+            JSON,
+            br#"{"fallback":{"action":"announce","files":[]}}"#,
+            400,
+            "bad_value",
+            "fallback.files",
+        ),
+        ("PUT", "/admin/tenants/b.example", op, JSON, br#"{"max_session":9}"#, 400, "bad_value", "max_session: no such field"),
+        ("PUT", "/admin/tenants/a.example/tokens/a%20b", op, None, b"", 400, "bad_value", "label"),
+        ("POST", "/a.example/guests", op, WASM, b"\x7fELF", 400, "bad_value", "component: not a WebAssembly component"),
+        ("POST", "/a.example/guests", op, WASM, b"", 400, "bad_value", "component"),
+        ("POST", "/a.example/guests?activate=perhaps", op, WASM, b"guest", 400, "bad_value", "activate"),
+        ("POST", "/a.example/guests?note=a%0ab", op, WASM, b"guest", 400, "bad_value", "note"),
+        ("POST", "/a.example/guests/x/activate", op, None, b"", 400, "bad_value", "number"),
+        ("GET", "/a.example/recordings?limit=0", op, None, b"", 400, "bad_value", "limit"),
+        ("GET", "/a.example/recordings?before=x", op, None, b"", 400, "bad_value", "before"),
+        ("GET", "/a.example/calls?before=x", op, None, b"", 400, "bad_value", "before"),
+        ("GET", "/a.example/promptfile/..%2Fnode.db", op, None, b"", 400, "bad_value", "name"),
+        ("GET", "/a.example/promptfile/.hidden", op, None, b"", 400, "bad_value", "name"),
+        ("PUT", "/a.example/promptfile/x.wav", op, WAV, b"ID3", 400, "bad_value", "prompt: not a WAV file"),
+        // Bodies of a wrong size or kind.
+        ("POST", "/a.example/guests", op, WASM, &large, 413, "too_large", "component"),
+        ("PUT", "/admin/tenants/b.example", op, Some("text/plain"), b"{}", 415, "unsupported_type", "application/json"),
+        ("POST", "/a.example/guests", op, JSON, b"{}", 415, "unsupported_type", "application/wasm"),
+        ("PUT", "/a.example/promptfile/x.wav", op, JSON, b"{}", 415, "unsupported_type", "audio/wav"),
+    ];
+    for (method, path, token, kind, body, status, code, names) in table {
+        let (got, answer) = world.ask(method, path, *token, *kind, body);
+        let shown = format!("{method} {path} {:?}: {got} {answer}", String::from_utf8_lossy(&body[..body.len().min(80)]));
+        assert_eq!(got, *status, "{shown}");
+        assert_eq!(answer["success"], Value::Bool(false), "{shown}");
+        assert_eq!(answer["error"], Value::String((*code).into()), "{shown}");
+        assert!(answer["message"].as_str().is_some_and(|message| message.contains(names)), "{shown}");
+    }
+    // Nothing of it left a trace.
+    assert_eq!(world.get("/admin/tenants")["tenants"].as_array().expect("a list").len(), 1);
+    assert!(world.get("/a.example/guests")["versions"].as_array().expect("a list").is_empty());
+    assert_eq!(world.node.configured.load(Ordering::Relaxed), 1);
+}
+
+#[test]
+fn health_is_open_and_metrics_are_not() {
+    let world = world();
+    assert_eq!(world.ask("GET", "/healthz", None, None, b"").0, 200);
+    assert_eq!(world.get("/metrics"), Value::String("hookswitch_calls_total 0\n".into()));
+    let answer = world.raw("GET", "/metrics", None, None, b"");
+    assert_eq!(answer.headers()["www-authenticate"], "Bearer");
+}
+
+#[test]
+fn ic_003_004_browsers_may_ask() {
+    let world = world();
+    let mut answer = world.raw("OPTIONS", "/a.example/guests", None, None, b"");
+    assert_eq!(answer.status(), 200);
+    assert_eq!(answer.headers()["access-control-allow-origin"], "*");
+    assert!(answer.headers()["access-control-allow-methods"].to_str().is_ok_and(|methods| methods.contains("PUT")));
+    assert!(answer.headers()["access-control-allow-headers"].to_str().is_ok_and(|headers| headers.contains("authorization")));
+    assert_eq!(answer.body_mut().read_to_string().expect("a body"), "{}");
+    for (token, path) in [(None, "/a.example/guests"), (Some(TOKEN), "/a.example/guests"), (Some(TOKEN), "/nothing")] {
+        assert_eq!(world.raw("GET", path, token, None, b"").headers()["access-control-allow-origin"], "*");
+    }
+}
+
+#[test]
+fn a_tenant_is_put_shown_changed_and_removed() {
+    let world = world();
+    let body = br#"{"numbers":["200",{"trunk":"carrier","number":"100"}],"fallback":{"action":"announce","files":["closed.wav"]},
+                    "max_sessions":7,"error_prompt":"sorry.wav","default":true}"#;
+    let (status, answer) = world.ask("PUT", "/admin/tenants/B.example", Some(TOKEN), JSON, body);
+    assert_eq!((status, &answer["tenant"]["domain"]), (201, &Value::String("b.example".into())), "{answer}");
+    assert_eq!(world.node.configured.load(Ordering::Relaxed), 2);
+
+    let shown = world.get("/admin/tenants/b.example")["tenant"].clone();
+    assert_eq!(shown, answer["tenant"]);
+    assert_eq!(shown["numbers"], json!(["200", { "trunk": "carrier", "number": "100" }]));
+    assert_eq!((&shown["max_sessions"], &shown["default"]), (&json!(7), &json!(true)));
+    let listed: Vec<Value> =
+        world.get("/admin/tenants")["tenants"].as_array().expect("a list").iter().map(|t| t["domain"].clone()).collect();
+    assert_eq!(listed, ["b.example", "a.example"]);
+
+    // What was shown may be sent back; what is not named gets its default, but stays the default tenant.
+    assert_eq!(world.ask("PUT", "/admin/tenants/b.example", Some(TOKEN), JSON, shown.to_string().as_bytes()).0, 200);
+    let (status, answer) = world.ask("PUT", "/admin/tenants/b.example", Some(TOKEN), None, b"{}");
+    assert_eq!((status, &answer["tenant"]["numbers"], &answer["tenant"]["default"]), (200, &json!([]), &json!(true)), "{answer}");
+
+    assert_eq!(world.ask("DELETE", "/admin/tenants/b.example", Some(TOKEN), None, b"").0, 200);
+    assert_eq!(world.ask("GET", "/b.example/guests", Some(TOKEN), None, b"").0, 404);
+    let what: Vec<Value> = world.get("/admin/audit")["audit"].as_array().expect("a list").iter().map(|line| line["what"].clone()).collect();
+    assert_eq!(what, ["tenant removed", "tenant changed", "tenant changed", "tenant added", "tenant added"]);
+}
+
+#[test]
+fn ic_002_a_tenants_token_opens_its_own_domain_only() {
+    let world = world();
+    assert_eq!(world.ask("PUT", "/admin/tenants/b.example", Some(TOKEN), JSON, b"{}").0, 201);
+    let (status, made) = world.ask("PUT", "/admin/tenants/a.example/tokens/ci", Some(TOKEN), None, b"");
+    assert_eq!(status, 201);
+    let token = made["token"].as_str().expect("a token").to_owned();
+    let status = |method: &str, path: &str, token: &str| world.ask(method, path, Some(token), None, b"").0;
+    assert_eq!(status("GET", "/a.example/guests", &token), 200);
+    for path in ["/b.example/guests", "/nobody.example/guests", "/admin/tenants", "/metrics", "/admin/tenants/a.example", "/"] {
+        let (status, answer) = world.ask("GET", path, Some(&token), None, b"");
+        assert_eq!((status, &answer["error"]), (403, &json!("forbidden")), "{path}");
+    }
+    // The audit names the token. Made again, the old one is void; removed, so is the new one.
+    assert_eq!(world.ask("POST", "/a.example/guests?activate=true", Some(&token), WASM, b"guest").0, 201);
+    assert_eq!(world.get("/admin/audit?limit=1")["audit"][0]["who"], json!("token ci"));
+    let (_, made) = world.ask("PUT", "/admin/tenants/a.example/tokens/ci", Some(TOKEN), None, b"");
+    assert_eq!(status("GET", "/a.example/guests", &token), 401);
+    let token = made["token"].as_str().expect("a token").to_owned();
+    assert_eq!(status("GET", "/a.example/guests", &token), 200);
+    assert_eq!(status("DELETE", "/admin/tenants/a.example/tokens/ci", TOKEN), 200);
+    assert_eq!(status("GET", "/a.example/guests", &token), 401);
+}
+
+#[test]
+fn a_guest_is_uploaded_activated_and_rolled_back() {
+    let world = world();
+    let post = |path: &str, body: &[u8]| world.ask("POST", path, Some(TOKEN), WASM, body);
+    let (status, first) = post("/a.example/guests?note=first%20try&activate=true", b"guest 1");
+    assert_eq!(
+        (status, &first["version"]["number"], &first["version"]["active"], &first["known"]),
+        (201, &json!(1), &json!(true), &json!(false))
+    );
+    assert_eq!((&first["version"]["note"], &first["previous"]), (&json!("first try"), &Value::Null));
+    let (_, second) = post("/a.example/guests", b"guest 2");
+    assert_eq!((&second["version"]["number"], &second["version"]["active"]), (&json!(2), &json!(false)));
+    assert_eq!(world.loader.active(), [(TENANT.to_owned(), 1)]);
+
+    let (status, answer) = post("/a.example/guests/2/activate", b"");
+    assert_eq!((status, &answer["previous"]), (200, &json!(1)), "{answer}");
+    assert_eq!(world.loader.active(), [(TENANT.to_owned(), 2)]);
+    let (status, again) = post("/a.example/guests", b"guest 1");
+    assert_eq!((status, &again["known"], &again["version"]["number"]), (200, &json!(true), &json!(1)));
+    let (status, back) = post("/a.example/guests/rollback", b"");
+    assert_eq!((status, &back["version"]["number"], &back["previous"]), (200, &json!(1), &json!(2)), "{back}");
+    assert_eq!(world.loader.active(), [(TENANT.to_owned(), 1)]);
+    let listed = world.get("/a.example/guests")["versions"].clone();
+    assert_eq!((&listed[0]["number"], &listed[0]["active"], &listed[1]["active"]), (&json!(2), &json!(false), &json!(true)));
+}
+
+#[test]
+fn recordings_are_listed_fetched_and_deleted() {
+    let world = world();
+    let audio: Vec<u8> = (0..200_000u32).map(|n| (n % 251) as u8).collect();
+    for (id, at) in [("r1", 1), ("r2", 2), ("r3", 3)] {
+        world.recording(id, RecordingState::Available, at, Some(&audio));
+    }
+    let page = world.get("/a.example/recordings?limit=2");
+    assert_eq!((&page["recordings"][0]["id"], &page["recordings"][1]["id"]), (&json!("r3"), &json!("r2")));
+    assert_eq!(page["recordings"][0]["path"], Value::Null, "where it lies is nobody's business");
+    let next = page["next"].as_str().expect("there is more");
+    let page = world.get(&format!("/a.example/recordings?limit=2&before={next}"));
+    assert_eq!(
+        (page["recordings"].as_array().map(Vec::len), &page["recordings"][0]["id"], &page["next"]),
+        (Some(1), &json!("r1"), &Value::Null)
+    );
+    assert_eq!(world.get("/a.example/recordings/r2")["recording"]["state"], json!("available"));
+
+    let mut answer = world.raw("GET", "/a.example/recordings/r2/audio", Some(TOKEN), None, b"");
+    assert_eq!(answer.status(), 200);
+    assert_eq!(answer.headers()["content-type"], "audio/wav");
+    assert_eq!(answer.headers()["content-length"], "200000");
+    assert!(answer.body_mut().read_to_vec().expect("audio") == audio);
+    // IC-083: also by the name that it was made under.
+    let mut answer = world.raw("GET", "/a.example/promptfile/r2-named.wav", Some(TOKEN), None, b"");
+    assert!(answer.body_mut().read_to_vec().expect("audio") == audio);
+
+    // Another tenant does not see it.
+    assert_eq!(world.ask("PUT", "/admin/tenants/b.example", Some(TOKEN), JSON, b"{}").0, 201);
+    assert_eq!(world.ask("GET", "/b.example/recordings/r2", Some(TOKEN), None, b"").0, 404);
+    assert_eq!(world.ask("DELETE", "/b.example/recordings/r2", Some(TOKEN), None, b"").0, 404);
+
+    assert_eq!(world.ask("DELETE", "/a.example/recordings/r2", Some(TOKEN), None, b"").0, 200);
+    assert_eq!(world.ask("DELETE", "/a.example/promptfile/r3-named.wav", Some(TOKEN), None, b"").0, 200);
+    assert_eq!(world.ask("GET", "/a.example/recordings/r2", Some(TOKEN), None, b"").0, 404);
+    assert!(!world.folder.path().join("r2.wav").exists() && !world.folder.path().join("r3.wav").exists());
+    assert!(world.folder.path().join("r1.wav").exists());
+}
+
+#[test]
+fn ic_083_084_085_a_prompt_is_put_read_and_removed() {
+    let world = world();
+    let put = |body: &[u8]| world.ask("PUT", "/a.example/promptfile/hello%20there.wav", Some(TOKEN), WAV, body);
+    let (status, answer) = put(b"RIFF one");
+    assert_eq!((status, &answer["duration_ms"]), (201, &json!(1500)));
+    assert_eq!(put(b"RIFF two").0, 200);
+    assert_eq!(put(b"no audio").0, 400);
+    let mut answer = world.raw("GET", "/a.example/promptfile/hello%20there.wav", Some(TOKEN), None, b"");
+    assert_eq!(answer.body_mut().read_to_vec().expect("audio"), b"RIFF two");
+    let listed = world.get("/a.example/promptfile")["prompts"].clone();
+    assert_eq!((listed.as_array().map(Vec::len), &listed[0]["name"], &listed[0]["size"]), (Some(1), &json!("hello there.wav"), &json!(8)));
+    // Nothing half written stays beside it.
+    assert_eq!(std::fs::read_dir(world.folder.path().join("prompts").join(TENANT)).expect("there").count(), 1);
+    assert_eq!(world.ask("DELETE", "/a.example/promptfile/hello%20there.wav", Some(TOKEN), None, b"").0, 200);
+    assert!(world.get("/a.example/promptfile")["prompts"].as_array().expect("a list").is_empty());
+}
+
+#[test]
+fn ended_calls_are_listed() {
+    let world = world();
+    for (session, domain) in [("s1", TENANT), ("s2", "b.example"), ("s3", TENANT)] {
+        world.store.save_call(CallRow { session: session.into(), domain: domain.into(), final_status: 200, ..CallRow::default() });
+    }
+    let sessions = |path: &str| -> Vec<Value> {
+        world.get(path)["calls"].as_array().expect("a list").iter().map(|call| call["session"].clone()).collect()
+    };
+    assert_eq!(sessions("/a.example/calls"), ["s3", "s1"]);
+    assert_eq!(sessions("/admin/calls"), ["s3", "s2", "s1"]);
+    let next = world.get("/admin/calls?limit=2")["next"].as_str().expect("more").to_owned();
+    assert_eq!(sessions(&format!("/admin/calls?limit=2&before={next}")), ["s1"]);
+}
+
+#[test]
+fn file_names_are_safe_or_refused() {
+    for good in ["hello.wav", "Größe.wav", "a b.wav", "x", &"n".repeat(255)] {
+        assert_eq!(check_file_name(good), Ok(()), "{good}");
+    }
+    for bad in ["", ".", "..", "../x", "a/b", "a\\b", "a..b", ".hidden", "a\0b", "a\nb", &"n".repeat(256)] {
+        assert!(check_file_name(bad).is_err(), "{bad}");
+    }
+}

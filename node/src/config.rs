@@ -1,0 +1,497 @@
+//! The node's settings: one TOML file, defaults for everything, and every key by environment too (`HOOKSWITCH_SIP_LISTEN`).
+//!
+//! Tenants, numbers and versions are not here: they change while the node runs and live in the store. Start with [`Config`] (what
+//! there is) and [`Config::load`] (file, then environment, then checks). Whatever is wrong is one error that names the field.
+
+use serde::Deserialize;
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    pub sip: Sip,
+    pub api: Api,
+    pub rtp: Rtp,
+    pub storage: Storage,
+    pub media: Media,
+    pub guests: Guests,
+    pub record: Record,
+    /// What the operator should hear at start, but what does not stop it.
+    pub warnings: Vec<String>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sip {
+    pub listen: Vec<ListenUri>,
+    /// `host` or `host:port` that peers reach us by (1:1 NAT).
+    pub advertise: Option<String>,
+    /// Malformed requests are answered only to these and to loopback.
+    pub known_peers: Vec<IpAddr>,
+    pub trunks: Vec<hookswitch_call::door::Trunk>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scheme {
+    Udp,
+    Tcp,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ListenUri {
+    pub scheme: Scheme,
+    pub address: SocketAddr,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Api {
+    pub listen: SocketAddr,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Rtp {
+    pub address: IpAddr,
+    pub ports: PortRange,
+    /// What SDP says in place of `address` (1:1 NAT).
+    pub advertise: Option<IpAddr>,
+}
+
+/// Inclusive, from an even port to an odd one: RTP takes the even, RTCP the odd one after it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PortRange {
+    pub first: u16,
+    pub last: u16,
+}
+
+impl PortRange {
+    pub fn pairs(self) -> usize {
+        (usize::from(self.last) + 1 - usize::from(self.first)) / 2
+    }
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Storage {
+    pub data: PathBuf,
+    pub blobs: PathBuf,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Media {
+    pub threads: usize,
+    /// Cores to pin media threads to, in turn. Empty: not pinned.
+    pub cpus: Vec<usize>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Guests {
+    pub threads: usize,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Record {
+    pub threads: usize,
+}
+
+/// One line for the operator: which field, and what is wrong with it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{field}: {why}")]
+pub struct ConfigError {
+    pub field: String,
+    pub why: String,
+}
+
+fn wrong(field: &str, why: impl Into<String>) -> ConfigError {
+    ConfigError { field: field.to_string(), why: why.into() }
+}
+
+/// How a key is written in an environment variable.
+#[derive(Clone, Copy)]
+enum Kind {
+    Text,
+    Number,
+    /// Comma-separated.
+    List,
+    NumberList,
+    /// A TOML value, for what has a structure of its own.
+    Toml,
+}
+
+/// Every key there is. The environment name is `HOOKSWITCH_<SECTION>_<KEY>`.
+const KEYS: &[(&str, &str, Kind)] = &[
+    ("sip", "listen", Kind::List),
+    ("sip", "advertise", Kind::Text),
+    ("sip", "known_peers", Kind::List),
+    ("sip", "trunks", Kind::Toml),
+    ("api", "listen", Kind::Text),
+    ("rtp", "address", Kind::Text),
+    ("rtp", "ports", Kind::Text),
+    ("rtp", "advertise", Kind::Text),
+    ("storage", "data", Kind::Text),
+    ("storage", "blobs", Kind::Text),
+    ("media", "threads", Kind::Number),
+    ("media", "cpus", Kind::NumberList),
+    ("guests", "threads", Kind::Number),
+    ("record", "threads", Kind::Number),
+];
+
+impl Default for Config {
+    fn default() -> Config {
+        Config::parse("", std::iter::empty()).expect("an empty file is a whole configuration")
+    }
+}
+
+impl Config {
+    /// Defaults, then `file`, then the process environment.
+    pub fn load(file: Option<&Path>) -> Result<Config, ConfigError> {
+        let text = match file {
+            None => String::new(),
+            Some(path) => std::fs::read_to_string(path).map_err(|e| wrong(&path.display().to_string(), e.to_string()))?,
+        };
+        Config::parse(&text, std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?))))
+    }
+
+    /// The same from text and a given environment.
+    pub fn parse(text: &str, environment: impl Iterator<Item = (String, String)>) -> Result<Config, ConfigError> {
+        let mut table: toml::Table = text.parse().map_err(|e: toml::de::Error| wrong("config file", one_line(&e)))?;
+        check_names(&table)?;
+        let mut warnings = Vec::new();
+        overlay(&mut table, environment, &mut warnings)?;
+        let raw: Raw = table.try_into().map_err(|e: toml::de::Error| wrong("config file", one_line(&e)))?;
+        raw.check(warnings)
+    }
+}
+
+/// Names first, by hand: serde says `unknown field` without the section that it is in.
+fn check_names(table: &toml::Table) -> Result<(), ConfigError> {
+    for (section, value) in table {
+        if !KEYS.iter().any(|(s, _, _)| s == section) {
+            return Err(wrong(section, "no such section"));
+        }
+        let Some(inner) = value.as_table() else {
+            return Err(wrong(section, "must be a section, e.g. [sip]"));
+        };
+        for key in inner.keys() {
+            if !KEYS.iter().any(|(s, k, _)| s == section && k == key) {
+                return Err(wrong(&format!("{section}.{key}"), "no such key"));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn overlay(
+    table: &mut toml::Table,
+    environment: impl Iterator<Item = (String, String)>,
+    warnings: &mut Vec<String>,
+) -> Result<(), ConfigError> {
+    let sections: BTreeSet<String> = KEYS.iter().map(|(s, _, _)| format!("HOOKSWITCH_{}_", s.to_uppercase())).collect();
+    for (name, value) in environment {
+        let key = KEYS.iter().find(|(s, k, _)| name == format!("HOOKSWITCH_{}_{}", s.to_uppercase(), k.to_uppercase()));
+        let Some((section, key, kind)) = key else {
+            if sections.iter().any(|prefix| name.starts_with(prefix)) {
+                warnings.push(format!("{name}: no such key, ignored"));
+            }
+            continue;
+        };
+        let number = |text: &str| text.trim().parse::<i64>().map_err(|_| wrong(&name, format!("{text:?} is not a number")));
+        let items = || value.split(',').map(str::trim).filter(|v| !v.is_empty());
+        let parsed = match kind {
+            Kind::Text => toml::Value::String(value.clone()),
+            Kind::Number => toml::Value::Integer(number(&value)?),
+            Kind::List => toml::Value::Array(items().map(|v| toml::Value::String(v.to_string())).collect()),
+            Kind::NumberList => toml::Value::Array(items().map(|v| number(v).map(toml::Value::Integer)).collect::<Result<_, _>>()?),
+            Kind::Toml => {
+                let mut one: toml::Table =
+                    format!("value = {value}").parse().map_err(|e: toml::de::Error| wrong(&name, one_line(&e)))?;
+                one.remove("value").ok_or_else(|| wrong(&name, "not a TOML value"))?
+            }
+        };
+        let section = table.entry(section.to_string()).or_insert_with(|| toml::Value::Table(toml::Table::new()));
+        let section = section.as_table_mut().ok_or_else(|| wrong(&name, "its section is not a table"))?;
+        section.insert(key.to_string(), parsed);
+    }
+    Ok(())
+}
+
+fn one_line(error: &toml::de::Error) -> String {
+    error.message().replace('\n', " ")
+}
+
+/// The file as written. A field that serde refuses is found again by name, since its message has none.
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Raw {
+    sip: RawSip,
+    api: RawApi,
+    rtp: RawRtp,
+    storage: RawStorage,
+    media: RawMedia,
+    guests: RawThreads,
+    record: RawThreads,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct RawSip {
+    listen: Option<toml::Value>,
+    advertise: Option<toml::Value>,
+    known_peers: Option<toml::Value>,
+    trunks: Option<toml::Value>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct RawApi {
+    listen: Option<toml::Value>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct RawRtp {
+    address: Option<toml::Value>,
+    ports: Option<toml::Value>,
+    advertise: Option<toml::Value>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct RawStorage {
+    data: Option<toml::Value>,
+    blobs: Option<toml::Value>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct RawMedia {
+    threads: Option<toml::Value>,
+    cpus: Option<toml::Value>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct RawThreads {
+    threads: Option<toml::Value>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawTrunk {
+    name: String,
+    addresses: Vec<IpAddr>,
+    #[serde(default)]
+    trusted: bool,
+}
+
+impl Raw {
+    fn check(self, mut warnings: Vec<String>) -> Result<Config, ConfigError> {
+        let listen = match texts("sip.listen", self.sip.listen)? {
+            None => vec!["udp://127.0.0.1:5060".to_string(), "tcp://127.0.0.1:5060".to_string()],
+            Some(list) => list,
+        };
+        let listen = listen.iter().map(|uri| listen_uri(uri)).collect::<Result<Vec<_>, _>>()?;
+        if !listen.iter().any(|l| l.scheme == Scheme::Udp) {
+            return Err(wrong("sip.listen", "needs at least one udp:// address"));
+        }
+        let advertise = text("sip.advertise", self.sip.advertise)?;
+        if let Some(bad) = advertise.as_deref().filter(|a| !is_host_port(a)) {
+            return Err(wrong("sip.advertise", format!("{bad:?} is not a host or host:port")));
+        }
+        if advertise.is_none() && listen.iter().any(|l| l.address.ip().is_unspecified()) {
+            return Err(wrong("sip.advertise", "must be given when sip.listen names no single address"));
+        }
+        for l in listen.iter().filter(|l| l.scheme == Scheme::Tcp) {
+            warnings.push(format!("sip.listen: tcp://{} is not served yet, SIP runs over UDP only", l.address));
+        }
+        let known_peers = texts("sip.known_peers", self.sip.known_peers)?.unwrap_or_default();
+        let known_peers = known_peers.iter().map(|a| parse("sip.known_peers", a, "an IP address")).collect::<Result<_, _>>()?;
+        let trunks = match self.sip.trunks {
+            None => Vec::new(),
+            Some(value) => {
+                let raw: Vec<RawTrunk> = value.try_into().map_err(|e| wrong("sip.trunks", one_line(&e)))?;
+                raw.into_iter()
+                    .map(|t| hookswitch_call::door::Trunk { name: t.name, addresses: t.addresses, trusted: t.trusted })
+                    .collect()
+            }
+        };
+
+        let api_listen = text("api.listen", self.api.listen)?.unwrap_or_else(|| "127.0.0.1:8080".into());
+        let address = text("rtp.address", self.rtp.address)?;
+        let address = address.map_or(Ok(IpAddr::V4(Ipv4Addr::LOCALHOST)), |a| parse("rtp.address", &a, "an IP address"))?;
+        let rtp_advertise = text("rtp.advertise", self.rtp.advertise)?;
+        let rtp_advertise: Option<IpAddr> = rtp_advertise.map(|a| parse("rtp.advertise", &a, "an IP address")).transpose()?;
+        if address.is_unspecified() && rtp_advertise.is_none() {
+            return Err(wrong("rtp.advertise", format!("must be given with rtp.address = {address}: SDP has to name one address")));
+        }
+        let ports = port_range(&text("rtp.ports", self.rtp.ports)?.unwrap_or_else(|| "16384-32767".into()))?;
+
+        let data = PathBuf::from(text("storage.data", self.storage.data)?.unwrap_or_else(|| "./data".into()));
+        let blobs = match text("storage.blobs", self.storage.blobs)? {
+            None => data.join("blobs"),
+            Some(uri) => match uri.strip_prefix("file:") {
+                Some(path) if !path.is_empty() => PathBuf::from(path),
+                _ => return Err(wrong("storage.blobs", format!("{uri:?} is not a file: URL; other stores are not built in"))),
+            },
+        };
+        let cpus = match self.media.cpus {
+            None => Vec::new(),
+            Some(value) => value.try_into().map_err(|_| wrong("media.cpus", "must be a list of core numbers"))?,
+        };
+        Ok(Config {
+            sip: Sip { listen, advertise, known_peers, trunks },
+            api: Api { listen: parse("api.listen", &api_listen, "an address like 127.0.0.1:8080")? },
+            rtp: Rtp { address, ports, advertise: rtp_advertise },
+            storage: Storage { data, blobs },
+            media: Media { threads: threads("media.threads", self.media.threads)?, cpus },
+            guests: Guests { threads: threads("guests.threads", self.guests.threads)? },
+            record: Record { threads: threads("record.threads", self.record.threads)? },
+            warnings,
+        })
+    }
+}
+
+fn text(field: &str, value: Option<toml::Value>) -> Result<Option<String>, ConfigError> {
+    match value {
+        None => Ok(None),
+        Some(toml::Value::String(s)) => Ok(Some(s)),
+        Some(other) => Err(wrong(field, format!("must be text, not {}", other.type_str()))),
+    }
+}
+
+fn texts(field: &str, value: Option<toml::Value>) -> Result<Option<Vec<String>>, ConfigError> {
+    match value {
+        None => Ok(None),
+        Some(value) => value.try_into().map(Some).map_err(|_| wrong(field, "must be a list of texts")),
+    }
+}
+
+fn parse<T: std::str::FromStr>(field: &str, text: &str, what: &str) -> Result<T, ConfigError> {
+    text.trim().parse().map_err(|_| wrong(field, format!("{text:?} is not {what}")))
+}
+
+fn threads(field: &str, value: Option<toml::Value>) -> Result<usize, ConfigError> {
+    let Some(value) = value else { return Ok(1) };
+    match value.as_integer().and_then(|n| usize::try_from(n).ok()) {
+        Some(n) if (1..=crate::limits::THREADS).contains(&n) => Ok(n),
+        _ => Err(wrong(field, format!("must be a number from 1 to {}", crate::limits::THREADS))),
+    }
+}
+
+fn listen_uri(uri: &str) -> Result<ListenUri, ConfigError> {
+    let (scheme, rest) = match uri.split_once("://") {
+        Some(("udp", rest)) => (Scheme::Udp, rest),
+        Some(("tcp", rest)) => (Scheme::Tcp, rest),
+        _ => return Err(wrong("sip.listen", format!("{uri:?} must begin with udp:// or tcp://"))),
+    };
+    let address = rest.parse().map_err(|_| wrong("sip.listen", format!("{uri:?} has no address like 127.0.0.1:5060")))?;
+    Ok(ListenUri { scheme, address })
+}
+
+fn is_host_port(text: &str) -> bool {
+    if text.parse::<SocketAddr>().is_ok() || text.parse::<IpAddr>().is_ok() {
+        return true;
+    }
+    let (host, port) = text.split_once(':').unwrap_or((text, "5060"));
+    let good = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '.';
+    !host.is_empty() && host.chars().all(good) && port.parse::<u16>().is_ok_and(|p| p != 0)
+}
+
+fn port_range(text: &str) -> Result<PortRange, ConfigError> {
+    let bad = |why: &str| wrong("rtp.ports", format!("{text:?} {why}"));
+    let (first, last) = text.split_once('-').ok_or_else(|| bad("is not a range like 16384-32767"))?;
+    let number = |s: &str| s.trim().parse::<u16>().map_err(|_| bad("is not a range like 16384-32767"));
+    let (first, last) = (number(first)?, number(last)?);
+    if first < 1024 {
+        return Err(bad("begins below port 1024"));
+    }
+    // Whole pairs only: an odd first or an even last port has no partner.
+    let first = first.checked_add(first & 1).ok_or_else(|| bad("holds no pair of ports"))?;
+    let last = if last & 1 == 0 { last.saturating_sub(1) } else { last };
+    if last <= first {
+        return Err(bad("holds no pair of ports"));
+    }
+    Ok(PortRange { first, last })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(text: &str, environment: &[(&str, &str)]) -> Result<Config, ConfigError> {
+        Config::parse(text, environment.iter().map(|(k, v)| (k.to_string(), v.to_string())))
+    }
+
+    #[test]
+    fn defaults_are_the_documented_ones() {
+        let c = load("", &[]).unwrap();
+        let udp = ListenUri { scheme: Scheme::Udp, address: "127.0.0.1:5060".parse().unwrap() };
+        assert_eq!(c.sip.listen, [udp, ListenUri { scheme: Scheme::Tcp, ..udp }]);
+        assert_eq!(c.api.listen, "127.0.0.1:8080".parse().unwrap());
+        assert_eq!(c.rtp.address, "127.0.0.1".parse::<IpAddr>().unwrap());
+        assert_eq!(c.rtp.ports, PortRange { first: 16384, last: 32767 });
+        assert_eq!((c.storage.data, c.storage.blobs), ("./data".into(), "./data/blobs".into()));
+        assert_eq!((c.media.threads, c.guests.threads, c.record.threads), (1, 1, 1));
+        assert_eq!(c.warnings, ["sip.listen: tcp://127.0.0.1:5060 is not served yet, SIP runs over UDP only"]);
+    }
+
+    #[test]
+    fn environment_wins_over_the_file() {
+        let file = "[sip]\nlisten = [\"udp://127.0.0.1:5070\"]\n[media]\nthreads = 2\n";
+        let env = [
+            ("HOOKSWITCH_SIP_LISTEN", "udp://127.0.0.1:5080, udp://[::1]:5080"),
+            ("HOOKSWITCH_MEDIA_CPUS", "0,1"),
+            ("HOOKSWITCH_STORAGE_DATA", "/tmp/x"),
+            ("HOOKSWITCH_SIP_TRUNKS", "[{ name = \"t\", addresses = [\"192.0.2.1\"], trusted = true }]"),
+            ("HOOKSWITCH_SIP_LISTN", "typo"),
+            ("HOOKSWITCH_ADMIN_TOKEN", "not ours"),
+        ];
+        let c = load(file, &env).unwrap();
+        assert_eq!(c.sip.listen.iter().map(|l| l.address.to_string()).collect::<Vec<_>>(), ["127.0.0.1:5080", "[::1]:5080"]);
+        assert_eq!((c.media.threads, c.media.cpus), (2, vec![0, 1]));
+        assert_eq!(c.storage.blobs, PathBuf::from("/tmp/x/blobs"));
+        assert_eq!(c.sip.trunks[0].name, "t");
+        assert_eq!(c.warnings, ["HOOKSWITCH_SIP_LISTN: no such key, ignored"]);
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        let table = [
+            ("[sip]\nlisten = [\"5060\"]", "sip.listen"),
+            ("[sip]\nlisten = [\"udp://host\"]", "sip.listen"),
+            ("[sip]\nlisten = [\"tcp://127.0.0.1:5060\"]", "sip.listen"),
+            ("[sip]\nlisten = 5060", "sip.listen"),
+            ("[sip]\nlisten = [\"udp://0.0.0.0:5060\"]", "sip.advertise"),
+            ("[sip]\nadvertise = \"a b\"", "sip.advertise"),
+            ("[sip]\nknown_peers = [\"example\"]", "sip.known_peers"),
+            ("[[sip.trunks]]\nname = \"t\"", "sip.trunks"),
+            ("[sip]\nlistn = []", "sip.listn"),
+            ("[spi]\nlisten = []", "spi"),
+            ("sip = 1", "sip"),
+            ("[sip", "config file"),
+            ("[api]\nlisten = \"8080\"", "api.listen"),
+            ("[rtp]\naddress = \"0.0.0.0\"", "rtp.advertise"),
+            ("[rtp]\nports = \"20000\"", "rtp.ports"),
+            ("[rtp]\nports = \"20000-20000\"", "rtp.ports"),
+            ("[rtp]\nports = \"65535-65535\"", "rtp.ports"),
+            ("[rtp]\nports = \"20-30\"", "rtp.ports"),
+            ("[rtp]\nports = \"20000-90000\"", "rtp.ports"),
+            ("[storage]\nblobs = \"s3://bucket\"", "storage.blobs"),
+            ("[media]\nthreads = 0", "media.threads"),
+            ("[media]\nthreads = \"two\"", "media.threads"),
+            ("[media]\ncpus = [\"a\"]", "media.cpus"),
+        ];
+        for (text, field) in table {
+            let e = load(text, &[]).expect_err(text);
+            assert_eq!(e.field, field, "{text}: {e}");
+            assert!(!e.to_string().contains('\n'), "{e}");
+        }
+        assert_eq!(load("", &[("HOOKSWITCH_GUESTS_THREADS", "x")]).unwrap_err().field, "HOOKSWITCH_GUESTS_THREADS");
+    }
+
+    #[test]
+    fn port_ranges_hold_whole_pairs() {
+        assert_eq!(port_range("20001-20010").unwrap(), PortRange { first: 20002, last: 20009 });
+        assert_eq!(port_range("20000-20001").unwrap().pairs(), 1);
+        assert_eq!(port_range("16384-32767").unwrap().pairs(), 8192);
+        assert_eq!(port_range("60000-65535").unwrap().pairs(), 2768);
+    }
+}

@@ -1,0 +1,67 @@
+//! Every maximum of the shell, with its reason. What happens at the limit is said at each, and counted.
+
+use std::time::Duration;
+
+/// Media, guest or writer threads. More than any edge machine has cores. More: the configuration is refused.
+pub const THREADS: usize = 64;
+/// Datagrams read from one SIP socket before inputs of other kinds have their turn.
+pub const SIP_BATCH: usize = 32;
+/// Inputs of other threads handled before the SIP sockets are read again.
+pub const INBOX_BATCH: usize = 256;
+/// Receive buffer asked for on a SIP socket: a burst of some thousand requests while the thread does something else.
+pub const SIP_SOCKET_BUFFER: usize = 4 << 20;
+/// Receive buffer asked for on a leg's sockets: 2 s of G.711 with the kernel's bookkeeping; the default would allow one sender to
+/// hold 200 KB for each of some thousand legs.
+pub const RTP_SOCKET_BUFFER: usize = 64 << 10;
+/// Largest RTP or RTCP packet read: an Ethernet frame and some. Longer ones are cut, and so malformed.
+pub const RTP_PACKET: usize = 2048;
+/// Commands that wait for one media thread. At 5,000 calls a second and 5 commands each this is a third of a second. More: refused.
+pub const MEDIA_COMMANDS: usize = 8192;
+/// Events that wait for the signalling thread, from one media thread.
+pub const MEDIA_EVENTS: usize = 16_384;
+/// Of these, kept free for digits and lifecycle: the others are dropped and counted when fewer are left.
+pub const MEDIA_EVENTS_RESERVED: usize = 4096;
+/// Digits and lifecycle events kept aside while even the reserved room is full. More: dropped and counted.
+pub const MEDIA_EVENTS_ASIDE: usize = 65_536;
+/// Legs of one media thread. More: `OpenFailed`.
+pub const LEGS: usize = 16_384;
+/// Blocks of recorded audio (4.2 KB each) that one media thread may have under way: 138 MB, which is 16,000 recorded sides, or 3,000 whose
+/// writers stand still for about 2 s. None left: the recording ends with `Overload`.
+pub const BLOCKS: usize = 32_768;
+/// Blocks on the way to one writer from one media thread; what does not fit waits at the media thread.
+pub const BLOCK_RING: usize = 8192;
+/// Ticks of a late media thread are made up for so far; beyond that (a suspended machine) they are left out and counted.
+pub const CATCH_UP: Duration = Duration::from_millis(500);
+/// RTCP sockets are read once in so many ticks (500 ms): reports come every 5 s.
+pub const RTCP_EVERY_TICKS: u32 = 25;
+/// Port pairs tried before an `Open` fails: others on this machine may hold ports of our range.
+pub const PORT_TRIES: usize = 64;
+/// Headers of a growing recording are rewritten this often: what a crash may cost beyond the half second in a block.
+pub const HEADER_EVERY: Duration = Duration::from_secs(1);
+/// One side of a two-sided recording waits so many frames (2 s) for the other before silence is written in its place.
+pub const SIDE_WAIT_FRAMES: u64 = 100;
+/// Finished recordings that share a look at the disk (fsync of folders, commit of rows).
+pub const FINISH_BATCH: usize = 64;
+/// Bytes of a stored file's name (IC-038).
+pub const FILE_NAME: usize = 255;
+/// Names tried (`name-2.wav`, …) when a file of that name exists, before the recording's own id is put into it.
+pub const NAME_TRIES: usize = 8;
+/// Longest prompt. Longer: refused by name.
+pub const PROMPT_DURATION: Duration = Duration::from_secs(600);
+/// Largest prompt file read: ten minutes of stereo 48 kHz in 32 bits would be 230 MB; nobody needs that for a telephone.
+pub const PROMPT_FILE: u64 = 128 << 20;
+/// Encoded prompts kept in memory (each second of audio takes 16 KB). More: those used longest ago go first.
+pub const PROMPT_CACHE_BYTES: usize = 256 << 20;
+/// A cached prompt's file is looked at again after so long.
+pub const PROMPT_RECHECK: Duration = Duration::from_secs(1);
+/// Prompts that wait to be read. More: `Err` for that phrase.
+pub const PROMPT_QUEUE: usize = 1024;
+/// Tones kept. A handler may ask for any; more than this are made anew each time.
+pub const TONES: usize = 256;
+/// How long a stopping node lets calls end by themselves before it releases them, and how long recordings may take to close.
+pub const DRAIN: Duration = Duration::from_secs(2);
+pub const CLOSE: Duration = Duration::from_secs(5);
+/// API calls that wait for the switch. More: 503.
+pub const PENDING_COMMANDS: usize = 10_000;
+/// Open files a node wants: two sockets a leg, one file a recording, and some.
+pub const OPEN_FILES: u64 = 65_536;

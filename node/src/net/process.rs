@@ -1,0 +1,92 @@
+//! Limits and priorities of the process and its threads. Being refused is normal (no root, a container): the caller says so once.
+
+use std::io;
+use std::mem::MaybeUninit;
+use std::path::Path;
+
+/// Raises the limit of open files to `wanted` or as far as it goes, and says where it stands now.
+pub fn raise_open_files(wanted: u64) -> io::Result<u64> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the pointer is to a whole rlimit of ours.
+    if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    if limit.rlim_cur >= wanted {
+        return Ok(limit.rlim_cur);
+    }
+    let before = limit;
+    // Root may raise the hard limit too; others are refused and go as far as it is.
+    for max in [wanted.max(before.rlim_max), before.rlim_max] {
+        limit = libc::rlimit { rlim_cur: wanted.min(max), rlim_max: max };
+        // SAFETY: the pointer is to a whole rlimit of ours.
+        if unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) } == 0 {
+            return Ok(limit.rlim_cur);
+        }
+    }
+    Ok(before.rlim_cur)
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Priority {
+    /// Media: above everything else of ours, real time where we may.
+    Media,
+    /// Guests.
+    Low,
+    /// Writers and encoders: only what is left over.
+    Idle,
+}
+
+/// For the calling thread. `Err` says what was refused; the thread then runs as it did.
+pub fn set_priority(priority: Priority) -> io::Result<()> {
+    let check = |rc: libc::c_int| if rc == 0 { Ok(()) } else { Err(io::Error::last_os_error()) };
+    let schedule = |policy: libc::c_int, level: libc::c_int| {
+        // SAFETY: sched_param is plain integers, for which zero is a value.
+        let mut param: libc::sched_param = unsafe { MaybeUninit::zeroed().assume_init() };
+        param.sched_priority = level;
+        // SAFETY: 0 is the calling thread and the pointer is to a whole sched_param of ours.
+        check(unsafe { libc::sched_setscheduler(0, policy, &raw const param) })
+    };
+    // SAFETY: setpriority takes no pointers; on Linux `PRIO_PROCESS` with 0 means the calling thread.
+    let nice = |level: libc::c_int| check(unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, level) });
+    match priority {
+        // A real-time thread that never slept would stop the machine, so the kernel is left its share (sched_rt_runtime_us).
+        Priority::Media => schedule(libc::SCHED_RR, 10).or_else(|_| nice(-15)),
+        Priority::Low => nice(5),
+        Priority::Idle => schedule(libc::SCHED_IDLE, 0).or_else(|_| nice(19)),
+    }
+}
+
+/// Pins the calling thread to a core.
+pub fn pin(cpu: usize) -> io::Result<()> {
+    if cpu >= libc::CPU_SETSIZE.unsigned_abs() as usize {
+        return Err(io::Error::from(io::ErrorKind::InvalidInput));
+    }
+    // SAFETY: cpu_set_t is a plain bit array, for which zero is a value; CPU_SET stays inside it by the check above; 0 is the calling thread.
+    let rc = unsafe {
+        let mut set: libc::cpu_set_t = MaybeUninit::zeroed().assume_init();
+        libc::CPU_SET(cpu, &mut set);
+        libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &raw const set)
+    };
+    if rc == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// How late the kernel may make this thread's timers to save wake-ups; the default of 50 us is a twentieth of our phase.
+pub fn set_timer_slack(nanoseconds: u64) {
+    // SAFETY: PR_SET_TIMERSLACK takes one number and concerns the calling thread only.
+    unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, nanoseconds as libc::c_ulong) };
+}
+
+/// Bytes left for us on the file system of `path`.
+pub fn disk_free(path: &Path) -> io::Result<u64> {
+    use std::os::unix::ffi::OsStrExt;
+    let path = std::ffi::CString::new(path.as_os_str().as_bytes())?;
+    // SAFETY: the path is NUL-terminated and the result a whole statvfs of ours, read only when it was filled.
+    let stat = unsafe {
+        let mut stat: libc::statvfs = MaybeUninit::zeroed().assume_init();
+        if libc::statvfs(path.as_ptr(), &raw mut stat) != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        stat
+    };
+    Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+}

@@ -1,0 +1,373 @@
+//! Our WAV files: PCM16 at 8 kHz, valid whenever one looks, so that a crash costs what was not yet written and nothing else.
+//!
+//! ```text
+//!    0  RIFF size WAVE      RF64 instead, once it passes 4 GiB
+//!   12  JUNK (28 bytes)     becomes ds64 then
+//!   48  fmt  (16 bytes)
+//!   72  hksw (1960 bytes)   text lines `key value`: whose recording this is, how far it is, what its frames were; padded with NUL
+//! 2040  data size           2048 on: samples
+//! ```
+//!
+//! Samples are appended behind what the header says; then the header is rewritten in place by one write. In between readers see a
+//! shorter, whole file. It is no general WAV reader: prompts are read by `hound`.
+
+use hookswitch_proto::media::FRAME;
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+/// Bytes before the first sample.
+pub const HEADER: usize = 2048;
+const RATE: u32 = 8000;
+const TEXT_AT: usize = 80;
+const TEXT: usize = HEADER - 8 - TEXT_AT;
+/// No value takes more of the text than this: a name of 255 bytes and a domain fit.
+const VALUE: usize = 256;
+
+/// How far a file is. `Finished` is the only one that may lie among the blobs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum State {
+    #[default]
+    Recording,
+    Finished,
+}
+
+/// Frames of 20 ms by what they are. `expected` counts the timeline; what is missing of it was never written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    pub expected: u64,
+    pub received: u64,
+    pub concealed: u64,
+    pub silence: u64,
+}
+
+impl Counters {
+    pub fn known(self) -> u64 {
+        self.received.saturating_add(self.concealed).saturating_add(self.silence)
+    }
+
+    pub fn missing(self) -> u64 {
+        self.expected.saturating_sub(self.known())
+    }
+}
+
+/// What a file says about itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Header {
+    pub recording_id: String,
+    pub session_id: String,
+    pub domain: String,
+    pub participant_id: String,
+    pub caller: String,
+    pub called: String,
+    pub file_name: String,
+    /// Milliseconds since the Unix epoch.
+    pub started: u64,
+    pub channels: u16,
+    /// Frames of samples in the file.
+    pub frames: u64,
+    pub counters: Counters,
+    /// Empty while it runs.
+    pub stop_reason: String,
+    pub state: State,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum WavError {
+    #[error("not a recording of ours: {0}")]
+    Foreign(&'static str),
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+impl Header {
+    /// Bytes of one frame of samples.
+    pub fn frame_bytes(&self) -> u64 {
+        u64::from(self.channels) * FRAME as u64 * 2
+    }
+
+    pub fn encode(&self) -> [u8; HEADER] {
+        let mut out = [0u8; HEADER];
+        let data = self.frames.saturating_mul(self.frame_bytes());
+        let riff = data.saturating_add(HEADER as u64 - 8);
+        let mut put = |at: usize, bytes: &[u8]| out[at..at + bytes.len()].copy_from_slice(bytes);
+        let big = u32::try_from(riff).is_err();
+        let short = |n: u64| u32::try_from(n).unwrap_or(u32::MAX).to_le_bytes();
+        put(0, if big { b"RF64" } else { b"RIFF" });
+        put(4, &short(riff));
+        put(8, b"WAVE");
+        put(12, if big { b"ds64" } else { b"JUNK" });
+        put(16, &28u32.to_le_bytes());
+        if big {
+            put(20, &riff.to_le_bytes());
+            put(28, &data.to_le_bytes());
+            put(36, &(self.frames.saturating_mul(FRAME as u64)).to_le_bytes());
+        }
+        put(48, b"fmt ");
+        put(52, &16u32.to_le_bytes());
+        put(56, &1u16.to_le_bytes());
+        put(58, &self.channels.to_le_bytes());
+        put(60, &RATE.to_le_bytes());
+        put(64, &(RATE * 2 * u32::from(self.channels)).to_le_bytes());
+        put(68, &(2 * self.channels).to_le_bytes());
+        put(70, &16u16.to_le_bytes());
+        put(72, b"hksw");
+        put(76, &(TEXT as u32).to_le_bytes());
+        put(2040, b"data");
+        put(2044, &if big { u32::MAX.to_le_bytes() } else { short(data) });
+        let text = self.text();
+        put(TEXT_AT, &text.as_bytes()[..text.len().min(TEXT)]);
+        out
+    }
+
+    fn text(&self) -> String {
+        let state = match self.state {
+            State::Recording => "recording",
+            State::Finished => "finished",
+        };
+        let c = self.counters;
+        // Counters first: they are what a cut text must not lose.
+        let mut text = format!(
+            "hookswitch 1\nstate {state}\nframes {}\nexpected {}\nreceived {}\nconcealed {}\nsilence {}\nstarted {}\n",
+            self.frames, c.expected, c.received, c.concealed, c.silence, self.started
+        );
+        let values = [
+            ("recording", &self.recording_id),
+            ("session", &self.session_id),
+            ("stop", &self.stop_reason),
+            ("domain", &self.domain),
+            ("file", &self.file_name),
+            ("participant", &self.participant_id),
+            ("caller", &self.caller),
+            ("called", &self.called),
+        ];
+        for (key, value) in values {
+            text.push_str(key);
+            text.push(' ');
+            let mut room = VALUE;
+            for c in value.chars() {
+                let c = if c.is_control() { ' ' } else { c };
+                if room < c.len_utf8() {
+                    break;
+                }
+                room -= c.len_utf8();
+                text.push(c);
+            }
+            text.push('\n');
+        }
+        text
+    }
+
+    /// Reads what `encode` wrote. Of another writer's WAV it says so.
+    pub fn decode(bytes: &[u8]) -> Result<Header, WavError> {
+        if bytes.len() < HEADER {
+            return Err(WavError::Foreign("too short"));
+        }
+        let part = |at: usize, n: usize| bytes.get(at..at + n).ok_or(WavError::Foreign("too short"));
+        let magic = part(0, 4)?;
+        if (magic != b"RIFF" && magic != b"RF64") || part(8, 4)? != b"WAVE" {
+            return Err(WavError::Foreign("no RIFF file"));
+        }
+        if part(48, 4)? != b"fmt " || part(72, 4)? != b"hksw" || part(2040, 4)? != b"data" {
+            return Err(WavError::Foreign("no hksw chunk"));
+        }
+        let channels = u16::from_le_bytes([bytes[58], bytes[59]]);
+        if !(1..=2).contains(&channels) {
+            return Err(WavError::Foreign("neither mono nor stereo"));
+        }
+        let text = part(TEXT_AT, TEXT)?;
+        let text = String::from_utf8_lossy(text.split(|b| *b == 0).next().unwrap_or_default());
+        let mut header = Header { channels, ..Header::default() };
+        let mut lines = text.lines();
+        if lines.next() != Some("hookswitch 1") {
+            return Err(WavError::Foreign("another version"));
+        }
+        for line in lines {
+            let (key, value) = line.split_once(' ').unwrap_or((line, ""));
+            let number = || value.parse().unwrap_or_default();
+            match key {
+                "state" => header.state = if value == "finished" { State::Finished } else { State::Recording },
+                "frames" => header.frames = number(),
+                "expected" => header.counters.expected = number(),
+                "received" => header.counters.received = number(),
+                "concealed" => header.counters.concealed = number(),
+                "silence" => header.counters.silence = number(),
+                "started" => header.started = number(),
+                "recording" => header.recording_id = value.to_string(),
+                "session" => header.session_id = value.to_string(),
+                "stop" => header.stop_reason = value.to_string(),
+                "domain" => header.domain = value.to_string(),
+                "file" => header.file_name = value.to_string(),
+                "participant" => header.participant_id = value.to_string(),
+                "caller" => header.caller = value.to_string(),
+                "called" => header.called = value.to_string(),
+                _ => {}
+            }
+        }
+        Ok(header)
+    }
+}
+
+/// A file that grows. Its header in memory is ahead of the one on disk until `flush`.
+pub struct WavFile {
+    file: File,
+    path: PathBuf,
+    pub header: Header,
+}
+
+impl WavFile {
+    /// A new file, readable by us alone, that is a whole and empty WAV at once.
+    pub fn create(path: &Path, header: Header) -> io::Result<WavFile> {
+        let file = OpenOptions::new().write(true).read(true).create_new(true).mode(0o600).open(path)?;
+        let wav = WavFile { file, path: path.to_path_buf(), header };
+        wav.flush()?;
+        Ok(wav)
+    }
+
+    /// A file that was left behind: whole frames are kept, its frame count is what is there.
+    pub fn reopen(path: &Path) -> Result<WavFile, WavError> {
+        let file = OpenOptions::new().write(true).read(true).open(path)?;
+        let mut bytes = [0u8; HEADER];
+        file.read_exact_at(&mut bytes, 0).map_err(|_| WavError::Foreign("too short"))?;
+        let mut header = Header::decode(&bytes)?;
+        header.frames = file.metadata()?.len().saturating_sub(HEADER as u64) / header.frame_bytes();
+        Ok(WavFile { file, path: path.to_path_buf(), header })
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// Appends whole frames of little-endian samples, channels interleaved.
+    pub fn append(&mut self, samples: &[u8]) -> io::Result<()> {
+        let frame = self.header.frame_bytes();
+        self.file.write_all_at(samples, HEADER as u64 + self.header.frames * frame)?;
+        self.header.frames += samples.len() as u64 / frame;
+        Ok(())
+    }
+
+    /// Cuts the file to so many frames.
+    pub fn truncate(&mut self, frames: u64) -> io::Result<()> {
+        self.header.frames = self.header.frames.min(frames);
+        self.file.set_len(HEADER as u64 + self.header.frames * self.header.frame_bytes())
+    }
+
+    /// Makes the header on disk say what is there.
+    pub fn flush(&self) -> io::Result<()> {
+        self.file.write_all_at(&self.header.encode(), 0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn header(channels: u16) -> Header {
+        Header {
+            recording_id: "5f0c3a9e-0000-4000-8000-000000000001".into(),
+            session_id: "s".into(),
+            domain: "demo.localhost".into(),
+            file_name: "naïve\nname.wav".into(),
+            caller: "x".repeat(400),
+            called: "voicemail".into(),
+            started: 1_795_000_000_000,
+            channels,
+            ..Header::default()
+        }
+    }
+
+    fn ramp(frames: usize, channels: usize) -> Vec<u8> {
+        (0..frames * FRAME * channels).flat_map(|i| i16::try_from(i % 20_000).unwrap().to_le_bytes()).collect()
+    }
+
+    #[test]
+    fn what_is_written_is_read_again() {
+        let mut h = header(2);
+        h.counters = Counters { expected: 10, received: 7, concealed: 2, silence: 1 };
+        h.frames = 10;
+        h.state = State::Finished;
+        h.stop_reason = "stop_digit".into();
+        let read = Header::decode(&h.encode()).unwrap();
+        assert_eq!(read.file_name, "naïve name.wav");
+        assert_eq!(read.caller.len(), VALUE);
+        assert_eq!(read, Header { file_name: read.file_name.clone(), caller: read.caller.clone(), ..h });
+    }
+
+    #[test]
+    fn the_longest_texts_fit() {
+        let long = "é".repeat(1000);
+        let h = Header {
+            recording_id: "r".repeat(36),
+            session_id: "s".repeat(36),
+            domain: long.clone(),
+            participant_id: "p".repeat(36),
+            caller: long.clone(),
+            called: long.clone(),
+            file_name: long,
+            started: u64::MAX,
+            channels: 2,
+            frames: u64::MAX,
+            counters: Counters { expected: u64::MAX, received: u64::MAX, concealed: u64::MAX, silence: u64::MAX },
+            stop_reason: "initial_silence".into(),
+            state: State::Recording,
+        };
+        assert!(h.text().len() <= TEXT, "{}", h.text().len());
+        assert_eq!(Header::decode(&h.encode()).unwrap().called.len(), VALUE);
+    }
+
+    #[test]
+    fn other_bytes_are_refused() {
+        for bytes in [&b""[..], b"RIFF", &[0; HEADER], b"RIFF....WAVEfmt "] {
+            assert!(Header::decode(bytes).is_err());
+        }
+        let good = header(1).encode();
+        for (at, byte) in [(0, b'X'), (58, 9), (72, b'x'), (80, b'?'), (2040, b'?')] {
+            let mut bad = good;
+            bad[at] = byte;
+            assert!(Header::decode(&bad).is_err(), "{at}");
+        }
+        assert!(Header::decode(&good[..HEADER - 1]).is_err());
+    }
+
+    #[test]
+    fn hound_reads_it_at_every_flush_point() {
+        let folder = tempfile::tempdir().unwrap();
+        for channels in [1u16, 2] {
+            let path = folder.path().join(format!("{channels}.wav"));
+            let mut wav = WavFile::create(&path, header(channels)).unwrap();
+            for step in 0..4usize {
+                let mut reader = hound::WavReader::open(&path).unwrap();
+                let spec = reader.spec();
+                assert_eq!((spec.channels, spec.sample_rate, spec.bits_per_sample), (channels, 8000, 16));
+                // Each step appends 25 frames and flushes only every other time: readers see what was flushed last.
+                let seen = step / 2 * 50 * FRAME * usize::from(channels);
+                let samples: Vec<i16> = reader.samples::<i16>().map(Result::unwrap).collect();
+                assert_eq!(samples.len(), seen, "{channels} channels, step {step}");
+                wav.append(&ramp(25, usize::from(channels))).unwrap();
+                if step % 2 == 1 {
+                    wav.flush().unwrap();
+                }
+            }
+            assert_eq!(wav.header.frames, 100);
+            wav.truncate(90).unwrap();
+            wav.flush().unwrap();
+            let reader = hound::WavReader::open(&path).unwrap();
+            assert_eq!(reader.duration(), 90 * FRAME as u32);
+        }
+    }
+
+    #[test]
+    fn past_four_gib_it_becomes_rf64() {
+        let mut h = header(1);
+        h.frames = (1 << 32) / h.frame_bytes() + 1;
+        let bytes = h.encode();
+        assert_eq!((&bytes[..4], &bytes[12..16], &bytes[2044..]), (&b"RF64"[..], &b"ds64"[..], &[0xff; 4][..]));
+        assert_eq!(u64::from_le_bytes(bytes[28..36].try_into().unwrap()), h.frames * 320);
+        assert_eq!(Header::decode(&bytes).unwrap().frames, h.frames);
+    }
+}

@@ -1,0 +1,422 @@
+//! A writer thread: takes blocks from media threads, puts them in order, decodes and appends them, and keeps the headers true.
+//!
+//! It never waits for the disk on purpose (no fsync here) and runs at the lowest priority; when it cannot keep up, blocks stay with it,
+//! pools run dry, and recordings end with `Overload`. Start with [`Writer::run`].
+
+use super::finish::Finish;
+use super::wav::{Counters, Header, WavFile};
+use super::{reason_name, safe_name};
+use crate::limits;
+use crate::metrics::{Metrics, add};
+use crate::net::{Clock, Priority, set_priority};
+use hookswitch_call::RecordingStart;
+use hookswitch_proto::media::{Block, FRAME, FrameKind, RecordingId, RecordingTotals, StopReason, g711};
+use hookswitch_proto::{Time, Wall};
+use std::collections::HashMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
+
+/// Blocks taken from one link before the others have their turn.
+const BATCH: usize = 128;
+/// A writer with open recordings looks for blocks so often; each brings half a second.
+const NAP: Duration = Duration::from_millis(25);
+/// One without is woken by its next order; this is only a safety net.
+const SLEEP: Duration = Duration::from_secs(1);
+
+/// A hole longer than a minute cannot come from a lost block: it is left out rather than filled.
+const MAX_HOLE: usize = 3000;
+
+/// A media thread's ends of its rings with one writer.
+pub struct BlockLink {
+    pub full: rtrb::Producer<Box<Block>>,
+    pub empty: rtrb::Consumer<Box<Block>>,
+}
+
+/// The writer's ends.
+pub(super) struct WriterLink {
+    full: rtrb::Consumer<Box<Block>>,
+    empty: rtrb::Producer<Box<Block>>,
+}
+
+impl BlockLink {
+    pub(super) fn pair() -> (BlockLink, WriterLink) {
+        let (full, full_end) = rtrb::RingBuffer::new(limits::BLOCK_RING);
+        // All blocks of a pool fit, so giving one back cannot fail.
+        let (empty_end, empty) = rtrb::RingBuffer::new(limits::BLOCKS);
+        (BlockLink { full, empty }, WriterLink { full: full_end, empty: empty_end })
+    }
+}
+
+pub(super) enum Order {
+    Begin { start: Box<RecordingStart>, wall: Wall },
+    Drop(RecordingId),
+    /// Close everything and end.
+    Stop,
+}
+
+pub(super) struct Writer {
+    links: Vec<WriterLink>,
+    orders: mpsc::Receiver<Order>,
+    finish: mpsc::Sender<Finish>,
+    spool: PathBuf,
+    metrics: Arc<Metrics>,
+    clock: Clock,
+    open: HashMap<RecordingId, Open>,
+    /// Recordings whose last block came; finished one round later, when the other side's last block has come too.
+    closing: Vec<RecordingId>,
+    scratch: Vec<u8>,
+    stopping: bool,
+}
+
+impl Writer {
+    pub fn new(
+        links: Vec<WriterLink>,
+        orders: mpsc::Receiver<Order>,
+        finish: mpsc::Sender<Finish>,
+        spool: PathBuf,
+        metrics: Arc<Metrics>,
+        clock: Clock,
+    ) -> Writer {
+        Writer {
+            links,
+            orders,
+            finish,
+            spool,
+            metrics,
+            clock,
+            open: HashMap::new(),
+            closing: Vec::new(),
+            scratch: Vec::new(),
+            stopping: false,
+        }
+    }
+
+    pub fn run(mut self) {
+        if let Err(error) = set_priority(Priority::Idle) {
+            tracing::info!(%error, "writers keep their usual priority");
+        }
+        loop {
+            let busy = self.round();
+            if self.stopping && !busy && self.closing.is_empty() {
+                break;
+            }
+            if !busy {
+                std::thread::park_timeout(if self.open.is_empty() { SLEEP } else { NAP });
+            }
+        }
+        // Media threads have ended by now: what is still open got no last block.
+        let left: Vec<RecordingId> = self.open.keys().copied().collect();
+        for recording in left {
+            self.close(recording);
+        }
+    }
+
+    /// One look at everything. Whether there was a block.
+    fn round(&mut self) -> bool {
+        let now = self.clock.now();
+        let due = std::mem::take(&mut self.closing);
+        let mut blocks: Vec<(usize, Box<Block>)> = Vec::new();
+        for (index, link) in self.links.iter_mut().enumerate() {
+            while blocks.len() < BATCH * (index + 1)
+                && let Ok(block) = link.full.pop()
+            {
+                blocks.push((index, block));
+            }
+        }
+        // After the blocks: the order that announced a recording was sent before its first block, so it is seen now.
+        while let Ok(order) = self.orders.try_recv() {
+            match order {
+                Order::Begin { start, wall } => {
+                    self.open.insert(start.recording, Open::new(start, wall));
+                    self.metrics.recordings_open.up();
+                }
+                Order::Drop(recording) => {
+                    if self.open.get(&recording).is_some_and(|open| open.file.is_none()) {
+                        self.open.remove(&recording);
+                        self.metrics.recordings_open.down();
+                    }
+                }
+                Order::Stop => self.stopping = true,
+            }
+        }
+        let busy = !blocks.is_empty();
+        for (index, block) in blocks {
+            match self.open.get_mut(&block.recording) {
+                Some(open) => {
+                    open.take(now, &block, &self.spool, &mut self.scratch, &self.metrics);
+                    if open.last.is_some() && !self.closing.contains(&block.recording) && !due.contains(&block.recording) {
+                        self.closing.push(block.recording);
+                    }
+                }
+                // Our own mistake, if ever: without an announcement nobody knows whose it is.
+                None => add(&self.metrics.recording_blocks_lost, 1),
+            }
+            let _ = self.links[index].empty.push(block);
+        }
+        for recording in due {
+            self.close(recording);
+        }
+        busy
+    }
+
+    fn close(&mut self, recording: RecordingId) {
+        let Some(mut open) = self.open.remove(&recording) else { return };
+        self.metrics.recordings_open.down();
+        // Never begun: there is nothing to report.
+        if open.file.is_none() && open.failed.is_none() && open.last.is_none() {
+            return;
+        }
+        open.end(&self.spool, &mut self.scratch);
+        let _ = self.finish.send(open.into_finish());
+    }
+}
+
+/// One recording being written.
+struct Open {
+    start: Box<RecordingStart>,
+    wall: Wall,
+    /// Made with the first block.
+    file: Option<WavFile>,
+    header_at: Time,
+    mode: Mode,
+    /// What has come and is not written: `[speak, listen]`. Empty most of the time for a one-sided recording.
+    sides: [Side; 2],
+    /// Frames of the timeline that came from no block.
+    filled: u64,
+    last: Option<(StopReason, RecordingTotals)>,
+    failed: Option<String>,
+}
+
+/// Whether two sides are to be put together. A mono recording says so only by its blocks.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Mode {
+    Unknown,
+    One,
+    Two,
+}
+
+/// Frames of one side ahead of the file.
+#[derive(Default)]
+struct Side {
+    kinds: Vec<FrameKind>,
+    samples: Vec<i16>,
+    blocks: u32,
+}
+
+impl Side {
+    fn frames(&self) -> usize {
+        self.kinds.len()
+    }
+}
+
+impl Open {
+    fn new(start: Box<RecordingStart>, wall: Wall) -> Open {
+        let mode = if start.stereo { Mode::Two } else { Mode::Unknown };
+        Open {
+            start,
+            wall,
+            file: None,
+            header_at: Time::ZERO,
+            mode,
+            sides: [Side::default(), Side::default()],
+            filled: 0,
+            last: None,
+            failed: None,
+        }
+    }
+
+    fn take(&mut self, now: Time, block: &Block, spool: &Path, scratch: &mut Vec<u8>, metrics: &Metrics) {
+        if self.last.is_none() || block.last.is_some() {
+            self.last = block.last.or(self.last);
+        }
+        let frames = block.frames.min(block.kinds.len());
+        for kind in &block.kinds[..frames] {
+            let counter = match kind {
+                FrameKind::Voice => &metrics.recording_frames_received,
+                FrameKind::Concealed => &metrics.recording_frames_concealed,
+                FrameKind::Silence | FrameKind::Masked => &metrics.recording_frames_silence,
+            };
+            add(counter, 1);
+        }
+        if self.failed.is_some() {
+            return;
+        }
+        let result = self.open_file(now, spool).and_then(|()| {
+            self.queue(block, frames);
+            self.write_ready(scratch)?;
+            self.flush_sometimes(now)
+        });
+        if let Err(error) = result {
+            self.fail(&error);
+        }
+    }
+
+    fn fail(&mut self, error: &io::Error) {
+        tracing::error!(recording = %self.start.recording_id, domain = %self.start.domain, %error, "recording failed, the call goes on");
+        self.failed = Some(error.to_string());
+        self.sides = [Side::default(), Side::default()];
+    }
+
+    fn open_file(&mut self, now: Time, spool: &Path) -> io::Result<()> {
+        if self.file.is_some() {
+            return Ok(());
+        }
+        let start = &self.start;
+        let header = Header {
+            recording_id: start.recording_id.clone(),
+            session_id: start.session_id.clone(),
+            domain: start.domain.to_string(),
+            participant_id: start.participant_id.clone(),
+            caller: start.caller.clone(),
+            called: start.called.clone(),
+            file_name: start.file_name.clone(),
+            started: self.wall.0,
+            channels: if start.stereo { 2 } else { 1 },
+            ..Header::default()
+        };
+        let name = safe_name(&start.recording_id, "unnamed");
+        self.file = Some(WavFile::create(&spool.join(format!("{name}.wav")), header)?);
+        self.header_at = now;
+        Ok(())
+    }
+
+    /// Frames in the file.
+    fn written(&self) -> u64 {
+        self.file.as_ref().map_or(0, |f| f.header.frames)
+    }
+
+    /// Decodes a block behind what its side has. A hole before it (never, unless a block was lost in this node) becomes silence, so that
+    /// both sides stay on the timeline; what overlaps what is written already is left out.
+    fn queue(&mut self, block: &Block, frames: usize) {
+        let written = self.written();
+        let side = &mut self.sides[usize::from(block.heard)];
+        side.blocks = side.blocks.saturating_add(1);
+        let next = written + side.frames() as u64;
+        let hole = usize::try_from(block.first_frame.saturating_sub(next)).unwrap_or(usize::MAX);
+        if hole <= MAX_HOLE {
+            side.kinds.extend(std::iter::repeat_n(FrameKind::Silence, hole));
+            side.samples.extend(std::iter::repeat_n(0, hole * FRAME));
+            self.filled += hole as u64;
+        }
+        let skip = usize::try_from(next.saturating_sub(block.first_frame)).unwrap_or(usize::MAX).min(frames);
+        side.kinds.extend_from_slice(&block.kinds[skip..frames]);
+        side.samples.extend(block.law[skip * FRAME..frames * FRAME].iter().map(|b| g711::decode(block.codec, *b)));
+    }
+
+    fn write_ready(&mut self, scratch: &mut Vec<u8>) -> io::Result<()> {
+        let [speak, listen] = &self.sides;
+        if self.mode != Mode::Two {
+            if speak.blocks > 0 && listen.blocks > 0 {
+                self.mode = Mode::Two;
+            } else if self.mode == Mode::Unknown && (speak.blocks > 1 || listen.blocks > 1) {
+                self.mode = Mode::One;
+            }
+        }
+        let [speak, listen] = &self.sides;
+        let (shorter, longer) = (speak.frames().min(listen.frames()), speak.frames().max(listen.frames()));
+        let ready = match self.mode {
+            Mode::Unknown => 0,
+            Mode::One => longer,
+            Mode::Two => shorter.max(longer.saturating_sub(usize::try_from(limits::SIDE_WAIT_FRAMES).unwrap_or(usize::MAX))),
+        };
+        self.write(ready, scratch)
+    }
+
+    /// Puts the next `frames` of both sides together and appends them.
+    fn write(&mut self, frames: usize, scratch: &mut Vec<u8>) -> io::Result<()> {
+        let Some(file) = &mut self.file else { return Ok(()) };
+        if frames == 0 {
+            return Ok(());
+        }
+        let [speak, listen] = &mut self.sides;
+        scratch.clear();
+        let sample = |side: &Side, i: usize| side.samples.get(i).copied().unwrap_or(0);
+        for i in 0..frames * FRAME {
+            let (left, right) = (sample(speak, i), sample(listen, i));
+            if file.header.channels == 2 {
+                scratch.extend_from_slice(&left.to_le_bytes());
+                scratch.extend_from_slice(&right.to_le_bytes());
+            } else {
+                scratch.extend_from_slice(&left.saturating_add(right).to_le_bytes());
+            }
+        }
+        file.append(scratch)?;
+        let counters = &mut file.header.counters;
+        for i in 0..frames {
+            counters.expected += 1;
+            // Of two sides the one that comes from the network counts, as in the tap's totals: what we play cannot get lost.
+            match speak.kinds.get(i).or(listen.kinds.get(i)) {
+                Some(FrameKind::Voice) => counters.received += 1,
+                Some(FrameKind::Concealed) => counters.concealed += 1,
+                Some(FrameKind::Silence | FrameKind::Masked) | None => counters.silence += 1,
+            }
+        }
+        for side in [speak, listen] {
+            let n = frames.min(side.frames());
+            side.kinds.drain(..n);
+            side.samples.drain(..n * FRAME);
+            if side.kinds.is_empty() {
+                // A recording waits half a second for its next block: it needs no memory meanwhile.
+                (side.kinds, side.samples) = (Vec::new(), Vec::new());
+            }
+        }
+        Ok(())
+    }
+
+    /// Blocks of a recording come at its own half seconds, so headers of many recordings are spread by themselves.
+    fn flush_sometimes(&mut self, now: Time) -> io::Result<()> {
+        let Some(file) = &self.file else { return Ok(()) };
+        if now.since(self.header_at) >= limits::HEADER_EVERY {
+            file.flush()?;
+            self.header_at = now;
+        }
+        Ok(())
+    }
+
+    /// Writes what waited for the other side, cuts or fills the file to its timeline, and settles the counters.
+    fn end(&mut self, spool: &Path, scratch: &mut Vec<u8>) {
+        if self.failed.is_none()
+            && let Err(error) = self.try_end(spool, scratch)
+        {
+            self.failed = Some(error.to_string());
+        }
+    }
+
+    fn try_end(&mut self, spool: &Path, scratch: &mut Vec<u8>) -> io::Result<()> {
+        self.open_file(Time::ZERO, spool)?;
+        let rest = self.sides.iter().map(Side::frames).max().unwrap_or(0);
+        self.write(rest, scratch)?;
+        let (Some(file), Some((reason, totals))) = (&mut self.file, self.last) else { return Ok(()) };
+        // A stop digit's sound is cut off by the tap: its timeline then ends before the frames that it had already given.
+        file.truncate(totals.expected)?;
+        let short = totals.expected.saturating_sub(file.header.frames);
+        scratch.clear();
+        scratch.resize(usize::try_from(file.header.frame_bytes()).unwrap_or(0), 0);
+        for _ in 0..short.min(MAX_HOLE as u64) {
+            file.append(scratch)?;
+        }
+        let lost = (self.filled + short).min(totals.received);
+        file.header.counters = Counters {
+            expected: totals.expected,
+            received: totals.received - lost,
+            concealed: totals.concealed,
+            silence: totals.silence,
+        };
+        file.header.stop_reason = reason_name(reason).into();
+        Ok(())
+    }
+
+    fn into_finish(self) -> Finish {
+        Finish {
+            recording: self.start.recording,
+            session: self.start.session,
+            start: self.start,
+            wall: self.wall,
+            reason: self.last.map_or("node_shutdown", |(reason, _)| reason_name(reason)),
+            file: self.file,
+            failed: self.failed,
+        }
+    }
+}

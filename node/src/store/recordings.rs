@@ -1,0 +1,185 @@
+//! The index of recordings. The audio lies in files; a row says what it is, whether it is whole, and how to check that.
+
+use super::{Store, StoreError, ledger};
+use rusqlite::{OptionalExtension, Row, params};
+use serde::{Deserialize, Serialize};
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecordingRow {
+    /// UUID.
+    pub id: String,
+    pub domain: String,
+    /// UUID of the session.
+    pub session: String,
+    pub caller: String,
+    pub called: String,
+    /// The name it was asked for under.
+    pub file_name: String,
+    /// Where the file lies, as the node opens it.
+    pub path: String,
+    /// Milliseconds since the Unix epoch.
+    pub created_at: u64,
+    pub duration_ms: u64,
+    pub frames_expected: u64,
+    pub frames_received: u64,
+    pub frames_concealed: u64,
+    pub frames_silence: u64,
+    /// Of the whole file, lower-case hex; empty until it is finished.
+    pub sha256: String,
+    pub size: u64,
+    /// CONFORMANCE name (`stop_digit`, `remote_hangup`, …); empty while it runs.
+    pub stop_reason: String,
+    pub state: RecordingState,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RecordingState {
+    #[default]
+    Recording,
+    /// Whole and stored. Terminal.
+    Available,
+    /// Nothing usable. Terminal.
+    Failed,
+}
+
+impl RecordingState {
+    pub fn name(self) -> &'static str {
+        match self {
+            RecordingState::Recording => "recording",
+            RecordingState::Available => "available",
+            RecordingState::Failed => "failed",
+        }
+    }
+}
+
+impl Store {
+    /// Writes a recording's row: at its start, and again when it is finished. The first terminal state stays.
+    /// Nobody waits for it: file and sidecar are the truth, and repair at the next start writes what a crash took back.
+    pub fn save_recording(&self, row: RecordingRow) {
+        self.queue("recording", move |db| save(db, &row));
+    }
+
+    /// The same, and it is on disk when this returns.
+    pub fn put_recording(&self, row: RecordingRow) -> Result<(), StoreError> {
+        self.wait(move |db| save(db, &row))
+    }
+
+    pub fn recording(&self, id: &str) -> Result<Option<RecordingRow>, StoreError> {
+        let id = id.to_owned();
+        self.wait(move |db| {
+            let mut row = db.prepare_cached(&format!("{SELECT} WHERE id = ?"))?;
+            Ok(row.query_row([&id], from_row).optional()?)
+        })
+    }
+
+    /// The newest whole recording of that name.
+    pub fn recording_named(&self, domain: &str, file_name: &str) -> Result<Option<RecordingRow>, StoreError> {
+        let (domain, file_name) = (domain.to_owned(), file_name.to_owned());
+        self.wait(move |db| {
+            let mut row = db.prepare_cached(&format!(
+                "{SELECT} WHERE domain = ? AND file_name = ? AND state = 'available' ORDER BY created_at DESC, id DESC LIMIT 1"
+            ))?;
+            Ok(row.query_row([&domain, &file_name], from_row).optional()?)
+        })
+    }
+
+    /// Recordings of a tenant (or of all), newest first: at most `limit`, from the one after `before` (creation time and id).
+    pub fn recordings(&self, domain: Option<&str>, before: Option<(u64, String)>, limit: u32) -> Result<Vec<RecordingRow>, StoreError> {
+        let domain = domain.map(str::to_owned);
+        self.wait(move |db| {
+            let (at, id) = before.map_or((i64::MAX, None), |(at, id)| (i64::try_from(at).unwrap_or(i64::MAX), Some(id)));
+            // Two statements: with "? IS NULL OR domain = ?" SQLite would use neither index.
+            let whose = if domain.is_some() { "domain = ?1 AND" } else { "?1 IS NULL AND" };
+            let mut rows = db.prepare_cached(&format!(
+                "{SELECT} WHERE {whose} (created_at < ?2 OR (created_at = ?2 AND (?3 IS NULL OR id < ?3)))
+                 ORDER BY created_at DESC, id DESC LIMIT ?4"
+            ))?;
+            Ok(rows.query_map(params![domain, at, id, limit], from_row)?.collect::<Result<_, _>>()?)
+        })
+    }
+
+    /// Rows that say their recording runs: at start, those that a crash left behind.
+    pub fn unfinished_recordings(&self) -> Result<Vec<RecordingRow>, StoreError> {
+        self.wait(|db| {
+            let mut rows = db.prepare_cached(&format!("{SELECT} WHERE state = 'recording' ORDER BY created_at, id"))?;
+            Ok(rows.query_map([], from_row)?.collect::<Result<_, _>>()?)
+        })
+    }
+
+    /// Forgets a recording. Its file is the caller's to remove, before this.
+    pub fn delete_recording(&self, id: &str, who: &str) -> Result<(), StoreError> {
+        let (id, who) = (id.to_owned(), who.to_owned());
+        self.wait(move |db| {
+            let domain: Option<String> =
+                db.prepare_cached("DELETE FROM recordings WHERE id = ? RETURNING domain")?.query_row([&id], |row| row.get(0)).optional()?;
+            let domain = domain.ok_or(StoreError::Unknown("recording"))?;
+            ledger::note(db, &who, &domain, "recording deleted", &id)
+        })
+    }
+}
+
+const SELECT: &str = "SELECT id, domain, session, caller, called, file_name, path, created_at, duration_ms, frames_expected, frames_received, \
+                      frames_concealed, frames_silence, sha256, size, stop_reason, state FROM recordings";
+
+fn save(db: &rusqlite::Connection, row: &RecordingRow) -> Result<(), StoreError> {
+    db.prepare_cached(
+        "INSERT INTO recordings (id, domain, session, caller, called, file_name, path, created_at, duration_ms, frames_expected,
+                                 frames_received, frames_concealed, frames_silence, sha256, size, stop_reason, state)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+         ON CONFLICT (id) DO UPDATE SET
+             file_name = excluded.file_name, path = excluded.path, duration_ms = excluded.duration_ms,
+             frames_expected = excluded.frames_expected, frames_received = excluded.frames_received,
+             frames_concealed = excluded.frames_concealed, frames_silence = excluded.frames_silence,
+             sha256 = excluded.sha256, size = excluded.size, stop_reason = excluded.stop_reason, state = excluded.state
+         WHERE recordings.state = 'recording'",
+    )?
+    .execute(params![
+        row.id,
+        row.domain,
+        row.session,
+        row.caller,
+        row.called,
+        row.file_name,
+        row.path,
+        row.created_at.cast_signed(),
+        row.duration_ms.cast_signed(),
+        row.frames_expected.cast_signed(),
+        row.frames_received.cast_signed(),
+        row.frames_concealed.cast_signed(),
+        row.frames_silence.cast_signed(),
+        row.sha256,
+        row.size.cast_signed(),
+        row.stop_reason,
+        row.state.name(),
+    ])?;
+    Ok(())
+}
+
+fn from_row(row: &Row<'_>) -> rusqlite::Result<RecordingRow> {
+    let count = |column: usize| -> rusqlite::Result<u64> { Ok(row.get::<_, i64>(column)?.cast_unsigned()) };
+    let state: String = row.get(16)?;
+    Ok(RecordingRow {
+        id: row.get(0)?,
+        domain: row.get(1)?,
+        session: row.get(2)?,
+        caller: row.get(3)?,
+        called: row.get(4)?,
+        file_name: row.get(5)?,
+        path: row.get(6)?,
+        created_at: count(7)?,
+        duration_ms: count(8)?,
+        frames_expected: count(9)?,
+        frames_received: count(10)?,
+        frames_concealed: count(11)?,
+        frames_silence: count(12)?,
+        sha256: row.get(13)?,
+        size: count(14)?,
+        stop_reason: row.get(15)?,
+        state: match state.as_str() {
+            "available" => RecordingState::Available,
+            "failed" => RecordingState::Failed,
+            _ => RecordingState::Recording,
+        },
+    })
+}

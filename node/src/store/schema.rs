@@ -1,0 +1,166 @@
+//! The tables, as steps of migration. Step n brings `user_version` from n to n + 1 and is never edited once released: a change is a new step.
+
+use super::StoreError;
+use rusqlite::Connection;
+
+const STEPS: &[&str] = &[
+    // Times are milliseconds since the Unix epoch; hashes are lower-case hex.
+    "
+    CREATE TABLE settings (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
+
+    CREATE TABLE tenants (
+        domain        TEXT PRIMARY KEY,
+        max_sessions  INTEGER NOT NULL,
+        fallback      TEXT NOT NULL,
+        error_prompt  TEXT,
+        created_at    INTEGER NOT NULL
+    ) STRICT;
+
+    -- An empty trunk is any trunk: NULLs would not collide in the key, and one number must lead to one tenant.
+    CREATE TABLE numbers (
+        trunk   TEXT NOT NULL DEFAULT '',
+        number  TEXT NOT NULL,
+        domain  TEXT NOT NULL REFERENCES tenants(domain) ON DELETE CASCADE,
+        place   INTEGER NOT NULL,
+        PRIMARY KEY (trunk, number)
+    ) STRICT;
+    CREATE INDEX numbers_by_domain ON numbers(domain, place);
+
+    CREATE TABLE tenant_tokens (
+        hash        TEXT PRIMARY KEY,
+        domain      TEXT NOT NULL REFERENCES tenants(domain) ON DELETE CASCADE,
+        label       TEXT NOT NULL,
+        created_at  INTEGER NOT NULL
+    ) STRICT;
+    CREATE INDEX tenant_tokens_by_domain ON tenant_tokens(domain);
+
+    CREATE TABLE versions (
+        domain       TEXT NOT NULL REFERENCES tenants(domain) ON DELETE CASCADE,
+        number       INTEGER NOT NULL,
+        sha256       TEXT NOT NULL,
+        size         INTEGER NOT NULL,
+        note         TEXT NOT NULL,
+        uploaded_at  INTEGER NOT NULL,
+        active       INTEGER NOT NULL DEFAULT 0 CHECK (active IN (0, 1)),
+        PRIMARY KEY (domain, number),
+        UNIQUE (domain, sha256)
+    ) STRICT;
+    CREATE UNIQUE INDEX versions_one_active ON versions(domain) WHERE active = 1;
+    CREATE INDEX versions_by_hash ON versions(sha256);
+
+    -- A stack: activating pushes, rolling back pops. The top is the active version.
+    CREATE TABLE activations (
+        id      INTEGER PRIMARY KEY AUTOINCREMENT,
+        domain  TEXT NOT NULL,
+        number  INTEGER NOT NULL,
+        at      INTEGER NOT NULL,
+        FOREIGN KEY (domain, number) REFERENCES versions(domain, number) ON DELETE CASCADE
+    ) STRICT;
+    CREATE INDEX activations_by_domain ON activations(domain, id);
+
+    -- No reference to tenants: recordings and call records outlive their tenant's configuration.
+    CREATE TABLE recordings (
+        id                TEXT PRIMARY KEY,
+        domain            TEXT NOT NULL,
+        session           TEXT NOT NULL,
+        caller            TEXT NOT NULL,
+        called            TEXT NOT NULL,
+        file_name         TEXT NOT NULL,
+        path              TEXT NOT NULL,
+        created_at        INTEGER NOT NULL,
+        duration_ms       INTEGER NOT NULL,
+        frames_expected   INTEGER NOT NULL,
+        frames_received   INTEGER NOT NULL,
+        frames_concealed  INTEGER NOT NULL,
+        frames_silence    INTEGER NOT NULL,
+        sha256            TEXT NOT NULL,
+        size              INTEGER NOT NULL,
+        stop_reason       TEXT NOT NULL,
+        state             TEXT NOT NULL CHECK (state IN ('recording', 'available', 'failed'))
+    ) STRICT;
+    CREATE INDEX recordings_newest ON recordings(domain, created_at DESC, id DESC);
+    CREATE INDEX recordings_by_name ON recordings(domain, file_name);
+    CREATE INDEX recordings_newest_of_all ON recordings(created_at DESC, id DESC);
+
+    CREATE TABLE call_records (
+        id                 INTEGER PRIMARY KEY AUTOINCREMENT,
+        session            TEXT NOT NULL,
+        domain             TEXT NOT NULL,
+        caller             TEXT NOT NULL,
+        called             TEXT NOT NULL,
+        started_at         INTEGER NOT NULL,
+        answered_after_ms  INTEGER,
+        duration_ms        INTEGER NOT NULL,
+        reason             TEXT NOT NULL,
+        final_status       INTEGER NOT NULL,
+        rtp_received       INTEGER NOT NULL,
+        rtp_sent           INTEGER NOT NULL,
+        rtp_lost           INTEGER NOT NULL,
+        rtp_late           INTEGER NOT NULL,
+        rtp_concealed      INTEGER NOT NULL,
+        rtp_foreign        INTEGER NOT NULL,
+        rtp_jitter         INTEGER NOT NULL
+    ) STRICT;
+    CREATE INDEX call_records_by_domain ON call_records(domain, id DESC);
+
+    CREATE TABLE audit (
+        id      INTEGER PRIMARY KEY AUTOINCREMENT,
+        at      INTEGER NOT NULL,
+        who     TEXT NOT NULL,
+        domain  TEXT NOT NULL,
+        what    TEXT NOT NULL,
+        detail  TEXT NOT NULL
+    ) STRICT;
+    ",
+];
+
+/// Brings the database to the newest version. Refuses one that a newer node has written: its meaning is unknown here.
+pub(super) fn migrate(db: &mut Connection) -> Result<(), StoreError> {
+    let found: i64 = db.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+    let newest = STEPS.len();
+    let Some(done) = usize::try_from(found).ok().filter(|done| *done <= newest) else {
+        return Err(StoreError::Newer { found, newest });
+    };
+    for (step, sql) in STEPS.iter().enumerate().skip(done) {
+        // One transaction a step: a crash leaves the database at a step, never between two.
+        let change = db.transaction()?;
+        change.execute_batch(sql)?;
+        change.pragma_update(None, "user_version", i64::try_from(step + 1).expect("a handful of steps"))?;
+        change.commit()?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn migrating_twice_changes_nothing_and_a_newer_database_is_refused() {
+        let mut db = Connection::open_in_memory().expect("memory");
+        migrate(&mut db).expect("from nothing");
+        let tables = |db: &Connection| -> i64 { db.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0)).expect("count") };
+        let before = tables(&db);
+        assert!(before >= 9, "{before}");
+        migrate(&mut db).expect("again");
+        assert_eq!(tables(&db), before);
+        let version: i64 = db.query_row("PRAGMA user_version", [], |row| row.get(0)).expect("version");
+        assert_eq!(version, i64::try_from(STEPS.len()).expect("small"));
+
+        db.pragma_update(None, "user_version", version + 1).expect("pragma");
+        assert!(matches!(migrate(&mut db), Err(StoreError::Newer { .. })));
+        db.pragma_update(None, "user_version", -1).expect("pragma");
+        assert!(matches!(migrate(&mut db), Err(StoreError::Newer { .. })));
+    }
+
+    #[test]
+    fn every_table_is_strict() {
+        let mut db = Connection::open_in_memory().expect("memory");
+        migrate(&mut db).expect("from nothing");
+        let mut loose = db
+            .prepare("SELECT name FROM pragma_table_list WHERE schema = 'main' AND strict = 0 AND name NOT LIKE 'sqlite_%'")
+            .expect("sql");
+        let names: Vec<String> = loose.query_map([], |row| row.get(0)).expect("query").map(|name| name.expect("name")).collect();
+        assert!(names.is_empty(), "{names:?}");
+    }
+}

@@ -1,0 +1,311 @@
+//! What a guest may ask of the node: the imports of `wit/host.wit`. Each guest sees only what its own [`Setup`] gives it.
+//!
+//! Functions that this node does not have yet answer `unsupported`, as their interface says; no import ever traps.
+
+use crate::bindings::hookswitch::call as api;
+use crate::limits;
+use crate::wit;
+use sha2::{Digest, Sha256};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use wasmtime::ResourceLimiter;
+
+pub use api::log::Level;
+
+/// What the node does for guests of one session.
+pub trait Host: Send + Sync + 'static {
+    /// A line of the guest, already cut to its maximum and free of control characters.
+    fn log(&self, level: Level, line: &str);
+    /// A setting of the tenant.
+    fn config(&self, key: &str) -> Option<String>;
+    /// Milliseconds since the Unix epoch.
+    fn now_ms(&self) -> u64;
+}
+
+/// What an instance is given at birth.
+pub struct Setup {
+    pub host: Arc<dyn Host>,
+    /// Seeds the guest's randomness; never used twice.
+    pub seed: [u8; 32],
+    /// Sum of its linear memories.
+    pub memory_bytes: usize,
+    /// CPU time of each hook.
+    pub cpu: Duration,
+}
+
+impl Setup {
+    pub fn new(host: Arc<dyn Host>, seed: [u8; 32]) -> Setup {
+        Setup { host, seed, memory_bytes: limits::MEMORY_BYTES, cpu: limits::HOOK_CPU }
+    }
+}
+
+/// Why the host ended an instance, as an error inside wasmtime.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kill {
+    Cpu,
+}
+
+impl std::fmt::Display for Kill {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Kill::Cpu => f.write_str("CPU time is used up"),
+        }
+    }
+}
+
+impl std::error::Error for Kill {}
+
+/// The data of a store.
+pub(crate) struct State {
+    host: Arc<dyn Host>,
+    random: HashRandom,
+    born: Option<Instant>,
+    log_left: usize,
+    pub(crate) log_dropped: u64,
+    memory_limit: usize,
+    memory: usize,
+    tables: usize,
+    /// The limit that was refused to the guest last.
+    pub(crate) refused: Option<&'static str>,
+    pub(crate) cpu_limit: Duration,
+    pub(crate) cpu_used: Duration,
+}
+
+impl State {
+    pub(crate) fn new(setup: Setup) -> State {
+        State {
+            host: setup.host,
+            random: HashRandom { seed: setup.seed, counter: 0 },
+            born: None,
+            log_left: limits::LOG_BYTES,
+            log_dropped: 0,
+            memory_limit: setup.memory_bytes.min(limits::MEMORY_BYTES_MAX),
+            memory: 0,
+            tables: 0,
+            refused: None,
+            cpu_limit: setup.cpu,
+            cpu_used: Duration::ZERO,
+        }
+    }
+
+    pub(crate) fn memory(&self) -> usize {
+        self.memory
+    }
+}
+
+// Memory and tables are counted over all of the instance's, since a limit for each would be multiplied by their number.
+impl ResourceLimiter for State {
+    fn memory_growing(&mut self, current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
+        let sum = self.memory.saturating_sub(current).saturating_add(desired);
+        if sum > self.memory_limit {
+            self.refused = Some("memory");
+            return Ok(false);
+        }
+        self.memory = sum;
+        Ok(true)
+    }
+
+    fn table_growing(&mut self, current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
+        let sum = self.tables.saturating_sub(current).saturating_add(desired);
+        if sum > limits::TABLE_ELEMENTS {
+            self.refused = Some("table elements");
+            return Ok(false);
+        }
+        self.tables = sum;
+        Ok(true)
+    }
+
+    fn instances(&self) -> usize {
+        limits::CORE_INSTANCES
+    }
+    fn tables(&self) -> usize {
+        limits::TABLES
+    }
+    fn memories(&self) -> usize {
+        limits::MEMORIES
+    }
+}
+
+/// SHA-256 of seed and counter: different in each instance, and a guest that sees some of it cannot tell the rest.
+struct HashRandom {
+    seed: [u8; 32],
+    counter: u64,
+}
+
+impl HashRandom {
+    fn block(&mut self) -> [u8; 32] {
+        self.counter += 1;
+        Sha256::new().chain_update(self.seed).chain_update(self.counter.to_le_bytes()).finalize().into()
+    }
+
+    fn bytes<const N: usize>(&mut self) -> [u8; N] {
+        const { assert!(N <= 32) };
+        let mut out = [0; N];
+        out.copy_from_slice(&self.block()[..N]);
+        out
+    }
+}
+
+impl api::types::Host for State {}
+
+impl api::log::Host for State {
+    fn write(&mut self, level: Level, message: String) -> wasmtime::Result<()> {
+        let line = one_line(&message, limits::LOG_LINE);
+        match self.log_left.checked_sub(line.len().max(1)) {
+            Some(left) => {
+                self.log_left = left;
+                self.host.log(level, &line);
+            }
+            None => self.log_dropped += 1,
+        }
+        Ok(())
+    }
+}
+
+/// At most `max` bytes of `text`, control characters replaced: what a guest writes cannot forge a second line or move a terminal's cursor.
+pub(crate) fn one_line(text: &str, max: usize) -> String {
+    let mut line = String::with_capacity(text.len().min(max));
+    for c in text.trim_end().chars() {
+        let c = if c.is_control() || matches!(c, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}') {
+            ' '
+        } else {
+            c
+        };
+        if line.len() + c.len_utf8() > max {
+            break;
+        }
+        line.push(c);
+    }
+    line
+}
+
+impl api::config::Host for State {
+    fn get(&mut self, key: String) -> wasmtime::Result<Option<String>> {
+        Ok(self.host.config(&key))
+    }
+}
+
+impl api::clock::Host for State {
+    fn now_ms(&mut self) -> wasmtime::Result<u64> {
+        Ok(self.host.now_ms())
+    }
+
+    // Counted from the first call: the age of the node is not the guest's business.
+    fn monotonic_ns(&mut self) -> wasmtime::Result<u64> {
+        let born = *self.born.get_or_insert_with(Instant::now);
+        Ok(u64::try_from(born.elapsed().as_nanos()).unwrap_or(u64::MAX))
+    }
+}
+
+impl api::random::Host for State {
+    fn get_u64(&mut self) -> wasmtime::Result<u64> {
+        Ok(u64::from_le_bytes(self.random.bytes()))
+    }
+
+    fn get_bytes(&mut self, length: u32) -> wasmtime::Result<Vec<u8>> {
+        let length = length.min(limits::RANDOM_BYTES) as usize;
+        let mut out = Vec::with_capacity(length + 32);
+        while out.len() < length {
+            out.extend_from_slice(&self.random.block());
+        }
+        out.truncate(length);
+        Ok(out)
+    }
+
+    fn uuid(&mut self) -> wasmtime::Result<String> {
+        let mut b: [u8; 16] = self.random.bytes();
+        b[6] = (b[6] & 0x0f) | 0x40;
+        b[8] = (b[8] & 0x3f) | 0x80;
+        let hex: String = b.iter().map(|x| format!("{x:02x}")).collect();
+        Ok(format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]))
+    }
+}
+
+type Answer<T> = wasmtime::Result<Result<T, wit::HostError>>;
+
+fn unsupported<T>(what: &str) -> Answer<T> {
+    Ok(Err(wit::HostError::Unsupported(format!("this node does not have {what}"))))
+}
+
+/// An interface whose functions this node does not have.
+macro_rules! not_here {
+    ($interface:ident, $name:literal: $($function:ident($($arg:ident: $ty:ty),*) -> $result:ty;)*) => {
+        impl api::$interface::Host for State {
+            $(async fn $function(&mut self, $($arg: $ty),*) -> Answer<$result> {
+                $(let _ = $arg;)*
+                unsupported(concat!($name, ".", stringify!($function)))
+            })*
+        }
+    };
+}
+
+not_here! { calls, "calls":
+    hangup_participant(participant: String) -> ();
+    hangup_remote_participant(participant: String) -> ();
+    split_connection(connection: String) -> ();
+    interrupt_ivr_command() -> ();
+    place_ivr_call(call: api::calls::IvrCall) -> api::calls::PlacedCall;
+    place_remote_call(call: api::calls::DeviceCall) -> api::calls::PlacedCall;
+    send_remote_call_ringback() -> ();
+    answer_remote_call(endpoint: wit::RtpEndpoint, reference: Option<String>) -> ();
+    hangup_call() -> ();
+    transfer(participant: String, target: api::calls::TransferTarget) -> ();
+    send_dtmf(participant: String, digits: String, digit_ms: Option<u32>) -> ();
+    hold(participant: String, audio: api::calls::HoldAudio) -> ();
+    resume(participant: String) -> ();
+    mute(participant: String, direction: api::calls::MuteDirection) -> ();
+    play(participant: String, phrases: Vec<wit::Phrase>) -> ();
+}
+
+not_here! { recordings, "recordings":
+    start(target: wit::RecordingTarget, options: wit::RecordingOptions, prompts: Vec<wit::Phrase>) -> String;
+    stop(recording: Option<String>) -> ();
+    pause(recording: Option<String>, behavior: Option<wit::PauseBehavior>) -> ();
+    resume(recording: Option<String>) -> ();
+    discard(recording: Option<String>) -> ();
+    get(recording: Option<String>) -> api::recordings::RecordingStatus;
+}
+
+not_here! { prompts, "prompts":
+    read(file_name: String, offset: u64, length: u32) -> Vec<u8>;
+    write(file_name: String, content: Vec<u8>) -> ();
+    delete(file_name: String) -> ();
+    stat(file_name: String) -> api::prompts::PromptInfo;
+}
+
+not_here! { store, "store":
+    get(key: String) -> Option<api::store::Entry>;
+    set(key: String, value: Vec<u8>, ttl_ms: Option<u64>) -> ();
+    set_if(key: String, value: Vec<u8>, version: u64, ttl_ms: Option<u64>) -> bool;
+    delete(key: String) -> ();
+    increment(key: String, by: i64) -> i64;
+    keys(prefix: String, after: Option<String>) -> Vec<String>;
+}
+
+not_here! { http, "http": fetch(request: api::http::Request) -> api::http::Response; }
+not_here! { outbox, "outbox": post(post: api::outbox::PostRequest) -> String; }
+not_here! { secrets, "secrets": get(name: String) -> String; }
+not_here! { timers, "timers":
+    set(name: String, after_ms: u64) -> ();
+    cancel(name: String) -> ();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_line_cuts_on_characters_and_hides_control_characters() {
+        for (text, max, expected) in [
+            ("plain", 10, "plain"),
+            ("two\nlines\r\n", 20, "two lines"),
+            ("\x1b[2J", 9, " [2J"),
+            ("åäö", 3, "å"),
+            ("åäö", 4, "åä"),
+            ("a\u{202e}b", 9, "a b"),
+            ("", 5, ""),
+        ] {
+            assert_eq!(one_line(text, max), expected, "{text:?} {max}");
+        }
+    }
+}

@@ -1,0 +1,181 @@
+//! A guest that lives: one store, one session. A hook takes the instance and gives it back; after a trap, a deadline or a dropped call
+//! there is nothing to give back, so a broken instance cannot be used again.
+
+use crate::bindings::exports::hookswitch::call as exports;
+use crate::host::{Kill, Setup, State, one_line};
+use crate::module::Module;
+use crate::{cpu, limits, wit};
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use tokio::time::Instant;
+use wasmtime::{Store, Trap, UpdateDeadline};
+
+/// A living guest.
+pub struct Instance {
+    store: Store<State>,
+    handler: exports::handler::Guest,
+    notifications: Option<exports::notifications::Guest>,
+}
+
+/// Why a guest did not answer. Its instance is gone.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Failure {
+    /// It trapped; the text holds the trap and a backtrace.
+    #[error("{message}")]
+    Trap { message: String },
+    /// Not done in time.
+    #[error("no answer by the deadline")]
+    Deadline,
+    /// Its CPU time was used up.
+    #[error("CPU time is used up")]
+    Cpu,
+    /// It ended because this limit was refused to it.
+    #[error("limit reached: {name}")]
+    Limit { name: &'static str },
+    /// There was no room for an instance.
+    #[error("no instance: {why}")]
+    NoInstance { why: String },
+}
+
+/// What a hook gives: the living instance and the guest's answer or own failure.
+pub type Answer<T> = Result<(Instance, Result<T, wit::Failure>), Failure>;
+
+impl Instance {
+    /// A fresh instance. Runs the guest's start code, under the same limits as a hook.
+    pub async fn new(module: &Module, setup: Setup, until: Instant) -> Result<Instance, Failure> {
+        let mut store = Store::new(&module.engine, State::new(setup));
+        store.limiter(|state| state);
+        store.epoch_deadline_callback(|mut context| {
+            let state = context.data_mut();
+            state.cpu_used += cpu::spent();
+            if state.cpu_used >= state.cpu_limit { Err(Kill::Cpu.into()) } else { Ok(UpdateDeadline::Yield(1)) }
+        });
+        arm(&mut store);
+        let instance = match in_time(until, module.pre.instantiate_async(&mut store)).await {
+            Some(Ok(instance)) => instance,
+            Some(Err(e)) => return Err(no_instance(&store, &e)),
+            None => return Err(Failure::Deadline),
+        };
+        let handler = module.handler.load(&mut store, &instance).map_err(|e| no_instance(&store, &e))?;
+        let notifications = match &module.notifications {
+            Some(indices) => Some(indices.load(&mut store, &instance).map_err(|e| no_instance(&store, &e))?),
+            None => None,
+        };
+        Ok(Instance { store, handler, notifications })
+    }
+
+    pub async fn new_call(mut self, request: &wit::NewCallRequest, until: Instant) -> Answer<wit::Routing> {
+        arm(&mut self.store);
+        let answer = in_time(until, self.handler.call_new_call(&mut self.store, request)).await;
+        self.finish(answer)
+    }
+
+    pub async fn get_ivr_command(mut self, request: &wit::IvrRequest, until: Instant) -> Answer<wit::IvrCommand> {
+        arm(&mut self.store);
+        let answer = in_time(until, self.handler.call_get_ivr_command(&mut self.store, request)).await;
+        self.finish(answer)
+    }
+
+    pub async fn call_event(mut self, request: &wit::CallEventRequest, until: Instant) -> Answer<wit::Routing> {
+        arm(&mut self.store);
+        let answer = in_time(until, self.handler.call_call_event(&mut self.store, request)).await;
+        self.finish(answer)
+    }
+
+    /// Tell it news; a guest that takes none is left alone.
+    pub async fn notify(mut self, news: &wit::Notification, until: Instant) -> Result<Instance, Failure> {
+        let Some(notifications) = self.notifications.clone() else { return Ok(self) };
+        arm(&mut self.store);
+        let answer = in_time(until, notifications.call_notify(&mut self.store, news)).await;
+        self.finish(answer).map(|(instance, ())| instance)
+    }
+
+    /// Log lines that were dropped because it wrote too much.
+    pub fn log_dropped(&self) -> u64 {
+        self.store.data().log_dropped
+    }
+
+    /// Bytes of linear memory it has.
+    pub fn memory(&self) -> usize {
+        self.store.data().memory()
+    }
+
+    fn finish<T>(self, answer: Option<wasmtime::Result<T>>) -> Result<(Instance, T), Failure> {
+        match answer {
+            Some(Ok(value)) => Ok((self, value)),
+            Some(Err(e)) => Err(failure(&self.store, &e)),
+            None => Err(Failure::Deadline),
+        }
+    }
+}
+
+/// A new budget for the next piece of guest code.
+fn arm(store: &mut Store<State>) {
+    let state = store.data_mut();
+    state.cpu_used = std::time::Duration::ZERO;
+    state.refused = None;
+    store.set_epoch_deadline(1);
+    store.set_hostcall_fuel(limits::LIFTED_BYTES);
+}
+
+/// Run guest code until `until`. `None`: it was not done by then; the store it runs in must be dropped.
+async fn in_time<T>(until: Instant, guest: impl Future<Output = T>) -> Option<T> {
+    let mut guest = pin!(guest);
+    let mut first = true;
+    let guest = poll_fn(|context| {
+        if std::mem::take(&mut first) {
+            cpu::begin()
+        } else {
+            cpu::resume()
+        }
+        guest.as_mut().poll(context)
+    });
+    tokio::time::timeout_at(until, guest).await.ok()
+}
+
+fn no_instance(store: &Store<State>, error: &wasmtime::Error) -> Failure {
+    match failure(store, error) {
+        // Not the guest's code: the pool is full, or the system out of memory.
+        Failure::Trap { message } if error.downcast_ref::<Trap>().is_none() => Failure::NoInstance { why: message },
+        failure => failure,
+    }
+}
+
+fn failure(store: &Store<State>, error: &wasmtime::Error) -> Failure {
+    if let Some(Kill::Cpu) = error.downcast_ref::<Kill>() {
+        return Failure::Cpu;
+    }
+    // A guest that was refused memory usually aborts; its backtrace would hide the reason.
+    if let Some(name) = store.data().refused {
+        return Failure::Limit { name };
+    }
+    match error.downcast_ref::<Trap>() {
+        Some(Trap::StackOverflow) => return Failure::Limit { name: "stack" },
+        Some(Trap::Interrupt) => return Failure::Cpu,
+        _ => {}
+    }
+    // wasmtime has no type for this one; a test would see its text change.
+    if error.root_cause().to_string().contains("fuel allocated for hostcalls") {
+        return Failure::Limit { name: "size of the answer" };
+    }
+    let mut text = match error.downcast_ref::<Trap>() {
+        Some(trap) => trap.to_string(),
+        None => error.root_cause().to_string(),
+    };
+    if let Some(backtrace) = error.downcast_ref::<wasmtime::WasmBacktrace>() {
+        for frame in backtrace.frames().iter().take(limits::TRAP_FRAMES) {
+            let name = frame.func_name().map_or_else(|| format!("function {}", frame.func_index()), |n| format!("{:#}", rustc_name(n)));
+            text.push_str(" <- ");
+            text.push_str(&name);
+        }
+    }
+    Failure::Trap { message: one_line(&text, limits::TRAP_TEXT) }
+}
+
+/// A symbol without the hash that rustc ends it with.
+fn rustc_name(name: &str) -> &str {
+    match name.rsplit_once("::h") {
+        Some((path, hash)) if hash.len() == 16 && hash.bytes().all(|b| b.is_ascii_hexdigit()) => path,
+        _ => name,
+    }
+}

@@ -1,0 +1,226 @@
+//! What the hooks are given, made handy: short ways to what most handlers look at, and empty records to fill in.
+
+use crate::types::{
+    Collect, DtmfReason, IvrCommand, IvrRequest, NewCallRequest, OutboundCall, Privacy, RecordingOptions, SessionInfo,
+};
+
+impl NewCallRequest {
+    /// The first `X-` or `P-` header of this name, in whatever case.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let mut headers = self.x_headers.iter().chain(&self.p_headers);
+        headers.find(|(own, _)| own.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
+    }
+
+    /// The caller asked for anonymity.
+    pub fn is_private(&self) -> bool {
+        self.calling_party_privacy == Privacy::Secret
+    }
+}
+
+impl IvrRequest {
+    /// The digits that the last command collected; empty when none came or none were asked for.
+    pub fn digits(&self) -> &str {
+        self.dtmf_params.as_ref().map_or("", |params| &params.dtmf_match)
+    }
+
+    /// The digit that the last command collected, if it was exactly one.
+    pub fn digit(&self) -> Option<char> {
+        let mut digits = self.digits().chars();
+        digits.next().filter(|_| digits.next().is_none())
+    }
+
+    /// The last command collected digits, and the caller pressed nothing, or not enough.
+    pub fn timed_out(&self) -> bool {
+        matches!(&self.dtmf_params, Some(params) if matches!(params.reason, DtmfReason::FirstTimeout | DtmfReason::BetweenTimeout))
+    }
+}
+
+impl Default for NewCallRequest {
+    fn default() -> NewCallRequest {
+        NewCallRequest {
+            info: SessionInfo::default(),
+            participant_id: String::new(),
+            sip_call_id: String::new(),
+            calling_party_privacy: Privacy::Public,
+            calling_party: String::new(),
+            display_name: None,
+            from_user: String::new(),
+            x_headers: Vec::new(),
+            p_headers: Vec::new(),
+            called_party: String::new(),
+            diversion_headers: None,
+            referred_by: None,
+            pai_number: None,
+            subject: None,
+            src_addr: String::new(),
+            extra: Vec::new(),
+        }
+    }
+}
+
+impl Default for SessionInfo {
+    fn default() -> SessionInfo {
+        SessionInfo {
+            session_id: String::new(),
+            session_reference: None,
+            domain: String::new(),
+            ivr_server: String::new(),
+            trace_id: String::new(),
+            site_id: None,
+            transaction_id: String::new(),
+            restarted: false,
+            extra: Vec::new(),
+        }
+    }
+}
+
+/// As the first one of a call.
+impl Default for IvrRequest {
+    fn default() -> IvrRequest {
+        IvrRequest {
+            info: SessionInfo::default(),
+            participant_id: String::new(),
+            reply_id: String::new(),
+            dtmf_buffer: None,
+            dtmf_params: None,
+            recording: None,
+            interrupted: false,
+            extra: Vec::new(),
+        }
+    }
+}
+
+/// A command that does nothing.
+impl Default for IvrCommand {
+    fn default() -> IvrCommand {
+        IvrCommand {
+            session_id: None,
+            session_reference: None,
+            phrases: Vec::new(),
+            dtmf: None,
+            barge_in: crate::types::BargeIn::None,
+            background: None,
+            hangup: false,
+            recorded_callback: false,
+            next_after_ms: 0,
+            routing: None,
+            ext: Vec::new(),
+        }
+    }
+}
+
+/// The node's defaults: up to 64 digits, 30 s for the first and 3 s for each further one.
+impl Default for Collect {
+    fn default() -> Collect {
+        Collect {
+            flush: false,
+            max_digits: None,
+            first_timeout_ms: None,
+            between_timeout_ms: None,
+            termination_keys: String::new(),
+            encryption: None,
+        }
+    }
+}
+
+/// A call to nobody yet: fill in `dest_addr`.
+impl Default for OutboundCall {
+    fn default() -> OutboundCall {
+        OutboundCall {
+            dest_addr: String::new(),
+            max_ring_time_ms: None,
+            call_recording: false,
+            recording_file_name: None,
+            recording: None,
+            ringback_tone: None,
+            greeting: None,
+            sip_from: None,
+            sip_to: None,
+            sip_pai: None,
+            sip_rpid: None,
+            sip_diversion: None,
+            sip_diversion_parameters: Vec::new(),
+            display_name: None,
+            caller_privacy: false,
+            contact_parameters: Vec::new(),
+            contact_user_parameters: Vec::new(),
+            x_headers: Vec::new(),
+            p_headers: Vec::new(),
+            copy_headers: Vec::new(),
+            participant_id: None,
+            monitor: None,
+            session_reference: None,
+            extra: Vec::new(),
+        }
+    }
+}
+
+/// The node's defaults: what the caller says, as a mono WAV without any limit but the session's.
+impl Default for RecordingOptions {
+    fn default() -> RecordingOptions {
+        RecordingOptions {
+            control_id: None,
+            client_context: None,
+            dialect: None,
+            mode: None,
+            queue_policy: None,
+            direction: None,
+            channels: None,
+            container: None,
+            encoding: None,
+            sample_rate: None,
+            bitrate_kbps: None,
+            file_name: None,
+            storage_class: None,
+            beep: false,
+            stop_digits: None,
+            stop_digit_consume: None,
+            stop_digit_trim: None,
+            initial_silence_ms: None,
+            max_silence_ms: None,
+            max_duration_ms: None,
+            max_file_bytes: None,
+            start_on_voice: false,
+            sensitivity: None,
+            pause_behavior: None,
+            encryption: None,
+            announce: false,
+            retention_ms: None,
+            status_url: None,
+            on_complete_url: None,
+            on_available_url: None,
+            extra: Vec::new(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::DtmfParams;
+
+    fn collected(digits: &str, reason: DtmfReason) -> IvrRequest {
+        let dtmf = DtmfParams { dtmf_match: digits.into(), reason, matched_termination_key: None, encryption: None };
+        IvrRequest { dtmf_params: Some(dtmf), ..IvrRequest::default() }
+    }
+
+    #[test]
+    fn digits_are_at_hand() {
+        let cases: [(IvrRequest, &str, Option<char>, bool); 4] = [
+            (collected("5", DtmfReason::MaxDigits), "5", Some('5'), false),
+            (collected("55", DtmfReason::BetweenTimeout), "55", None, true),
+            (collected("", DtmfReason::FirstTimeout), "", None, true),
+            (IvrRequest::default(), "", None, false),
+        ];
+        for (request, digits, digit, timed_out) in cases {
+            assert_eq!((request.digits(), request.digit(), request.timed_out()), (digits, digit, timed_out));
+        }
+    }
+
+    #[test]
+    fn headers_in_whatever_case() {
+        let mut call = NewCallRequest::default();
+        call.x_headers.push(("x-dest".into(), "sip:a@b".into()));
+        assert_eq!((call.header("X-Dest"), call.header("X-None")), (Some("sip:a@b"), None));
+    }
+}

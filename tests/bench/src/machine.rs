@@ -1,0 +1,102 @@
+//! The machine under the bench: cores, open files, stolen time, what a process used.
+
+use anyhow::{Context, Result};
+use std::fs;
+use std::time::Duration;
+
+/// Open files that are asked for: a socket pair and a file for each of the most calls there are, and some.
+const OPEN_FILES: u64 = 65_536;
+
+/// This thread runs on `core` alone from now on.
+pub fn pin(core: usize) -> Result<()> {
+    // SAFETY: `cpu_set_t` is a plain bit set for which all zeros is the empty set; it outlives the call that reads it.
+    let result = unsafe {
+        let mut set: libc::cpu_set_t = std::mem::zeroed();
+        libc::CPU_SET(core, &mut set);
+        libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &raw const set)
+    };
+    if result == 0 { Ok(()) } else { Err(std::io::Error::last_os_error().into()) }
+}
+
+/// As many open files as we want, or as the hard limit allows.
+pub fn raise_open_files() -> Result<u64> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: `limit` is a valid place for both calls and outlives them.
+    let result = unsafe {
+        libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit);
+        // Root may go above the hard limit; if not, the hard limit has to do.
+        let higher = libc::rlimit { rlim_cur: OPEN_FILES.max(limit.rlim_cur), rlim_max: OPEN_FILES.max(limit.rlim_max) };
+        if libc::setrlimit(libc::RLIMIT_NOFILE, &raw const higher) == 0 {
+            return Ok(higher.rlim_cur);
+        }
+        limit.rlim_cur = limit.rlim_max;
+        libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit)
+    };
+    if result == 0 { Ok(limit.rlim_cur) } else { Err(std::io::Error::last_os_error().into()) }
+}
+
+/// The processor time of all cores, and the part that the hypervisor took, since the measurement began.
+pub struct Steal {
+    total: u64,
+    stolen: u64,
+}
+
+impl Steal {
+    pub fn now() -> Steal {
+        let text = fs::read_to_string("/proc/stat").unwrap_or_default();
+        let fields: Vec<u64> = text.lines().next().unwrap_or_default().split_whitespace().skip(1).filter_map(|f| f.parse().ok()).collect();
+        // user nice system idle iowait irq softirq steal; what follows is counted in user already.
+        Steal { total: fields.iter().take(8).sum(), stolen: fields.get(7).copied().unwrap_or(0) }
+    }
+
+    pub fn percent(&self) -> f64 {
+        let now = Steal::now();
+        let total = now.total.saturating_sub(self.total).max(1);
+        100.0 * now.stolen.saturating_sub(self.stolen) as f64 / total as f64
+    }
+}
+
+/// Processor time that a process and its threads used so far.
+pub fn cpu_time(pid: u32) -> Result<Duration> {
+    let text = fs::read_to_string(format!("/proc/{pid}/stat")).context("the process is gone")?;
+    // The command's name may hold blanks: fields are counted from the parenthesis that ends it.
+    let fields: Vec<&str> = text.rsplit_once(')').context("stat")?.1.split_whitespace().collect();
+    let ticks: u64 = fields.get(11).context("utime")?.parse::<u64>()? + fields.get(12).context("stime")?.parse::<u64>()?;
+    // USER_HZ is 100 on every Linux that we run on.
+    Ok(Duration::from_millis(ticks * 10))
+}
+
+/// Resident memory of a process in bytes.
+pub fn resident(pid: u32) -> Result<u64> {
+    let text = fs::read_to_string(format!("/proc/{pid}/status")).context("the process is gone")?;
+    let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("VmRSS")?;
+    Ok(line.trim().trim_end_matches("kB").trim().parse::<u64>()? * 1024)
+}
+
+/// The middle value; of two, the lower.
+pub fn median(mut values: Vec<f64>) -> Option<f64> {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len().checked_sub(1)? / 2).copied()
+}
+
+/// The value below which `percent` of the values lie.
+pub fn percentile(values: &mut [f64], percent: f64) -> Option<f64> {
+    values.sort_by(f64::total_cmp);
+    let last = values.len().checked_sub(1)?;
+    values.get((last as f64 * percent / 100.0).round() as usize).copied()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn middles() {
+        assert_eq!(median(vec![]), None);
+        assert_eq!(median(vec![3.0, 1.0, 2.0]), Some(2.0));
+        assert_eq!(median(vec![3.0, 1.0]), Some(1.0));
+        let mut values: Vec<f64> = (0..=100).map(f64::from).collect();
+        assert_eq!(percentile(&mut values, 99.0), Some(99.0));
+        assert_eq!(percentile(&mut [], 99.0), None);
+    }
+}

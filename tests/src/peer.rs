@@ -1,0 +1,117 @@
+//! Peers from Debian packages: sipp with scenarios of ours, baresip as a softphone. A missing one fails the test by name.
+
+use crate::node::{Node, Run, address, root};
+use crate::pcap::Capture;
+use std::fs;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// Fails the test with the package to install, so that a gap in the machine is never taken for a success.
+#[track_caller]
+pub fn require(program: &str, package: &str) {
+    let found = std::env::var_os("PATH").is_some_and(|path| std::env::split_paths(&path).any(|folder| folder.join(program).is_file()));
+    assert!(found, "`{program}` is missing: install it by `apt-get install {package}` (`make test` does so as root)");
+}
+
+/// Runs one call of `tests/sipp/SCENARIO.xml` against the node; the captures that it plays lie in the folder it runs in.
+pub fn sipp(node: &Node, scenario: &str, user: &str, captures: &[(&str, &Capture)]) -> Run {
+    require("sipp", "sip-tester");
+    let file = root().join("tests/sipp").join(format!("{scenario}.xml"));
+    // A folder of its own: sipp writes its log files where it stands.
+    let folder = node.file(&format!("sipp-{scenario}"));
+    fs::create_dir_all(&folder).expect("a folder");
+    for (name, capture) in captures {
+        capture.write(&folder.join(name));
+    }
+    let ip = address().to_string();
+    let mut command = Command::new("sipp");
+    command.arg(node.sip().to_string()).arg("-sf").arg(&file).args(["-s", user, "-i", &ip, "-mi", &ip, "-m", "1"]);
+    command.args(["-nostdin", "-trace_err", "-trace_msg", "-timeout", "60s", "-timeout_error", "-recv_timeout", "20000"]);
+    let output = command.current_dir(&folder).stdin(Stdio::null()).output().expect("sipp runs");
+    let mut run = Run::of(&["sipp", scenario, user], &output);
+    // What sipp thinks went wrong, and the messages, are in files.
+    for entry in fs::read_dir(&folder).expect("the folder").flatten() {
+        let text = fs::read_to_string(entry.path()).unwrap_or_default();
+        run.stderr.push_str(&format!("\n--- {}\n{text}", entry.file_name().to_string_lossy()));
+    }
+    run
+}
+
+/// A baresip without sound card: it says what a WAV file says and writes down what it hears.
+pub struct Baresip {
+    child: Child,
+    log: std::path::PathBuf,
+    folder: std::path::PathBuf,
+}
+
+impl Baresip {
+    /// Starts it and has it run `commands` (as typed at its prompt) once it is up.
+    pub fn start(node: &Node, wav: &Path, commands: &[&str]) -> Baresip {
+        let ip = address();
+        require("baresip", "baresip-core");
+        let folder = node.file("baresip");
+        fs::create_dir_all(&folder).expect("a folder");
+        let modules = ["/usr/lib/baresip/modules", "/usr/local/lib/baresip/modules"];
+        let modules = modules.iter().find(|path| Path::new(path).is_dir()).expect("baresip's modules: `apt-get install baresip-core`");
+        let config = format!(
+            "module_path {modules}\nsip_listen {ip}:5060\nnet_interface {ip}\nrtp_ports 20000-20100\ncall_max_calls 4\n\
+             audio_source aufile,{wav}\naudio_player aufile,{heard}\naudio_alert aufile,/dev/null\naudio_level no\nausrc_srate 8000\nauplay_srate 8000\n\
+             ausrc_channels 1\nauplay_channels 1\nmodule g711.so\nmodule aufile.so\nmodule stdio.so\nmodule_app account.so\nmodule_app menu.so\n\
+             sndfile_path {folder}\nmodule sndfile.so\n",
+            wav = wav.display(),
+            heard = folder.join("player.wav").display(),
+            folder = folder.display(),
+        );
+        fs::write(folder.join("config"), config).expect("a config file");
+        fs::write(folder.join("accounts"), format!("<sip:baresip@{ip}>;regint=0;audio_codecs=PCMU/8000/1;dtmfmode=rtpevent\n"))
+            .expect("an accounts file");
+        fs::write(folder.join("contacts"), "").expect("a contacts file");
+        let log = folder.join("log");
+        let out = fs::File::create(&log).expect("a log file");
+        let errors = out.try_clone().expect("a second handle");
+        let mut command = Command::new("baresip");
+        command.arg("-f").arg(&folder).arg("-v");
+        for text in commands {
+            command.args(["-e", text]);
+        }
+        let child = command.current_dir(&folder).stdin(Stdio::piped()).stdout(out).stderr(errors).spawn().expect("baresip runs");
+        Baresip { child, log, folder }
+    }
+
+    pub fn log(&self) -> String {
+        fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// Keys as typed at its prompt: digits of a call that is up go out as telephone-events.
+    pub fn keys(&mut self, keys: &str) {
+        use std::io::Write;
+        let stdin = self.child.stdin.as_mut().expect("stdin is a pipe");
+        stdin.write_all(keys.as_bytes()).and_then(|()| stdin.flush()).expect("baresip reads its keys");
+    }
+
+    #[track_caller]
+    pub fn wait_log(&self, word: &str) {
+        let started = Instant::now();
+        while !self.log().contains(word) {
+            assert!(started.elapsed() < Duration::from_secs(20), "baresip never says {word:?}:\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// What it heard: the decoded audio that the sndfile module dumps.
+    pub fn heard(&self) -> Option<std::path::PathBuf> {
+        let files = fs::read_dir(&self.folder).ok()?.flatten().map(|entry| entry.path());
+        files.filter(|path| path.to_string_lossy().ends_with("dec.wav")).max()
+    }
+}
+
+impl Drop for Baresip {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("baresip said:\n{}", self.log());
+        }
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
