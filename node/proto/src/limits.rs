@@ -17,7 +17,7 @@ pub const SDP_BYTES: usize = 16_384;
 pub const SDP_MEDIA: usize = 16;
 /// Datagrams a leg reads from its socket per tick. One is expected each 20 ms; a burst after a stall drains in a few ticks.
 pub const RTP_BURST: usize = 8;
-/// Frames the jitter buffer holds (2 s): beyond it the oldest goes first.
+/// Frames the jitter buffer holds (2 s). Only a sender at far more than real time gets beyond it: its newest packets are dropped as late.
 pub const JITTER_FRAMES: usize = 100;
 /// Clips, gaps and record steps queued on a leg. An IVR command is bounded to the same number.
 pub const PLAY_SEGMENTS: usize = 64;
