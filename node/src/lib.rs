@@ -5,6 +5,7 @@
 
 pub mod api;
 pub mod config;
+pub mod guest;
 pub mod inbox;
 pub mod limits;
 pub mod metrics;
