@@ -6,8 +6,10 @@
 //! Start with [`build`].
 
 mod cargo;
+mod check;
 mod new;
 
+pub use check::{Report, check};
 pub use new::{Created, new};
 
 use std::path::{Path, PathBuf};
@@ -109,3 +111,6 @@ fn one_line(error: &anyhow::Error) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests;
