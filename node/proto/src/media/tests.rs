@@ -282,7 +282,7 @@ fn ten_minutes_with_reordering_are_byte_exact() {
     let mut peer = Peer::new();
     let mut schedule = Vec::new();
     for n in 0..30_000u64 {
-        let late = if n > 0 && random.u32() % 20 == 0 { 20 + random.u32() % 40 } else { random.u32() % 10 };
+        let late = if n > 0 && random.u32().is_multiple_of(20) { 20 + random.u32() % 40 } else { random.u32() % 10 };
         schedule.push((Time::from_millis(n * 20 + u64::from(late)), peer.packet()));
     }
     schedule.sort_by_key(|(at, _)| *at);
@@ -320,7 +320,7 @@ fn what_is_lost_is_concealed_and_counted() {
     let mut schedule = VecDeque::new();
     for n in 0..30_000u64 {
         let packet = peer.packet();
-        if n > 0 && n < 29_999 && random.u32() % 50 == 0 {
+        if n > 0 && n < 29_999 && random.u32().is_multiple_of(50) {
             lost.push(n as usize);
         } else {
             schedule.push_back((Time::from_millis(n * 20), packet));
@@ -340,6 +340,52 @@ fn what_is_lost_is_concealed_and_counted() {
     assert_eq!(totals.concealed, lost.len() as u64);
     let stats = rig.leg.stats();
     assert_eq!((stats.lost, stats.concealed, stats.late), (lost.len() as u64, lost.len() as u64, 0));
+}
+
+#[test]
+fn concealment_sounds_like_what_was_lost() {
+    let mut rig = Rig::new();
+    rig.record(spec());
+    let tone = |n: u32| (8000.0 * (f64::from(n) * std::f64::consts::TAU * 200.0 / 8000.0).sin()) as i16;
+    for n in 0..50u32 {
+        let law: Vec<u8> = (n * 160..(n + 1) * 160).map(|i| g711::encode(Codec::Pcmu, tone(i))).collect();
+        if n != 30 {
+            rig.push(&rtp(0, false, n as u16, n * 160, 7, &law));
+        }
+        rig.tick();
+    }
+    rig.close();
+    let (kind, law) = &rig.recorded(false)[30];
+    assert_eq!(*kind, FrameKind::Concealed);
+    // The first 10 ms go on at full level, then it fades.
+    for (i, b) in law[..80].iter().enumerate() {
+        let (got, want) = (i32::from(g711::decode(Codec::Pcmu, *b)), i32::from(tone(30 * 160 + i as u32)));
+        assert!((got - want).abs() < 700, "{i}: {got} {want}");
+    }
+    assert!(g711::mean_square(Codec::Pcmu, law[..].try_into().unwrap()) > 1e7);
+}
+
+#[test]
+fn a_recording_in_the_queue_ends_by_command_and_by_replacement() {
+    let queue = || vec![Segment::Record(RecordingId(1), spec()), Segment::Clip(clip(1, 160))];
+    let mut rig = Rig::new();
+    rig.play(queue(), BargeIn::None);
+    rig.ticks(10);
+    rig.command(MediaCmd::StopRecording { leg: LegId(1), recording: RecordingId(1), reason: StopReason::ApiStop });
+    rig.ticks(3);
+    assert_eq!(rig.story(), ["closed ApiStop", "segment 0 done", "segment 1 done", "queue done"]);
+    for stop in [true, false] {
+        let mut rig = Rig::new();
+        rig.play(queue(), BargeIn::None);
+        rig.ticks(10);
+        if stop {
+            rig.command(MediaCmd::StopPlay { leg: LegId(1) });
+        } else {
+            rig.play(vec![], BargeIn::None);
+        }
+        assert_eq!(rig.story(), ["closed ApiStop", "segment 0 stopped", "queue stopped"]);
+        assert_eq!(rig.closed().1.silence, 9);
+    }
 }
 
 #[test]
@@ -796,7 +842,7 @@ fn both_sides_have_one_timeline() {
         let mut heard = Vec::new();
         for tick in 0..30_000usize {
             // We speak for a second in every three.
-            if tick % 150 == 0 {
+            if tick.is_multiple_of(150) {
                 rig.play(vec![Segment::Clip(Clip { pcmu: numbered(tick as u32, 8000).into(), pcma: vec![0; 8000].into() })], BargeIn::None);
                 heard.extend(numbered(tick as u32, 8000));
             }
@@ -1085,7 +1131,7 @@ fn voice_is_reported_while_recording() {
 fn mutated_packets_never_panic_and_totals_add_up() {
     let mut random = Random::new([9; 32]);
     for round in 0..60u32 {
-        let mut rig = Rig::with(|c| c.learn_any_ip = round % 2 == 0);
+        let mut rig = Rig::with(|c| c.learn_any_ip = round.is_multiple_of(2));
         let direction = [TapDirection::Speak, TapDirection::Both, TapDirection::Listen][round as usize % 3];
         rig.record(RecordSpec { direction, stop_digits: DigitSet::parse("#").unwrap(), ..spec() });
         rig.play(vec![Segment::Echo(Duration::from_secs(600))], BargeIn::Current);
@@ -1116,11 +1162,11 @@ fn mutated_packets_never_panic_and_totals_add_up() {
                         packet[at] = random.u32() as u8;
                     }
                 }
-                if random.u32() % 10 == 0 {
+                if random.u32().is_multiple_of(10) {
                     packet.truncate(random.u32() as usize % (packet.len() + 1));
                 }
-                let from = if random.u32() % 10 == 0 { "10.0.0.8:9" } else { PEER };
-                rig.leg.push(rig.now, from.parse().unwrap(), random.u32() % 10 == 0, &packet);
+                let from = if random.u32().is_multiple_of(10) { "10.0.0.8:9" } else { PEER };
+                rig.leg.push(rig.now, from.parse().unwrap(), random.u32().is_multiple_of(10), &packet);
             }
             rig.now += Duration::from_millis(u64::from(random.u32() % 3 * 10 + 10 + random.u32() % 500 / 499 * 2000));
             rig.leg.tick(rig.now, &mut rig.world);
