@@ -16,6 +16,7 @@ pub mod net;
 pub mod phone;
 pub mod prompt;
 pub mod record;
+pub mod run;
 pub mod store;
 pub mod switch_thread;
 pub mod versions;

@@ -11,6 +11,8 @@ pub mod contract;
 pub mod door;
 pub mod drop_code;
 mod exchange;
+#[cfg(test)]
+mod fuzz;
 pub mod hook;
 mod invite;
 mod ivr;

@@ -209,7 +209,7 @@ impl Switch {
 
     fn on_refused(&mut self, flow: Flow, why: &Refusal) {
         self.exchange.count(match why {
-            Refusal::Malformed(_) | Refusal::Version | Refusal::Status(_) => Counter::SipMalformed,
+            Refusal::Malformed(_) => Counter::SipMalformed,
             Refusal::TooLarge(_) => Counter::SipTooLarge,
             Refusal::Method(_) | Refusal::Version | Refusal::Status(_) => Counter::SipUnsupported,
             Refusal::Overload => Counter::SipOverload,

@@ -797,6 +797,18 @@ fn ic_244_a_recording_that_never_begins_is_dropped() {
 }
 
 #[test]
+fn a_recording_that_no_tap_can_take_is_dropped_with_an_alarm() {
+    let mut world = World::new(answers(vec![Ok(play(vec![record(RecordPhrase::default()), file("bye.wav")]))]));
+    world.call("100");
+    world.run_to(0);
+    world.overload_recording();
+    world.run_to(10 * S);
+    assert_eq!((world.alarms(), world.dropped.len()), (vec!["ivrCommandError mediaServerError".to_owned()], 1));
+    assert_eq!(requests(&world)[1].recording.clone().map(|r| r.stop_reason), Some("overload".into()));
+    no_leaks(&mut world);
+}
+
+#[test]
 fn ic_258_265_recording_ready_only_if_asked_for_and_failures_always_told() {
     for (callback, fails) in [(true, false), (true, true), (false, false), (false, true)] {
         let phrase = RecordPhrase { max_duration: Some(secs(2)), ..RecordPhrase::default() };

@@ -6,8 +6,8 @@ use std::time::Duration;
 pub const SIP_MESSAGE_BYTES: usize = 65_535;
 /// Header lines in one message. RFC 4475's `longreq` has under 40; real trunks stay below 60. More: 400 (or 513 by size).
 pub const SIP_HEADERS: usize = 256;
-/// Live transactions. A call leaves two server transactions of about 0.5 KB behind for 32 s, so 5,000 calls a second need 320,000
-/// (about 200 MB). More: new calls are answered 503 statelessly; requests within dialogs have a quarter more room.
+/// Live transactions. A call leaves two server transactions of up to 1 KB behind for 32 s, so 5,000 calls a second need 320,000
+/// (at most 300 MB). More: new calls are answered 503 statelessly; requests within dialogs have a quarter more room.
 pub const SIP_TRANSACTIONS: usize = 400_000;
 /// Live dialogs on an endpoint. More: 503.
 pub const SIP_DIALOGS: usize = 50_000;

@@ -492,9 +492,23 @@ impl World {
         if let Some(Segment::Record(recording, _)) = self.current(leg) {
             self.close_recording(leg, recording, reason);
         }
-        if let Some(play) = self.legs.get(&leg).and_then(|l| l.play.as_ref()).map(|p| p.play) {
+        if let Some((play, index)) = self.legs.get(&leg).and_then(|l| l.play.as_ref()).map(|p| (p.play, p.index)) {
+            self.media_event(leg, MediaKind::SegmentEnded { play, index, how });
             self.end_queue(leg, play, how);
         }
+    }
+
+    /// The only call's record segment finds no free block: it ends at once, without ever having begun.
+    pub fn overload_recording(&mut self) {
+        let leg = self.leg();
+        let Some(Segment::Record(recording, _)) = self.current(leg) else { panic!("nothing records") };
+        let totals = RecordingTotals::default();
+        self.media_event(leg, MediaKind::RecordingClosed { recording, reason: StopReason::Overload, totals });
+        let Some(playing) = self.legs.get_mut(&leg).and_then(|l| l.play.as_mut()) else { return };
+        let (play, index) = (playing.play, playing.index);
+        playing.index += 1;
+        self.media_event(leg, MediaKind::SegmentEnded { play, index, how: Ended::Done });
+        self.begin_segment(leg);
     }
 
     fn close_recording(&mut self, leg: LegId, recording: RecordingId, reason: StopReason) {

@@ -541,6 +541,18 @@ fn merged_requests_are_refused() {
 }
 
 #[test]
+fn an_invite_that_comes_again_late_does_not_take_over_its_own_call() {
+    let mut b = Bench::new();
+    let tag = answered(&mut b, "");
+    b.pass(40_000);
+    b.ladder();
+    b.receive(invite(""));
+    b.receive(request("BYE", 2, "b2", &tag, "", ""));
+    check(&mut b, "40.000 > 482 INVITE\n40.000 ! Refused(merged)\n40.000 > 200 BYE\n40.000 ! Gone(Bye { reason: None })");
+    b.assert_clean();
+}
+
+#[test]
 fn routes_loose_and_strict() {
     let loose = "Record-Route: <sip:127.0.0.1:5081;lr>,\r\n <sip:p2.example.com;lr>\r\nRecord-Route: <sip:p3.example.com>\r\n";
     let strict = "Record-Route: <sip:127.0.0.1:5082;x=y>, <sip:p2.example.com;lr>\r\n";
@@ -582,9 +594,14 @@ fn a_caller_behind_nat_gets_its_requests_where_it_came_from() {
     b.run(|e, now| e.answer(now, d, &[], Bytes::from(SDP_B))).expect("answer");
     let tag = b.last().to().and_then(|t| t.tag().map(str::to_owned)).expect("tag");
     b.receive_from(40_000, nat(request("ACK", 1, "a1", &tag, "", "")));
+    // The NAT has changed its mind, and the caller lies about `received`.
+    let update = nat(request("UPDATE", 2, "u2", &tag, "", "")).replace(";rport", ";received=192.0.2.1;rport");
+    b.receive_from(40_001, update);
+    b.run(|e, now| e.accept_offer(now, d, None)).expect("accept");
+    assert_eq!(b.last().header("Via").as_deref(), Some("SIP/2.0/UDP 10.0.0.9:5070;branch=z9hG4bKu2;rport=40001;received=127.0.0.1"));
     b.run(|e, now| e.bye(now, d, &[])).expect("bye");
     let (flow, bye) = b.sent.last().expect("BYE");
-    assert_eq!((flow.peer, bye.request_uri_text()), (address(40_000), Some("sip:al@10.0.0.9:5070")));
+    assert_eq!((flow.peer, bye.request_uri_text()), (address(40_001), Some("sip:al@10.0.0.9:5070")));
 }
 
 #[test]
@@ -788,6 +805,7 @@ fn advertised_hosts() {
     for (advertise, contact) in [
         (Some("203.0.113.5"), "<sip:203.0.113.5:5060>"),
         (Some("sip.example.com:5099"), "<sip:sip.example.com:5099>"),
+        (Some("2001:db8::1"), "<sip:[2001:db8::1]:5060>"),
         (Some("[2001:db8::1]"), "<sip:[2001:db8::1]:5060>"),
         (Some("[2001:db8::1]:5099"), "<sip:[2001:db8::1]:5099>"),
         (None, "<sip:127.0.0.1:5060>"),
@@ -1041,7 +1059,9 @@ fn responses_that_are_not_ours_are_dropped() {
     b.receive(ok.replace("Via: ", "Via: SIP/2.0/UDP 255.255.255.255;branch=z9hG4bKx\r\nVia: "));
     b.receive(ok.replace("branch=z9hG4bK", "branch=z9hG4bKx"));
     b.receive(ok.replace(" INVITE\r\n", " BYE\r\n"));
-    check(&mut b, "0.000 ! Refused(no-match)\n0.000 ! Refused(no-match)\n0.000 ! Refused(no-match)");
+    // The right branch with another number: what we would send next counts from it.
+    b.receive(ok.replace(&format!("CSeq: {} ", invite.cseq()), "CSeq: 4294967295 "));
+    check(&mut b, &["0.000 ! Refused(no-match)"; 4].join("\n"));
 }
 
 /// Two endpoints, a wire that loses and delays, and users that do something at random times. Every dialog ends once, and nothing is left.

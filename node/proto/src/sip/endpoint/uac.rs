@@ -56,7 +56,7 @@ impl Endpoint {
         let mut call = Call::new(id, dialog, Phase::Outgoing(Box::new(outgoing)));
         call.local_sdp = invite.sdp;
         self.insert_call(now, call);
-        self.start(now, &branch, &Method::Invite, invite.flow, bytes, Purpose::Invite(id));
+        self.start(now, (&branch, &Method::Invite, seq), invite.flow, bytes, Purpose::Invite(id));
         Ok(id)
     }
 
@@ -93,7 +93,7 @@ impl Endpoint {
         let Some(invite) = Message::parse(tx.request.clone()).ok().filter(|_| proceeding) else { return };
         let flow = tx.flow;
         let branch = invite.top_via().and_then(|v| v.branch).map(|b| String::from_utf8_lossy(b).into_owned()).unwrap_or_default();
-        self.start(now, &branch, &Method::Cancel, flow, cancel_for(&invite), Purpose::Cancel);
+        self.start(now, (&branch, &Method::Cancel, invite.cseq()), flow, cancel_for(&invite), Purpose::Cancel);
         if let Some(Call { phase: Phase::Outgoing(outgoing), .. }) = self.call_mut(id) {
             // RFC 3261 9.1: no final response in 64*T1 after the CANCEL means none will come.
             (outgoing.cancel, outgoing.give_up) = (Cancel::Sent, Some(now + patience));
@@ -122,7 +122,7 @@ impl Endpoint {
         };
         let branch = response.top_via().and_then(|v| v.branch).unwrap_or(b"");
         let key = self.client_key(branch, response.cseq_method());
-        let Some(tx_flow) = self.clients.get(&key).map(|tx| tx.flow) else {
+        let Some(tx_flow) = self.clients.get(&key).filter(|tx| tx.cseq == response.cseq()).map(|tx| tx.flow) else {
             return self.refused(flow, Refusal::NoMatch);
         };
         let timing = self.timing(tx_flow);
@@ -227,7 +227,7 @@ impl Endpoint {
                 let (via, branch) = self.via(hop);
                 let mut w = dialog.request(&Method::Bye, seq + 1, &via);
                 w.line("User-Agent", &self.config.agent);
-                self.start(now, &branch, &Method::Bye, hop, w.finish(None), Purpose::Bye(None));
+                self.start(now, (&branch, &Method::Bye, seq + 1), hop, w.finish(None), Purpose::Bye(None));
                 if self.call(id).is_some_and(|c| matches!(c.phase, Phase::Outgoing(_))) {
                     self.end(now, id, Cause::Local);
                 }
@@ -267,13 +267,13 @@ impl Endpoint {
         let interval = session.interval;
         call.refreshing = true;
         let method = if by_update { Method::Update } else { Method::Invite };
-        let Some(Begun { mut writer, branch, flow }) = self.request_within(id, &method) else { return };
+        let Some(Begun { mut writer, cseq, branch, flow }) = self.request_within(id, &method) else { return };
         self.capabilities(&mut writer, flow, &[]);
         // In this request we are the UAC, so that "uac" keeps the refreshing with us.
         writer.line("Session-Expires", format!("{};refresher=uac", interval.as_secs()));
         writer.line("Min-SE", self.config.min_se.as_secs().to_string());
         let bytes = writer.finish(sdp.as_deref().filter(|_| !by_update));
-        self.start(now, &branch, &method, flow, bytes, Purpose::Refresh(id));
+        self.start(now, (&branch, &method, cseq), flow, bytes, Purpose::Refresh(id));
     }
 
     pub(super) fn on_refresh_response(&mut self, now: Time, id: DialogId, status: u16, response: Option<&Message>) {
