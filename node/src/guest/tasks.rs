@@ -42,12 +42,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Options {
-        Options {
-            threads: 1,
-            instances: hookswitch_wasm::limits::INSTANCES as usize,
-            cpu: hookswitch_wasm::limits::HOOK_CPU,
-            nice: 5,
-        }
+        Options { threads: 1, instances: hookswitch_wasm::limits::INSTANCES as usize, cpu: hookswitch_wasm::limits::HOOK_CPU, nice: 5 }
     }
 }
 
@@ -125,7 +120,10 @@ impl Guests {
         if let Err(refused) = self.thread(session).try_send(message)
             && let Message::Notify { domain, notification, .. } = refused.into_inner()
         {
-            self.room.tenants.of(&domain).notification_dropped(&session_of(&notification).session_id, "the guest threads have too much to do");
+            self.room
+                .tenants
+                .of(&domain)
+                .notification_dropped(&session_of(&notification).session_id, "the guest threads have too much to do");
         }
     }
 
@@ -285,7 +283,8 @@ impl Sessions {
     fn open(&mut self, session: SessionId, version: Arc<Version>) -> mpsc::Sender<Item> {
         let (sender, mailbox) = mpsc::channel(limits::MAILBOX + limits::MAILBOX_DECISIONS);
         let tenant = self.room.tenants.of(&version.domain);
-        let session_task = Session { room: self.room.clone(), tenant, version, guest: None, served: false, ended: false, transaction: None };
+        let session_task =
+            Session { room: self.room.clone(), tenant, version, guest: None, served: false, ended: false, transaction: None };
         tokio::spawn(session_task.run(mailbox));
         self.map.insert(session, sender.clone());
         sender
@@ -504,6 +503,10 @@ struct Desk {
 impl Host for Desk {
     fn log(&self, level: Level, line: &str) {
         self.tenant.log(&self.session_id, level, line);
+    }
+
+    fn log_dropped(&self) {
+        self.tenant.line_dropped();
     }
 
     // Tenants have no settings for handlers yet: nothing is set.
