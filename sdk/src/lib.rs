@@ -51,6 +51,8 @@ pub mod types {
 }
 
 /// What `wit-bindgen` makes of the contract. Use the rest of this crate instead; only [`export!`] needs it.
+///
+/// `call_identifier` and `remote_call` are worlds of their own, since a component exports only what its handler decides.
 #[doc(hidden)]
 pub mod wit {
     wit_bindgen::generate!({
@@ -70,6 +72,28 @@ pub mod wit {
         pub_export_macro: true,
         default_bindings_module: "hookswitch_sdk::wit",
     });
+
+    pub mod call_identifier {
+        wit_bindgen::generate!({
+            path: "../wit",
+            inline: "package hookswitch:sdk; world call-identifier { export hookswitch:call/call-identifier@0.1.0; }",
+            world: "hookswitch:sdk/call-identifier",
+            with: { "hookswitch:call/types@0.1.0": crate::wit::hookswitch::call::types, "hookswitch:call/call-identifier@0.1.0": generate },
+            pub_export_macro: true,
+            default_bindings_module: "hookswitch_sdk::wit::call_identifier",
+        });
+    }
+
+    pub mod remote_call {
+        wit_bindgen::generate!({
+            path: "../wit",
+            inline: "package hookswitch:sdk; world remote-call { export hookswitch:call/remote-call@0.1.0; }",
+            world: "hookswitch:sdk/remote-call",
+            with: { "hookswitch:call/types@0.1.0": crate::wit::hookswitch::call::types, "hookswitch:call/remote-call@0.1.0": generate },
+            pub_export_macro: true,
+            default_bindings_module: "hookswitch_sdk::wit::remote_call",
+        });
+    }
 }
 
 #[doc(hidden)]

@@ -55,7 +55,7 @@ impl Baresip {
         let modules = ["/usr/lib/baresip/modules", "/usr/local/lib/baresip/modules"];
         let modules = modules.iter().find(|path| Path::new(path).is_dir()).expect("baresip's modules: `apt-get install baresip-core`");
         let config = format!(
-            "module_path {modules}\nsip_listen {ip}:5060\nnet_interface lo\nrtp_ports 20000-20100\ncall_max_calls 4\n\
+            "module_path {modules}\nsip_listen {ip}:5060\nnet_interface {ip}\nrtp_ports 20000-20100\ncall_max_calls 4\n\
              audio_source aufile,{wav}\naudio_player aufile,{heard}\naudio_alert aufile,/dev/null\naudio_level no\nausrc_srate 8000\nauplay_srate 8000\n\
              ausrc_channels 1\nauplay_channels 1\nmodule g711.so\nmodule aufile.so\nmodule stdio.so\nmodule_app account.so\nmodule_app menu.so\n\
              sndfile_path {folder}\nmodule sndfile.so\n",

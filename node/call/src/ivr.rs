@@ -96,6 +96,8 @@ struct Run {
     /// Why the recording that was the last segment ended.
     last_record: Option<StopReason>,
     interrupted: bool,
+    /// The queue is being stopped to go on with its next segment.
+    skipping: bool,
     /// The command took time or digits; if not, it counts as idle (IC-296).
     took_time: bool,
 }
@@ -248,6 +250,7 @@ impl Ivr {
             recording: None,
             last_record: None,
             interrupted: false,
+            skipping: false,
             took_time: false,
         };
         self.prepare(now, run, command.phrases, &termination_keys, mint, recordings_left);
@@ -278,6 +281,7 @@ impl Ivr {
                     recording: None,
                     last_record: None,
                     interrupted: false,
+                    skipping: false,
                     took_time: false,
                 };
                 self.prepare(now, run, vec![Phrase::File { file_name: file.to_owned() }], "", mint, 0);
@@ -442,6 +446,9 @@ impl Ivr {
     pub fn on_queue_ended(&mut self, play: PlayId, at: Time, _how: Ended) {
         match std::mem::replace(&mut self.state, State::Off) {
             State::Playing(run, playing) if playing == play => {
+                if run.skipping && !run.interrupted && run.current < run.segments.len() {
+                    return self.play_rest(*run);
+                }
                 for record in run.records.iter().filter(|r| !r.closed) {
                     self.effects.push_back(Effect::DropRecording(record.recording));
                 }
@@ -547,32 +554,29 @@ impl Ivr {
         stops
     }
 
+    /// What a digit that the leg does not know of does to phrases. The queue is stopped first and its rest sent again when it has
+    /// stopped: by then it is known how far it came, and no recording can begin twice.
     fn barge_in(&mut self) {
-        match std::mem::replace(&mut self.state, State::Off) {
-            State::Playing(mut run, play) if !matches!(run.segments.get(run.current), None | Some(Segment::Record(..))) => {
-                match run.barge_in {
-                    BargeIn::None => self.state = State::Playing(run, play),
-                    BargeIn::All => {
-                        self.effects.push_back(Effect::StopPlay);
-                        self.state = State::Playing(run, play);
-                    }
-                    BargeIn::Current if run.current + 1 >= run.segments.len() => {
-                        self.effects.push_back(Effect::StopPlay);
-                        self.state = State::Playing(run, play);
-                    }
-                    BargeIn::Current => {
-                        // The rest as a new queue. Its indices begin at zero again.
-                        let skipped = run.current + 1;
-                        run.segments.drain(..skipped);
-                        run.records.retain(|r| r.segment >= skipped);
-                        run.records.iter_mut().for_each(|r| r.segment -= skipped);
-                        run.current = 0;
-                        self.start_play(*run);
-                    }
-                }
-            }
-            other => self.state = other,
+        let State::Playing(run, _) = &mut self.state else { return };
+        if matches!(run.segments.get(run.current), None | Some(Segment::Record(..))) || run.barge_in == BargeIn::None {
+            return;
         }
+        run.skipping |= run.barge_in == BargeIn::Current;
+        self.effects.push_back(Effect::StopPlay);
+    }
+
+    /// The rest of a queue as a new one; its indices begin at zero again.
+    fn play_rest(&mut self, mut run: Run) {
+        let skipped = run.current;
+        run.skipping = false;
+        run.segments.drain(..skipped);
+        for record in run.records.iter().filter(|r| r.segment < skipped && !r.closed) {
+            self.effects.push_back(Effect::DropRecording(record.recording));
+        }
+        run.records.retain(|r| r.segment >= skipped);
+        run.records.iter_mut().for_each(|r| r.segment -= skipped);
+        run.current = 0;
+        self.start_play(run);
     }
 
     // ------------------------------------------------------------------------------------------------ Waiting, Done, Interrupted

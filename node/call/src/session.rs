@@ -736,6 +736,12 @@ impl Session {
             MediaKind::SegmentEnded { play, index, .. } => self.ivr.on_segment_ended(play, index),
             MediaKind::QueueEnded { play, how } => self.ivr.on_queue_ended(play, at, how),
             MediaKind::Digit { digit, consumed, .. } => self.ivr.on_digit(at, digit, consumed, false),
+            // No tap could be opened: no block of it will ever come.
+            MediaKind::RecordingClosed { recording, reason: reason @ StopReason::Overload, totals } if totals.expected == 0 => {
+                self.drop_recording(x, recording);
+                self.alarm(now, x, AlarmKind::IvrCommandError, alarm::MEDIA_SERVER_ERROR, Some("no recording could be begun".into()));
+                self.ivr.on_recording_closed(recording, reason, totals);
+            }
             MediaKind::RecordingClosed { recording, reason, totals } => {
                 if let Some(r) = self.recordings.iter_mut().find(|r| r.id == recording) {
                     r.closed = true;
@@ -762,8 +768,11 @@ impl Session {
     /// The media thread's ring was full. A call whose play or record was lost cannot go on as if it were not.
     fn on_media_refused(&mut self, now: Time, x: &mut Exchange) {
         match self.caller.leg {
-            // Nothing but `Open` can have been refused.
-            LegState::Opening(_) => self.on_open_failed(now, x, "media command ring is full"),
+            LegState::Opening(leg) => {
+                // Nothing but `Open` can have been refused; should it have got through, this ends it.
+                self.media(x, MediaCmd::Close { leg, reason: StopReason::ApiStop });
+                self.on_open_failed(now, x, "media command ring is full");
+            }
             LegState::Open(..) => {
                 let why = Some("media command ring is full".to_owned());
                 self.alarm(now, x, AlarmKind::SessionError, alarm::MEDIA_SERVER_ERROR, why);

@@ -6,8 +6,10 @@
 //! Start with [`build`].
 
 mod cargo;
+mod check;
 mod new;
 
+pub use check::{Report, check};
 pub use new::{Created, new};
 
 use std::path::{Path, PathBuf};
@@ -82,9 +84,6 @@ pub fn guests(dir: &Path) -> Result<Vec<PathBuf>, BuildError> {
 
 /// A core module as a component: its own custom sections say which interfaces it speaks.
 fn componentize(module: &[u8]) -> Result<Vec<u8>, String> {
-    if wit_component::is_component(module) {
-        return Ok(module.to_vec());
-    }
     let encode = || wit_component::ComponentEncoder::default().validate(true).module(module)?.encode();
     encode().map_err(|error| explain(&one_line(&error)))
 }
@@ -112,3 +111,6 @@ fn one_line(error: &anyhow::Error) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests;

@@ -13,6 +13,7 @@ use hookswitch_proto::random::Random;
 use hookswitch_wasm::{Engine, Failure, Host, Instance, Level, Module, Setup, wit};
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::thread::JoinHandle;
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::Instant;
@@ -46,11 +47,27 @@ impl Default for Options {
     }
 }
 
-/// The room's door. Clones lead to the same room; it closes when the last one is gone.
+/// The room's door. Clones lead to the same room; when the last one goes, what waits in mailboxes is worked off within
+/// `limits::CLOSING`, and the threads have ended.
 #[derive(Clone)]
 pub struct Guests {
-    threads: Arc<Vec<mpsc::Sender<Message>>>,
+    threads: Arc<Threads>,
     room: Arc<Room>,
+}
+
+struct Threads {
+    senders: Vec<mpsc::Sender<Message>>,
+    handles: Vec<JoinHandle<()>>,
+}
+
+impl Drop for Threads {
+    fn drop(&mut self) {
+        self.senders.clear();
+        for handle in self.handles.drain(..) {
+            // A guest thread that panicked has said so already.
+            let _ = handle.join();
+        }
+    }
 }
 
 /// What the threads share.
@@ -86,22 +103,22 @@ impl Guests {
             random: Mutex::new(Random::new(seed)),
             options,
         });
-        let threads = (0..room.options.threads.max(1))
+        let (senders, handles) = (0..room.options.threads.max(1))
             .map(|n| {
                 let (sender, inbox) = mpsc::channel(limits::THREAD_QUEUE);
                 let room = room.clone();
-                std::thread::Builder::new()
+                let thread = std::thread::Builder::new()
                     .name(format!("guest-{n}"))
                     .spawn(move || serve(&room, inbox))
                     .expect("a process that starts can start its threads");
-                sender
+                (sender, thread)
             })
-            .collect();
-        Guests { threads: Arc::new(threads), room }
+            .unzip();
+        Guests { threads: Arc::new(Threads { senders, handles }), room }
     }
 
     fn thread(&self, session: SessionId) -> &mpsc::Sender<Message> {
-        &self.threads[session.slot as usize % self.threads.len()]
+        &self.threads.senders[session.slot as usize % self.threads.senders.len()]
     }
 
     /// Ask a session's handler. Never blocks; the answer is one `Input::Verdict`, whatever happens.
@@ -203,9 +220,15 @@ fn serve(room: &Arc<Room>, mut inbox: mpsc::Receiver<Message>) {
         .build()
         .expect("a runtime without I/O needs nothing from the system");
     runtime.block_on(async {
-        let mut sessions = Sessions { room: room.clone(), map: HashMap::new(), ended: VecDeque::new() };
+        let (alive, mut all_gone) = mpsc::channel(1);
+        let mut sessions = Sessions { room: room.clone(), map: HashMap::new(), ended: VecDeque::new(), alive };
         while let Some(message) = inbox.recv().await {
             sessions.handle(message);
+        }
+        // Without mailboxes to wait for, each task ends with what it has.
+        drop(sessions);
+        if tokio::time::timeout(limits::CLOSING, all_gone.recv()).await.is_err() {
+            tracing::warn!("guest thread closes although handlers still run");
         }
     });
 }
@@ -215,6 +238,8 @@ struct Sessions {
     map: HashMap<SessionId, mpsc::Sender<Item>>,
     /// Sessions that are over, oldest first; their tasks wait for late notifications without an instance.
     ended: VecDeque<SessionId>,
+    /// Each task holds a clone: when the last one is gone, all tasks are.
+    alive: mpsc::Sender<()>,
 }
 
 /// What waits in a session's mailbox.
@@ -285,7 +310,11 @@ impl Sessions {
         let tenant = self.room.tenants.of(&version.domain);
         let session_task =
             Session { room: self.room.clone(), tenant, version, guest: None, served: false, ended: false, transaction: None };
-        tokio::spawn(session_task.run(mailbox));
+        let alive = self.alive.clone();
+        tokio::spawn(async move {
+            session_task.run(mailbox).await;
+            drop(alive);
+        });
         self.map.insert(session, sender.clone());
         sender
     }

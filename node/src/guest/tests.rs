@@ -289,6 +289,19 @@ fn late_news_goes_to_a_fresh_instance_of_the_sessions_version() {
 }
 
 #[test]
+fn what_waits_when_the_room_closes_is_still_done() {
+    let mut world = World::new();
+    world.activate("a.example", 1, &Guest::counting());
+    let asked: Vec<_> = (0..3).map(|slot| world.send(session(slot), call_event("a.example"), LONG)).collect();
+    let World { guests, inputs, .. } = world;
+    drop(guests);
+    // Closing has waited for the threads: all answers are there.
+    let answered: Vec<_> =
+        inputs.try_iter().map(|i| if let Input::Verdict { ask, verdict: Ok(_) } = i { ask } else { panic!("{i:?}") }).collect();
+    assert_eq!(answered, asked);
+}
+
+#[test]
 fn news_that_breaks_an_instance_shows_at_the_next_question() {
     let mut world = World::new();
     world.activate("a.example", 1, &Guest { notify: Some("(unreachable)".into()), ..Guest::counting() });

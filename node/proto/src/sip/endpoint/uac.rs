@@ -55,8 +55,8 @@ impl Endpoint {
         let outgoing = Outgoing { transaction, cancel: Cancel::No, early: Vec::new(), give_up: None };
         let mut call = Call::new(id, dialog, Phase::Outgoing(Box::new(outgoing)));
         call.local_sdp = invite.sdp;
-        self.insert_call(call);
-        self.start(now, &branch, &Method::Invite, invite.flow, bytes, Purpose::Invite(id));
+        self.insert_call(now, call);
+        self.start(now, (&branch, &Method::Invite, seq), invite.flow, bytes, Purpose::Invite(id));
         Ok(id)
     }
 
@@ -93,12 +93,12 @@ impl Endpoint {
         let Some(invite) = Message::parse(tx.request.clone()).ok().filter(|_| proceeding) else { return };
         let flow = tx.flow;
         let branch = invite.top_via().and_then(|v| v.branch).map(|b| String::from_utf8_lossy(b).into_owned()).unwrap_or_default();
-        self.start(now, &branch, &Method::Cancel, flow, cancel_for(&invite), Purpose::Cancel);
+        self.start(now, (&branch, &Method::Cancel, invite.cseq()), flow, cancel_for(&invite), Purpose::Cancel);
         if let Some(Call { phase: Phase::Outgoing(outgoing), .. }) = self.call_mut(id) {
             // RFC 3261 9.1: no final response in 64*T1 after the CANCEL means none will come.
             (outgoing.cancel, outgoing.give_up) = (Cancel::Sent, Some(now + patience));
         }
-        self.arm(id);
+        self.arm(now, id);
     }
 
     pub(super) fn on_ring_timeout(&mut self, now: Time, id: DialogId) {
@@ -122,7 +122,7 @@ impl Endpoint {
         };
         let branch = response.top_via().and_then(|v| v.branch).unwrap_or(b"");
         let key = self.client_key(branch, response.cseq_method());
-        let Some(tx_flow) = self.clients.get(&key).map(|tx| tx.flow) else {
+        let Some(tx_flow) = self.clients.get(&key).filter(|tx| tx.cseq == response.cseq()).map(|tx| tx.flow) else {
             return self.refused(flow, Refusal::NoMatch);
         };
         let timing = self.timing(tx_flow);
@@ -132,7 +132,7 @@ impl Endpoint {
             ClientMachine::Invite(machine) => {
                 let answered = machine.on_response(now, status, &timing);
                 let request = tx.request.clone();
-                self.arm_client(key);
+                self.arm_client(now, key);
                 if matches!(answered, Answered::PassAndAck | Answered::Ack)
                     && let Ok(invite) = Message::parse(request)
                 {
@@ -148,7 +148,7 @@ impl Endpoint {
             }
             ClientMachine::Other(machine) => {
                 let pass = machine.on_response(now, status, &timing);
-                self.arm_client(key);
+                self.arm_client(now, key);
                 match purpose {
                     _ if !pass || status < 200 => {}
                     Purpose::Bye(Some(id)) => self.end(now, id, Cause::Local),
@@ -172,7 +172,7 @@ impl Endpoint {
         }
         let cancelling = outgoing.cancel != Cancel::No;
         self.send_cancel_if_possible(now, id);
-        self.arm(id);
+        self.arm(now, id);
         if status > 100 && !cancelling {
             self.tell(SipEvent::Progress { dialog: id, status, response: Arc::new(response) });
         }
@@ -215,7 +215,7 @@ impl Endpoint {
                 call.session = started(now, &response, min_se, None);
                 let dialog = call.dialog.clone();
                 self.acknowledge(key, &dialog, seq, tag);
-                self.arm(id);
+                self.arm(now, id);
                 self.tell(SipEvent::Answered { dialog: id, response: Arc::new(response) });
             }
             Purpose::Invite(id) => {
@@ -227,7 +227,7 @@ impl Endpoint {
                 let (via, branch) = self.via(hop);
                 let mut w = dialog.request(&Method::Bye, seq + 1, &via);
                 w.line("User-Agent", &self.config.agent);
-                self.start(now, &branch, &Method::Bye, hop, w.finish(None), Purpose::Bye(None));
+                self.start(now, (&branch, &Method::Bye, seq + 1), hop, w.finish(None), Purpose::Bye(None));
                 if self.call(id).is_some_and(|c| matches!(c.phase, Phase::Outgoing(_))) {
                     self.end(now, id, Cause::Local);
                 }
@@ -267,13 +267,13 @@ impl Endpoint {
         let interval = session.interval;
         call.refreshing = true;
         let method = if by_update { Method::Update } else { Method::Invite };
-        let Some(Begun { mut writer, branch, flow }) = self.request_within(id, &method) else { return };
+        let Some(Begun { mut writer, cseq, branch, flow }) = self.request_within(id, &method) else { return };
         self.capabilities(&mut writer, flow, &[]);
         // In this request we are the UAC, so that "uac" keeps the refreshing with us.
         writer.line("Session-Expires", format!("{};refresher=uac", interval.as_secs()));
         writer.line("Min-SE", self.config.min_se.as_secs().to_string());
         let bytes = writer.finish(sdp.as_deref().filter(|_| !by_update));
-        self.start(now, &branch, &method, flow, bytes, Purpose::Refresh(id));
+        self.start(now, (&branch, &method, cseq), flow, bytes, Purpose::Refresh(id));
     }
 
     pub(super) fn on_refresh_response(&mut self, now: Time, id: DialogId, status: u16, response: Option<&Message>) {
@@ -305,7 +305,7 @@ impl Endpoint {
             // 491 and whatever else will pass: again until the session's own end.
             _ => session.refresh = Some(now + retry),
         }
-        self.arm(id);
+        self.arm(now, id);
     }
 
     /// Negotiated Session-Expires of a dialog (RFC 4028).

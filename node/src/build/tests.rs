@@ -1,0 +1,118 @@
+//! Folders and refusals; the slow half, which runs cargo, is what `make guests` does and is asked for by name.
+
+use super::*;
+
+/// The binary format's preamble: layer 1, a component, where a core module has layer 0.
+fn is_component(bytes: &[u8]) -> bool {
+    bytes.starts_with(b"\0asm\x0d\0\x01\0")
+}
+
+fn sdk() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../sdk")
+}
+
+#[test]
+fn a_new_guest_names_itself_and_its_sdk() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let created = new(&folder.path().join("my-line"), None, Some(&sdk())).expect("a guest");
+    assert_eq!(created.name, "my-line");
+    let manifest: toml::Table = std::fs::read_to_string(created.dir.join("Cargo.toml")).expect("written").parse().expect("TOML");
+    assert_eq!(manifest["package"]["name"].as_str(), Some("my-line"));
+    assert_eq!(manifest["dependencies"]["hookswitch-sdk"]["path"].as_str(), created.sdk.to_str());
+    for file in ["src/lib.rs", "README.md", "rust-toolchain.toml", ".gitignore", "Cargo.lock"] {
+        let text = std::fs::read_to_string(created.dir.join(file)).expect(file);
+        assert!(!text.contains("@NAME@") && !text.contains("@SDK@"), "{file}");
+    }
+    let again = new(&created.dir, None, Some(&sdk())).expect_err("the folder is not empty");
+    assert!(matches!(again, BuildError::Exists(_)), "{again}");
+}
+
+#[test]
+fn a_new_guest_is_refused_for_a_reason() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for name in ["", "9lives", "Upper", "a b", "a/b", "core", "é"] {
+        let error = new(&folder.path().join("x"), Some(name), Some(&sdk())).expect_err(name);
+        assert!(matches!(error, BuildError::Name(_)), "{name}: {error}");
+    }
+    let error = new(&folder.path().join("x"), None, Some(folder.path())).expect_err("no SDK there");
+    assert!(matches!(error, BuildError::NoSdk(_)) && error.to_string().contains("--sdk"), "{error}");
+    assert!(!folder.path().join("x").exists(), "a refusal leaves nothing behind");
+}
+
+#[test]
+fn a_folder_without_a_guest_says_so() {
+    let folder = tempfile::tempdir().expect("a folder");
+    assert!(matches!(build(folder.path()), Err(BuildError::NoManifest(_))));
+    std::fs::create_dir(folder.path().join("src")).expect("a folder");
+    std::fs::write(folder.path().join("src/lib.rs"), "").expect("a file");
+    std::fs::write(folder.path().join("Cargo.toml"), "[package]\nname = \"plain\"\nedition = \"2024\"\n[workspace]\n").expect("a file");
+    let error = build(folder.path()).expect_err("no cdylib");
+    assert!(error.to_string().contains("cdylib"), "{error}");
+    std::fs::write(folder.path().join("Cargo.toml"), "[package\n").expect("a file");
+    let error = build(folder.path()).expect_err("no TOML");
+    assert!(matches!(&error, BuildError::Manifest { .. }) && !error.to_string().contains('\n'), "{error}");
+}
+
+#[test]
+fn what_is_no_guest_is_explained_in_one_line() {
+    for module in [&b"\0asm\x01\0\0\0"[..], b"RIFF", b"", b"\0asm\x01\0\0\0\x05\xff"] {
+        match componentize(module) {
+            // An empty module has nothing to export: a component, but none that the node takes.
+            Ok(component) => assert!(is_component(&component)),
+            Err(why) => assert!(!why.is_empty() && !why.contains('\n'), "{why}"),
+        }
+    }
+}
+
+#[test]
+fn a_check_says_why_not() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("x.wasm");
+    let refused = |content: &[u8], limit| {
+        std::fs::write(&file, content).expect("a file");
+        check(&file, limit).expect_err("refused").to_string()
+    };
+    for (content, why) in [(&b"RIFF"[..], "not WebAssembly"), (b"\0asm\x01\0\0\0", "guest build"), (b"\0asm\x0d\0\x01\0", "handler")] {
+        let line = refused(content, 1000);
+        assert!(line.contains(why) && line.contains("x.wasm") && !line.contains('\n'), "{line}");
+    }
+    assert!(refused(b"\0asm\x0d\0\x01\0", 4).contains("limit is 4"));
+    assert!(matches!(check(&folder.path().join("none"), 1000), Err(BuildError::Io { .. })));
+}
+
+#[test]
+fn folders_of_guests_are_found_in_order() {
+    let names: Vec<_> = guests(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../guest-examples"))
+        .expect("the folder")
+        .iter()
+        .filter_map(|dir| Some(dir.file_name()?.to_string_lossy().into_owned()))
+        .collect();
+    assert!(names.is_sorted() && names.iter().any(|name| name == "menu"), "{names:?}");
+}
+
+/// The largest an example may be: what a tenant uploads, and what is compiled and mapped for it.
+const EXAMPLE_BYTES: usize = 100 * 1024;
+
+#[test]
+#[ignore = "runs cargo for each example: `make guests`"]
+fn every_example_builds_to_a_small_component() {
+    let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../guest-examples");
+    let built = build_all(&examples).expect("all build");
+    assert_eq!(built.len(), guests(&examples).expect("the folder").len());
+    for component in built {
+        let report = check(&component, EXAMPLE_BYTES).expect("the node takes it");
+        println!("{report}\n");
+        let ours = |name: &String| name.starts_with("hookswitch:call/");
+        assert!(report.inspection.imports.iter().chain(&report.inspection.exports).all(ours), "{report}");
+    }
+}
+
+#[test]
+#[ignore = "runs cargo for a new guest: `make guests`"]
+fn a_new_guest_builds_from_nothing() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let created = new(&folder.path().join("fresh"), None, None).expect("a guest");
+    let component = build(&created.dir).expect("a component");
+    assert_eq!(component.file_name().and_then(|name| name.to_str()), Some("fresh.component.wasm"));
+    check(&component, EXAMPLE_BYTES).expect("the node takes it");
+}
