@@ -8,6 +8,7 @@ pub mod build;
 pub mod cli;
 pub mod config;
 pub mod demo;
+pub mod guest;
 pub mod inbox;
 pub mod limits;
 pub mod media;

@@ -1,0 +1,1 @@
+//! Sessions, versions and failures, with real guests.
