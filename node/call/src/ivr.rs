@@ -102,6 +102,27 @@ struct Run {
     took_time: bool,
 }
 
+impl Run {
+    fn new(end: RunEnd) -> Run {
+        Run {
+            plan: Vec::new(),
+            collector: None,
+            barge_in: BargeIn::None,
+            end,
+            next_after: Duration::ZERO,
+            recorded_callback: false,
+            segments: Vec::new(),
+            current: 0,
+            records: Vec::new(),
+            recording: None,
+            last_record: None,
+            interrupted: false,
+            skipping: false,
+            took_time: false,
+        }
+    }
+}
+
 #[derive(Debug)]
 enum RunEnd {
     Next,
@@ -238,20 +259,11 @@ impl Ivr {
         let termination_keys = command.dtmf.as_ref().map(|d| d.termination_keys.clone()).unwrap_or_default();
         let collector = command.dtmf.map(|spec| Collector::new(spec, &mut self.buffer));
         let run = Run {
-            plan: Vec::new(),
             collector,
             barge_in: command.barge_in,
-            end,
             next_after: command.next_after,
             recorded_callback: command.recorded_callback,
-            segments: Vec::new(),
-            current: 0,
-            records: Vec::new(),
-            recording: None,
-            last_record: None,
-            interrupted: false,
-            skipping: false,
-            took_time: false,
+            ..Run::new(end)
         };
         self.prepare(now, run, command.phrases, &termination_keys, mint, recordings_left);
         Ok(())
@@ -268,22 +280,7 @@ impl Ivr {
         }
         match error_prompt {
             Some(file) if *failure != HookFailure::Empty => {
-                let run = Run {
-                    plan: Vec::new(),
-                    collector: None,
-                    barge_in: BargeIn::None,
-                    end: RunEnd::Hangup("serverError"),
-                    next_after: Duration::ZERO,
-                    recorded_callback: false,
-                    segments: Vec::new(),
-                    current: 0,
-                    records: Vec::new(),
-                    recording: None,
-                    last_record: None,
-                    interrupted: false,
-                    skipping: false,
-                    took_time: false,
-                };
+                let run = Run::new(RunEnd::Hangup("serverError"));
                 self.prepare(now, run, vec![Phrase::File { file_name: file.to_owned() }], "", mint, 0);
             }
             _ => self.leave(Effect::Hangup { reason: "serverError" }),
@@ -372,7 +369,6 @@ impl Ivr {
                         Some(Err(why)) => self.phrase_failed(i, &format!("beep: {why}")),
                         None => {}
                     }
-                    run.took_time = true;
                     self.record(&mut run, *phrase, stop_digits, mint);
                 }
                 Plan::Failed(why) => self.phrase_failed(i, &why),
@@ -430,6 +426,7 @@ impl Ivr {
         let last = run.segments.len().wrapping_sub(1);
         let Some(record) = run.records.iter_mut().find(|r| r.recording == recording) else { return };
         record.closed = true;
+        run.took_time |= totals.expected > 0 || matches!(reason, StopReason::StopDigit(_));
         if record.segment == last {
             run.last_record = Some(reason);
         }

@@ -80,7 +80,7 @@ struct End {
 /// Hooks and news that wait for the running hook.
 enum Waiting {
     Hook(Hook),
-    News(Notification),
+    News(Box<Notification>),
 }
 
 struct Asked {
@@ -272,6 +272,7 @@ impl Session {
 
     /// News never overlap a running hook: they wait for it, up to the mailbox's size.
     fn notify(&mut self, x: &mut Exchange, notification: Notification) {
+        let notification = Box::new(notification);
         if self.asked.is_none() || self.rules.is_some() {
             self.send(x, notification);
         } else if self.waiting.len() < limits::MAILBOX {
@@ -281,8 +282,8 @@ impl Session {
         }
     }
 
-    fn send(&self, x: &mut Exchange, notification: Notification) {
-        x.emit(Output::Notify { session: self.id, domain: self.tenant.domain.clone(), notification: Box::new(notification) });
+    fn send(&self, x: &mut Exchange, notification: Box<Notification>) {
+        x.emit(Output::Notify { session: self.id, domain: self.tenant.domain.clone(), notification });
     }
 
     /// The running hook is answered: what waited goes out, up to the next hook.
@@ -950,7 +951,7 @@ impl Session {
             let (domain, info) = (self.tenant.domain.clone(), self.info.clone());
             x.remember(id, Late { domain, info, recording_id, callback });
         }
-        self.send(x, Notification::SessionCompleted { info: self.info.clone(), duration, reason: end.reason });
+        self.send(x, Box::new(Notification::SessionCompleted { info: self.info.clone(), duration, reason: end.reason }));
         x.emit(Output::EndGuest { session: self.id });
         x.emit(Output::Completed(Box::new(CallRecord {
             session_id: self.info.session_id.clone(),

@@ -581,7 +581,7 @@ fn ic_221_222_223_the_result_of_a_collection() {
         command.dtmf = command.dtmf.map(|d| Collect { termination_keys: keys.into(), ..d });
         answers(vec![Ok(command)])
     };
-    let table: &[(&str, &str, &str, DtmfReason, Option<char>, u64)] = &[
+    let table = [
         ("#", "12#", "12", DtmfReason::TerminationKey, Some('#'), 1300),
         ("", "1234", "1234", DtmfReason::MaxDigits, None, 1400),
         ("", "", "", DtmfReason::FirstTimeout, None, 5000),
@@ -595,7 +595,7 @@ fn ic_221_222_223_the_result_of_a_collection() {
             world.press(digit);
         }
         world.run_to(20 * S);
-        assert_eq!(dtmf(&world, 1), ((*digits).to_owned(), *reason, *key));
+        assert_eq!(dtmf(&world, 1), (digits.to_owned(), reason, key));
         let when = format!("{}.{:03} node -> guest getIvrCommand", at / 1000, at % 1000);
         assert!(world.ladder(&[]).lines().any(|l| l.starts_with(&when)), "{when}\n{}", world.ladder(&[]));
     }

@@ -193,7 +193,9 @@ impl Scenario {
 }
 
 /// A handler that is a closure.
-pub struct Script(Box<dyn FnMut(&Ask) -> Result<Verdict, HookFailure>>);
+pub struct Script(Box<Answer>);
+
+type Answer = dyn FnMut(&Ask) -> Result<Verdict, HookFailure>;
 
 impl Script {
     pub fn new(answer: impl FnMut(&Ask) -> Result<Verdict, HookFailure> + 'static) -> Script {
