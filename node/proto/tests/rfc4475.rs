@@ -3,6 +3,8 @@
 //! Where the RFC leaves a choice between tolerance and refusal, the row says which we took. Responses are never answered. A row
 //! with a status of 405 or 481 is a request that our endpoint understands whole and does not serve.
 
+#![expect(clippy::disallowed_methods, reason = "the messages are files; the ban on reading files is for the room itself")]
+
 use bytes::Bytes;
 use hookswitch_proto::Time;
 use hookswitch_proto::sip::{

@@ -3,6 +3,8 @@
 //! `rsip` cannot read much (no folding, compact names, IPv6, unknown methods), so that what it refuses says nothing. Where it accepts
 //! and we do too, both must have read the same; where it accepts and we refuse, it must be for a rule that is listed here.
 
+#![expect(clippy::disallowed_methods, reason = "the messages are files; the ban on reading files is for the room itself")]
+
 use bytes::Bytes;
 use hookswitch_proto::sip::{
     DialogId, Endpoint, EndpointConfig, EndpointOutput, Flow, Gauges, Listen, Message, Refusal, SipEvent, Transport,

@@ -31,9 +31,9 @@ const PROFILE: [&str; 7] = [
     "profile.guest.debug=false",
 ];
 
-/// Rust's default stack is 1 MiB, and it lies below the data: what a hook touches would be far apart, and each page costs a fault in
-/// every call. 128 KiB hold any sane handler; more depth traps.
-const STACK: &str = "target.wasm32-unknown-unknown.rustflags=[\"-Clink-arg=-zstack-size=131072\"]";
+/// Rust's default stack is 1 MiB, and it lies below the data: what a hook touches would be far apart, beyond what the node keeps resident
+/// of a free instance, and each page costs a fault in every call. 64 KiB hold any sane handler; more depth traps.
+const STACK: &str = "target.wasm32-unknown-unknown.rustflags=[\"-Clink-arg=-zstack-size=65536\"]";
 
 fn cargo(dir: &Path) -> Command {
     // Cargo sets CARGO for its children: the same toolchain goes on being used.

@@ -6,8 +6,10 @@
 //! Start with [`build`].
 
 mod cargo;
+mod check;
 mod new;
 
+pub use check::{Report, check};
 pub use new::{Created, new};
 
 use std::path::{Path, PathBuf};

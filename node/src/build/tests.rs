@@ -65,6 +65,22 @@ fn what_is_no_guest_is_explained_in_one_line() {
 }
 
 #[test]
+fn a_check_says_why_not() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("x.wasm");
+    let refused = |content: &[u8], limit| {
+        std::fs::write(&file, content).expect("a file");
+        check(&file, limit).expect_err("refused").to_string()
+    };
+    for (content, why) in [(&b"RIFF"[..], "not WebAssembly"), (b"\0asm\x01\0\0\0", "guest build"), (b"\0asm\x0d\0\x01\0", "handler")] {
+        let line = refused(content, 1000);
+        assert!(line.contains(why) && line.contains("x.wasm") && !line.contains('\n'), "{line}");
+    }
+    assert!(refused(b"\0asm\x0d\0\x01\0", 4).contains("limit is 4"));
+    assert!(matches!(check(&folder.path().join("none"), 1000), Err(BuildError::Io { .. })));
+}
+
+#[test]
 fn folders_of_guests_are_found_in_order() {
     let names: Vec<_> = guests(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../guest-examples"))
         .expect("the folder")
@@ -84,9 +100,10 @@ fn every_example_builds_to_a_small_component() {
     let built = build_all(&examples).expect("all build");
     assert_eq!(built.len(), guests(&examples).expect("the folder").len());
     for component in built {
-        let bytes = std::fs::read(&component).expect("a component").len();
-        println!("{bytes:>8} {}", component.display());
-        assert!(bytes < EXAMPLE_BYTES, "{}: {bytes} bytes", component.display());
+        let report = check(&component, EXAMPLE_BYTES).expect("the node takes it");
+        println!("{report}\n");
+        let ours = |name: &String| name.starts_with("hookswitch:call/");
+        assert!(report.inspection.imports.iter().chain(&report.inspection.exports).all(ours), "{report}");
     }
 }
 
@@ -97,5 +114,5 @@ fn a_new_guest_builds_from_nothing() {
     let created = new(&folder.path().join("fresh"), None, None).expect("a guest");
     let component = build(&created.dir).expect("a component");
     assert_eq!(component.file_name().and_then(|name| name.to_str()), Some("fresh.component.wasm"));
-    assert!(is_component(&std::fs::read(component).expect("a file")));
+    check(&component, EXAMPLE_BYTES).expect("the node takes it");
 }

@@ -227,8 +227,11 @@ impl Keypad {
 mod tests {
     use super::*;
 
-    /// (milliseconds, timestamp, event, end, duration); the ticks between are made.
-    fn presses(packets: &[(u64, u32, u8, bool, u16)]) -> String {
+    /// Milliseconds, timestamp, event, end, duration.
+    type Sent = (u64, u32, u8, bool, u16);
+
+    /// What is heard of these packets, with a tick every 20 ms.
+    fn presses(packets: &[Sent]) -> String {
         let mut presses = Presses::default();
         let mut out = Vec::new();
         let mut packets = packets.iter().peekable();
@@ -244,7 +247,7 @@ mod tests {
                 let [high, low] = duration.to_be_bytes();
                 presses.packet(now, 1, *timestamp, &[*event, if *end { 0x80 } else { 0 }, high, low], &mut see);
             }
-            if ms % 20 == 0 {
+            if ms.is_multiple_of(20) {
                 presses.tick(now, &mut see);
             }
         }
@@ -253,7 +256,7 @@ mod tests {
 
     #[test]
     fn ic_237_one_press_counts_once() {
-        let table: &[(&str, &[(u64, u32, u8, bool, u16)], &str)] = &[
+        let table: &[(&str, &[Sent], &str)] = &[
             (
                 "as it should be",
                 &[

@@ -23,7 +23,7 @@ use std::time::Duration;
 /// What `push` leaves for the next `tick`. One press makes two; a tick reads eight datagrams.
 const INPUTS: usize = 64;
 /// Digits that wait to be sent as tones, where the peer has no telephone-event.
-const TONES: usize = 64;
+const TONES: usize = 16;
 /// RTP header without extensions.
 const HEADER: usize = 12;
 /// Largest packet time that is negotiated, 60 ms, and one frame more.

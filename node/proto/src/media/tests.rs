@@ -282,7 +282,7 @@ fn ten_minutes_with_reordering_are_byte_exact() {
     let mut peer = Peer::new();
     let mut schedule = Vec::new();
     for n in 0..30_000u64 {
-        let late = if n > 0 && random.u32() % 20 == 0 { 20 + random.u32() % 40 } else { random.u32() % 10 };
+        let late = if n > 0 && random.u32().is_multiple_of(20) { 20 + random.u32() % 40 } else { random.u32() % 10 };
         schedule.push((Time::from_millis(n * 20 + u64::from(late)), peer.packet()));
     }
     schedule.sort_by_key(|(at, _)| *at);
@@ -320,7 +320,7 @@ fn what_is_lost_is_concealed_and_counted() {
     let mut schedule = VecDeque::new();
     for n in 0..30_000u64 {
         let packet = peer.packet();
-        if n > 0 && n < 29_999 && random.u32() % 50 == 0 {
+        if n > 0 && n < 29_999 && random.u32().is_multiple_of(50) {
             lost.push(n as usize);
         } else {
             schedule.push_back((Time::from_millis(n * 20), packet));
@@ -340,6 +340,106 @@ fn what_is_lost_is_concealed_and_counted() {
     assert_eq!(totals.concealed, lost.len() as u64);
     let stats = rig.leg.stats();
     assert_eq!((stats.lost, stats.concealed, stats.late), (lost.len() as u64, lost.len() as u64, 0));
+}
+
+#[test]
+fn a_bad_network_costs_exactly_what_it_lost() {
+    for seed in 0..20 {
+        let mut random = Random::new([seed; 32]);
+        let mut peer = Peer::new();
+        let mut lost = vec![false; 2000];
+        let mut schedule = Vec::new();
+        for n in 0..2000u64 {
+            let packet = peer.packet();
+            let inner = n > 0 && n < 1999;
+            lost[n as usize] = inner && random.u32() % 100 < 5;
+            let delay = if inner && random.u32() % 100 < 10 { random.u32() % 60 } else { random.u32() % 15 };
+            for copy in 0..1 + u64::from(random.u32() % 100 < 3) {
+                if !lost[n as usize] {
+                    schedule.push((Time::from_millis(n * 20 + u64::from(delay) + copy), packet.clone()));
+                }
+            }
+        }
+        schedule.sort_by_key(|(at, _)| *at);
+        let rig = record_all(schedule.into());
+        let frames = rig.recorded(false);
+        assert_eq!(frames.len(), 2000, "seed {seed}");
+        for (n, (kind, law)) in frames.iter().enumerate() {
+            let whole = *kind == FrameKind::Voice && *law == peer.bytes[n * FRAME..(n + 1) * FRAME];
+            assert!(if lost[n] { *kind == FrameKind::Concealed } else { whole }, "seed {seed}, frame {n}: {kind:?}");
+        }
+    }
+}
+
+/// The node reads its sockets just before the tick: all arrivals have the tick's time.
+#[test]
+fn a_caller_read_at_the_tick_is_recorded_byte_for_byte() {
+    let mut rig = Rig::new();
+    let mut peer = Peer::new();
+    rig.record(spec());
+    rig.ticks(25);
+    for n in 0..500 {
+        rig.now += FRAME_TIME;
+        // Two in one tick and none in the next, now and then.
+        for _ in 0..[1, 1, 1, 2, 0][n % 5] {
+            let p = peer.packet();
+            rig.push(&p);
+        }
+        rig.leg.tick(rig.now, &mut rig.world);
+    }
+    rig.ticks(100);
+    rig.stop_recording();
+    let kinds = rig.kinds();
+    assert_eq!(kinds.trim_matches('-'), "v".repeat(500));
+    assert!(kinds.len().abs_diff(625) <= 1, "{}", kinds.len());
+    let voice: Vec<u8> = rig.recorded(false).into_iter().filter(|f| f.0 == FrameKind::Voice).flat_map(|f| f.1).collect();
+    assert!(voice == peer.bytes);
+}
+
+#[test]
+fn concealment_sounds_like_what_was_lost() {
+    let mut rig = Rig::new();
+    rig.record(spec());
+    let tone = |n: u32| (8000.0 * (f64::from(n) * std::f64::consts::TAU * 200.0 / 8000.0).sin()) as i16;
+    for n in 0..50u32 {
+        let law: Vec<u8> = (n * 160..(n + 1) * 160).map(|i| g711::encode(Codec::Pcmu, tone(i))).collect();
+        if n != 30 {
+            rig.push(&rtp(0, false, n as u16, n * 160, 7, &law));
+        }
+        rig.tick();
+    }
+    rig.close();
+    let (kind, law) = &rig.recorded(false)[30];
+    assert_eq!(*kind, FrameKind::Concealed);
+    // The first 10 ms go on at full level, then it fades.
+    for (i, b) in law[..80].iter().enumerate() {
+        let (got, want) = (i32::from(g711::decode(Codec::Pcmu, *b)), i32::from(tone(30 * 160 + i as u32)));
+        assert!((got - want).abs() < 700, "{i}: {got} {want}");
+    }
+    assert!(g711::mean_square(Codec::Pcmu, law[..].try_into().unwrap()) > 1e7);
+}
+
+#[test]
+fn a_recording_in_the_queue_ends_by_command_and_by_replacement() {
+    let queue = || vec![Segment::Record(RecordingId(1), spec()), Segment::Clip(clip(1, 160))];
+    let mut rig = Rig::new();
+    rig.play(queue(), BargeIn::None);
+    rig.ticks(10);
+    rig.command(MediaCmd::StopRecording { leg: LegId(1), recording: RecordingId(1), reason: StopReason::ApiStop });
+    rig.ticks(3);
+    assert_eq!(rig.story(), ["closed ApiStop", "segment 0 done", "segment 1 done", "queue done"]);
+    for stop in [true, false] {
+        let mut rig = Rig::new();
+        rig.play(queue(), BargeIn::None);
+        rig.ticks(10);
+        if stop {
+            rig.command(MediaCmd::StopPlay { leg: LegId(1) });
+        } else {
+            rig.play(vec![], BargeIn::None);
+        }
+        assert_eq!(rig.story(), ["closed ApiStop", "segment 0 stopped", "queue stopped"]);
+        assert_eq!(rig.closed().1.silence, 9);
+    }
 }
 
 #[test]
@@ -478,7 +578,7 @@ fn a_new_ssrc_goes_on_without_loss_and_a_stray_one_is_ignored() {
 }
 
 #[test]
-fn a_codec_change_within_a_recording_loses_nothing() {
+fn ur_6_5_a_codec_change_within_a_recording_loses_nothing() {
     let mut rig = Rig::new();
     let mut peer = Peer::new();
     rig.record(spec());
@@ -786,7 +886,7 @@ fn ur_6_5_of_several_reasons_in_one_frame_the_first_stands() {
 }
 
 #[test]
-fn both_sides_have_one_timeline() {
+fn ur_008_both_sides_have_one_timeline() {
     for ppm in [-200i64, 0, 200] {
         let mut rig = Rig::new();
         let mut peer = Peer::new();
@@ -796,7 +896,7 @@ fn both_sides_have_one_timeline() {
         let mut heard = Vec::new();
         for tick in 0..30_000usize {
             // We speak for a second in every three.
-            if tick % 150 == 0 {
+            if tick.is_multiple_of(150) {
                 rig.play(vec![Segment::Clip(Clip { pcmu: numbered(tick as u32, 8000).into(), pcma: vec![0; 8000].into() })], BargeIn::None);
                 heard.extend(numbered(tick as u32, 8000));
             }
@@ -825,7 +925,7 @@ fn both_sides_have_one_timeline() {
 }
 
 #[test]
-fn listen_records_what_is_sent() {
+fn ur_008_listen_records_what_is_sent() {
     let mut rig = Rig::new();
     rig.record(RecordSpec { direction: TapDirection::Listen, max_silence: Some(Duration::from_millis(200)), ..spec() });
     rig.play(vec![Segment::Clip(Clip { pcmu: numbered(1, 1600).into(), pcma: numbered(2, 1600).into() })], BargeIn::None);
@@ -875,7 +975,7 @@ fn taps_are_bounded_and_independent() {
 }
 
 #[test]
-fn echo_sends_back_what_came() {
+fn ic_245_echo_sends_back_what_came() {
     let mut rig = Rig::new();
     let mut peer = Peer::new();
     rig.play(vec![Segment::Echo(Duration::from_secs(2))], BargeIn::None);
@@ -895,7 +995,7 @@ fn echo_sends_back_what_came() {
 }
 
 #[test]
-fn rtp_timeout_runs_only_while_we_receive() {
+fn ic_282_rtp_timeout_runs_only_while_we_receive() {
     let mut rig = Rig::with(|c| c.rtp_timeout = Some(Duration::from_secs(1)));
     rig.ticks(49);
     assert!(rig.story().is_empty());
@@ -1085,7 +1185,7 @@ fn voice_is_reported_while_recording() {
 fn mutated_packets_never_panic_and_totals_add_up() {
     let mut random = Random::new([9; 32]);
     for round in 0..60u32 {
-        let mut rig = Rig::with(|c| c.learn_any_ip = round % 2 == 0);
+        let mut rig = Rig::with(|c| c.learn_any_ip = round.is_multiple_of(2));
         let direction = [TapDirection::Speak, TapDirection::Both, TapDirection::Listen][round as usize % 3];
         rig.record(RecordSpec { direction, stop_digits: DigitSet::parse("#").unwrap(), ..spec() });
         rig.play(vec![Segment::Echo(Duration::from_secs(600))], BargeIn::Current);
@@ -1116,11 +1216,11 @@ fn mutated_packets_never_panic_and_totals_add_up() {
                         packet[at] = random.u32() as u8;
                     }
                 }
-                if random.u32() % 10 == 0 {
+                if random.u32().is_multiple_of(10) {
                     packet.truncate(random.u32() as usize % (packet.len() + 1));
                 }
-                let from = if random.u32() % 10 == 0 { "10.0.0.8:9" } else { PEER };
-                rig.leg.push(rig.now, from.parse().unwrap(), random.u32() % 10 == 0, &packet);
+                let from = if random.u32().is_multiple_of(10) { "10.0.0.8:9" } else { PEER };
+                rig.leg.push(rig.now, from.parse().unwrap(), random.u32().is_multiple_of(10), &packet);
             }
             rig.now += Duration::from_millis(u64::from(random.u32() % 3 * 10 + 10 + random.u32() % 500 / 499 * 2000));
             rig.leg.tick(rig.now, &mut rig.world);

@@ -54,6 +54,7 @@ impl Listen {
     /// `host:port` for Via and Contact.
     fn sent_by(&self) -> String {
         match &self.advertise {
+            Some(host) if host.parse::<std::net::Ipv6Addr>().is_ok() => format!("[{host}]:{}", self.bound.port()),
             // A port is there when something stands behind the last colon that is not part of an IPv6 address.
             Some(host) if host.rfind(':').is_some_and(|colon| !host.ends_with(']') && host.rfind(']').is_none_or(|b| b < colon)) => {
                 host.clone()
@@ -227,6 +228,8 @@ struct ClientTransaction {
     flow: Flow,
     request: Bytes,
     purpose: Purpose,
+    /// Responses must name it: what they make us send counts on from it.
+    cseq: u32,
     /// ACKs sent for 2xx, by the tag of the fork that they went to.
     acks: Vec<(Box<[u8]>, Flow, Bytes)>,
     wake: Option<Time>,
@@ -335,6 +338,11 @@ impl Endpoint {
                 self.on_no_answer(now, tx, 503);
             }
         }
+    }
+
+    /// The Call-ID of a dialog, ours or the peer's.
+    pub fn call_id(&self, d: DialogId) -> Option<&str> {
+        self.call(d).map(|c| c.dialog.call_id.as_str())
     }
 
     pub fn gauges(&self) -> Gauges {
@@ -456,8 +464,10 @@ impl Endpoint {
     fn insert_call(&mut self, now: Time, call: Call) {
         let key = self.dialog_key(&call.dialog.call_id, call.dialog.local_tag.as_bytes());
         self.by_dialog.insert(key, call.id);
-        let slot = self.calls.insert(call);
-        self.arm_call(now, slot);
+        let slot = call.id.slot;
+        let slot_used = self.calls.insert(call);
+        debug_assert_eq!(slot as usize, slot_used, "next_id() named the slot");
+        self.arm_call(now, slot_used);
     }
 
     fn arm(&mut self, now: Time, id: DialogId) {
@@ -581,7 +591,7 @@ impl Endpoint {
     }
 
     /// Starts a client transaction and sends its request.
-    fn start(&mut self, now: Time, branch: &str, method: &Method, flow: Flow, request: Bytes, purpose: Purpose) -> Key {
+    fn start(&mut self, now: Time, (branch, method, cseq): (&str, &Method, u32), flow: Flow, request: Bytes, purpose: Purpose) -> Key {
         let timing = self.timing(flow);
         let machine = match method {
             Method::Invite => ClientMachine::Invite(InviteClient::new(now, &timing)),
@@ -589,7 +599,7 @@ impl Endpoint {
         };
         let key = self.client_key(branch.as_bytes(), method);
         self.transmit(flow, request.clone());
-        self.clients.insert(key, ClientTransaction { machine, flow, request, purpose, acks: Vec::new(), wake: None });
+        self.clients.insert(key, ClientTransaction { machine, flow, request, purpose, cseq, acks: Vec::new(), wake: None });
         self.arm_client(now, key);
         key
     }

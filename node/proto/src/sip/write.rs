@@ -72,19 +72,19 @@ impl Writer {
         let ip = flow.peer.ip().to_canonical();
         let sent_by = std::str::from_utf8(via.host).ok().and_then(|h| h.parse::<std::net::IpAddr>().ok());
         let asked = via.rport.is_some_and(<[u8]>::is_empty);
-        self.push(&[b"Via: "]);
-        if asked {
-            // The empty `rport` gets its value where it stands.
-            let mut pieces = first.split(|&b| b == b';');
-            self.push(&[pieces.next().unwrap_or(b"")]);
-            for piece in pieces {
-                self.push(&[b";", piece]);
-                if name_addr::trim(piece).eq_ignore_ascii_case(b"rport") {
-                    let _ = write!(self.out, "={}", flow.peer.port());
-                }
+        let mut pieces = first.split(|&b| b == b';');
+        self.push(&[b"Via: ", pieces.next().unwrap_or(b"")]);
+        for piece in pieces {
+            let name = name_addr::trim(piece.split(|&b| b == b'=').next().unwrap_or(piece));
+            if name.eq_ignore_ascii_case(b"received") {
+                // Where it came from is ours to say.
+                continue;
             }
-        } else {
-            self.push(&[first]);
+            self.push(&[b";", piece]);
+            if asked && name.eq_ignore_ascii_case(b"rport") {
+                // The empty `rport` gets its value where it stands.
+                let _ = write!(self.out, "={}", flow.peer.port());
+            }
         }
         // RFC 3261 18.2.1: when sent-by is not where it came from; RFC 3581 4: always when rport is asked for.
         if asked || sent_by != Some(ip) {
@@ -118,6 +118,16 @@ impl Writer {
         }
     }
 
+    /// All header lines but these.
+    pub fn copy_others(&mut self, message: &Message, but: &[Name]) {
+        for (name, header, value) in message.raw_lines() {
+            if !but.contains(&header) {
+                self.typed |= header == Name::ContentType;
+                self.line(name, value);
+            }
+        }
+    }
+
     pub fn finish(mut self, sdp: Option<&[u8]>) -> Bytes {
         let body = sdp.unwrap_or(b"");
         if !body.is_empty() && !self.typed {
@@ -125,6 +135,8 @@ impl Writer {
         }
         let _ = write!(self.out, "Content-Length: {}\r\n\r\n", body.len());
         self.out.extend_from_slice(body);
+        // A response lingers for 32 s to be repeated: without the room that was guessed for it.
+        self.out.shrink_to_fit();
         Bytes::from(self.out)
     }
 

@@ -541,6 +541,18 @@ fn merged_requests_are_refused() {
 }
 
 #[test]
+fn an_invite_that_comes_again_late_does_not_take_over_its_own_call() {
+    let mut b = Bench::new();
+    let tag = answered(&mut b, "");
+    b.pass(40_000);
+    b.ladder();
+    b.receive(invite(""));
+    b.receive(request("BYE", 2, "b2", &tag, "", ""));
+    check(&mut b, "40.000 > 482 INVITE\n40.000 ! Refused(merged)\n40.000 > 200 BYE\n40.000 ! Gone(Bye { reason: None })");
+    b.assert_clean();
+}
+
+#[test]
 fn routes_loose_and_strict() {
     let loose = "Record-Route: <sip:127.0.0.1:5081;lr>,\r\n <sip:p2.example.com;lr>\r\nRecord-Route: <sip:p3.example.com>\r\n";
     let strict = "Record-Route: <sip:127.0.0.1:5082;x=y>, <sip:p2.example.com;lr>\r\n";
@@ -582,9 +594,14 @@ fn a_caller_behind_nat_gets_its_requests_where_it_came_from() {
     b.run(|e, now| e.answer(now, d, &[], Bytes::from(SDP_B))).expect("answer");
     let tag = b.last().to().and_then(|t| t.tag().map(str::to_owned)).expect("tag");
     b.receive_from(40_000, nat(request("ACK", 1, "a1", &tag, "", "")));
+    // The NAT has changed its mind, and the caller lies about `received`.
+    let update = nat(request("UPDATE", 2, "u2", &tag, "", "")).replace(";rport", ";received=192.0.2.1;rport");
+    b.receive_from(40_001, update);
+    b.run(|e, now| e.accept_offer(now, d, None)).expect("accept");
+    assert_eq!(b.last().header("Via").as_deref(), Some("SIP/2.0/UDP 10.0.0.9:5070;branch=z9hG4bKu2;rport=40001;received=127.0.0.1"));
     b.run(|e, now| e.bye(now, d, &[])).expect("bye");
     let (flow, bye) = b.sent.last().expect("BYE");
-    assert_eq!((flow.peer, bye.request_uri_text()), (address(40_000), Some("sip:al@10.0.0.9:5070")));
+    assert_eq!((flow.peer, bye.request_uri_text()), (address(40_001), Some("sip:al@10.0.0.9:5070")));
 }
 
 #[test]
@@ -788,6 +805,7 @@ fn advertised_hosts() {
     for (advertise, contact) in [
         (Some("203.0.113.5"), "<sip:203.0.113.5:5060>"),
         (Some("sip.example.com:5099"), "<sip:sip.example.com:5099>"),
+        (Some("2001:db8::1"), "<sip:[2001:db8::1]:5060>"),
         (Some("[2001:db8::1]"), "<sip:[2001:db8::1]:5060>"),
         (Some("[2001:db8::1]:5099"), "<sip:[2001:db8::1]:5099>"),
         (None, "<sip:127.0.0.1:5060>"),
@@ -1006,6 +1024,23 @@ fn the_callee_may_move_and_refresh_our_call() {
 }
 
 #[test]
+fn a_callee_that_wants_a_longer_session_is_asked_again_once() {
+    let mut b = Bench::with(|c| c.session_expires = Some(Duration::from_secs(100)));
+    let (_, invite) = calling(&mut b);
+    b.receive(response(&invite, "422 Too Small", "bob", "Min-SE: 300\r\n", ""));
+    let again = b.sent.pop().expect("INVITE").1;
+    assert_eq!((again.cseq(), again.call_id(), again.body()), (invite.cseq() + 1, invite.call_id(), invite.body()));
+    assert_eq!((again.header("Session-Expires"), again.header("Min-SE")), (Some("300".into()), Some("300".into())));
+    for name in ["From", "To", "Contact", "X-Mine", "Content-Type"] {
+        assert_eq!(again.headers(name), invite.headers(name), "{name}");
+    }
+    // A callee that asks for no more than it was offered is taken at its word.
+    b.receive(response(&again, "422 Too Small", "bob", "Min-SE: 300\r\n", ""));
+    check(&mut b, "0.000 > INVITE\n0.000 > ACK\n0.000 > INVITE\n0.000 > ACK\n0.000 ! Gone(Failed { status: 422 })");
+    b.assert_clean();
+}
+
+#[test]
 fn what_cannot_be_called() {
     let mut b = Bench::new();
     let good = Invite {
@@ -1041,7 +1076,9 @@ fn responses_that_are_not_ours_are_dropped() {
     b.receive(ok.replace("Via: ", "Via: SIP/2.0/UDP 255.255.255.255;branch=z9hG4bKx\r\nVia: "));
     b.receive(ok.replace("branch=z9hG4bK", "branch=z9hG4bKx"));
     b.receive(ok.replace(" INVITE\r\n", " BYE\r\n"));
-    check(&mut b, "0.000 ! Refused(no-match)\n0.000 ! Refused(no-match)\n0.000 ! Refused(no-match)");
+    // The right branch with another number: what we would send next counts from it.
+    b.receive(ok.replace(&format!("CSeq: {} ", invite.cseq()), "CSeq: 4294967295 "));
+    check(&mut b, &["0.000 ! Refused(no-match)"; 4].join("\n"));
 }
 
 /// Two endpoints, a wire that loses and delays, and users that do something at random times. Every dialog ends once, and nothing is left.
@@ -1164,4 +1201,47 @@ fn lossy_world(seed: u8) {
         assert!(gone[side].iter().eq(born[side].iter()), "seed {seed}: each dialog ends once: {:?} {:?}", born[side], gone[side]);
         assert_eq!(ends[side].gauges(), Gauges::default(), "seed {seed}");
     }
+}
+
+#[test]
+fn a_call_over_tcp_stays_on_its_connection_and_lingers_nowhere() {
+    let mut b = Bench::with(|c| c.listen.push(Listen { transport: Transport::Tcp, bound: address(5060), advertise: None }));
+    let flow = Flow { transport: Transport::Tcp, local: address(5060), peer: address(33_333) };
+    let tcp = |b: &mut Bench, text: String| {
+        b.endpoint.receive(b.now, flow, Bytes::from(text.replace("SIP/2.0/UDP", "SIP/2.0/TCP")));
+        b.drain();
+    };
+    tcp(&mut b, invite(""));
+    let d = b.dialog();
+    b.run(|e, now| e.answer(now, d, &[], Bytes::from(SDP_B))).expect("answer");
+    assert_eq!(b.last().header("Contact").as_deref(), Some("<sip:127.0.0.1:5060;transport=tcp>"));
+    let tag = b.last().to().and_then(|t| t.tag().map(str::to_owned)).expect("tag");
+    b.pass(500);
+    tcp(&mut b, request("ACK", 1, "a1", &tag, "", ""));
+    b.run(|e, now| e.bye(now, d, &[])).expect("bye");
+    b.pass(10_000);
+    let (by, bye) = b.sent.last().expect("BYE");
+    assert_eq!(*by, flow);
+    assert!(bye.header("Via").is_some_and(|v| v.starts_with("SIP/2.0/TCP 127.0.0.1:5060;")));
+    b.endpoint.flow_failed(b.now, flow);
+    b.drain();
+    // The 2xx is repeated on a stream too: a proxy further on may have lost it (RFC 3261 13.3.1.4).
+    check(
+        &mut b,
+        "0.000 > 100 INVITE
+         0.000 ! Invite
+         0.000 > 200 INVITE
+         0.500 > 200 INVITE
+         0.500 ! Confirmed
+         0.500 > BYE
+         10.500 ! Gone(Local)",
+    );
+    tcp(&mut b, request("INVITE", 1, "i2", "", "", SDP_A));
+    let d = b.dialog();
+    b.run(|e, now| e.reject(now, d, 486, None, &[])).expect("reject");
+    b.pass(5_000);
+    tcp(&mut b, request("ACK", 1, "i2", "x", "", ""));
+    b.pass(0);
+    check(&mut b, "10.500 > 100 INVITE\n10.500 ! Invite\n10.500 > 486 INVITE\n10.500 ! Gone(Local)");
+    b.assert_clean();
 }

@@ -110,11 +110,15 @@ impl Endpoint {
             let min_se = self.config.min_se.as_secs().to_string();
             return self.refuse(flow, key, &request, 422, &[("Min-SE", min_se)], Refusal::Status(422));
         };
+        let tag = self.tag_of(key);
+        if self.by_dialog.contains_key(&self.dialog_key(request.call_id(), tag.as_bytes())) {
+            // The very INVITE of a call that still goes on, long after its transaction ended.
+            return self.refuse(flow, key, &request, 482, &[], Refusal::Status(482));
+        }
         if self.is_full() {
             return self.refuse(flow, key, &request, 503, &[("Retry-After", "5".into())], Refusal::Overload);
         }
         let id = self.next_id();
-        let tag = self.tag_of(key);
         // Below 2^31 with room to count (RFC 3261 8.1.1.5).
         let local_seq = self.random.u32() >> 8;
         let dialog = Dialog::of_invite(&request, &tag, local_seq, flow);
