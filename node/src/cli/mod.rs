@@ -16,6 +16,7 @@ use crate::config::Config;
 use crate::phone::{self, PhoneArgs};
 use clap::{Args, Parser, Subcommand};
 use client::Client;
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -68,6 +69,9 @@ enum Command {
     /// Audio files that handlers play
     #[command(subcommand)]
     Prompt(prompt::Command),
+    /// What the node runs itself as, to compile an uploaded component where it may be killed
+    #[command(name = crate::guest::compile::SUBCOMMAND, hide = true)]
+    CompileComponent { paths: Vec<OsString> },
 }
 
 #[derive(Args, Debug, Clone, Default)]
@@ -130,15 +134,18 @@ fn dispatch(cli: Cli) -> Outcome {
     match cli.command {
         Command::Run(args) => run(&common, args),
         Command::Check => check::check(&common),
-        Command::Call(args) => match phone::run(*args) {
-            code if code == ExitCode::SUCCESS => Ok(()),
-            code => Err(Failure::Exit(code)),
-        },
+        Command::Call(args) => exit(phone::run(*args)),
         Command::Tenant(command) => tenant::run(&common, command),
         Command::Guest(command) => guest::run(&common, command),
         Command::Recording(command) => recording::run(&common, command),
         Command::Prompt(command) => prompt::run(&common, command),
+        Command::CompileComponent { paths } => exit(crate::guest::compile_component_main(&paths)),
     }
+}
+
+/// For what says itself how it went.
+fn exit(code: ExitCode) -> Outcome {
+    if code == ExitCode::SUCCESS { Ok(()) } else { Err(Failure::Exit(code)) }
 }
 
 /// Runs the node until it is told to stop.
