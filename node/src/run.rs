@@ -19,6 +19,12 @@
 //!
 //! Start with [`run`] (the whole node until a signal) and [`Core`] (all of it but guests and API: what tests start in process).
 
+mod node;
+#[cfg(test)]
+mod tests;
+
+pub use node::{Node, run};
+
 use crate::config::{Config, Scheme};
 use crate::inbox::SwitchInbox;
 use crate::limits;
@@ -165,7 +171,7 @@ impl Prepared {
         self.metrics.clone()
     }
 
-    /// Starts the threads. Calls are taken once a configuration has been sent ([`Handles::try_configure`]).
+    /// Starts the threads, with the tenants that the store has now.
     pub fn start(self, handlers: impl Handlers + 'static) -> Result<Core, StartError> {
         let Prepared { config, store, inbox, inputs, wake, metrics, clock, folders, sockets, .. } = self;
         let seed = net::seed().map_err(io_error("the kernel's random numbers"))?;
@@ -220,6 +226,8 @@ impl Prepared {
             trunks: config.sip.trunks.clone(),
             drain: AtomicBool::new(false),
         });
+        // Before the first datagram is read: nobody shall be told that he called a wrong number because we only just started.
+        handles.try_configure()?;
         let ending = Arc::new(Ending::default());
         let signalling = SwitchThread {
             switch: Switch::new(switch),
@@ -291,6 +299,3 @@ pub fn raise_limits() {
         Err(error) => tracing::warn!(%error, "the limit of open files could not be read"),
     }
 }
-
-#[cfg(test)]
-mod tests;

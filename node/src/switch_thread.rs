@@ -188,8 +188,9 @@ impl<H: Handlers> SwitchThread<H> {
         let fds: Vec<RawFd> = self.sockets.iter().map(|s| s.socket.as_raw_fd()).collect();
         let mut ready = vec![true; fds.len()];
         loop {
-            let mut busy = self.read_sockets(&mut datagrams, &ready, &mut work);
-            busy |= self.read_queues(&mut work);
+            // Queues first: a configuration that was sent before a call came in counts for it.
+            let mut busy = self.read_queues(&mut work);
+            busy |= self.read_sockets(&mut datagrams, &ready, &mut work);
             let now = self.clock.now();
             if self.switch.next_timeout().is_some_and(|at| at <= now) {
                 self.handle(Input::Tick, &mut work);

@@ -124,7 +124,7 @@ macro_rules! export {
                 }
             }
 
-            $crate::wit::export!(Component with_types_in $crate::wit);
+            $crate::wit::export!(Component with_types_in $crate::abi);
             $($crate::__export_more!($more, Component, SESSION);)*
         };
     };

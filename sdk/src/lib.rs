@@ -97,4 +97,6 @@ pub mod wit {
 }
 
 #[doc(hidden)]
+pub mod abi;
+#[doc(hidden)]
 pub mod adapter;

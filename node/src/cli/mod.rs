@@ -149,9 +149,8 @@ fn exit(code: ExitCode) -> Outcome {
 }
 
 /// Runs the node until it is told to stop.
-fn run(common: &Common, _args: RunArgs) -> Outcome {
-    let _config = common.load()?;
-    Err(Failure::Failed("this build has no node in it".into()))
+fn run(common: &Common, args: RunArgs) -> Outcome {
+    Ok(crate::run::run(common.load()?, &args)?)
 }
 
 impl Common {

@@ -87,7 +87,6 @@ fn world() -> World {
     let (tell, told) = mpsc::channel();
     let script = Script { inbox: prepared.inbox(), told: tell, recorded: false };
     let core = prepared.start(script).unwrap();
-    core.handles.try_configure().unwrap();
     World { folder, store, core, told }
 }
 

@@ -439,6 +439,11 @@ impl Message {
         self.lines.iter().filter(move |l| l.name == name).map(|l| self.slice(l.value))
     }
 
+    /// Every header line: name as sent, which it is, raw value.
+    pub(crate) fn raw_lines(&self) -> impl Iterator<Item = (&str, Name, &[u8])> {
+        self.lines.iter().map(|l| (std::str::from_utf8(self.slice(l.name_span)).unwrap_or(""), l.name, self.slice(l.value)))
+    }
+
     pub(crate) fn has(&self, name: Name) -> bool {
         self.lines.iter().any(|l| l.name == name)
     }

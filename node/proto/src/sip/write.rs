@@ -118,6 +118,16 @@ impl Writer {
         }
     }
 
+    /// All header lines but these.
+    pub fn copy_others(&mut self, message: &Message, but: &[Name]) {
+        for (name, header, value) in message.raw_lines() {
+            if !but.contains(&header) {
+                self.typed |= header == Name::ContentType;
+                self.line(name, value);
+            }
+        }
+    }
+
     pub fn finish(mut self, sdp: Option<&[u8]>) -> Bytes {
         let body = sdp.unwrap_or(b"");
         if !body.is_empty() && !self.typed {

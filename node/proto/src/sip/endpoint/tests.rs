@@ -1024,6 +1024,23 @@ fn the_callee_may_move_and_refresh_our_call() {
 }
 
 #[test]
+fn a_callee_that_wants_a_longer_session_is_asked_again_once() {
+    let mut b = Bench::with(|c| c.session_expires = Some(Duration::from_secs(100)));
+    let (_, invite) = calling(&mut b);
+    b.receive(response(&invite, "422 Too Small", "bob", "Min-SE: 300\r\n", ""));
+    let again = b.sent.pop().expect("INVITE").1;
+    assert_eq!((again.cseq(), again.call_id(), again.body()), (invite.cseq() + 1, invite.call_id(), invite.body()));
+    assert_eq!((again.header("Session-Expires"), again.header("Min-SE")), (Some("300".into()), Some("300".into())));
+    for name in ["From", "To", "Contact", "X-Mine", "Content-Type"] {
+        assert_eq!(again.headers(name), invite.headers(name), "{name}");
+    }
+    // A callee that asks for no more than it was offered is taken at its word.
+    b.receive(response(&again, "422 Too Small", "bob", "Min-SE: 300\r\n", ""));
+    check(&mut b, "0.000 > INVITE\n0.000 > ACK\n0.000 > INVITE\n0.000 > ACK\n0.000 ! Gone(Failed { status: 422 })");
+    b.assert_clean();
+}
+
+#[test]
 fn what_cannot_be_called() {
     let mut b = Bench::new();
     let good = Invite {
@@ -1184,4 +1201,47 @@ fn lossy_world(seed: u8) {
         assert!(gone[side].iter().eq(born[side].iter()), "seed {seed}: each dialog ends once: {:?} {:?}", born[side], gone[side]);
         assert_eq!(ends[side].gauges(), Gauges::default(), "seed {seed}");
     }
+}
+
+#[test]
+fn a_call_over_tcp_stays_on_its_connection_and_lingers_nowhere() {
+    let mut b = Bench::with(|c| c.listen.push(Listen { transport: Transport::Tcp, bound: address(5060), advertise: None }));
+    let flow = Flow { transport: Transport::Tcp, local: address(5060), peer: address(33_333) };
+    let tcp = |b: &mut Bench, text: String| {
+        b.endpoint.receive(b.now, flow, Bytes::from(text.replace("SIP/2.0/UDP", "SIP/2.0/TCP")));
+        b.drain();
+    };
+    tcp(&mut b, invite(""));
+    let d = b.dialog();
+    b.run(|e, now| e.answer(now, d, &[], Bytes::from(SDP_B))).expect("answer");
+    assert_eq!(b.last().header("Contact").as_deref(), Some("<sip:127.0.0.1:5060;transport=tcp>"));
+    let tag = b.last().to().and_then(|t| t.tag().map(str::to_owned)).expect("tag");
+    b.pass(500);
+    tcp(&mut b, request("ACK", 1, "a1", &tag, "", ""));
+    b.run(|e, now| e.bye(now, d, &[])).expect("bye");
+    b.pass(10_000);
+    let (by, bye) = b.sent.last().expect("BYE");
+    assert_eq!(*by, flow);
+    assert!(bye.header("Via").is_some_and(|v| v.starts_with("SIP/2.0/TCP 127.0.0.1:5060;")));
+    b.endpoint.flow_failed(b.now, flow);
+    b.drain();
+    // The 2xx is repeated on a stream too: a proxy further on may have lost it (RFC 3261 13.3.1.4).
+    check(
+        &mut b,
+        "0.000 > 100 INVITE
+         0.000 ! Invite
+         0.000 > 200 INVITE
+         0.500 > 200 INVITE
+         0.500 ! Confirmed
+         0.500 > BYE
+         10.500 ! Gone(Local)",
+    );
+    tcp(&mut b, request("INVITE", 1, "i2", "", "", SDP_A));
+    let d = b.dialog();
+    b.run(|e, now| e.reject(now, d, 486, None, &[])).expect("reject");
+    b.pass(5_000);
+    tcp(&mut b, request("ACK", 1, "i2", "x", "", ""));
+    b.pass(0);
+    check(&mut b, "10.500 > 100 INVITE\n10.500 ! Invite\n10.500 > 486 INVITE\n10.500 ! Gone(Local)");
+    b.assert_clean();
 }

@@ -141,6 +141,7 @@ impl Endpoint {
                 match (answered, purpose) {
                     (Answered::Pass, _) if status >= 200 => self.on_invite_success(now, key, purpose, response),
                     (Answered::Pass, Purpose::Invite(id)) => self.on_provisional(now, id, status, response),
+                    (Answered::PassAndAck, Purpose::Invite(id)) if status == 422 && self.invite_again(now, key, id, &response) => {}
                     (Answered::PassAndAck, Purpose::Invite(id)) => self.on_invite_failed(now, id, status),
                     (Answered::PassAndAck, Purpose::Refresh(id)) => self.on_refresh_response(now, id, status, Some(&response)),
                     _ => {}
@@ -157,6 +158,37 @@ impl Endpoint {
                 }
             }
         }
+    }
+
+    /// 422 to our INVITE: once more with the interval that the callee wants (RFC 4028 7.3). False when that makes no sense.
+    fn invite_again(&mut self, now: Time, key: Key, id: DialogId, response: &Message) -> bool {
+        let Some(least) = response.raw(Name::MinSe).next().and_then(header::seconds) else { return false };
+        let Some((request, flow)) = self.clients.get(&key).map(|tx| (tx.request.clone(), tx.flow)) else { return false };
+        let Ok(invite) = Message::parse(request) else { return false };
+        let asked = invite.raw(Name::SessionExpires).next().and_then(header::seconds);
+        // Only upwards: a callee cannot keep us asking, and one that we asked for nothing has nothing to refuse.
+        if !self.is_awaited(id) || asked.is_none_or(|asked| asked >= least) {
+            return false;
+        }
+        let (via, branch) = self.via(flow);
+        let Some(seq) = self.call_mut(id).map(|call| {
+            call.dialog.local_seq += 1;
+            call.dialog.local_seq
+        }) else {
+            return false;
+        };
+        let mut w = Writer::request("INVITE", invite.request_uri_text().unwrap_or(""));
+        w.line("Via", via);
+        w.line("CSeq", format!("{seq} INVITE"));
+        w.line("Session-Expires", least.as_secs().to_string());
+        w.line("Min-SE", least.as_secs().to_string());
+        w.copy_others(&invite, &[Name::Via, Name::CSeq, Name::SessionExpires, Name::MinSe, Name::ContentLength]);
+        let bytes = w.finish(Some(&invite.body()).filter(|b| !b.is_empty()).map(|b| &b[..]));
+        let transaction = self.start(now, (&branch, &Method::Invite, seq), flow, bytes, Purpose::Invite(id));
+        if let Some(Phase::Outgoing(outgoing)) = self.call_mut(id).map(|c| &mut c.phase) {
+            (outgoing.transaction, outgoing.give_up) = (transaction, None);
+        }
+        true
     }
 
     fn on_provisional(&mut self, now: Time, id: DialogId, status: u16, response: Message) {
