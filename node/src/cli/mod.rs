@@ -16,7 +16,6 @@ use crate::config::Config;
 use crate::phone::{self, PhoneArgs};
 use clap::{Args, Parser, Subcommand};
 use client::Client;
-use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -69,9 +68,6 @@ enum Command {
     /// Audio files that handlers play
     #[command(subcommand)]
     Prompt(prompt::Command),
-    /// What the node runs itself as, to compile an uploaded component where it may be killed
-    #[command(name = crate::guest::compile::SUBCOMMAND, hide = true)]
-    CompileComponent { paths: Vec<OsString> },
 }
 
 #[derive(Args, Debug, Clone, Default)]
@@ -82,6 +78,9 @@ pub struct RunArgs {
     /// The demo handler's component; else it is looked for beside this binary
     #[arg(long, value_name = "FILE", requires = "demo", env = "HOOKSWITCH_DEMO_GUEST")]
     pub demo_guest: Option<PathBuf>,
+    /// `--token` or its variable.
+    #[arg(skip)]
+    pub token: Option<String>,
 }
 
 /// Why a command did not do what it was asked.
@@ -134,23 +133,21 @@ fn dispatch(cli: Cli) -> Outcome {
     match cli.command {
         Command::Run(args) => run(&common, args),
         Command::Check => check::check(&common),
-        Command::Call(args) => exit(phone::run(*args)),
+        // It says itself how the call went.
+        Command::Call(args) => match phone::run(*args) {
+            code if code == ExitCode::SUCCESS => Ok(()),
+            code => Err(Failure::Exit(code)),
+        },
         Command::Tenant(command) => tenant::run(&common, command),
         Command::Guest(command) => guest::run(&common, command),
         Command::Recording(command) => recording::run(&common, command),
         Command::Prompt(command) => prompt::run(&common, command),
-        Command::CompileComponent { paths } => exit(crate::guest::compile_component_main(&paths)),
     }
-}
-
-/// For what says itself how it went.
-fn exit(code: ExitCode) -> Outcome {
-    if code == ExitCode::SUCCESS { Ok(()) } else { Err(Failure::Exit(code)) }
 }
 
 /// Runs the node until it is told to stop.
 fn run(common: &Common, args: RunArgs) -> Outcome {
-    Ok(crate::run::run(common.load()?, &args)?)
+    Ok(crate::run::run(common.load()?, &RunArgs { token: common.token.clone(), ..args })?)
 }
 
 impl Common {

@@ -32,7 +32,6 @@ fn what_people_type_is_understood() {
         "guest activate 3",
         "guest rollback --json",
         "guest logs",
-        "compile-component in out",
         "recording list --limit 5",
         "recording get latest --output heard.wav",
         "recording verify latest other.wav",
