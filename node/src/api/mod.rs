@@ -70,6 +70,7 @@ impl Api {
             .route("/admin/calls", get(calls::list_all))
             .route("/admin/audit", get(calls::audit))
             .route("/{domain}/guests", get(guests::list).post(guests::upload))
+            .route("/{domain}/guests/log", get(guests::log))
             .route("/{domain}/guests/rollback", post(guests::roll_back))
             .route("/{domain}/guests/{number}/activate", post(guests::activate))
             .route("/{domain}/recordings", get(recordings::list))

@@ -315,6 +315,15 @@ fn a_guest_is_uploaded_activated_and_rolled_back() {
 }
 
 #[test]
+fn what_guests_wrote_is_told() {
+    let line = &world().get("/a.example/guests/log")["log"][0];
+    assert_eq!(
+        (&line["at"], &line["session"], &line["level"], &line["text"]),
+        (&json!("1970-01-01T00:00:00.001Z"), &json!("s1"), &json!("info"), &json!("hello"))
+    );
+}
+
+#[test]
 fn recordings_are_listed_fetched_and_deleted() {
     let world = world();
     let audio: Vec<u8> = (0..200_000u32).map(|n| (n % 251) as u8).collect();

@@ -43,6 +43,8 @@ pub(super) enum Command {
     Activate { number: u32 },
     /// Give new calls the version that was active before
     Rollback,
+    /// What a tenant's handlers wrote, and what went wrong with them
+    Logs,
 }
 
 #[derive(Args, Debug)]
@@ -87,6 +89,7 @@ pub(super) fn run(common: &Common, command: Command) -> Outcome {
             changed(common, &client, &format!("/guests/{number}/activate"))
         }
         Command::Rollback => changed(common, &common.client()?, "/guests/rollback"),
+        Command::Logs => logs(common, &common.client()?),
     }
 }
 
@@ -169,6 +172,17 @@ fn list(common: &Common, client: &Client) -> Outcome {
     };
     let rows: Vec<Vec<String>> = answer["versions"].as_array().map(Vec::as_slice).unwrap_or_default().iter().map(row).collect();
     say(&table(&["VERSION", "STATE", "UPLOADED", "SIZE", "SHA256", "NOTE"], &rows))
+}
+
+/// Newest last, as one reads a log; the API lists newest first.
+fn logs(common: &Common, client: &Client) -> Outcome {
+    let answer = client.ask(Method::GET, &client.of_tenant("/guests/log")?, Content::None)?;
+    if common.json {
+        return say_json(&answer);
+    }
+    let row = |line: &Value| vec![cell(line, "at"), cell(line, "level"), cell(line, "session"), cell(line, "text")];
+    let rows: Vec<Vec<String>> = answer["log"].as_array().map(Vec::as_slice).unwrap_or_default().iter().rev().map(row).collect();
+    say(&table(&["TIME", "LEVEL", "SESSION", "TEXT"], &rows))
 }
 
 fn copy(from: &Path, to: &Path) -> Result<PathBuf, Failure> {

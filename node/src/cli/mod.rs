@@ -78,6 +78,9 @@ pub struct RunArgs {
     /// The demo handler's component; else it is looked for beside this binary
     #[arg(long, value_name = "FILE", requires = "demo", env = "HOOKSWITCH_DEMO_GUEST")]
     pub demo_guest: Option<PathBuf>,
+    /// `--token` or its variable.
+    #[arg(skip)]
+    pub token: Option<String>,
 }
 
 /// Why a command did not do what it was asked.
@@ -130,6 +133,7 @@ fn dispatch(cli: Cli) -> Outcome {
     match cli.command {
         Command::Run(args) => run(&common, args),
         Command::Check => check::check(&common),
+        // It says itself how the call went.
         Command::Call(args) => match phone::run(*args) {
             code if code == ExitCode::SUCCESS => Ok(()),
             code => Err(Failure::Exit(code)),
@@ -143,7 +147,7 @@ fn dispatch(cli: Cli) -> Outcome {
 
 /// Runs the node until it is told to stop.
 fn run(common: &Common, args: RunArgs) -> Outcome {
-    Ok(crate::run::run(common.load()?, &args)?)
+    Ok(crate::run::run(common.load()?, &RunArgs { token: common.token.clone(), ..args })?)
 }
 
 impl Common {

@@ -31,6 +31,7 @@ fn what_people_type_is_understood() {
         "guest list",
         "guest activate 3",
         "guest rollback --json",
+        "guest logs",
         "recording list --limit 5",
         "recording get latest --output heard.wav",
         "recording verify latest other.wav",
@@ -159,6 +160,7 @@ fn commands_reach_the_node() {
     assert!(fails("guest rollback").contains("no earlier version"));
     done("guest activate 2 --json");
     done("guest list");
+    done("guest logs");
     std::fs::write(&guest, "no component").expect("written");
     assert_eq!(fails(&format!("guest push {}", guest.display())), "component: not a WebAssembly component (400)");
     assert!(fails(&format!("guest check {}", guest.display())).contains("not WebAssembly"));

@@ -5,16 +5,15 @@ use crate::api::{AdminToken, Api, Server};
 use crate::cli::RunArgs;
 use crate::config::Config;
 use crate::demo;
-use crate::guest::{Compiler, Guests, Options, Version};
+use crate::guest::{Compiler, Guests, Options};
 use crate::metrics::Metrics;
 use crate::record::private_folder;
-use crate::store::{RecordingRow, RecordingState, Store, StoreThread, VersionRow};
+use crate::store::{RecordingRow, RecordingState, Store, StoreThread};
 use crate::switch_thread::Handlers;
-use crate::versions::{Loader, Versions};
+use crate::versions::{GuestLoader, Versions};
 use hookswitch_call::hook::SessionInfo;
 use hookswitch_call::{Ask, Notification, SessionId};
 use hookswitch_wasm::Engine;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -100,7 +99,7 @@ impl Node {
         let engine = Arc::new(engine);
         let options = Options { threads: config.guests.threads, ..Options::default() };
         let guests = Guests::start(engine.clone(), options, prepared.inbox());
-        let loader = GuestLoader { compiler: Compiler::new(&data, engine), guests: guests.clone() };
+        let loader = GuestLoader::new(Compiler::new(&data, engine), guests.clone());
         let other = |e: &dyn std::error::Error| StartError::Other(e.to_string());
         let versions = Arc::new(Versions::open(store.clone(), Arc::new(loader), &data).map_err(|e| other(&e))?);
         for loaded in versions.load_active().map_err(|e| other(&e))? {
@@ -119,8 +118,7 @@ impl Node {
         let metrics = prepared.metrics();
         let core = prepared.start(guests.clone())?;
 
-        let token =
-            AdminToken::load(&data, std::env::var("HOOKSWITCH_ADMIN_TOKEN").ok().as_deref()).map_err(io_error("the operator's token"))?;
+        let token = AdminToken::load(&data, args.token.as_deref()).map_err(io_error("the operator's token"))?;
         let greeting = args.demo.then(|| demo::greeting(&config, &token));
         let api_node = Arc::new(ApiNode { handles: core.handles.clone(), guests: guests.clone(), metrics });
         let api = Api::new(store, versions.clone(), api_node, token, prompts_folder(&config));
@@ -154,35 +152,6 @@ impl Handlers for Guests {
     }
     fn end(&mut self, session: SessionId) {
         Guests::end(self, session);
-    }
-}
-
-/// The guest room as the registry of versions sees it.
-struct GuestLoader {
-    compiler: Compiler,
-    guests: Guests,
-}
-
-impl Loader for GuestLoader {
-    fn inspect(&self, component: &[u8]) -> Result<(), String> {
-        hookswitch_wasm::inspect(component, hookswitch_wasm::limits::COMPONENT_BYTES).map(|_| ()).map_err(|e| e.to_string())
-    }
-
-    fn compile(&self, _sha256: &str, component: &Path) -> Result<(), String> {
-        let bytes = std::fs::read(component).map_err(|e| e.to_string())?;
-        self.compiler.compile(&bytes).map(|_| ()).map_err(|e| e.to_string())
-    }
-
-    fn activate(&self, version: &VersionRow, component: &Path) -> Result<(), String> {
-        let bytes = std::fs::read(component).map_err(|e| e.to_string())?;
-        let module = self.compiler.compile(&bytes).map_err(|e| e.to_string())?;
-        let active = Version { domain: version.domain.as_str().into(), number: version.number, hash: version.sha256.clone(), module };
-        self.guests.set_active(&version.domain, Some(Arc::new(active)));
-        Ok(())
-    }
-
-    fn deactivate(&self, domain: &str) {
-        self.guests.set_active(domain, None);
     }
 }
 
