@@ -24,6 +24,7 @@ struct Still;
 
 impl Host for Still {
     fn log(&self, _level: Level, _line: &str) {}
+    fn log_dropped(&self) {}
     fn config(&self, _key: &str) -> Option<String> {
         None
     }

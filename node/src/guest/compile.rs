@@ -58,7 +58,11 @@ impl Compiler {
     }
 
     /// A compiler that runs another one: it gets two paths as arguments, the component and where its code goes.
-    pub fn with_program(data: &Path, engine: Arc<Engine>, program: impl Fn() -> std::io::Result<Command> + Send + Sync + 'static) -> Compiler {
+    pub fn with_program(
+        data: &Path,
+        engine: Arc<Engine>,
+        program: impl Fn() -> std::io::Result<Command> + Send + Sync + 'static,
+    ) -> Compiler {
         Compiler { folder: data.join("compiled"), engine, program: Box::new(program), counter: AtomicU64::new(0) }
     }
 
@@ -194,7 +198,9 @@ fn run(mut command: Command) -> Result<(), CompileError> {
     match status {
         Some(status) if status.success() => Ok(()),
         Some(status) if status.code() == Some(1) => Err(CompileError::Failed(text)),
-        Some(status) => Err(CompileError::Failed(format!("the compiler ran out of time or memory ({status}) {text}").trim_end().to_owned())),
+        Some(status) => {
+            Err(CompileError::Failed(format!("the compiler ran out of time or memory ({status}) {text}").trim_end().to_owned()))
+        }
         None => Err(CompileError::Failed(format!("not compiled within {} s", limits::COMPILE_WALL.as_secs()))),
     }
 }

@@ -127,7 +127,11 @@ fn sip_uri(field: &str, value: String) -> Checked<String> {
 
 fn id(field: &str, value: String) -> Checked<String> {
     let value = nonempty(field, value, limits::SHORT_TEXT)?;
-    if value.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b)) { Ok(value) } else { bad(field, "characters other than letters, digits, - _ .") }
+    if value.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b)) {
+        Ok(value)
+    } else {
+        bad(field, "characters other than letters, digits, - _ .")
+    }
 }
 
 fn extension(field: &str, ext: wit::Extension) -> Checked<(String, String)> {
@@ -136,10 +140,9 @@ fn extension(field: &str, ext: wit::Extension) -> Checked<(String, String)> {
 
 pub(super) fn routing(routing: wit::Routing) -> Checked<Routing> {
     Ok(match routing {
-        wit::Routing::Drop(d) => Routing::Drop {
-            drop_code: d.drop_code.map(drop_code).transpose()?,
-            session_reference: reference(d.session_reference)?,
-        },
+        wit::Routing::Drop(d) => {
+            Routing::Drop { drop_code: d.drop_code.map(drop_code).transpose()?, session_reference: reference(d.session_reference)? }
+        }
         wit::Routing::Ivr(i) => {
             if i.participant_id.is_some() {
                 return not_yet("ivr.participant-id");
@@ -151,7 +154,10 @@ pub(super) fn routing(routing: wit::Routing) -> Checked<Routing> {
             if j.call_recording || j.recording.is_some() || j.recording_file_name.is_some() {
                 return not_yet("join.call-recording");
             }
-            Routing::Join { participant_id: id("join.participant-id", j.participant_id)?, session_reference: reference(j.session_reference)? }
+            Routing::Join {
+                participant_id: id("join.participant-id", j.participant_id)?,
+                session_reference: reference(j.session_reference)?,
+            }
         }
         wit::Routing::Httpcall(h) => {
             let e = h.endpoint;
@@ -312,7 +318,9 @@ fn collect(collect: wit::Collect) -> Checked<Collect> {
         termination_keys: digits("dtmf.termination-keys", collect.termination_keys)?,
         encryption: match collect.encryption {
             None => None,
-            Some(wit::DigitProtection::Md5(salt)) => Some(DigitProtection::Md5 { salt: text("dtmf.encryption", salt, limits::SHORT_TEXT)? }),
+            Some(wit::DigitProtection::Md5(salt)) => {
+                Some(DigitProtection::Md5 { salt: text("dtmf.encryption", salt, limits::SHORT_TEXT)? })
+            }
             Some(wit::DigitProtection::HmacSha256(salt)) => {
                 Some(DigitProtection::HmacSha256 { salt: text("dtmf.encryption", salt, limits::SHORT_TEXT)? })
             }
@@ -382,7 +390,11 @@ fn tone(at: &dyn Fn(&str) -> String, tone: wit::TonePhrase) -> Checked<Phrase> {
         return bad(&at("level-dbm0"), "-60 to 0");
     }
     let within = |name: &str, ms: u32, least: u32, most: u32| {
-        if (least..=most).contains(&ms) { Ok(Duration::from_millis(u64::from(ms))) } else { bad(&at(name), format!("{ms}; {least} to {most}")) }
+        if (least..=most).contains(&ms) {
+            Ok(Duration::from_millis(u64::from(ms)))
+        } else {
+            bad(&at(name), format!("{ms}; {least} to {most}"))
+        }
     };
     Ok(Phrase::Tone {
         on: within("on-ms", tone.on_ms, 10, 60_000)?,
@@ -618,7 +630,10 @@ pub(super) mod tests {
     #[test]
     fn tones_are_within_what_a_telephone_hears() {
         let tone = |hz: &[f32], level, on, off, total| {
-            refused(phrase(0, wit::Phrase::Tone(wit::TonePhrase { hz: hz.to_vec(), level_dbm0: level, on_ms: on, off_ms: off, total_ms: total })))
+            refused(phrase(
+                0,
+                wit::Phrase::Tone(wit::TonePhrase { hz: hz.to_vec(), level_dbm0: level, on_ms: on, off_ms: off, total_ms: total }),
+            ))
         };
         assert_eq!(tone(&[425.0], -15.0, 1000, 5000, 20_000), None);
         assert_eq!(tone(&[], -15.0, 1000, 0, 1000).as_deref(), Some("phrases[0].hz"));
@@ -680,7 +695,9 @@ pub(super) mod tests {
 
     #[test]
     fn ic_299_redirects_and_ic_260_routing_out_of_the_ivr() {
-        let redirect = |status, contacts: Vec<String>| wit::Routing::Redirect(wit::RedirectAction { status, contacts, session_reference: None, extra: vec![] });
+        let redirect = |status, contacts: Vec<String>| {
+            wit::Routing::Redirect(wit::RedirectAction { status, contacts, session_reference: None, extra: vec![] })
+        };
         assert_eq!(refused(routing(redirect(302, vec!["sip:a@b".into()]))), None);
         assert_eq!(refused(routing(redirect(303, vec!["sip:a@b".into()]))).as_deref(), Some("redirect.status"));
         assert_eq!(refused(routing(redirect(302, vec![]))).as_deref(), Some("redirect.contacts"));

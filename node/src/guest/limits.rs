@@ -14,6 +14,8 @@ pub const THREAD_QUEUE: usize = 16_384;
 pub const LATE_SESSIONS: usize = 1024;
 /// A notification that takes longer is a handler that waits for something: its instance is dropped.
 pub const NOTIFY_DEADLINE: Duration = Duration::from_millis(250);
+/// How long a closing node waits for handlers that still have news or questions before them.
+pub const CLOSING: Duration = Duration::from_secs(2);
 /// Lines of a tenant's log that the node keeps in memory, to be asked for: about 0.5 MB at most.
 pub const LOG_KEPT: usize = 512;
 /// Lines a second that one tenant's guests may write. More is dropped and counted.

@@ -13,6 +13,7 @@ use hookswitch_proto::random::Random;
 use hookswitch_wasm::{Engine, Failure, Host, Instance, Level, Module, Setup, wit};
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::thread::JoinHandle;
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::Instant;
@@ -42,20 +43,31 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Options {
-        Options {
-            threads: 1,
-            instances: hookswitch_wasm::limits::INSTANCES as usize,
-            cpu: hookswitch_wasm::limits::HOOK_CPU,
-            nice: 5,
-        }
+        Options { threads: 1, instances: hookswitch_wasm::limits::INSTANCES as usize, cpu: hookswitch_wasm::limits::HOOK_CPU, nice: 5 }
     }
 }
 
-/// The room's door. Clones lead to the same room; it closes when the last one is gone.
+/// The room's door. Clones lead to the same room; when the last one goes, what waits in mailboxes is worked off within
+/// `limits::CLOSING`, and the threads have ended.
 #[derive(Clone)]
 pub struct Guests {
-    threads: Arc<Vec<mpsc::Sender<Message>>>,
+    threads: Arc<Threads>,
     room: Arc<Room>,
+}
+
+struct Threads {
+    senders: Vec<mpsc::Sender<Message>>,
+    handles: Vec<JoinHandle<()>>,
+}
+
+impl Drop for Threads {
+    fn drop(&mut self) {
+        self.senders.clear();
+        for handle in self.handles.drain(..) {
+            // A guest thread that panicked has said so already.
+            let _ = handle.join();
+        }
+    }
 }
 
 /// What the threads share.
@@ -91,22 +103,22 @@ impl Guests {
             random: Mutex::new(Random::new(seed)),
             options,
         });
-        let threads = (0..room.options.threads.max(1))
+        let (senders, handles) = (0..room.options.threads.max(1))
             .map(|n| {
                 let (sender, inbox) = mpsc::channel(limits::THREAD_QUEUE);
                 let room = room.clone();
-                std::thread::Builder::new()
+                let thread = std::thread::Builder::new()
                     .name(format!("guest-{n}"))
                     .spawn(move || serve(&room, inbox))
                     .expect("a process that starts can start its threads");
-                sender
+                (sender, thread)
             })
-            .collect();
-        Guests { threads: Arc::new(threads), room }
+            .unzip();
+        Guests { threads: Arc::new(Threads { senders, handles }), room }
     }
 
     fn thread(&self, session: SessionId) -> &mpsc::Sender<Message> {
-        &self.threads[session.slot as usize % self.threads.len()]
+        &self.threads.senders[session.slot as usize % self.threads.senders.len()]
     }
 
     /// Ask a session's handler. Never blocks; the answer is one `Input::Verdict`, whatever happens.
@@ -125,7 +137,10 @@ impl Guests {
         if let Err(refused) = self.thread(session).try_send(message)
             && let Message::Notify { domain, notification, .. } = refused.into_inner()
         {
-            self.room.tenants.of(&domain).notification_dropped(&session_of(&notification).session_id, "the guest threads have too much to do");
+            self.room
+                .tenants
+                .of(&domain)
+                .notification_dropped(&session_of(&notification).session_id, "the guest threads have too much to do");
         }
     }
 
@@ -205,9 +220,15 @@ fn serve(room: &Arc<Room>, mut inbox: mpsc::Receiver<Message>) {
         .build()
         .expect("a runtime without I/O needs nothing from the system");
     runtime.block_on(async {
-        let mut sessions = Sessions { room: room.clone(), map: HashMap::new(), ended: VecDeque::new() };
+        let (alive, mut all_gone) = mpsc::channel(1);
+        let mut sessions = Sessions { room: room.clone(), map: HashMap::new(), ended: VecDeque::new(), alive };
         while let Some(message) = inbox.recv().await {
             sessions.handle(message);
+        }
+        // Without mailboxes to wait for, each task ends with what it has.
+        drop(sessions);
+        if tokio::time::timeout(limits::CLOSING, all_gone.recv()).await.is_err() {
+            tracing::warn!("guest thread closes although handlers still run");
         }
     });
 }
@@ -217,6 +238,8 @@ struct Sessions {
     map: HashMap<SessionId, mpsc::Sender<Item>>,
     /// Sessions that are over, oldest first; their tasks wait for late notifications without an instance.
     ended: VecDeque<SessionId>,
+    /// Each task holds a clone: when the last one is gone, all tasks are.
+    alive: mpsc::Sender<()>,
 }
 
 /// What waits in a session's mailbox.
@@ -285,8 +308,13 @@ impl Sessions {
     fn open(&mut self, session: SessionId, version: Arc<Version>) -> mpsc::Sender<Item> {
         let (sender, mailbox) = mpsc::channel(limits::MAILBOX + limits::MAILBOX_DECISIONS);
         let tenant = self.room.tenants.of(&version.domain);
-        let session_task = Session { room: self.room.clone(), tenant, version, guest: None, served: false, ended: false, transaction: None };
-        tokio::spawn(session_task.run(mailbox));
+        let session_task =
+            Session { room: self.room.clone(), tenant, version, guest: None, served: false, ended: false, transaction: None };
+        let alive = self.alive.clone();
+        tokio::spawn(async move {
+            session_task.run(mailbox).await;
+            drop(alive);
+        });
         self.map.insert(session, sender.clone());
         sender
     }
@@ -504,6 +532,10 @@ struct Desk {
 impl Host for Desk {
     fn log(&self, level: Level, line: &str) {
         self.tenant.log(&self.session_id, level, line);
+    }
+
+    fn log_dropped(&self) {
+        self.tenant.line_dropped();
     }
 
     // Tenants have no settings for handlers yet: nothing is set.

@@ -111,12 +111,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Tenant {
     fn new(domain: Arc<str>) -> Tenant {
-        let log = Log {
-            lines: VecDeque::new(),
-            rate: Rate::new(limits::LOG_RATE),
-            failures: Rate::new(limits::FAILURE_RATE),
-            unsaid: 0,
-        };
+        let log = Log { lines: VecDeque::new(), rate: Rate::new(limits::LOG_RATE), failures: Rate::new(limits::FAILURE_RATE), unsaid: 0 };
         Tenant { domain, counters: Counters::default(), log: Mutex::new(log) }
     }
 
@@ -124,7 +119,7 @@ impl Tenant {
     pub fn log(&self, session_id: &str, level: Level, text: &str) {
         let mut log = lock(&self.log);
         if !log.rate.take() {
-            add(&self.counters.log_lines_dropped, 1);
+            self.line_dropped();
             return;
         }
         let level = match level {
@@ -170,11 +165,9 @@ impl Tenant {
         add(&self.counters.instances, 1);
     }
 
-    /// Lines that an instance was not allowed to write.
-    pub fn lines_dropped(&self, n: u64) {
-        if n > 0 {
-            add(&self.counters.log_lines_dropped, n);
-        }
+    /// A line that an instance was not allowed to write.
+    pub fn line_dropped(&self) {
+        add(&self.counters.log_lines_dropped, 1);
     }
 
     fn complain(&self, session_id: &str, text: &str) {
