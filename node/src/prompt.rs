@@ -48,9 +48,16 @@ pub struct Prompts {
 
 #[derive(Clone, PartialEq, Eq, Hash)]
 enum Key {
-    File { domain: Arc<str>, name: String },
+    File {
+        domain: Arc<str>,
+        name: String,
+    },
     /// Frequencies and level by their bits, then on, off and total in milliseconds.
-    Tone { hz: Vec<u32>, level: u32, ms: [u32; 3] },
+    Tone {
+        hz: Vec<u32>,
+        level: u32,
+        ms: [u32; 3],
+    },
 }
 
 struct Cached {
@@ -156,14 +163,7 @@ impl Prompts {
         }
     }
 
-    fn find(
-        &mut self,
-        now: Time,
-        domain: &Arc<str>,
-        source: PromptSource,
-        waiter: u64,
-        index: usize,
-    ) -> Option<Result<Clip, String>> {
+    fn find(&mut self, now: Time, domain: &Arc<str>, source: PromptSource, waiter: u64, index: usize) -> Option<Result<Clip, String>> {
         let key = match &source {
             PromptSource::File(name) => {
                 // Checked here and not by the worker: the name must never become a path that leaves the folder.

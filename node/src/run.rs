@@ -188,8 +188,7 @@ impl Prepared {
         .map_err(thread())?;
         // Only a place to begin in the range of ports: it must not be the start of the switch's own stream.
         let start = u64::from_le_bytes(net::seed().map_err(io_error("the kernel's random numbers"))?[..8].try_into().unwrap_or_default());
-        let (media, media_threads) =
-            media::start(&config.media, &config.rtp, blocks, &wake, &metrics, clock, start).map_err(thread())?;
+        let (media, media_threads) = media::start(&config.media, &config.rtp, blocks, &wake, &metrics, clock, start).map_err(thread())?;
         let prompt_folders = PromptFolders { prompts: prompts_folder(&config), blobs: folders.blobs };
         let (prompts, prompt_thread) = prompt::start(prompt_folders, wake.clone(), metrics.clone()).map_err(thread())?;
 

@@ -3,8 +3,8 @@
 //! One component instance serves one session, so one handler in a thread-local is the session's handler.
 
 use crate::types::{
-    self, CallEventRequest, CallIdentifierAnswer, CallIdentifierRequest, IvrCommand, IvrRequest, NewCallRequest, Notification, RemoteCallAnswer,
-    RemoteCallRequest, Routing,
+    self, CallEventRequest, CallIdentifierAnswer, CallIdentifierRequest, IvrCommand, IvrRequest, NewCallRequest, Notification,
+    RemoteCallAnswer, RemoteCallRequest, Routing,
 };
 use crate::{CallIdentifier, Failure, Handler, Ivr, RemoteCall, Result, Route, log};
 use std::cell::RefCell;
@@ -55,17 +55,11 @@ pub fn new_call<H: Handler + 'static>(slot: &'static LocalKey<Slot<H>>, call: &N
     routing(with(slot, |handler| handler.new_call(call)))
 }
 
-pub fn get_ivr_command<H: Handler + 'static>(
-    slot: &'static LocalKey<Slot<H>>,
-    request: &IvrRequest,
-) -> Answer<IvrCommand> {
+pub fn get_ivr_command<H: Handler + 'static>(slot: &'static LocalKey<Slot<H>>, request: &IvrRequest) -> Answer<IvrCommand> {
     command(with(slot, |handler| handler.get_ivr_command(request)))
 }
 
-pub fn call_event<H: Handler + 'static>(
-    slot: &'static LocalKey<Slot<H>>,
-    event: &CallEventRequest,
-) -> Answer<Routing> {
+pub fn call_event<H: Handler + 'static>(slot: &'static LocalKey<Slot<H>>, event: &CallEventRequest) -> Answer<Routing> {
     routing(with(slot, |handler| handler.call_event(event)))
 }
 

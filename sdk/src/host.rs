@@ -15,7 +15,7 @@ pub mod calls {
     use super::{Result, imports};
     use crate::types::{Phrase, RtpEndpoint};
     pub use crate::wit::hookswitch::call::calls::{DeviceCall, HoldAudio, IvrCall, MuteDirection, PlacedCall, TransferTarget};
-    
+
     /// Release a leg: CANCEL, refusal or BYE, whichever fits. Repeating it is harmless.
     pub fn hangup_participant(participant_id: &str) -> Result<()> {
         imports::calls::hangup_participant(participant_id)
@@ -84,7 +84,7 @@ pub mod recordings {
     use super::{Result, imports};
     use crate::types::{PauseBehavior, Phrase, RecordingOptions, RecordingTarget};
     pub use crate::wit::hookswitch::call::recordings::RecordingStatus;
-    
+
     /// Start one and get its id. The prompts play before its beep.
     pub fn start(target: &RecordingTarget, options: &RecordingOptions, prompts: &[Phrase]) -> Result<String> {
         imports::recordings::start(target, options, prompts)
@@ -115,7 +115,7 @@ pub mod recordings {
 pub mod prompts {
     use super::{Result, imports};
     pub use crate::wit::hookswitch::call::prompts::PromptInfo;
-    
+
     /// Read up to 65,536 bytes of a file from an offset; empty at its end.
     pub fn read(file_name: &str, offset: u64, length: u32) -> Result<Vec<u8>> {
         imports::prompts::read(file_name, offset, length)
@@ -138,7 +138,7 @@ pub mod prompts {
 pub mod store {
     use super::{Result, imports};
     pub use crate::wit::hookswitch::call::store::Entry;
-    
+
     /// Read a key (at most 256 bytes); `None` when it has no value.
     pub fn get(key: &str) -> Result<Option<Entry>> {
         imports::store::get(key)
@@ -173,7 +173,7 @@ pub mod store {
 pub mod http {
     use super::{Result, imports};
     pub use crate::wit::hookswitch::call::http::{Request, Response};
-    
+
     /// Send it and wait. At most 4 for each hook. A status of 400 or more is an answer, no error. Redirects are not followed.
     pub fn fetch(request: &Request) -> Result<Response> {
         imports::http::fetch(request)
@@ -189,7 +189,7 @@ pub mod http {
 pub mod outbox {
     use super::{Result, imports};
     pub use crate::wit::hookswitch::call::outbox::PostRequest;
-    
+
     /// Keep it and return at once with its event id, which goes out with every try.
     pub fn post(post: &PostRequest) -> Result<String> {
         imports::outbox::post(post)
@@ -204,7 +204,7 @@ pub mod outbox {
 /// Settings that the tenant keeps beside the handler: they change without a new version, and hold for the whole session.
 pub mod config {
     use super::imports;
-    
+
     /// A setting; `None` when it is not set.
     pub fn get(key: &str) -> Option<String> {
         imports::config::get(key)
@@ -214,7 +214,7 @@ pub mod config {
 /// Secrets that the tenant keeps on the node; never put one in a log.
 pub mod secrets {
     use super::{Result, imports};
-    
+
     /// A secret by name.
     pub fn get(name: &str) -> Result<String> {
         imports::secrets::get(name)
@@ -227,7 +227,7 @@ pub mod log {
     use super::imports;
     pub use crate::wit::hookswitch::call::log::Level;
     pub use crate::{log_debug as debug, log_error as error, log_info as info, log_warn as warn};
-    
+
     /// Write a line. The macros beside it are shorter.
     pub fn write(level: Level, message: &str) {
         imports::log::write(level, message)
@@ -237,7 +237,7 @@ pub mod log {
 /// Time. `std::time` has no clock in a handler.
 pub mod clock {
     use super::imports;
-    
+
     /// Milliseconds since the Unix epoch.
     pub fn now_ms() -> u64 {
         imports::clock::now_ms()
@@ -255,7 +255,7 @@ pub mod clock {
 /// Randomness, different in each session and fit for secrets.
 pub mod random {
     use super::imports;
-    
+
     /// 64 bits.
     pub fn get_u64() -> u64 {
         imports::random::get_u64()
@@ -273,7 +273,7 @@ pub mod random {
 /// Timers of the session. They end with it.
 pub mod timers {
     use super::{Result, imports};
-    
+
     /// Send notification `timer` with this name (at most 64 bytes) after so many milliseconds, 10 to 14,400,000. The same name again moves it. At
     /// most 16 in a session.
     pub fn set(name: &str, after_ms: u64) -> Result<()> {

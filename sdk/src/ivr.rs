@@ -2,8 +2,8 @@
 
 use crate::Route;
 use crate::types::{
-    AudioSource, Background, BackgroundPrompt, BargeIn, Collect, DigitProtection, Extension, FilePhrase, IvrCommand, Phrase, RecordingOptions,
-    SayPhrase, TonePhrase, TtsPhrase, UrlPhrase,
+    AudioSource, Background, BackgroundPrompt, BargeIn, Collect, DigitProtection, Extension, FilePhrase, IvrCommand, Phrase,
+    RecordingOptions, SayPhrase, TonePhrase, TtsPhrase, UrlPhrase,
 };
 use std::fmt;
 

@@ -1,8 +1,6 @@
 //! What the hooks are given, made handy: short ways to what most handlers look at, and empty records to fill in.
 
-use crate::types::{
-    Collect, DtmfReason, IvrCommand, IvrRequest, NewCallRequest, OutboundCall, Privacy, RecordingOptions, SessionInfo,
-};
+use crate::types::{Collect, DtmfReason, IvrCommand, IvrRequest, NewCallRequest, OutboundCall, Privacy, RecordingOptions, SessionInfo};
 
 impl NewCallRequest {
     /// The first `X-` or `P-` header of this name, in whatever case.
@@ -58,6 +56,7 @@ impl Default for NewCallRequest {
     }
 }
 
+#[expect(clippy::derivable_impls, reason = "wit-bindgen makes the type: nothing can be derived on it here")]
 impl Default for SessionInfo {
     fn default() -> SessionInfo {
         SessionInfo {

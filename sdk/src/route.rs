@@ -1,6 +1,8 @@
 //! Where a call goes: the answer to `new_call` and `call_event`. Start with [`Route`].
 
-use crate::types::{DropAction, DropCode, Extension, HttpCall, IvrAction, JoinAction, OutboundCall, RedirectAction, Ringback, Routing, RtpEndpoint};
+use crate::types::{
+    DropAction, DropCode, Extension, HttpCall, IvrAction, JoinAction, OutboundCall, RedirectAction, Ringback, Routing, RtpEndpoint,
+};
 use std::fmt;
 
 /// What becomes of the caller (`new_call`), or of the party that is left (`call_event`).
@@ -271,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn ic_166_drop_codes_and_their_status() {
+    fn drop_codes_and_their_status() {
         let names = [
             ("busy", 486),
             ("decline", 603),

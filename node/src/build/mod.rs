@@ -91,7 +91,10 @@ fn componentize(module: &[u8]) -> Result<Vec<u8>, String> {
 /// Adds the cause that people meet to what the encoder says.
 fn explain(message: &str) -> String {
     let foreign = ["wasi_snapshot", "wasi:", "__wbindgen", "\"env\"", "module requires an import interface named"];
-    if message.contains("no top-level exports") || message.contains("failed to find export") || message.contains("missing component metadata") {
+    if message.contains("no top-level exports")
+        || message.contains("failed to find export")
+        || message.contains("missing component metadata")
+    {
         format!("{message} (is `hookswitch_sdk::export!(YourHandler)` there?)")
     } else if foreign.iter().any(|name| message.contains(name)) {
         format!("{message} (one of its dependencies expects WASI or a browser; a guest has only the node's own imports)")

@@ -116,3 +116,99 @@ fn a_new_guest_builds_from_nothing() {
     assert_eq!(component.file_name().and_then(|name| name.to_str()), Some("fresh.component.wasm"));
     check(&component, EXAMPLE_BYTES).expect("the node takes it");
 }
+
+/// A tenant's log, and nothing else.
+#[derive(Default)]
+struct Heard(std::sync::Mutex<Vec<String>>);
+
+impl hookswitch_wasm::Host for Heard {
+    fn log(&self, level: hookswitch_wasm::Level, line: &str) {
+        self.0.lock().expect("nobody panics with it").push(format!("{level:?}: {line}"));
+    }
+    fn config(&self, _key: &str) -> Option<String> {
+        None
+    }
+    fn now_ms(&self) -> u64 {
+        0
+    }
+}
+
+#[tokio::test]
+#[ignore = "runs cargo for a new guest: `make guests`"]
+async fn the_tenant_reads_where_a_guest_panicked() {
+    use hookswitch_wasm::{Engine, Instance, Options, Setup, code_digest, content_hash, wit};
+    let folder = tempfile::tempdir().expect("a folder");
+    let created = new(&folder.path().join("panics"), None, None).expect("a guest");
+    let handler = "use hookswitch_sdk::*;
+        #[derive(Default)]
+        struct Panics;
+        impl Handler for Panics {
+            fn new_call(&mut self, call: &NewCall) -> Result<Route> {
+                log::info!(\"{} calls {}\", call.calling_party, call.called_party);
+                if call.called_party == \"panic\" { panic!(\"no such number\") }
+                Ok(Route::redirect([\"sip:a@b\", \"sip:c@d\"]).remember(\"7\"))
+            }
+        }
+        impl CallIdentifier for Panics {
+            fn get_call_identifier(&mut self, _request: &types::CallIdentifierRequest) -> Result<Option<String>> { Ok(None) }
+        }
+        impl RemoteCall for Panics {
+            fn new_remote_call(&mut self, _call: &types::RemoteCallRequest) -> Result<Option<String>> { Ok(None) }
+        }
+        export!(Panics, call_identifier, remote_call);";
+    std::fs::write(created.dir.join("src/lib.rs"), handler).expect("a file");
+    let report = check(&created.dir, EXAMPLE_BYTES).expect("the node takes it");
+    assert_eq!(report.inspection.exports.len(), 4, "{report}");
+    let component = std::fs::read(report.path).expect("a file");
+
+    let engine = Engine::start(Options { instances: 2, ..Options::default() }).expect("an engine");
+    let code = engine.compile(&component).expect("compiles");
+    let digest = code_digest(engine.compatibility(), &content_hash(&component), &code);
+    let module = engine.load(&code, &digest).expect("loads");
+    let heard = std::sync::Arc::new(Heard::default());
+    let until = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    let ask = async |called: &str| {
+        let info = wit::SessionInfo {
+            session_id: "1".into(),
+            session_reference: None,
+            domain: "d".into(),
+            ivr_server: String::new(),
+            trace_id: String::new(),
+            site_id: None,
+            transaction_id: String::new(),
+            restarted: false,
+            extra: Vec::new(),
+        };
+        let request = wit::NewCallRequest {
+            info,
+            participant_id: String::new(),
+            sip_call_id: String::new(),
+            calling_party_privacy: wit::Privacy::Public,
+            calling_party: "alice".into(),
+            display_name: None,
+            from_user: "alice".into(),
+            x_headers: vec![("x-a".into(), "1".into())],
+            p_headers: Vec::new(),
+            called_party: called.into(),
+            diversion_headers: None,
+            referred_by: None,
+            pai_number: None,
+            subject: None,
+            src_addr: String::new(),
+            extra: Vec::new(),
+        };
+        let instance = Instance::new(&module, Setup::new(heard.clone(), [7; 32]), until).await.expect("an instance");
+        instance.new_call(&request, until).await.map(|(_, answer)| answer)
+    };
+    match ask("bob").await {
+        Ok(Ok(wit::Routing::Redirect(answer))) => {
+            assert_eq!((answer.status, answer.contacts), (302, vec!["sip:a@b".to_string(), "sip:c@d".to_string()]));
+            assert_eq!(answer.session_reference.as_deref(), Some("7"));
+        }
+        other => panic!("{other:?}"),
+    }
+    assert!(ask("panic").await.is_err(), "a panic traps");
+    let heard = heard.0.lock().expect("nobody panics with it");
+    assert_eq!(heard[..2], ["Info: alice calls bob", "Info: alice calls panic"]);
+    assert!(heard[2].starts_with("Error: panicked at src/lib.rs:7") && heard[2].contains("no such number"), "{heard:?}");
+}

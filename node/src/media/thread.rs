@@ -13,9 +13,7 @@ use crate::net::{Clock, Priority, Wake, pin, set_priority, set_timer_slack};
 use crate::record::BlockLink;
 use hookswitch_proto::Time;
 use hookswitch_proto::limits::RTP_BURST;
-use hookswitch_proto::media::{
-    Block, FRAME_TIME, Leg, LegConfig, LegId, LegIo, LegStats, MediaCmd, MediaEvent, MediaKind, StopReason,
-};
+use hookswitch_proto::media::{Block, FRAME_TIME, Leg, LegConfig, LegId, LegIo, LegStats, MediaCmd, MediaEvent, MediaKind, StopReason};
 use slab::Slab;
 use std::collections::{HashMap, VecDeque};
 use std::net::{SocketAddr, UdpSocket};

@@ -12,10 +12,10 @@
 
 mod finish;
 pub mod repair;
-pub mod verify;
-pub mod wav;
 #[cfg(test)]
 mod tests;
+pub mod verify;
+pub mod wav;
 mod writer;
 
 pub use writer::BlockLink;
@@ -165,7 +165,8 @@ pub fn reason_name(reason: StopReason) -> &'static str {
 /// A name that is one harmless component of a path, as near to `asked` as can be: no separators, no control characters, not hidden,
 /// not longer than 255 bytes. Whoever asked for it was told so already where it was checked; here it must hold whatever comes.
 pub fn safe_name(asked: &str, otherwise: &str) -> String {
-    let mut name: String = asked.trim().chars().map(|c| if c.is_control() || matches!(c, '/' | '\\' | '\u{0}') { '_' } else { c }).collect();
+    let mut name: String =
+        asked.trim().chars().map(|c| if c.is_control() || matches!(c, '/' | '\\' | '\u{0}') { '_' } else { c }).collect();
     if name.starts_with('.') {
         name.insert(0, '_');
     }

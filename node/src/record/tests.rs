@@ -52,8 +52,7 @@ fn world() -> World {
     let (store, store_thread) = Store::open(&folder.path().join("db")).unwrap();
     let (inbox_in, inbox) = SwitchInbox::channel();
     let metrics = Arc::new(Metrics::default());
-    let (recorder, mut links, threads) =
-        start(1, 1, folders.clone(), store.clone(), inbox_in, metrics.clone(), Clock::new()).unwrap();
+    let (recorder, mut links, threads) = start(1, 1, folders.clone(), store.clone(), inbox_in, metrics.clone(), Clock::new()).unwrap();
     let link = links.remove(0).remove(0);
     World { folder, folders, store, _store_thread: store_thread, recorder, link, threads, inbox, metrics }
 }

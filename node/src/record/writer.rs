@@ -50,7 +50,10 @@ impl BlockLink {
 }
 
 pub(super) enum Order {
-    Begin { start: Box<RecordingStart>, wall: Wall },
+    Begin {
+        start: Box<RecordingStart>,
+        wall: Wall,
+    },
     Drop(RecordingId),
     /// Close everything and end.
     Stop,
@@ -398,12 +401,8 @@ impl Open {
             file.append(scratch)?;
         }
         let lost = (self.filled + short).min(totals.received);
-        file.header.counters = Counters {
-            expected: totals.expected,
-            received: totals.received - lost,
-            concealed: totals.concealed,
-            silence: totals.silence,
-        };
+        file.header.counters =
+            Counters { expected: totals.expected, received: totals.received - lost, concealed: totals.concealed, silence: totals.silence };
         file.header.stop_reason = reason_name(reason).into();
         Ok(())
     }

@@ -27,8 +27,7 @@ const WATCH: Duration = Duration::from_millis(500);
 /// Runs the node until SIGTERM or SIGINT.
 pub fn run(config: Config, args: &RunArgs) -> Result<(), StartError> {
     log_to_stderr();
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(io_error("a runtime could not be started"))?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(io_error("a runtime could not be started"))?;
     // Before anything is started: a signal that comes meanwhile must not kill us half way.
     let (mut terminate, mut interrupt) = {
         let _inside = runtime.enter();
@@ -120,8 +119,8 @@ impl Node {
         let metrics = prepared.metrics();
         let core = prepared.start(guests.clone())?;
 
-        let token = AdminToken::load(&data, std::env::var("HOOKSWITCH_ADMIN_TOKEN").ok().as_deref())
-            .map_err(io_error("the operator's token"))?;
+        let token =
+            AdminToken::load(&data, std::env::var("HOOKSWITCH_ADMIN_TOKEN").ok().as_deref()).map_err(io_error("the operator's token"))?;
         let greeting = args.demo.then(|| demo::greeting(&config, &token));
         let api_node = Arc::new(ApiNode { handles: core.handles.clone(), guests: guests.clone(), metrics });
         let api = Api::new(store, versions.clone(), api_node, token, prompts_folder(&config));
@@ -177,8 +176,7 @@ impl Loader for GuestLoader {
     fn activate(&self, version: &VersionRow, component: &Path) -> Result<(), String> {
         let bytes = std::fs::read(component).map_err(|e| e.to_string())?;
         let module = self.compiler.compile(&bytes).map_err(|e| e.to_string())?;
-        let active =
-            Version { domain: version.domain.as_str().into(), number: version.number, hash: version.sha256.clone(), module };
+        let active = Version { domain: version.domain.as_str().into(), number: version.number, hash: version.sha256.clone(), module };
         self.guests.set_active(&version.domain, Some(Arc::new(active)));
         Ok(())
     }

@@ -425,7 +425,6 @@ macro_rules! variant {
 use variant;
 
 /// In place of `wit-bindgen`'s modules of the same names: the same exports with our conversions.
-#[expect(clippy::missing_safety_doc, reason = "called by the node only, with what the contract says")]
 pub mod exports {
     pub mod hookswitch {
         pub mod call {

@@ -13,7 +13,8 @@ fn session_reference(text: Option<&String>) -> Check {
 }
 
 fn file_name(name: &str) -> Check {
-    let bad = name.is_empty() || name.len() > 255 || name.contains(['/', '\\']) || name.contains("..") || name.chars().any(char::is_control);
+    let bad =
+        name.is_empty() || name.len() > 255 || name.contains(['/', '\\']) || name.contains("..") || name.chars().any(char::is_control);
     ensure(!bad, || format!("file-name: `{name}` is none"))
 }
 

@@ -26,9 +26,9 @@ pub struct Live<H> {
 /// Where the call stands.
 #[derive(Debug)]
 enum Stage {
-    Ivr(Running),
+    Ivr(Box<Running>),
     /// Routed away from the IVR; the answer says where to.
-    Routed(Routing),
+    Routed(Box<Routing>),
     /// Refused before it was answered.
     Refused(u16),
     Ended(String),
@@ -61,7 +61,7 @@ impl<H: Handler> Live<H> {
         let answer = handler.new_call(&call);
         let (buffer, ahead, ladder) = (String::new(), String::new(), Vec::new());
         let mut live = Live { handler, call, stage: Stage::Ended("not begun".into()), buffer, ahead, ladder, idle: 0 };
-        live.decided("new-call", answer, false);
+        live.decided("new-call", answer, None);
         live
     }
 
@@ -99,7 +99,11 @@ impl<H: Handler> Live<H> {
         if running.recording {
             let spoken = running.spoken_ms > 0;
             let options = record_phrase(&running.command).expect("a command that records has a record phrase");
-            let reason = match (options.initial_silence_ms.unwrap_or(0), options.max_silence_ms.unwrap_or(0), options.max_duration_ms.unwrap_or(0)) {
+            let reason = match (
+                options.initial_silence_ms.unwrap_or(0),
+                options.max_silence_ms.unwrap_or(0),
+                options.max_duration_ms.unwrap_or(0),
+            ) {
                 (1.., _, _) if !spoken => StopReason::InitialSilence,
                 (_, 1.., _) if spoken => StopReason::MaxSilence,
                 (_, _, 1..) => StopReason::MaxDuration,
@@ -333,7 +337,8 @@ impl<H: Handler> Live<H> {
             let full = running.collected.len() >= most;
             if ends || full {
                 self.ahead = typed.collect();
-                let how = if ends { End::Digits(DtmfReason::TerminationKey, Some(digit)) } else { End::Digits(DtmfReason::MaxDigits, None) };
+                let how =
+                    if ends { End::Digits(DtmfReason::TerminationKey, Some(digit)) } else { End::Digits(DtmfReason::MaxDigits, None) };
                 return self.finish(how);
             }
         }
@@ -380,7 +385,7 @@ impl<H: Handler> Live<H> {
     fn finish(&mut self, how: End) {
         let running = self.running();
         if let Some(routing) = running.command.routing.clone() {
-            return self.decided("leaves the IVR", Ok(routing.into()), true);
+            return self.decided("leaves the IVR", Ok(routing.into()), Some(CompletionReason::IvrHangup));
         }
         if running.command.hangup {
             return self.end(CompletionReason::IvrHangup);
@@ -435,7 +440,11 @@ impl<H: Handler> Live<H> {
         if command.session_reference.is_some() {
             self.call.info.session_reference.clone_from(&command.session_reference);
         }
-        let idle = command.phrases.is_empty() && command.dtmf.is_none() && command.next_after_ms == 0 && !command.hangup && command.routing.is_none();
+        let idle = command.phrases.is_empty()
+            && command.dtmf.is_none()
+            && command.next_after_ms == 0
+            && !command.hangup
+            && command.routing.is_none();
         self.idle = if idle { self.idle + 1 } else { 0 };
         assert!(self.idle < 10, "get_ivr_command: ten commands in a row that take no time");
         if command.dtmf.as_ref().is_some_and(|dtmf| dtmf.flush) {
@@ -445,15 +454,15 @@ impl<H: Handler> Live<H> {
         let recording = record_phrase(&command).is_some();
         let collects = command.dtmf.is_some() && !recording && !command.hangup;
         let collected = String::new();
-        self.stage = Stage::Ivr(Running { command, asked, recording, spoken_ms: 0, collected, skipped: 0, recorded: None });
+        self.stage = Stage::Ivr(Box::new(Running { command, asked, recording, spoken_ms: 0, collected, skipped: 0, recorded: None }));
         if collects {
             self.collect();
         }
     }
 
-    /// An answer to `new_call`, to `call_event`, or out of the IVR.
+    /// An answer to `new_call`, to `call_event`, or out of the IVR. `over`: the reason for the end if it drops a call that was answered.
     #[track_caller]
-    fn decided(&mut self, hook: &str, answer: Result<Route>, answered: bool) {
+    fn decided(&mut self, hook: &str, answer: Result<Route>, over: Option<CompletionReason>) {
         let Route { routing, mistakes } = match answer {
             Ok(route) => route,
             Err(failure) => return self.failed(hook, failure),
@@ -476,14 +485,16 @@ impl<H: Handler> Live<H> {
             self.call.info.session_reference.clone_from(reference);
         }
         match routing {
-            Routing::Drop(action) if !answered => {
-                self.completed(CompletionReason::Rejected);
-                self.stage = Stage::Refused(action.drop_code.unwrap_or(DropCode::Decline).status());
-            }
-            Routing::Drop(_) => self.end(CompletionReason::CalledPartyHangup),
+            Routing::Drop(action) => match over {
+                Some(reason) => self.end(reason),
+                None => {
+                    self.completed(CompletionReason::Rejected);
+                    self.stage = Stage::Refused(action.drop_code.unwrap_or(DropCode::Decline).status());
+                }
+            },
             Routing::Redirect(action) => {
                 self.completed(CompletionReason::Rejected);
-                self.stage = Stage::Routed(Routing::Redirect(action));
+                self.stage = Stage::Routed(Box::new(Routing::Redirect(action)));
             }
             Routing::Ivr(_) => {
                 let first = IvrRequest {
@@ -494,17 +505,27 @@ impl<H: Handler> Live<H> {
                 };
                 self.commanded(first);
             }
-            other => self.stage = Stage::Routed(other),
+            other => self.stage = Stage::Routed(Box::new(other)),
         }
     }
 
     /// Something happened to a call that the handler connected.
     #[track_caller]
     fn happened(&mut self, event: CallEventKind, sip_code: Option<u16>) {
-        let Stage::Routed(Routing::Call(call)) = &self.stage else { panic!("the handler has called nobody: {:?}", self.stage) };
+        let call = match &self.stage {
+            Stage::Routed(routing) => match &**routing {
+                Routing::Call(call) => call,
+                other => panic!("the handler has called nobody: {other}"),
+            },
+            other => panic!("the handler has called nobody: {other:?}"),
+        };
         let caller_left = event == CallEventKind::CallingPartyDrop;
         // A failure comes while the caller is still unanswered: `drop` is then a refusal.
-        let answered = event != CallEventKind::CalledPartyFailure;
+        let over = match event {
+            CallEventKind::CalledPartyFailure => None,
+            CallEventKind::CallingPartyDrop => Some(CompletionReason::CallingPartyHangup),
+            _ => Some(CompletionReason::CalledPartyHangup),
+        };
         let user = |uri: &str| uri.trim_start_matches("sip:").split('@').next().unwrap_or_default().to_string();
         let caller = (self.call.participant_id.clone(), self.call.from_user.clone());
         let callee = ("callee".to_string(), user(&call.dest_addr));
@@ -524,7 +545,7 @@ impl<H: Handler> Live<H> {
             extra: Vec::new(),
         };
         let answer = self.handler.call_event(&request);
-        self.decided("call-event", answer, answered);
+        self.decided("call-event", answer, over);
     }
 
     fn failed(&mut self, hook: &str, failure: Failure) {
@@ -546,7 +567,12 @@ impl<H: Handler> Live<H> {
             _ => "rejected",
         };
         let duration_ms = world(|world| world.now_ms);
-        self.handler.notify(&Notification::SessionCompleted(SessionCompleted { info: self.info(), duration_ms, reason, extra: Vec::new() }));
+        self.handler.notify(&Notification::SessionCompleted(SessionCompleted {
+            info: self.info(),
+            duration_ms,
+            reason,
+            extra: Vec::new(),
+        }));
         name
     }
 }
@@ -600,5 +626,213 @@ fn reason_name(reason: &DtmfReason) -> &'static str {
         DtmfReason::BetweenTimeout => "between-timeout",
         DtmfReason::RecordingEnd => "recording-end",
         _ => "interrupted",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::Call;
+    use crate::types::{CallEventKind, DigitProtection};
+    use crate::{CallEvent, Failure, Handler, Ivr, IvrRequest, NewCall, Notification, Result, Route, log, store, timers};
+
+    /// Does what the called number says.
+    #[derive(Default)]
+    struct Obedient {
+        asked: u32,
+    }
+
+    impl Handler for Obedient {
+        fn new_call(&mut self, call: &NewCall) -> Result<Route> {
+            Ok(match call.called_party.as_str() {
+                "bridge" => Route::call("sip:bob@b.example").max_ring_s(5),
+                "elsewhere" => Route::redirect(["sip:bob@b.example"]),
+                "broken" => return Err(Failure::new("no data base")),
+                number => Route::ivr().remember(format!("\"{number}\"")),
+            })
+        }
+        fn get_ivr_command(&mut self, request: &IvrRequest) -> Result<Ivr> {
+            self.asked += 1;
+            let digits = request.digits().to_string();
+            Ok(match request.info.session_reference.as_deref() {
+                Some("\"pin\"") if self.asked == 1 => {
+                    Ivr::play("pin").collect(6).terminate_on("#").protect(DigitProtection::Md5("s".into()))
+                }
+                Some("\"digits\"") if self.asked < 3 => Ivr::play("digits").collect(3).terminate_on("#"),
+                Some("\"flush\"") => Ivr::play("digits").collect(2).flush(),
+                Some("\"record\"") if self.asked == 1 => {
+                    Ivr::record("a.wav").max_s(10).max_silence_s(3).recorded_callback().collect(1).terminate_on("#")
+                }
+                Some("\"out\"") => Ivr::play("wait").then_route(Route::call("sip:desk@b.example")),
+                Some("\"skip\"") if self.asked == 1 => Ivr::play("a").then_play("b").barge_in_current(),
+                Some("\"idle\"") => Ivr::new(),
+                Some("\"timer\"") => {
+                    timers::set("soon", 1000)?;
+                    Ivr::silence_ms(60_000)
+                }
+                _ => Ivr::play(format!("{digits}.")).then_hangup(),
+            })
+        }
+        fn call_event(&mut self, event: &CallEvent) -> Result<Route> {
+            Ok(match (&event.event, event.sip_code) {
+                (CallEventKind::CalledPartyFailure, Some(486)) => Route::drop("busy"),
+                (CallEventKind::CalledPartyFailure, _) => Route::ivr(),
+                _ => Route::drop("decline"),
+            })
+        }
+        fn notify(&mut self, news: &Notification) {
+            match news {
+                Notification::Timer(timer) => log::info!("{} is due", timer.name),
+                Notification::RecordingReady(recording) => log::info!("{}", recording.file_name),
+                Notification::SessionCompleted(_) => drop(store::increment("calls", 1)),
+                _ => {}
+            }
+        }
+    }
+
+    fn dial(number: &str) -> super::Live<Obedient> {
+        Call::from("alice").to(number).dial()
+    }
+
+    #[test]
+    fn digits_end_as_the_command_says_and_type_ahead_counts() {
+        let mut call = dial("digits");
+        call.press("12#345");
+        call.assert_plays(&["345."]);
+        assert!(call.ladder().contains("collected \"12\": termination-key"), "{}", call.ladder());
+        assert!(call.ladder().contains("collected \"345\": max-digits"), "{}", call.ladder());
+        let mut call = dial("digits");
+        call.press("1");
+        call.wait();
+        call.wait();
+        assert!(
+            call.ladder().contains("\"1\": between-timeout\nget") && call.ladder().contains("\"\": first-timeout"),
+            "{}",
+            call.ladder()
+        );
+        let mut call = dial("digits");
+        call.interrupt();
+        assert!(call.ladder().contains("collected \"\": interrupted"));
+    }
+
+    #[test]
+    fn flush_forgets_what_was_typed_ahead() {
+        let mut call = dial("flush");
+        call.press("12");
+        call.press("3");
+        assert!(call.ladder().ends_with("collected \"12\": max-digits\nget-ivr-command: play digits, collect 2"), "{}", call.ladder());
+        call.press("4");
+        assert!(call.ladder().contains("collected \"34\""));
+    }
+
+    #[test]
+    fn protected_digits_are_not_seen() {
+        let mut call = dial("pin");
+        call.press("1234#");
+        call.assert_plays(&["hash of 1234."]);
+    }
+
+    #[test]
+    fn a_recording_ends_for_each_of_its_reasons() {
+        let ends = |what: fn(&mut super::Live<Obedient>)| {
+            let mut call = dial("record");
+            what(&mut call);
+            assert_eq!(call.log(), ["info: a.wav"]);
+            call.ladder()
+        };
+        // The termination key of the command stops the recording too, and the collection with it.
+        let ladder = ends(|call| {
+            call.speak_s(2);
+            call.press("#");
+        });
+        assert!(ladder.contains("recorded 2 s: stop-digit\ncollected \"\": recording-end"), "{ladder}");
+        let ladder = ends(|call| {
+            call.speak_s(2);
+            call.wait();
+        });
+        assert!(ladder.ends_with("recorded 2 s: max-silence"), "{ladder}");
+        assert!(ends(super::Live::wait).ends_with("recorded 10 s: max-duration"));
+        assert!(ends(|call| call.speak_s(11)).ends_with("recorded 10 s: max-duration"));
+        assert!(ends(super::Live::hang_up).ends_with("recorded 0 s: remote-hangup\nended: callingPartyHangup"));
+    }
+
+    #[test]
+    fn a_bridged_call_ends_with_either_party() {
+        let mut call = dial("bridge");
+        call.assert_routed("call sip:bob@b.example");
+        call.callee_hangs_up();
+        call.assert_ended("calledPartyHangup");
+        let mut call = dial("bridge");
+        call.hang_up();
+        call.assert_ended("callingPartyHangup");
+        let mut call = dial("bridge");
+        call.callee_fails(486);
+        call.assert_refused(486);
+        let mut call = dial("bridge");
+        call.callee_fails(408);
+        call.assert_plays(&["."]);
+    }
+
+    #[test]
+    fn ways_out_of_the_ivr_and_around_it() {
+        dial("elsewhere").assert_routed("redirect 302 sip:bob@b.example");
+        dial("broken").assert_failed("no data base");
+        let mut call = dial("out");
+        call.wait();
+        call.assert_routed("call sip:desk@b.example");
+    }
+
+    #[test]
+    fn barge_in_current_ends_one_phrase_at_a_time() {
+        let mut call = dial("skip");
+        call.press("1");
+        call.assert_plays(&["a", "b"]);
+        call.press("2");
+        call.assert_plays(&["."]);
+    }
+
+    #[test]
+    fn timers_and_the_world_between_calls() {
+        let mut call = dial("timer");
+        call.timer("soon");
+        assert_eq!(call.log(), ["info: soon is due"]);
+        call.hang_up();
+        let mut call = Call::also_from("bob").to("timer").dial::<Obedient>();
+        call.hang_up();
+        assert_eq!(store::get_text("calls"), Ok(Some("2".into())));
+        drop(Call::from("carol"));
+        assert_eq!(store::get_text("calls"), Ok(None));
+    }
+
+    #[test]
+    #[should_panic(expected = "ten commands in a row that take no time")]
+    fn commands_that_take_no_time_fail_the_test() {
+        let mut call = dial("idle");
+        for _ in 0..20 {
+            call.wait();
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "Ivr::beep needs record before it")]
+    fn a_misused_builder_fails_the_test() {
+        #[derive(Default)]
+        struct Wrong;
+        impl Handler for Wrong {
+            fn new_call(&mut self, _call: &NewCall) -> Result<Route> {
+                Ok(Route::ivr())
+            }
+            fn get_ivr_command(&mut self, _request: &IvrRequest) -> Result<Ivr> {
+                Ok(Ivr::play("a.wav").beep())
+            }
+        }
+        Call::from("alice").dial::<Wrong>();
+    }
+
+    #[test]
+    fn a_handler_that_decides_nothing_declines() {
+        #[derive(Default)]
+        struct Nothing;
+        impl Handler for Nothing {}
+        Call::from("alice").dial::<Nothing>().assert_refused(603);
     }
 }
