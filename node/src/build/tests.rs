@@ -125,6 +125,7 @@ impl hookswitch_wasm::Host for Heard {
     fn log(&self, level: hookswitch_wasm::Level, line: &str) {
         self.0.lock().expect("nobody panics with it").push(format!("{level:?}: {line}"));
     }
+    fn log_dropped(&self) {}
     fn config(&self, _key: &str) -> Option<String> {
         None
     }
@@ -161,12 +162,12 @@ async fn the_tenant_reads_where_a_guest_panicked() {
     assert_eq!(report.inspection.exports.len(), 4, "{report}");
     let component = std::fs::read(report.path).expect("a file");
 
-    let engine = Engine::start(Options { instances: 2, ..Options::default() }).expect("an engine");
+    let engine = Engine::start(Options { instances: 2 }).expect("an engine");
     let code = engine.compile(&component).expect("compiles");
     let digest = code_digest(engine.compatibility(), &content_hash(&component), &code);
     let module = engine.load(&code, &digest).expect("loads");
     let heard = std::sync::Arc::new(Heard::default());
-    let until = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    let until = tokio::time::Instant::now() + std::time::Duration::from_secs(60);
     let ask = async |called: &str| {
         let info = wit::SessionInfo {
             session_id: "1".into(),
