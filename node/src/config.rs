@@ -201,8 +201,7 @@ fn overlay(
             Kind::List => toml::Value::Array(items().map(|v| toml::Value::String(v.to_string())).collect()),
             Kind::NumberList => toml::Value::Array(items().map(|v| number(v).map(toml::Value::Integer)).collect::<Result<_, _>>()?),
             Kind::Toml => {
-                let mut one: toml::Table =
-                    format!("value = {value}").parse().map_err(|e: toml::de::Error| wrong(&name, one_line(&e)))?;
+                let mut one: toml::Table = format!("value = {value}").parse().map_err(|e: toml::de::Error| wrong(&name, one_line(&e)))?;
                 one.remove("value").ok_or_else(|| wrong(&name, "not a TOML value"))?
             }
         };
@@ -308,9 +307,7 @@ impl Raw {
             None => Vec::new(),
             Some(value) => {
                 let raw: Vec<RawTrunk> = value.try_into().map_err(|e| wrong("sip.trunks", one_line(&e)))?;
-                raw.into_iter()
-                    .map(|t| hookswitch_call::door::Trunk { name: t.name, addresses: t.addresses, trusted: t.trusted })
-                    .collect()
+                raw.into_iter().map(|t| hookswitch_call::door::Trunk { name: t.name, addresses: t.addresses, trusted: t.trusted }).collect()
             }
         };
 

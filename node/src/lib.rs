@@ -5,12 +5,19 @@
 
 pub mod api;
 pub mod build;
+pub mod cli;
 pub mod config;
+pub mod demo;
+pub mod guest;
 pub mod inbox;
 pub mod limits;
+pub mod media;
 pub mod metrics;
 pub mod net;
 pub mod phone;
+pub mod prompt;
 pub mod record;
+pub mod run;
 pub mod store;
+pub mod switch_thread;
 pub mod versions;

@@ -23,6 +23,10 @@ impl Gauge {
     pub fn down(&self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
+    /// One part of a sum was `before` and is `now`.
+    pub fn change(&self, before: u64, now: u64) {
+        self.0.fetch_add(now.wrapping_sub(before), Ordering::Relaxed);
+    }
     pub fn set(&self, n: usize) {
         self.0.store(n as u64, Ordering::Relaxed);
     }
@@ -182,8 +186,6 @@ metrics! {
     recording_blocks_lost: counter = "hookswitch_recording_blocks_lost_total";
     /// Blocks of recorded audio under way to writers.
     blocks_used: gauge = "hookswitch_recording_blocks_used";
-    /// Blocks of recorded audio that may still be taken.
-    blocks_free: gauge = "hookswitch_recording_blocks_free";
     /// Prompts found in memory.
     prompts_cached: counter = "hookswitch_prompts_total" { from = "memory" };
     /// Prompts read from a file.

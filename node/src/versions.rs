@@ -4,6 +4,7 @@
 //! It does not know wasmtime: judging, compiling and running a component is behind [`Loader`]. Every call here blocks (compiling takes
 //! seconds): keep it off async threads. Start with [`Versions::upload`].
 
+use crate::guest::LogLine;
 use crate::store::{Store, StoreError, VersionRow};
 use sha2::{Digest, Sha256};
 use std::fs;
@@ -14,9 +15,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Largest component: a Rust guest is 20 to 60 KB, a JavaScript one about 1 MB. Larger: refused before anything looks inside.
-pub const COMPONENT_BYTES: usize = 4 << 20;
+pub const COMPONENT_BYTES: usize = hookswitch_wasm::limits::COMPONENT_BYTES;
 /// Versions kept of one tenant. The oldest go; never the active one, nor the one that rolling back returns to.
 pub const VERSIONS: usize = 100;
+/// Versions of a tenant whose compiled code is kept; an older one is compiled again when it is activated.
+pub const COMPILED: usize = 10;
 /// Uploads under way at a time: each may compile for seconds on a core that calls want. More: [`VersionError::Busy`].
 pub const UPLOADS: usize = 4;
 /// Characters of a version's note.
@@ -27,11 +30,24 @@ pub trait Loader: Send + Sync + 'static {
     /// Says why this is no component that a call can be given to.
     fn inspect(&self, component: &[u8]) -> Result<(), String>;
     /// Compiles into the cache, in a process of its own; quick when it is there already.
-    fn compile(&self, sha256: &str, component: &Path) -> Result<(), String>;
+    fn compile(&self, component: &[u8]) -> Result<(), CompileFailure>;
     /// New calls of this tenant get this version from now on. Compiled again if the cache has lost it.
-    fn activate(&self, version: &VersionRow, component: &Path) -> Result<(), String>;
+    fn activate(&self, version: &VersionRow, component: &[u8]) -> Result<(), String>;
     /// New calls of this tenant get no version.
     fn deactivate(&self, domain: &str);
+    /// The cache need not keep this component's code: it is rarely wanted, or gone.
+    fn forget(&self, sha256: &str);
+    /// What the tenant's guests wrote last, oldest first.
+    fn log(&self, domain: &str) -> Vec<LogLine>;
+}
+
+/// Why there is no code.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CompileFailure {
+    /// The component is at fault.
+    Component(String),
+    /// The node is: disk, processes.
+    Node(String),
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -123,16 +139,7 @@ impl Versions {
     pub fn load_active(&self) -> Result<Vec<Loaded>, VersionError> {
         let _one = self.change();
         let active = self.store.active_versions()?;
-        let load = |version: &VersionRow| {
-            let path = self.path(&version.sha256);
-            // What lies on disk is run as code: a file that is not what was uploaded is not loaded.
-            let bytes = fs::read(&path).map_err(|e| format!("{}: {e}", path.display()))?;
-            if sha256_hex(&bytes) != version.sha256 {
-                return Err(format!("{}: its content is not what was uploaded", path.display()));
-            }
-            self.loader.activate(version, &path)
-        };
-        Ok(active.into_iter().map(|version| Loaded { failure: load(&version).err(), version }).collect())
+        Ok(active.into_iter().map(|version| Loaded { failure: self.load(&version).err(), version }).collect())
     }
 
     /// Takes a component in: judged, hashed, compiled, stored, numbered. It is not active yet.
@@ -152,15 +159,18 @@ impl Versions {
             return Ok(Uploaded { version, known: true });
         }
         self.loader.inspect(component).map_err(VersionError::Refused)?;
-        let upload = Upload::write(&self.folder, component)?;
-        self.loader.compile(&sha256, &upload.path).map_err(VersionError::Refused)?;
+        self.loader.compile(component).map_err(|failure| match failure {
+            CompileFailure::Component(why) => VersionError::Refused(why),
+            CompileFailure::Node(why) => VersionError::Io(why),
+        })?;
 
         let _one = self.change();
-        upload.keep(&self.path(&sha256))?;
+        keep(&self.folder, component, &self.path(&sha256)).map_err(|error| VersionError::Io(error.to_string()))?;
         let size = u64::try_from(component.len()).expect("checked against COMPONENT_BYTES");
         match self.store.add_version(domain, &sha256, size, note, VERSIONS, who) {
             Ok(added) => {
                 self.remove(&added.orphans);
+                self.forget_old(domain);
                 Ok(Uploaded { version: added.version, known: added.known })
             }
             Err(error) => {
@@ -181,7 +191,7 @@ impl Versions {
         }
         let mut version = self.store.version(domain, number)?.ok_or(VersionError::UnknownVersion(number))?;
         let before = self.active(domain)?;
-        self.load(&version)?;
+        self.load_or_say(&version)?;
         match self.store.activate_version(domain, number, who) {
             Ok(previous) => {
                 version.active = true;
@@ -203,7 +213,7 @@ impl Versions {
         let target = self.store.rollback_target(domain)?.ok_or(VersionError::NothingEarlier)?;
         let before = self.active(domain)?;
         let previous = before.as_ref().map(|version| version.number);
-        self.load(&target)?;
+        self.load_or_say(&target)?;
         match self.store.roll_back_version(domain, who) {
             Ok(version) => Ok(Activated { version, previous }),
             Err(error) => {
@@ -216,6 +226,11 @@ impl Versions {
     /// All versions of a tenant, newest first.
     pub fn list(&self, domain: &str) -> Result<Vec<VersionRow>, VersionError> {
         Ok(self.store.versions(domain)?)
+    }
+
+    /// What the tenant's guests wrote last, oldest first.
+    pub fn log(&self, domain: &str) -> Vec<LogLine> {
+        self.loader.log(domain)
     }
 
     /// Removes the tenant with its versions.
@@ -235,9 +250,26 @@ impl Versions {
         Ok(self.store.versions(domain)?.into_iter().find(|version| version.active))
     }
 
-    fn load(&self, version: &VersionRow) -> Result<(), VersionError> {
-        let load = self.loader.activate(version, &self.path(&version.sha256));
-        load.map_err(|why| VersionError::Load { number: version.number, why })
+    fn load(&self, version: &VersionRow) -> Result<(), String> {
+        let path = self.path(&version.sha256);
+        let component = fs::read(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+        // It is about to run as code: a file that is not what was uploaded does not.
+        if sha256_hex(&component) != version.sha256 {
+            return Err(format!("{}: its content is not what was uploaded", path.display()));
+        }
+        self.loader.activate(version, &component)
+    }
+
+    fn load_or_say(&self, version: &VersionRow) -> Result<(), VersionError> {
+        self.load(version).map_err(|why| VersionError::Load { number: version.number, why })
+    }
+
+    /// Compiled code is some hundred times larger than a component; of old versions only the components stay.
+    fn forget_old(&self, domain: &str) {
+        let Ok(versions) = self.store.versions(domain) else { return };
+        for version in versions.iter().skip(COMPILED).filter(|version| !version.active) {
+            self.loader.forget(&version.sha256);
+        }
     }
 
     /// The change could not be stored: new calls get again what the store says.
@@ -254,6 +286,7 @@ impl Versions {
 
     fn remove(&self, orphans: &[String]) {
         for sha256 in orphans {
+            self.loader.forget(sha256);
             if let Err(error) = fs::remove_file(self.path(sha256)) {
                 tracing::warn!(sha256, %error, "an unused component stays on disk");
             }
@@ -286,39 +319,24 @@ impl Drop for Place<'_> {
 
 const UPLOAD_PREFIX: &str = "upload-";
 
-/// A component on its way in. Removed again unless it is kept.
-struct Upload {
-    path: PathBuf,
+/// Puts a component under its final name. Whoever reads that name finds all of it or nothing.
+fn keep(folder: &Path, component: &[u8], path: &Path) -> std::io::Result<()> {
+    let half = folder.join(format!("{UPLOAD_PREFIX}{}.wasm", uuid::Uuid::new_v4()));
+    let write = || {
+        let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&half)?;
+        file.write_all(component)?;
+        file.sync_all()?;
+        fs::rename(&half, path)?;
+        fs::File::open(folder)?.sync_all()
+    };
+    write().inspect_err(|_| {
+        let _ = fs::remove_file(&half);
+    })
 }
 
-impl Upload {
-    fn write(folder: &Path, component: &[u8]) -> Result<Upload, VersionError> {
-        let upload = Upload { path: folder.join(format!("{UPLOAD_PREFIX}{}.wasm", uuid::Uuid::new_v4())) };
-        let write = || {
-            let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&upload.path)?;
-            file.write_all(component)?;
-            file.sync_all()
-        };
-        write().map_err(|error| VersionError::Io(error.to_string()))?;
-        Ok(upload)
-    }
+mod guests;
 
-    /// Under its final name from now on. Whoever reads that name finds all of it or nothing.
-    fn keep(&self, path: &Path) -> Result<(), VersionError> {
-        let keep = || {
-            fs::rename(&self.path, path)?;
-            fs::File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
-        };
-        keep().map_err(|error: std::io::Error| VersionError::Io(error.to_string()))
-    }
-}
-
-impl Drop for Upload {
-    fn drop(&mut self) {
-        // Fails where it was kept: then there is nothing to remove.
-        let _ = fs::remove_file(&self.path);
-    }
-}
+pub use guests::GuestLoader;
 
 #[cfg(test)]
 pub(crate) mod tests;

@@ -19,6 +19,9 @@ const POLL: Duration = Duration::from_millis(50);
 /// Lines of a failed node's log that are shown.
 const LOG_LINES: usize = 80;
 
+/// The operator's token of all nodes under test.
+const TOKEN: &str = "end-to-end-operator-token";
+
 /// The binary under test: `HOOKSWITCH_BIN`, else the one built beside this test.
 pub fn binary() -> PathBuf {
     let path = match std::env::var_os("HOOKSWITCH_BIN") {
@@ -119,7 +122,8 @@ impl Node {
             .env("HOOKSWITCH_API_LISTEN", self.api().to_string())
             .env("HOOKSWITCH_RTP_ADDRESS", self.ip.to_string())
             .env("HOOKSWITCH_STORAGE_DATA", self.data())
-            .env("HOOKSWITCH_GUESTS", component("menu").parent().expect("a file lies in a folder"))
+            .env("HOOKSWITCH_ADMIN_TOKEN", TOKEN)
+            .env("HOOKSWITCH_DEMO_GUEST", component("menu"))
             .envs(self.environment.iter().map(|(k, v)| (k, v)));
         command
     }
@@ -166,7 +170,7 @@ impl Node {
     }
 
     pub fn http(&self, path: &str) -> anyhow::Result<String> {
-        let mut response = ureq::get(format!("http://{}{path}", self.api())).call()?;
+        let mut response = ureq::get(format!("http://{}{path}", self.api())).header("Authorization", format!("Bearer {TOKEN}")).call()?;
         Ok(response.body_mut().read_to_string()?)
     }
 

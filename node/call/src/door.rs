@@ -168,6 +168,10 @@ pub enum Input {
         bytes: Bytes,
         wall: Wall,
     },
+    /// What was sent on this flow cannot be delivered: ICMP error, connection refused or lost.
+    FlowFailed {
+        flow: Flow,
+    },
     Media(MediaEvent),
     /// The media thread refused a command: its ring was full.
     MediaRefused {

@@ -96,8 +96,31 @@ struct Run {
     /// Why the recording that was the last segment ended.
     last_record: Option<StopReason>,
     interrupted: bool,
+    /// The queue is being stopped to go on with its next segment.
+    skipping: bool,
     /// The command took time or digits; if not, it counts as idle (IC-296).
     took_time: bool,
+}
+
+impl Run {
+    fn new(end: RunEnd) -> Run {
+        Run {
+            plan: Vec::new(),
+            collector: None,
+            barge_in: BargeIn::None,
+            end,
+            next_after: Duration::ZERO,
+            recorded_callback: false,
+            segments: Vec::new(),
+            current: 0,
+            records: Vec::new(),
+            recording: None,
+            last_record: None,
+            interrupted: false,
+            skipping: false,
+            took_time: false,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -236,19 +259,11 @@ impl Ivr {
         let termination_keys = command.dtmf.as_ref().map(|d| d.termination_keys.clone()).unwrap_or_default();
         let collector = command.dtmf.map(|spec| Collector::new(spec, &mut self.buffer));
         let run = Run {
-            plan: Vec::new(),
             collector,
             barge_in: command.barge_in,
-            end,
             next_after: command.next_after,
             recorded_callback: command.recorded_callback,
-            segments: Vec::new(),
-            current: 0,
-            records: Vec::new(),
-            recording: None,
-            last_record: None,
-            interrupted: false,
-            took_time: false,
+            ..Run::new(end)
         };
         self.prepare(now, run, command.phrases, &termination_keys, mint, recordings_left);
         Ok(())
@@ -265,21 +280,7 @@ impl Ivr {
         }
         match error_prompt {
             Some(file) if *failure != HookFailure::Empty => {
-                let run = Run {
-                    plan: Vec::new(),
-                    collector: None,
-                    barge_in: BargeIn::None,
-                    end: RunEnd::Hangup("serverError"),
-                    next_after: Duration::ZERO,
-                    recorded_callback: false,
-                    segments: Vec::new(),
-                    current: 0,
-                    records: Vec::new(),
-                    recording: None,
-                    last_record: None,
-                    interrupted: false,
-                    took_time: false,
-                };
+                let run = Run::new(RunEnd::Hangup("serverError"));
                 self.prepare(now, run, vec![Phrase::File { file_name: file.to_owned() }], "", mint, 0);
             }
             _ => self.leave(Effect::Hangup { reason: "serverError" }),
@@ -368,7 +369,6 @@ impl Ivr {
                         Some(Err(why)) => self.phrase_failed(i, &format!("beep: {why}")),
                         None => {}
                     }
-                    run.took_time = true;
                     self.record(&mut run, *phrase, stop_digits, mint);
                 }
                 Plan::Failed(why) => self.phrase_failed(i, &why),
@@ -426,6 +426,7 @@ impl Ivr {
         let last = run.segments.len().wrapping_sub(1);
         let Some(record) = run.records.iter_mut().find(|r| r.recording == recording) else { return };
         record.closed = true;
+        run.took_time |= totals.expected > 0 || matches!(reason, StopReason::StopDigit(_));
         if record.segment == last {
             run.last_record = Some(reason);
         }
@@ -442,6 +443,9 @@ impl Ivr {
     pub fn on_queue_ended(&mut self, play: PlayId, at: Time, _how: Ended) {
         match std::mem::replace(&mut self.state, State::Off) {
             State::Playing(run, playing) if playing == play => {
+                if run.skipping && !run.interrupted && run.current < run.segments.len() {
+                    return self.play_rest(*run);
+                }
                 for record in run.records.iter().filter(|r| !r.closed) {
                     self.effects.push_back(Effect::DropRecording(record.recording));
                 }
@@ -547,32 +551,29 @@ impl Ivr {
         stops
     }
 
+    /// What a digit that the leg does not know of does to phrases. The queue is stopped first and its rest sent again when it has
+    /// stopped: by then it is known how far it came, and no recording can begin twice.
     fn barge_in(&mut self) {
-        match std::mem::replace(&mut self.state, State::Off) {
-            State::Playing(mut run, play) if !matches!(run.segments.get(run.current), None | Some(Segment::Record(..))) => {
-                match run.barge_in {
-                    BargeIn::None => self.state = State::Playing(run, play),
-                    BargeIn::All => {
-                        self.effects.push_back(Effect::StopPlay);
-                        self.state = State::Playing(run, play);
-                    }
-                    BargeIn::Current if run.current + 1 >= run.segments.len() => {
-                        self.effects.push_back(Effect::StopPlay);
-                        self.state = State::Playing(run, play);
-                    }
-                    BargeIn::Current => {
-                        // The rest as a new queue. Its indices begin at zero again.
-                        let skipped = run.current + 1;
-                        run.segments.drain(..skipped);
-                        run.records.retain(|r| r.segment >= skipped);
-                        run.records.iter_mut().for_each(|r| r.segment -= skipped);
-                        run.current = 0;
-                        self.start_play(*run);
-                    }
-                }
-            }
-            other => self.state = other,
+        let State::Playing(run, _) = &mut self.state else { return };
+        if matches!(run.segments.get(run.current), None | Some(Segment::Record(..))) || run.barge_in == BargeIn::None {
+            return;
         }
+        run.skipping |= run.barge_in == BargeIn::Current;
+        self.effects.push_back(Effect::StopPlay);
+    }
+
+    /// The rest of a queue as a new one; its indices begin at zero again.
+    fn play_rest(&mut self, mut run: Run) {
+        let skipped = run.current;
+        run.skipping = false;
+        run.segments.drain(..skipped);
+        for record in run.records.iter().filter(|r| r.segment < skipped && !r.closed) {
+            self.effects.push_back(Effect::DropRecording(record.recording));
+        }
+        run.records.retain(|r| r.segment >= skipped);
+        run.records.iter_mut().for_each(|r| r.segment -= skipped);
+        run.current = 0;
+        self.start_play(run);
     }
 
     // ------------------------------------------------------------------------------------------------ Waiting, Done, Interrupted

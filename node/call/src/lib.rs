@@ -11,6 +11,8 @@ pub mod contract;
 pub mod door;
 pub mod drop_code;
 mod exchange;
+#[cfg(test)]
+mod fuzz;
 pub mod hook;
 mod invite;
 mod ivr;
@@ -20,6 +22,8 @@ pub mod route;
 pub mod rules;
 mod session;
 pub mod switch;
+#[cfg(test)]
+mod tests;
 
 pub use adapter::Adapter;
 pub use door::{

@@ -80,7 +80,7 @@ struct End {
 /// Hooks and news that wait for the running hook.
 enum Waiting {
     Hook(Hook),
-    News(Notification),
+    News(Box<Notification>),
 }
 
 struct Asked {
@@ -272,6 +272,7 @@ impl Session {
 
     /// News never overlap a running hook: they wait for it, up to the mailbox's size.
     fn notify(&mut self, x: &mut Exchange, notification: Notification) {
+        let notification = Box::new(notification);
         if self.asked.is_none() || self.rules.is_some() {
             self.send(x, notification);
         } else if self.waiting.len() < limits::MAILBOX {
@@ -281,8 +282,8 @@ impl Session {
         }
     }
 
-    fn send(&self, x: &mut Exchange, notification: Notification) {
-        x.emit(Output::Notify { session: self.id, domain: self.tenant.domain.clone(), notification: Box::new(notification) });
+    fn send(&self, x: &mut Exchange, notification: Box<Notification>) {
+        x.emit(Output::Notify { session: self.id, domain: self.tenant.domain.clone(), notification });
     }
 
     /// The running hook is answered: what waited goes out, up to the next hook.
@@ -736,6 +737,12 @@ impl Session {
             MediaKind::SegmentEnded { play, index, .. } => self.ivr.on_segment_ended(play, index),
             MediaKind::QueueEnded { play, how } => self.ivr.on_queue_ended(play, at, how),
             MediaKind::Digit { digit, consumed, .. } => self.ivr.on_digit(at, digit, consumed, false),
+            // No tap could be opened: no block of it will ever come.
+            MediaKind::RecordingClosed { recording, reason: reason @ StopReason::Overload, totals } if totals.expected == 0 => {
+                self.drop_recording(x, recording);
+                self.alarm(now, x, AlarmKind::IvrCommandError, alarm::MEDIA_SERVER_ERROR, Some("no recording could be begun".into()));
+                self.ivr.on_recording_closed(recording, reason, totals);
+            }
             MediaKind::RecordingClosed { recording, reason, totals } => {
                 if let Some(r) = self.recordings.iter_mut().find(|r| r.id == recording) {
                     r.closed = true;
@@ -762,8 +769,11 @@ impl Session {
     /// The media thread's ring was full. A call whose play or record was lost cannot go on as if it were not.
     fn on_media_refused(&mut self, now: Time, x: &mut Exchange) {
         match self.caller.leg {
-            // Nothing but `Open` can have been refused.
-            LegState::Opening(_) => self.on_open_failed(now, x, "media command ring is full"),
+            LegState::Opening(leg) => {
+                // Nothing but `Open` can have been refused; should it have got through, this ends it.
+                self.media(x, MediaCmd::Close { leg, reason: StopReason::ApiStop });
+                self.on_open_failed(now, x, "media command ring is full");
+            }
             LegState::Open(..) => {
                 let why = Some("media command ring is full".to_owned());
                 self.alarm(now, x, AlarmKind::SessionError, alarm::MEDIA_SERVER_ERROR, why);
@@ -941,7 +951,7 @@ impl Session {
             let (domain, info) = (self.tenant.domain.clone(), self.info.clone());
             x.remember(id, Late { domain, info, recording_id, callback });
         }
-        self.send(x, Notification::SessionCompleted { info: self.info.clone(), duration, reason: end.reason });
+        self.send(x, Box::new(Notification::SessionCompleted { info: self.info.clone(), duration, reason: end.reason }));
         x.emit(Output::EndGuest { session: self.id });
         x.emit(Output::Completed(Box::new(CallRecord {
             session_id: self.info.session_id.clone(),

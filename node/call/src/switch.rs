@@ -127,6 +127,7 @@ impl Switch {
                 self.exchange.wall = wall;
                 self.exchange.endpoint.receive(now, flow, bytes);
             }
+            Input::FlowFailed { flow } => self.exchange.endpoint.flow_failed(now, flow),
             Input::Media(event) => {
                 if let Some(&id) = self.exchange.legs.get(&event.leg) {
                     self.dispatch(now, id, SessionInput::Media(event));
@@ -208,9 +209,9 @@ impl Switch {
 
     fn on_refused(&mut self, flow: Flow, why: &Refusal) {
         self.exchange.count(match why {
-            Refusal::Malformed(_) | Refusal::Version | Refusal::Status(_) => Counter::SipMalformed,
+            Refusal::Malformed(_) => Counter::SipMalformed,
             Refusal::TooLarge(_) => Counter::SipTooLarge,
-            Refusal::Method(_) => Counter::SipUnsupported,
+            Refusal::Method(_) | Refusal::Version | Refusal::Status(_) => Counter::SipUnsupported,
             Refusal::Overload => Counter::SipOverload,
             Refusal::NoMatch => Counter::SipNoMatch,
         });

@@ -6,8 +6,8 @@ use std::time::Duration;
 pub const SIP_MESSAGE_BYTES: usize = 65_535;
 /// Header lines in one message. RFC 4475's `longreq` has under 40; real trunks stay below 60. More: 400 (or 513 by size).
 pub const SIP_HEADERS: usize = 256;
-/// Live transactions. A call leaves two server transactions of about 0.5 KB behind for 32 s, so 5,000 calls a second need 320,000
-/// (about 200 MB). More: new calls are answered 503 statelessly; requests within dialogs have a quarter more room.
+/// Live transactions. A call leaves two server transactions of up to 1 KB behind for 32 s, so 5,000 calls a second need 320,000
+/// (at most 300 MB). More: new calls are answered 503 statelessly; requests within dialogs have a quarter more room.
 pub const SIP_TRANSACTIONS: usize = 400_000;
 /// Live dialogs on an endpoint. More: 503.
 pub const SIP_DIALOGS: usize = 50_000;
@@ -17,7 +17,7 @@ pub const SDP_BYTES: usize = 16_384;
 pub const SDP_MEDIA: usize = 16;
 /// Datagrams a leg reads from its socket per tick. One is expected each 20 ms; a burst after a stall drains in a few ticks.
 pub const RTP_BURST: usize = 8;
-/// Frames the jitter buffer holds (2 s): beyond it the oldest goes first.
+/// Frames the jitter buffer holds (2 s). Only a sender at far more than real time gets beyond it: its newest packets are dropped as late.
 pub const JITTER_FRAMES: usize = 100;
 /// Clips, gaps and record steps queued on a leg. An IVR command is bounded to the same number.
 pub const PLAY_SEGMENTS: usize = 64;

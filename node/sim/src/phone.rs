@@ -5,6 +5,7 @@
 
 use crate::law;
 use bytes::Bytes;
+use hookswitch_proto::limits::PLAY_SEGMENTS;
 use hookswitch_proto::media::{
     BLOCK_FRAMES, BargeIn, Block, Clip, Codec, Direction, FRAME, FRAME_TIME, FrameKind, Leg, LegConfig, LegId, LegIo, LegStats, MediaCmd,
     MediaEvent, MediaKind, Negotiated, PlayId, RecordSpec, RecordingId, RecordingTotals, Segment, StopReason, TapDirection,
@@ -361,6 +362,8 @@ impl Phone {
             self.end_at = None;
             self.act(now, Act::Bye);
         }
+        // An answer goes out before the first frame, or the far end has no use for it.
+        self.drain(now);
         self.tick(now);
         self.drain(now);
     }
@@ -575,7 +578,10 @@ impl Phone {
     fn play(&mut self, now: Time, clip: Clip) {
         let play = PlayId(self.next_play);
         self.next_play += 1;
-        self.media(now, MediaCmd::Play { leg: LEG, play, segments: vec![Segment::Clip(clip)], barge_in: BargeIn::None });
+        // Steps of one queue follow each other without a gap; a new queue begins a frame later.
+        let times = if self.script.play_again { PLAY_SEGMENTS } else { 1 };
+        let segments = vec![Segment::Clip(clip); times];
+        self.media(now, MediaCmd::Play { leg: LEG, play, segments, barge_in: BargeIn::None });
     }
 
     fn act(&mut self, now: Time, act: Act) {
@@ -769,3 +775,6 @@ impl LegIo for Sound {
         self.pool.push(block);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,7 +1,7 @@
 //! Who may do what: tokens, and the one place where a request is let through or not. Every request passes [`guard`], also those that no
 //! route takes, so that a stranger learns nothing about what exists.
 
-use super::reply::ApiError;
+use super::reply::{ApiError, forget, gather};
 use super::{Api, blocking};
 use axum::extract::{FromRequestParts, Request, State};
 use axum::http::request::Parts;
@@ -145,9 +145,15 @@ pub(super) async fn guard(State(api): State<Arc<Api>>, mut request: Request, nex
             if let Scope::Tenant(domain) = scope {
                 request.extensions_mut().insert(Domain(domain));
             }
-            next.run(request).await
+            match gather(request).await {
+                Ok(request) => next.run(request).await,
+                Err(error) => error.into_response(),
+            }
         }
-        Err(error) => error.into_response(),
+        Err(error) => {
+            forget(request).await;
+            error.into_response()
+        }
     };
     // IC-004. Credentials are a header that a foreign page does not have, never a cookie: any origin may ask.
     response.headers_mut().insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));

@@ -3,6 +3,7 @@
 use super::access::{Caller, Domain};
 use super::reply::{self, ApiError, Reply};
 use super::{Shared, blocking, rfc3339};
+use crate::guest::LogLine;
 use crate::store::VersionRow;
 use crate::versions::{COMPONENT_BYTES, VersionError};
 use axum::extract::{Path, Request, State};
@@ -45,6 +46,13 @@ pub(super) async fn activate(
 
 pub(super) async fn roll_back(State(api): Shared, caller: Caller, Domain(domain): Domain) -> Reply {
     change(move || api.versions.roll_back(&domain, &caller.to_string())).await
+}
+
+/// What the tenant's guests wrote last, newest first. Kept in memory only.
+pub(super) async fn log(State(api): Shared, Domain(domain): Domain) -> Reply {
+    let lines = api.versions.log(&domain);
+    let to_json = |line: &LogLine| json!({ "at": rfc3339(line.at_ms), "session": line.session_id, "level": line.level, "text": line.text });
+    reply::list("log", lines.iter().rev().map(to_json).collect(), None)
 }
 
 async fn change(change: impl FnOnce() -> Result<crate::versions::Activated, VersionError> + Send + 'static) -> Reply {

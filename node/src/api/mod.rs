@@ -4,7 +4,7 @@
 //! `/healthz` is open; everything else needs a token, `/metrics` too: behind a proxy on the same machine every peer looks like loopback.
 //! `/admin/…` is the operator's, `/{domain}/…` a tenant's. Who may do what is decided in one place, `access.rs`.
 //!
-//! Start with [`Api::router`].
+//! Start with [`Api::router`]; [`Api::start`] serves it.
 
 mod access;
 mod calls;
@@ -13,11 +13,13 @@ mod listener;
 mod prompts;
 mod recordings;
 mod reply;
+mod server;
 mod tenants;
 
 pub use access::{ADMIN_TOKEN_FILE, AdminToken};
 pub use prompts::check_file_name;
 pub use reply::rfc3339;
+pub use server::Server;
 pub use tenants::check_domain;
 
 use crate::store::Store;
@@ -29,7 +31,6 @@ use serde_json::json;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::TcpListener;
 
 /// What the API needs of the running node.
 pub trait Node: Send + Sync + 'static {
@@ -69,6 +70,7 @@ impl Api {
             .route("/admin/calls", get(calls::list_all))
             .route("/admin/audit", get(calls::audit))
             .route("/{domain}/guests", get(guests::list).post(guests::upload))
+            .route("/{domain}/guests/log", get(guests::log))
             .route("/{domain}/guests/rollback", post(guests::roll_back))
             .route("/{domain}/guests/{number}/activate", post(guests::activate))
             .route("/{domain}/recordings", get(recordings::list))
@@ -81,11 +83,6 @@ impl Api {
             .method_not_allowed_fallback(|| async { ApiError::method_not_allowed() })
             .layer(axum::middleware::from_fn_with_state(self.clone(), access::guard))
             .with_state(self)
-    }
-
-    /// Serves until `stop` is done; requests under way may finish for a moment.
-    pub async fn serve(self: Arc<Api>, listener: TcpListener, stop: impl Future<Output = ()> + Send + 'static) -> std::io::Result<()> {
-        axum::serve(listener::Bounded::new(listener), self.router()).with_graceful_shutdown(stop).await
     }
 }
 
@@ -109,4 +106,4 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, ApiError> 
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

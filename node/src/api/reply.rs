@@ -11,6 +11,8 @@ use axum::response::{IntoResponse, Response};
 use futures_core::Stream;
 use serde_json::{Value, json};
 use std::pin::Pin;
+use std::time::Duration;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 pub(super) type Reply = Result<Response, ApiError>;
 
@@ -131,20 +133,45 @@ pub(super) async fn body(
     field: &str,
     accept: impl Fn(&str) -> bool,
     types: &str,
-) -> Result<Bytes, ApiError> {
+) -> Result<Received, ApiError> {
     if let Some(given) = request.headers().get(header::CONTENT_TYPE) {
         let given = given.to_str().unwrap_or("").split(';').next().unwrap_or("").trim().to_ascii_lowercase();
         if !accept(&given) {
             return Err(ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_type", format!("Content-Type: {types} is needed")));
         }
     }
-    read(request.into_body(), limit).await?.ok_or_else(|| ApiError::too_large(field, limit))
+    let place = match limit {
+        0..=SMALL => None,
+        _ => Some(LARGE.try_acquire().map_err(|_| ApiError::too_many("too many uploads are under way; try again shortly"))?),
+    };
+    let bytes = read(request.into_body(), limit, FORGOTTEN).await?.ok_or_else(|| ApiError::too_large(field, limit))?;
+    Ok(Received { bytes, _place: place })
 }
 
-/// The whole body, or nothing when it is larger than `limit`. Its rest is then read and forgotten, up to a point: a client that still
-/// sends would see its connection break in place of the answer.
-async fn read(body: Body, limit: usize) -> Result<Option<Bytes>, ApiError> {
-    const FORGOTTEN: usize = 64 << 20;
+/// A body. A large one keeps its place for as long as it is in memory.
+pub(super) struct Received {
+    bytes: Bytes,
+    _place: Option<SemaphorePermit<'static>>,
+}
+
+impl std::ops::Deref for Received {
+    type Target = [u8];
+    fn deref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+/// Bodies of at most this size do not count as large.
+const SMALL: usize = 1 << 20;
+/// Large bodies in memory at a time: 640 MB at the very most. More: 429.
+static LARGE: Semaphore = Semaphore::const_new(32);
+
+/// What is too much of a body is read and forgotten up to so much.
+const FORGOTTEN: usize = 64 << 20;
+
+/// The whole body, or nothing when it is larger than `limit`. Up to `forgotten` bytes more are then read and forgotten: a client that
+/// still sends would see its connection break in place of the answer.
+async fn read(body: Body, limit: usize, forgotten: usize) -> Result<Option<Bytes>, ApiError> {
     let mut stream = body.into_data_stream();
     let mut all = Vec::new();
     let mut size = 0usize;
@@ -155,12 +182,40 @@ async fn read(body: Body, limit: usize) -> Result<Option<Bytes>, ApiError> {
             all.extend_from_slice(&chunk);
         } else {
             all = Vec::new();
-            if size > limit.saturating_add(FORGOTTEN) {
+            if size > limit.saturating_add(forgotten) {
                 break;
             }
         }
     }
     Ok((size <= limit).then(|| all.into()))
+}
+
+/// Small bodies are read at once, whoever they are for, so that an answer given without looking at them finds a client that listens.
+const SENT_AT_ONCE: usize = 64 << 10;
+
+/// The same request, its body in memory if it is small.
+pub(super) async fn gather(request: Request) -> Result<Request, ApiError> {
+    match announced(&request) {
+        Some(size @ 1..=SENT_AT_ONCE) => {
+            let (parts, body) = request.into_parts();
+            // The announced length is the body's: hyper sees to that.
+            let bytes = read(body, size, 0).await?.unwrap_or_default();
+            Ok(Request::from_parts(parts, Body::from(bytes)))
+        }
+        _ => Ok(request),
+    }
+}
+
+/// Reads what a refused stranger sends along, within limits, so that it hears why.
+pub(super) async fn forget(request: Request) {
+    const PATIENCE: Duration = Duration::from_secs(1);
+    if announced(&request).is_some_and(|size| size <= SENT_AT_ONCE) {
+        let _ = tokio::time::timeout(PATIENCE, read(request.into_body(), 0, SENT_AT_ONCE)).await;
+    }
+}
+
+fn announced(request: &Request) -> Option<usize> {
+    request.headers().get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
 /// A parameter of the query, decoded. The last one counts where it is repeated.

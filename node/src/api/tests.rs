@@ -4,9 +4,9 @@ use crate::versions::tests::FakeLoader;
 use serde_json::Value;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-const TOKEN: &str = "the-operator's-token";
-/// Any tenant's address in these tests; `…` in a table stands for it.
-const TENANT: &str = "a.example";
+pub(crate) const TOKEN: &str = "the-operator's-token";
+/// The tenant that is there from the beginning, with number 100.
+pub(crate) const TENANT: &str = "a.example";
 
 #[derive(Default)]
 struct FakeNode {
@@ -26,19 +26,18 @@ impl Node for FakeNode {
 }
 
 /// A served API on a port of its own, and what stands behind it.
-struct World {
-    folder: tempfile::TempDir,
-    store: Store,
-    loader: Arc<FakeLoader>,
+pub(crate) struct World {
+    pub(crate) folder: tempfile::TempDir,
+    pub(crate) store: Store,
+    pub(crate) loader: Arc<FakeLoader>,
     node: Arc<FakeNode>,
-    address: std::net::SocketAddr,
+    pub(crate) address: std::net::SocketAddr,
     agent: ureq::Agent,
-    _stop: tokio::sync::oneshot::Sender<()>,
-    _runtime: tokio::runtime::Runtime,
+    _server: Server,
     _thread: StoreThread,
 }
 
-fn world() -> World {
+pub(crate) fn world() -> World {
     let folder = tempfile::tempdir().expect("a folder");
     let (store, thread) = Store::open(&folder.path().join("node.db")).expect("opens");
     let loader = Arc::new(FakeLoader::default());
@@ -46,15 +45,10 @@ fn world() -> World {
     let versions = Arc::new(Versions::open(store.clone(), loader.clone(), folder.path()).expect("opens"));
     let token = AdminToken::load(folder.path(), Some(TOKEN)).expect("given");
     let api = Api::new(store.clone(), versions, node.clone(), token, folder.path().join("prompts"));
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
-    let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).expect("a port");
-    let address = listener.local_addr().expect("bound");
-    let (stop, stopped) = tokio::sync::oneshot::channel();
-    runtime.spawn(api.serve(listener, async {
-        let _ = stopped.await;
-    }));
+    let server = api.start("127.0.0.1:0".parse().expect("an address")).expect("a port");
+    let address = server.address();
     let agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
-    let world = World { folder, store, loader, node, address, agent, _stop: stop, _runtime: runtime, _thread: thread };
+    let world = World { folder, store, loader, node, address, agent, _server: server, _thread: thread };
     let (status, _) = world.ask("PUT", &format!("/admin/tenants/{TENANT}"), Some(TOKEN), JSON, br#"{"numbers":["100"]}"#);
     assert_eq!(status, 201);
     world
@@ -88,7 +82,7 @@ impl World {
         (status, serde_json::from_str(&text).unwrap_or(Value::String(text)))
     }
 
-    fn get(&self, path: &str) -> Value {
+    pub(crate) fn get(&self, path: &str) -> Value {
         let (status, body) = self.ask("GET", path, Some(TOKEN), None, b"");
         assert_eq!(status, 200, "{path}: {body}");
         body
@@ -321,6 +315,15 @@ fn a_guest_is_uploaded_activated_and_rolled_back() {
 }
 
 #[test]
+fn what_guests_wrote_is_told() {
+    let line = &world().get("/a.example/guests/log")["log"][0];
+    assert_eq!(
+        (&line["at"], &line["session"], &line["level"], &line["text"]),
+        (&json!("1970-01-01T00:00:00.001Z"), &json!("s1"), &json!("info"), &json!("hello"))
+    );
+}
+
+#[test]
 fn recordings_are_listed_fetched_and_deleted() {
     let world = world();
     let audio: Vec<u8> = (0..200_000u32).map(|n| (n % 251) as u8).collect();
@@ -400,4 +403,17 @@ fn file_names_are_safe_or_refused() {
     for bad in ["", ".", "..", "../x", "a/b", "a\\b", "a..b", ".hidden", "a\0b", "a\nb", &"n".repeat(256)] {
         assert!(check_file_name(bad).is_err(), "{bad}");
     }
+}
+
+#[test]
+fn a_stopped_server_is_gone_and_a_taken_port_is_said() {
+    let world = world();
+    let World { folder, store, loader, node, address, _server: server, _thread: thread, .. } = world;
+    let versions = Arc::new(Versions::open(store.clone(), loader, folder.path()).expect("opens"));
+    let token = AdminToken::load(folder.path(), Some(TOKEN)).expect("given");
+    let second = Api::new(store, versions, node, token, folder.path().join("prompts"));
+    assert_eq!(second.clone().start(address).err().map(|error| error.kind()), Some(std::io::ErrorKind::AddrInUse));
+    server.stop();
+    assert_eq!(second.start(address).expect("free again").address(), address);
+    thread.close();
 }

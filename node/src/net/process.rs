@@ -26,6 +26,27 @@ pub fn raise_open_files(wanted: u64) -> io::Result<u64> {
     Ok(before.rlim_cur)
 }
 
+/// Random bytes of the kernel: the seed of everything that an outsider must not guess.
+pub fn seed() -> io::Result<[u8; 32]> {
+    let mut seed = [0u8; 32];
+    let mut filled = 0;
+    while filled < seed.len() {
+        let rest = &mut seed[filled..];
+        // SAFETY: the pointer and length are of the writable rest of `seed`.
+        let n = unsafe { libc::getrandom(rest.as_mut_ptr().cast(), rest.len(), 0) };
+        match usize::try_from(n) {
+            Ok(n) => filled += n,
+            Err(_) => {
+                let error = io::Error::last_os_error();
+                if error.kind() != io::ErrorKind::Interrupted {
+                    return Err(error);
+                }
+            }
+        }
+    }
+    Ok(seed)
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Priority {
     /// Media: above everything else of ours, real time where we may.

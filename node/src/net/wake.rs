@@ -60,7 +60,7 @@ pub fn poll(fds: &[RawFd], ready: &mut Vec<bool>, timeout: Option<Duration>) {
         tv_sec: libc::time_t::try_from(t.as_secs()).unwrap_or(libc::time_t::MAX),
         tv_nsec: libc::c_long::from(t.subsec_nanos().cast_signed()),
     });
-    let spec = spec.as_ref().map_or(std::ptr::null(), |s| std::ptr::from_ref(s));
+    let spec = spec.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
     // SAFETY: `list` and `spec` live through the call and the count is that of `list`; the signal mask is left as it is.
     let n = unsafe { libc::ppoll(list.as_mut_ptr(), list.len() as libc::nfds_t, spec, std::ptr::null()) };
     ready.clear();

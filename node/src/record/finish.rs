@@ -239,9 +239,8 @@ fn link(from: &Path, to: &Path, folder: &Path, id: &str) -> io::Result<()> {
         _ => {}
     }
     let mut copy = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&part)?;
-    let result = std::io::copy(&mut File::open(from)?, &mut copy)
-        .and_then(|_| copy.sync_all())
-        .and_then(|()| std::fs::hard_link(&part, to));
+    let result =
+        std::io::copy(&mut File::open(from)?, &mut copy).and_then(|_| copy.sync_all()).and_then(|()| std::fs::hard_link(&part, to));
     std::fs::remove_file(&part)?;
     result
 }

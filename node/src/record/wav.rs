@@ -161,6 +161,9 @@ impl Header {
 
     /// Reads what `encode` wrote. Of another writer's WAV it says so.
     pub fn decode(bytes: &[u8]) -> Result<Header, WavError> {
+        if bytes.len() < HEADER {
+            return Err(WavError::Foreign("too short"));
+        }
         let part = |at: usize, n: usize| bytes.get(at..at + n).ok_or(WavError::Foreign("too short"));
         let magic = part(0, 4)?;
         if (magic != b"RIFF" && magic != b"RF64") || part(8, 4)? != b"WAVE" {

@@ -5,12 +5,12 @@
 
 use super::finish::Finish;
 use super::wav::{Counters, Header, WavFile};
-use super::{law, reason_name, safe_name};
+use super::{reason_name, safe_name};
 use crate::limits;
 use crate::metrics::{Metrics, add};
 use crate::net::{Clock, Priority, set_priority};
 use hookswitch_call::RecordingStart;
-use hookswitch_proto::media::{Block, FRAME, FrameKind, RecordingId, RecordingTotals, StopReason};
+use hookswitch_proto::media::{Block, FRAME, FrameKind, RecordingId, RecordingTotals, StopReason, g711};
 use hookswitch_proto::{Time, Wall};
 use std::collections::HashMap;
 use std::io;
@@ -50,7 +50,10 @@ impl BlockLink {
 }
 
 pub(super) enum Order {
-    Begin { start: Box<RecordingStart>, wall: Wall },
+    Begin {
+        start: Box<RecordingStart>,
+        wall: Wall,
+    },
     Drop(RecordingId),
     /// Close everything and end.
     Stop,
@@ -249,12 +252,11 @@ impl Open {
             self.flush_sometimes(now)
         });
         if let Err(error) = result {
-            self.fail(&error, metrics);
+            self.fail(&error);
         }
     }
 
-    fn fail(&mut self, error: &io::Error, metrics: &Metrics) {
-        add(&metrics.recordings_failed, 1);
+    fn fail(&mut self, error: &io::Error) {
         tracing::error!(recording = %self.start.recording_id, domain = %self.start.domain, %error, "recording failed, the call goes on");
         self.failed = Some(error.to_string());
         self.sides = [Side::default(), Side::default()];
@@ -303,8 +305,7 @@ impl Open {
         }
         let skip = usize::try_from(next.saturating_sub(block.first_frame)).unwrap_or(usize::MAX).min(frames);
         side.kinds.extend_from_slice(&block.kinds[skip..frames]);
-        let decode = law::table(block.codec);
-        side.samples.extend(block.law[skip * FRAME..frames * FRAME].iter().map(|b| decode[usize::from(*b)]));
+        side.samples.extend(block.law[skip * FRAME..frames * FRAME].iter().map(|b| g711::decode(block.codec, *b)));
     }
 
     fn write_ready(&mut self, scratch: &mut Vec<u8>) -> io::Result<()> {
@@ -347,14 +348,12 @@ impl Open {
         file.append(scratch)?;
         let counters = &mut file.header.counters;
         for i in 0..frames {
-            let kinds = [speak.kinds.get(i), listen.kinds.get(i)];
             counters.expected += 1;
-            if kinds.contains(&Some(&FrameKind::Concealed)) {
-                counters.concealed += 1;
-            } else if kinds.contains(&Some(&FrameKind::Voice)) {
-                counters.received += 1;
-            } else {
-                counters.silence += 1;
+            // Of two sides the one that comes from the network counts, as in the tap's totals: what we play cannot get lost.
+            match speak.kinds.get(i).or(listen.kinds.get(i)) {
+                Some(FrameKind::Voice) => counters.received += 1,
+                Some(FrameKind::Concealed) => counters.concealed += 1,
+                Some(FrameKind::Silence | FrameKind::Masked) | None => counters.silence += 1,
             }
         }
         for side in [speak, listen] {
@@ -402,12 +401,8 @@ impl Open {
             file.append(scratch)?;
         }
         let lost = (self.filled + short).min(totals.received);
-        file.header.counters = Counters {
-            expected: totals.expected,
-            received: totals.received - lost,
-            concealed: totals.concealed,
-            silence: totals.silence,
-        };
+        file.header.counters =
+            Counters { expected: totals.expected, received: totals.received - lost, concealed: totals.concealed, silence: totals.silence };
         file.header.stop_reason = reason_name(reason).into();
         Ok(())
     }

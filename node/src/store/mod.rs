@@ -20,6 +20,7 @@ pub use tenants::{FallbackRow, NumberRow, TenantRow};
 pub use versions::{AddedVersion, VersionRow};
 
 use rusqlite::Connection;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -80,6 +81,9 @@ type Told = Box<dyn FnOnce(Result<(), StoreError>)>;
 impl Store {
     /// Opens or makes the database, migrates it and starts its thread.
     pub fn open(path: &Path) -> Result<(Store, StoreThread), StoreError> {
+        // Who called whom is nobody else's business on this machine. SQLite gives its other files the mode of this one.
+        let made = std::fs::OpenOptions::new().append(true).create(true).mode(0o600).open(path);
+        made.map_err(|error| StoreError::Sqlite(format!("{}: {error}", path.display())))?;
         let mut db = Connection::open(path)?;
         db.busy_timeout(Duration::from_secs(5))?;
         db.set_prepared_statement_cache_capacity(64);

@@ -26,10 +26,14 @@ fn recording(id: &str, domain: &str, created_at: u64) -> RecordingRow {
 
 #[test]
 fn what_was_written_is_there_after_opening_again() {
-    let (_folder, path, store, thread) = open();
+    let (folder, path, store, thread) = open();
     store.put_tenant(tenant("a.example", &["100"]), "test").expect("put");
     store.save_recording(recording("r1", "a.example", 5));
     store.save_call(CallRow { session: "s1".into(), domain: "a.example".into(), ..CallRow::default() });
+    for file in std::fs::read_dir(folder.path()).expect("there").flatten() {
+        let mode = std::os::unix::fs::PermissionsExt::mode(&file.metadata().expect("there").permissions());
+        assert_eq!(mode & 0o077, 0, "{:?} is open to others", file.file_name());
+    }
     thread.close();
     assert_eq!(store.flush(), Err(StoreError::Closed));
 

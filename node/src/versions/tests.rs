@@ -21,21 +21,26 @@ impl Loader for FakeLoader {
     fn inspect(&self, component: &[u8]) -> Result<(), String> {
         if component.starts_with(b"guest") { Ok(()) } else { Err("not a WebAssembly component".into()) }
     }
-    fn compile(&self, sha256: &str, component: &Path) -> Result<(), String> {
-        let bytes = fs::read(component).map_err(|error| error.to_string())?;
-        if bytes.ends_with(b"uncompilable") {
-            return Err("does not compile".into());
+    fn compile(&self, component: &[u8]) -> Result<(), CompileFailure> {
+        if component.ends_with(b"uncompilable") {
+            return Err(CompileFailure::Component("does not compile".into()));
         }
-        self.compiled.lock().expect("no panic").push(sha256.into());
+        self.compiled.lock().expect("no panic").push(sha256_hex(component));
         Ok(())
     }
-    fn activate(&self, version: &VersionRow, component: &Path) -> Result<(), String> {
-        if self.broken.lock().expect("no panic").contains(&version.number) || !component.exists() {
+    fn activate(&self, version: &VersionRow, component: &[u8]) -> Result<(), String> {
+        if self.broken.lock().expect("no panic").contains(&version.number) || self.inspect(component).is_err() {
             return Err("does not load".into());
         }
         self.deactivate(&version.domain);
         self.active.lock().expect("no panic").push((version.domain.clone(), version.number));
         Ok(())
+    }
+    fn forget(&self, sha256: &str) {
+        self.compiled.lock().expect("no panic").retain(|compiled| compiled != sha256);
+    }
+    fn log(&self, _domain: &str) -> Vec<LogLine> {
+        vec![LogLine { at_ms: 1, session_id: "s1".into(), level: "info", text: "hello".into() }]
     }
     fn deactivate(&self, domain: &str) {
         self.active.lock().expect("no panic").retain(|(active, _)| active != domain);
@@ -174,6 +179,10 @@ fn old_versions_and_their_files_go() {
     assert_eq!(versions.len(), VERSIONS + 1);
     assert_eq!(versions.last().map(|version| version.number), Some(1));
     assert_eq!(files(&world).len(), VERSIONS + 1);
+    // Ten compiled, and the active one.
+    let compiled = world.loader.compiled.lock().expect("no panic").clone();
+    assert_eq!(compiled.len(), COMPILED + 1);
+    assert!(compiled.contains(&sha256_hex(b"guest 0")) && compiled.contains(&versions[9].sha256));
 
     world.versions.remove_tenant("a.example", "test").expect("removed");
     assert!(files(&world).is_empty());

@@ -16,6 +16,8 @@ pub use api::log::Level;
 pub trait Host: Send + Sync + 'static {
     /// A line of the guest, already cut to its maximum and free of control characters.
     fn log(&self, level: Level, line: &str);
+    /// A line was dropped because its instance wrote too much.
+    fn log_dropped(&self);
     /// A setting of the tenant.
     fn config(&self, key: &str) -> Option<String>;
     /// Milliseconds since the Unix epoch.
@@ -61,7 +63,6 @@ pub(crate) struct State {
     random: HashRandom,
     born: Option<Instant>,
     log_left: usize,
-    pub(crate) log_dropped: u64,
     memory_limit: usize,
     memory: usize,
     tables: usize,
@@ -78,7 +79,6 @@ impl State {
             random: HashRandom { seed: setup.seed, counter: 0 },
             born: None,
             log_left: limits::LOG_BYTES,
-            log_dropped: 0,
             memory_limit: setup.memory_bytes.min(limits::MEMORY_BYTES_MAX),
             memory: 0,
             tables: 0,
@@ -156,7 +156,7 @@ impl api::log::Host for State {
                 self.log_left = left;
                 self.host.log(level, &line);
             }
-            None => self.log_dropped += 1,
+            None => self.host.log_dropped(),
         }
         Ok(())
     }

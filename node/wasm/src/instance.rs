@@ -90,11 +90,6 @@ impl Instance {
         self.finish(answer).map(|(instance, ())| instance)
     }
 
-    /// Log lines that were dropped because it wrote too much.
-    pub fn log_dropped(&self) -> u64 {
-        self.store.data().log_dropped
-    }
-
     /// Bytes of linear memory it has.
     pub fn memory(&self) -> usize {
         self.store.data().memory()

@@ -72,10 +72,17 @@ pub fn held(options: &Options, floor: Option<f64>, report: &mut Report) -> Resul
         options.seconds, verdict.frames, verdict.missing
     );
     match floor {
-        Some(floor) => report.add_beside("recorded IVR calls held, 0 frames missing", "calls", calls as f64, "floor (bare receive+send)", floor, how),
+        Some(floor) => {
+            report.add_beside("recorded IVR calls held, 0 frames missing", "calls", calls as f64, "floor (bare receive+send)", floor, how)
+        }
         None => report.add("recorded IVR calls held, 0 frames missing", "calls", calls as f64, how),
     }
-    report.add("node's share of its core at that load", "%", outcome.node_load * 100.0, "user and system time of the process while all calls were up");
+    report.add(
+        "node's share of its core at that load",
+        "%",
+        outcome.node_load * 100.0,
+        "user and system time of the process while all calls were up",
+    );
     report.add(
         "RTP from the node at that load",
         "%",
@@ -87,7 +94,9 @@ pub fn held(options: &Options, floor: Option<f64>, report: &mut Report) -> Resul
             "memory a recorded call",
             "KB",
             bytes / 1000.0,
-            format!("resident memory with {calls} calls up, less that of the idle node, by calls; guest included, kernel's socket memory not"),
+            format!(
+                "resident memory with {calls} calls up, less that of the idle node, by calls; guest included, kernel's socket memory not"
+            ),
         );
     }
     Ok(())
@@ -98,7 +107,8 @@ fn hold(options: &Options, calls: usize) -> Result<(Outcome, Verdict, f64)> {
     let node = Node::start(options)?;
     let idle = node.resident()?;
     let plan = Plan::Hold { calls, ramp: options.ramp, hold: Duration::from_secs(options.seconds) };
-    let outcome = Generator::new(&node, RECORDED)?.run(plan, &node).with_context(|| format!("the node's log ends with:\n{}", tail(&node.log())))?;
+    let outcome =
+        Generator::new(&node, RECORDED)?.run(plan, &node).with_context(|| format!("the node's log ends with:\n{}", tail(&node.log())))?;
     let bytes = outcome.node_resident.saturating_sub(idle) as f64 / calls as f64;
     let answered = usize::try_from(outcome.answered)?;
     let started = Instant::now();
@@ -147,7 +157,9 @@ pub fn rate(options: &Options, report: &mut Report) -> Result<()> {
         let node = Node::start(options)?;
         let plan = Plan::Rate { window: options.window, length: Duration::from_secs(options.rate_seconds) };
         let (cpu, since) = (node.cpu()?, Instant::now());
-        let outcome = Generator::new(&node, ANSWERED)?.run(plan, &node).with_context(|| format!("the node's log ends with:\n{}", tail(&node.log())))?;
+        let outcome = Generator::new(&node, ANSWERED)?
+            .run(plan, &node)
+            .with_context(|| format!("the node's log ends with:\n{}", tail(&node.log())))?;
         println!(
             "answered, run {run}: {:.0} a second; failed {:?}; node {:.0} % of its core",
             outcome.answered_a_second,
@@ -175,7 +187,9 @@ pub fn rate(options: &Options, report: &mut Report) -> Result<()> {
     }
     let how = format!(
         "INVITE, 200, ACK, BYE, 200 with {} calls at a time; every call gets an instance of the handler and two hooks; median of {} runs of {} s, those with a failed call left out",
-        options.window, ours.len(), options.rate_seconds
+        options.window,
+        ours.len(),
+        options.rate_seconds
     );
     let value = machine::median(ours).unwrap_or(0.0);
     match machine::median(sipps) {

@@ -1,9 +1,9 @@
 //! The floor: what the same number of packets costs when nothing is done with them. A process on the node's core receives 172 bytes
 //! from every socket and sends 172 bytes back, 50 times a second; nobody can hold more calls than that on that core.
 
+use crate::Options;
 use crate::machine;
 use crate::report::Report;
-use crate::Options;
 use anyhow::{Context, Result, bail};
 use std::io::{BufRead, BufReader, Write};
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
@@ -30,7 +30,9 @@ pub fn measure(options: &Options, report: &mut Report) -> Result<f64> {
         "floor: receive and send of one packet",
         "us",
         cost,
-        format!("{SOCKETS} sockets, {PACKET} bytes, 50 a second each, processor time of the receiving and sending process by leg and frame"),
+        format!(
+            "{SOCKETS} sockets, {PACKET} bytes, 50 a second each, processor time of the receiving and sending process by leg and frame"
+        ),
     );
     report.add("floor: legs a core", "legs", legs, "20 ms divided by that cost");
     Ok(legs)

@@ -7,9 +7,7 @@ use crate::node::Node;
 use anyhow::{Context, Result, bail};
 use bytes::Bytes;
 use hookswitch_proto::media::{Codec, Direction, FRAME};
-use hookswitch_proto::sip::{
-    Cause, DialogId, Endpoint, EndpointConfig, EndpointOutput, Flow, Invite, Listen, SipEvent, Transport,
-};
+use hookswitch_proto::sip::{Cause, DialogId, Endpoint, EndpointConfig, EndpointOutput, Flow, Invite, Listen, SipEvent, Transport};
 use hookswitch_proto::{Time, sdp};
 use hookswitch_sim::numbered;
 use std::collections::{BTreeMap, HashMap};
@@ -118,7 +116,7 @@ impl Generator {
             agents,
             media,
             media_addresses,
-            local: sdp::Local { session_id: 1, version: 1, codecs: vec![Codec::Pcmu] },
+            local: sdp::Local::new(1, vec![Codec::Pcmu]),
             phones: Vec::new(),
             by_port: vec![None; 65_536],
             outcome: Outcome::default(),
@@ -381,17 +379,7 @@ impl Generator {
 
 impl Phone {
     fn new() -> Phone {
-        Phone {
-            state: State::Idle,
-            dialog: None,
-            remote: None,
-            sequence: 1,
-            timestamp: 0,
-            said: 0,
-            last_heard: None,
-            heard: 0,
-            lost: 0,
-        }
+        Phone { state: State::Idle, dialog: None, remote: None, sequence: 1, timestamp: 0, said: 0, last_heard: None, heard: 0, lost: 0 }
     }
 }
 
@@ -412,7 +400,8 @@ fn agent(number: u8) -> Result<Agent> {
     let mut seed = [number; 32];
     seed[..2].copy_from_slice(&address.port().to_be_bytes());
     seed[2..6].copy_from_slice(&std::process::id().to_be_bytes());
-    seed[6..14].copy_from_slice(&std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?.subsec_nanos().to_be_bytes().repeat(2));
+    seed[6..14]
+        .copy_from_slice(&std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?.subsec_nanos().to_be_bytes().repeat(2));
     Ok(Agent { endpoint: Endpoint::new(config, seed), socket, address, dialogs: HashMap::new() })
 }
 
@@ -424,7 +413,13 @@ fn socket() -> Result<UdpSocket> {
         // SAFETY: the descriptor is open as long as `socket` lives, and the value is a whole `c_int` that outlives the call.
         // Without CAP_NET_ADMIN it fails and the default size has to do.
         unsafe {
-            libc::setsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, option, (&raw const SOCKET_BUFFER).cast(), size_of::<i32>() as libc::socklen_t);
+            libc::setsockopt(
+                socket.as_raw_fd(),
+                libc::SOL_SOCKET,
+                option,
+                (&raw const SOCKET_BUFFER).cast(),
+                size_of::<i32>() as libc::socklen_t,
+            );
         }
     }
     Ok(socket)

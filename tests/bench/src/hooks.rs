@@ -1,9 +1,279 @@
-//! Ask to verdict, beside a webhook on loopback.
+//! Ask to verdict: what a decision costs when it is made by a component in the node, beside the same decision asked of a webhook on
+//! loopback, which is the cheapest webhook there can be.
 
-use crate::Options;
 use crate::report::Report;
-use anyhow::Result;
+use crate::{Options, machine};
+use anyhow::{Context, Result, bail};
+use hookswitch::guest::{Guests, Version};
+use hookswitch::inbox::SwitchInbox;
+use hookswitch_call::hook::{Hook, NewCall, Routing, SessionInfo, Verdict};
+use hookswitch_call::{Ask, AskId, Input, SessionId};
+use hookswitch_wasm::{Engine, code_digest, content_hash, wrap};
+use serde_json::{Value, json};
+use std::io::{BufRead, BufReader, Write};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::sync::{Arc, mpsc};
+use std::thread;
+use std::time::{Duration, Instant};
 
-pub fn measure(_options: &Options, _report: &mut Report) -> Result<()> {
+/// Questions of one run, after so many that only warm up.
+const ASKS: usize = 20_000;
+const WARM: usize = 2_000;
+
+/// Microseconds: the middle one and the one that 99 of 100 stay below.
+#[derive(Clone, Copy, Debug)]
+pub struct Latency {
+    pub median: f64,
+    pub p99: f64,
+}
+
+impl Latency {
+    pub fn of(mut microseconds: Vec<f64>) -> Result<Latency> {
+        let median = machine::percentile(&mut microseconds, 50.0).context("no measurement")?;
+        let p99 = machine::percentile(&mut microseconds, 99.0).context("no measurement")?;
+        Ok(Latency { median, p99 })
+    }
+}
+
+pub fn measure(options: &Options, report: &mut Report) -> Result<()> {
+    let (mut webhooks, mut fresh, mut live, mut wake) = (Runs::default(), Runs::default(), Runs::default(), Runs::default());
+    for _ in 0..options.runs.max(1) {
+        webhooks.add(webhook(options)?);
+        let guest = guest(options)?;
+        fresh.add(guest.fresh);
+        live.add(guest.live);
+        wake.add(wake_up(options)?);
+    }
+    let how = format!(
+        "newCall asked of the demo's handler through the node's guest room on one core, two thread wake-ups included; {ASKS} asks, median of {} runs; beside a POST of the same question over one kept connection to a server of ours on the other core",
+        options.runs
+    );
+    for (name, runs) in [("fresh instance", fresh), ("live instance", live)] {
+        let webhook = webhooks.middle()?;
+        let guest = runs.middle()?;
+        report.add_beside(
+            &format!("ask to verdict, {name}, median"),
+            "us",
+            guest.median,
+            "webhook on loopback",
+            webhook.median,
+            how.clone(),
+        );
+        report.add_beside(&format!("ask to verdict, {name}, p99"), "us", guest.p99, "webhook on loopback", webhook.p99, how.clone());
+    }
+    let wake = wake.middle()?;
+    let how = "the same two channels and threads on the same core with nothing between: the part of the above that is wake-up";
+    report.add("two thread wake-ups, median", "us", wake.median, how);
+    report.add("two thread wake-ups, p99", "us", wake.p99, how);
     Ok(())
+}
+
+/// Latencies of several runs.
+#[derive(Default)]
+struct Runs {
+    medians: Vec<f64>,
+    p99s: Vec<f64>,
+}
+
+impl Runs {
+    fn add(&mut self, latency: Latency) {
+        self.medians.push(latency.median);
+        self.p99s.push(latency.p99);
+    }
+
+    fn middle(&self) -> Result<Latency> {
+        let middle = |values: &Vec<f64>| machine::median(values.clone()).context("a run");
+        Ok(Latency { median: middle(&self.medians)?, p99: middle(&self.p99s)? })
+    }
+}
+
+struct Guest {
+    fresh: Latency,
+    live: Latency,
+}
+
+/// The node's own guest room, with the demo's handler, on the node's core.
+fn guest(options: &Options) -> Result<Guest> {
+    let path = options.guests.join("menu.component.wasm");
+    let component = std::fs::read(&path).with_context(|| path.display().to_string())?;
+    let core = options.node_core;
+    let room = thread::spawn(move || -> Result<Guest> {
+        // Threads started from here inherit the core.
+        machine::pin(core)?;
+        ask_guest(&component)
+    });
+    room.join().map_err(|_| anyhow::anyhow!("the guest room panicked"))?
+}
+
+fn ask_guest(component: &[u8]) -> Result<Guest> {
+    let engine = Arc::new(Engine::start(hookswitch_wasm::Options::default())?);
+    let hash = content_hash(component);
+    let code = engine.compile(component)?;
+    let digest = code_digest(engine.compatibility(), &hash, &code);
+    let module = Arc::new(engine.load(&wrap(engine.compatibility(), &hash, &code), &digest)?);
+    let (inbox, verdicts) = SwitchInbox::channel();
+    let guests = Guests::start(engine, hookswitch::guest::Options::default(), inbox);
+    let domain: Arc<str> = Arc::from("demo.localhost");
+    guests.set_active(&domain, Some(Arc::new(Version { domain: domain.clone(), number: 1, hash, module })));
+
+    let ask = |session: SessionId, number: u32| -> Result<f64> {
+        let hook = Hook::NewCall(Box::new(NewCall {
+            info: SessionInfo {
+                session_id: "7d0c0e3a-1f2b-4c3d-8e4f-5a6b7c8d9e0f".into(),
+                domain: domain.to_string(),
+                ivr_server: "127.0.0.1:5060".into(),
+                ..SessionInfo::default()
+            },
+            participant_id: "1".into(),
+            sip_call_id: "a84b4c76e66710@pc33.example.com".into(),
+            calling_party: "+46701234567".into(),
+            called_party: "ivr".into(),
+            src_addr: "127.0.0.1:5070".into(),
+            ..NewCall::default()
+        }));
+        let start = Instant::now();
+        guests.ask(Box::new(Ask { id: AskId { session, number }, domain: domain.clone(), hook, deadline: Duration::from_secs(5) }));
+        let Input::Verdict { verdict, .. } = verdicts.recv()? else { bail!("something else than a verdict") };
+        let time = start.elapsed().as_secs_f64() * 1e6;
+        match verdict {
+            Ok(Verdict::Routing(Routing::Ivr { .. })) => Ok(time),
+            other => bail!("not the verdict of the demo's handler: {other:?}"),
+        }
+    };
+    let mut fresh = Vec::with_capacity(ASKS);
+    for n in 0..WARM + ASKS {
+        let session = SessionId { slot: 1, generation: u32::try_from(n)? };
+        let time = ask(session, 1)?;
+        guests.end(session);
+        if n >= WARM {
+            fresh.push(time);
+        }
+    }
+    let session = SessionId { slot: 2, generation: 1 };
+    let mut live = Vec::with_capacity(ASKS);
+    for n in 0..WARM + ASKS {
+        let time = ask(session, u32::try_from(n)?)?;
+        if n >= WARM {
+            live.push(time);
+        }
+    }
+    Ok(Guest { fresh: Latency::of(fresh)?, live: Latency::of(live)? })
+}
+
+/// There and back between two threads of one core.
+fn wake_up(options: &Options) -> Result<Latency> {
+    let core = options.node_core;
+    let pair = thread::spawn(move || -> Result<Vec<f64>> {
+        machine::pin(core)?;
+        let (there, inbox) = mpsc::channel::<Instant>();
+        let (back, answers) = mpsc::channel::<Instant>();
+        let other = thread::spawn(move || {
+            while let Ok(at) = inbox.recv() {
+                if back.send(at).is_err() {
+                    return;
+                }
+            }
+        });
+        let mut times = Vec::with_capacity(ASKS);
+        for n in 0..WARM + ASKS {
+            there.send(Instant::now())?;
+            let time = answers.recv()?.elapsed().as_secs_f64() * 1e6;
+            if n >= WARM {
+                times.push(time);
+            }
+        }
+        drop(there);
+        other.join().map_err(|_| anyhow::anyhow!("a thread panicked"))?;
+        Ok(times)
+    });
+    Latency::of(pair.join().map_err(|_| anyhow::anyhow!("a thread panicked"))??)
+}
+
+/// The question as a webhook gets it.
+fn question() -> String {
+    json!({
+        "sessionId": "7d0c0e3a-1f2b-4c3d-8e4f-5a6b7c8d9e0f", "domain": "demo.localhost", "participantId": "1", "ivrServer": "127.0.0.1:5060",
+        "sipCallId": "a84b4c76e66710@pc33.example.com", "callingPartyNumber": "+46701234567", "calledPartyNumber": "ivr",
+        "callingPartyPrivacy": "public", "srcAddr": "127.0.0.1:5070"
+    })
+    .to_string()
+}
+
+fn webhook(options: &Options) -> Result<Latency> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+    let address = listener.local_addr()?;
+    let core = options.generator_core;
+    let server = thread::spawn(move || -> Result<()> {
+        machine::pin(core)?;
+        answer(listener.accept()?.0)
+    });
+    let core = options.node_core;
+    let client = thread::spawn(move || -> Result<Vec<f64>> {
+        machine::pin(core)?;
+        ask(TcpStream::connect(address)?)
+    });
+    let times = client.join().map_err(|_| anyhow::anyhow!("the client panicked"))??;
+    server.join().map_err(|_| anyhow::anyhow!("the server panicked"))??;
+    Latency::of(times)
+}
+
+fn ask(stream: TcpStream) -> Result<Vec<f64>> {
+    stream.set_nodelay(true)?;
+    let mut reader = BufReader::new(stream.try_clone()?);
+    let mut writer = stream;
+    let mut times = Vec::with_capacity(ASKS);
+    for n in 0..WARM + ASKS {
+        let start = Instant::now();
+        // Written anew each time, as each call's question is.
+        let body = question();
+        let head = format!(
+            "POST /newCall HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+            body.len()
+        );
+        writer.write_all((head + &body).as_bytes())?;
+        let verdict: Value = serde_json::from_slice(&message(&mut reader)?.context("the server closed")?)?;
+        if verdict["action"] != "ivr" {
+            bail!("not the answer that was given: {verdict}");
+        }
+        if n >= WARM {
+            times.push(start.elapsed().as_secs_f64() * 1e6);
+        }
+    }
+    Ok(times)
+}
+
+/// The least that a webhook must do: read the question, decide, answer.
+fn answer(stream: TcpStream) -> Result<()> {
+    stream.set_nodelay(true)?;
+    let mut reader = BufReader::new(stream.try_clone()?);
+    let mut writer = stream;
+    while let Some(body) = message(&mut reader)? {
+        let question: Value = serde_json::from_slice(&body)?;
+        let action = if question["calledPartyNumber"] == "ivr" { "ivr" } else { "drop" };
+        let body = json!({ "action": action, "sessionReferenceId": "ivr" }).to_string();
+        let head = format!("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n", body.len());
+        writer.write_all((head + &body).as_bytes())?;
+    }
+    Ok(())
+}
+
+/// The body of the next HTTP message; `None` when the other side is done.
+fn message(reader: &mut impl BufRead) -> Result<Option<Vec<u8>>> {
+    let mut length = 0;
+    let mut line = String::new();
+    loop {
+        line.clear();
+        if reader.read_line(&mut line)? == 0 {
+            return Ok(None);
+        }
+        if line == "\r\n" {
+            break;
+        }
+        if let Some(value) = line.strip_prefix("Content-Length: ") {
+            length = value.trim().parse()?;
+        }
+    }
+    let mut body = vec![0; length];
+    reader.read_exact(&mut body)?;
+    Ok(Some(body))
 }

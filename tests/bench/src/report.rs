@@ -32,7 +32,9 @@ impl Report {
         println!("\n{:<44} {:>12} {:<8} {:>12}  {:<28} {:>7}", "what", "value", "unit", "peer value", "peer", "ratio");
         for figure in &self.figures {
             let (peer, peer_value, ratio) = match &figure.peer {
-                Some((peer, value)) => (peer.as_str(), number(*value), ratio(figure.value, *value).map_or_else(String::new, |r| format!("{r:.2}"))),
+                Some((peer, value)) => {
+                    (peer.as_str(), number(*value), ratio(figure.value, *value).map_or_else(String::new, |r| format!("{r:.2}")))
+                }
                 None => ("", String::new(), String::new()),
             };
             println!("{:<44} {:>12} {:<8} {peer_value:>12}  {peer:<28} {ratio:>7}", figure.name, number(figure.value), figure.unit);

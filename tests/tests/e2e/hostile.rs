@@ -83,7 +83,9 @@ fn a_call_that_is_cancelled_at_once_leaves_nothing_behind() {
             other => panic!("{other} to a cancelled INVITE"),
         }
     }
-    wait_for("no session left", || node.metrics().iter().filter(|(name, _)| name.contains("sessions") && !name.contains("total")).all(|(_, value)| *value == 0.0));
+    wait_for("no session left", || {
+        node.metrics().iter().filter(|(name, _)| name.contains("sessions") && !name.contains("total")).all(|(_, value)| *value == 0.0)
+    });
 }
 
 #[test]

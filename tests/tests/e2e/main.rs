@@ -1,8 +1,8 @@
 //! The stories of the people who use a node, each with the real binary, real sockets, real guests and, where one is named, a real
 //! peer. One binary for all, so that it is linked once. The node, the phones and the ears are in `tests/src`.
 
-mod baresip;
 mod bad_guests;
+mod baresip;
 mod crash;
 mod hostile;
 mod menu;

@@ -59,7 +59,12 @@ fn an_unknown_number_is_404() {
 #[test]
 fn phone_usage_errors_are_2() {
     let node = Node::demo();
-    for wrong in [&["call", "http://example.com"][..], &["call"], &["call", "sip:ivr@127.0.0.1", "--dtmf", "x@1s"], &["call", "sip:a@b", "--for", "soon"]] {
+    for wrong in [
+        &["call", "http://example.com"][..],
+        &["call"],
+        &["call", "sip:ivr@127.0.0.1", "--dtmf", "x@1s"],
+        &["call", "sip:a@b", "--for", "soon"],
+    ] {
         let run = node.cli(wrong);
         assert_eq!(run.status, Some(2), "{run}");
         assert!(!run.stderr.is_empty(), "{run}");

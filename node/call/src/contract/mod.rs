@@ -193,7 +193,9 @@ impl Scenario {
 }
 
 /// A handler that is a closure.
-pub struct Script(Box<dyn FnMut(&Ask) -> Result<Verdict, HookFailure>>);
+pub struct Script(Box<Answer>);
+
+type Answer = dyn FnMut(&Ask) -> Result<Verdict, HookFailure>;
 
 impl Script {
     pub fn new(answer: impl FnMut(&Ask) -> Result<Verdict, HookFailure> + 'static) -> Script {
@@ -204,9 +206,7 @@ impl Script {
     pub fn commands(commands: impl IntoIterator<Item = IvrCommand>) -> Script {
         let mut commands: std::collections::VecDeque<IvrCommand> = commands.into_iter().collect();
         Script::new(move |ask| match ask.hook {
-            Hook::GetIvrCommand(_) => {
-                command(commands.pop_front().unwrap_or(IvrCommand { hangup: true, ..IvrCommand::default() }))
-            }
+            Hook::GetIvrCommand(_) => command(commands.pop_front().unwrap_or(IvrCommand { hangup: true, ..IvrCommand::default() })),
             Hook::NewCall(_) | Hook::CallEvent(_) => Ok(Verdict::Routing(Routing::Ivr { session_reference: None })),
         })
     }
@@ -230,7 +230,263 @@ pub fn scenarios() -> &'static [Scenario] {
     SCENARIOS
 }
 
-const SCENARIOS: &[Scenario] = &[];
+const SCENARIOS: &[Scenario] = &[
+    Scenario {
+        name: "ivr to its end",
+        program: Program::Announce,
+        acts: &[],
+        ladder: "
+            0.000 alice -> node INVITE
+            0.000 node -> guest newCall
+            0.000 guest -> node ivr
+            0.000 node -> alice 200
+            0.000 node -> guest callAnswered
+            0.000 node -> guest getIvrCommand
+            0.000 guest -> node command of 1 phrases
+            0.000 node -> media play clip 1000 ms
+            1.000 node -> media close
+            1.000 node -> alice BYE Q.850;cause=16
+            1.000 alice -> node 200
+            1.000 node -> guest sessionCompleted ivrHangup",
+    },
+    Scenario {
+        name: "the caller leaves in the middle of a phrase",
+        program: Program::Announce,
+        acts: &[Act::Hangup(300)],
+        ladder: "
+            0.000 alice -> node INVITE
+            0.000 node -> guest newCall
+            0.000 guest -> node ivr
+            0.000 node -> alice 200
+            0.000 node -> guest callAnswered
+            0.000 node -> guest getIvrCommand
+            0.000 guest -> node command of 1 phrases
+            0.000 node -> media play clip 1000 ms
+            0.300 alice -> node BYE
+            0.300 node -> alice 200 (2 BYE)
+            0.300 node -> media close
+            0.300 node -> guest sessionCompleted callingPartyHangup",
+    },
+    Scenario {
+        name: "busy",
+        program: Program::Busy,
+        acts: &[],
+        ladder: "
+            0.000 alice -> node INVITE
+            0.000 node -> guest newCall
+            0.000 guest -> node drop busy
+            0.000 node -> alice 486
+            0.000 node -> guest sessionCompleted rejected",
+    },
+    Scenario {
+        name: "redirected",
+        program: Program::Redirect,
+        acts: &[],
+        ladder: "
+            0.000 alice -> node INVITE
+            0.000 node -> guest newCall
+            0.000 guest -> node redirect 302
+            0.000 node -> alice 302
+            0.000 node -> guest sessionCompleted rejected",
+    },
+    Scenario {
+        name: "an action of a newer interface",
+        program: Program::UnknownAction,
+        acts: &[],
+        ladder: "
+            0.000 alice -> node INVITE
+            0.000 node -> guest newCall
+            0.000 guest -> node action \"mixer\"
+            0.000 node -> guest alarm newCallEventError newCall response with unknown action
+            0.000 node -> alice 503
+            0.000 node -> guest sessionCompleted serverError",
+    },
+    Scenario {
+        name: "no action",
+        program: Program::NoAction,
+        acts: &[],
+        ladder: "
+            0.000 alice -> node INVITE
+            0.000 node -> guest newCall
+            0.000 guest -> node action \"\"
+            0.000 node -> guest alarm newCallEventError newCall response without action
+            0.000 node -> alice 503
+            0.000 node -> guest sessionCompleted serverError",
+    },
+    Scenario {
+        name: "the handler fails by its own word",
+        program: Program::Refuses,
+        acts: &[],
+        ladder: "
+            0.000 alice -> node INVITE
+            0.000 node -> guest newCall
+            0.000 guest -> node refused
+            0.000 node -> guest alarm newCallEventError newCall request failed
+            0.000 node -> alice 503
+            0.000 node -> guest sessionCompleted serverError",
+    },
+    Scenario {
+        name: "two traps",
+        program: Program::Traps,
+        acts: &[],
+        ladder: "
+            0.000 alice -> node INVITE
+            0.000 node -> guest newCall
+            0.000 guest -> node trap
+            0.000 node -> guest alarm newCallEventError newCall request failed
+            0.000 node -> guest newCall restarted
+            0.000 guest -> node trap
+            0.000 node -> alice 503
+            0.000 node -> guest sessionCompleted serverError",
+    },
+    Scenario {
+        name: "one trap",
+        program: Program::TrapsOnce,
+        acts: &[],
+        ladder: "
+            0.000 alice -> node INVITE
+            0.000 node -> guest newCall
+            0.000 guest -> node trap
+            0.000 node -> guest alarm newCallEventError newCall request failed
+            0.000 node -> guest newCall restarted
+            0.000 guest -> node ivr
+            0.000 node -> alice 200
+            0.000 node -> guest callAnswered
+            0.000 node -> guest getIvrCommand restarted reference=\"again\"
+            0.000 guest -> node command of 1 phrases
+            0.000 node -> media play clip 1000 ms
+            1.000 node -> media close
+            1.000 node -> alice BYE Q.850;cause=16
+            1.000 alice -> node 200
+            1.000 node -> guest sessionCompleted ivrHangup",
+    },
+    Scenario {
+        name: "a menu: silence, then a key that cuts the phrase",
+        program: Program::Menu,
+        acts: &[Act::Press(8_000, '1')],
+        ladder: "
+            0.000 alice -> node INVITE
+            0.000 node -> guest newCall
+            0.000 guest -> node ivr
+            0.000 node -> alice 200
+            0.000 node -> guest callAnswered
+            0.000 node -> guest getIvrCommand reference={\"step\":1}
+            0.000 guest -> node command of 1 phrases
+            0.000 node -> media play clip 2000 ms
+            7.000 node -> guest getIvrCommand reference={\"step\":2} dtmf=\"\" FirstTimeout
+            7.000 guest -> node command of 1 phrases
+            7.000 node -> media play clip 2000 ms
+            8.000 caller -> node key 1
+            8.000 node -> guest getIvrCommand reference={\"step\":2} buffer=1 dtmf=\"1\" MaxDigits
+            8.000 guest -> node command of 1 phrases
+            8.000 node -> media play clip 1000 ms
+            9.000 node -> media close
+            9.000 node -> alice BYE Q.850;cause=16
+            9.000 alice -> node 200
+            9.000 node -> guest sessionCompleted ivrHangup",
+    },
+    Scenario {
+        name: "a message, ended by its key",
+        program: Program::Voicemail,
+        acts: &[Act::Press(4_250, '#')],
+        ladder: "
+            0.000 alice -> node INVITE
+            0.000 node -> guest newCall
+            0.000 guest -> node ivr
+            0.000 node -> alice 200
+            0.000 node -> guest callAnswered
+            0.000 node -> guest getIvrCommand
+            0.000 guest -> node command of 2 phrases
+            0.000 node -> media play clip 1000 ms, clip 250 ms, record
+            4.250 caller -> node key #
+            4.250 node -> guest getIvrCommand recording=stop_digit 3000 ms
+            4.250 guest -> node command of 0 phrases
+            4.250 node -> media close
+            4.250 node -> alice BYE Q.850;cause=16
+            4.250 alice -> node 200
+            4.250 node -> guest sessionCompleted ivrHangup
+            4.350 node -> guest recordingReady true",
+    },
+    Scenario {
+        name: "a message, ended by hanging up",
+        program: Program::Voicemail,
+        acts: &[Act::Hangup(3_250)],
+        ladder: "
+            0.000 alice -> node INVITE
+            0.000 node -> guest newCall
+            0.000 guest -> node ivr
+            0.000 node -> alice 200
+            0.000 node -> guest callAnswered
+            0.000 node -> guest getIvrCommand
+            0.000 guest -> node command of 2 phrases
+            0.000 node -> media play clip 1000 ms, clip 250 ms, record
+            3.250 alice -> node BYE
+            3.250 node -> alice 200 (2 BYE)
+            3.250 node -> media close
+            3.250 node -> guest sessionCompleted callingPartyHangup
+            3.350 node -> guest recordingReady true",
+    },
+    Scenario {
+        name: "a handler that traps in the IVR",
+        program: Program::IvrTraps,
+        acts: &[],
+        ladder: "
+            0.000 alice -> node INVITE
+            0.000 node -> guest newCall
+            0.000 guest -> node ivr
+            0.000 node -> alice 200
+            0.000 node -> guest callAnswered
+            0.000 node -> guest getIvrCommand
+            0.000 guest -> node trap
+            0.000 node -> guest alarm ivrCommandError getIvrCommand request error
+            1.000 node -> guest getIvrCommand restarted
+            1.000 guest -> node trap
+            1.000 node -> media close
+            1.000 node -> alice BYE Q.850;cause=16
+            1.000 alice -> node 200
+            1.000 node -> guest sessionCompleted serverError",
+    },
+    Scenario {
+        name: "empty commands, until the caller has enough",
+        program: Program::Idles,
+        acts: &[Act::Hangup(500)],
+        ladder: "
+            0.000 alice -> node INVITE
+            0.000 node -> guest newCall
+            0.000 guest -> node ivr
+            0.000 node -> alice 200
+            0.000 node -> guest callAnswered
+            0.000 node -> guest getIvrCommand
+            0.000 guest -> node command of 0 phrases
+            0.000 node -> guest getIvrCommand
+            0.000 guest -> node command of 0 phrases
+            0.000 node -> guest getIvrCommand
+            0.000 guest -> node command of 0 phrases
+            0.000 node -> guest getIvrCommand
+            0.000 guest -> node command of 0 phrases
+            0.000 node -> guest getIvrCommand
+            0.000 guest -> node command of 0 phrases
+            0.000 node -> guest getIvrCommand
+            0.000 guest -> node command of 0 phrases
+            0.000 node -> guest getIvrCommand
+            0.000 guest -> node command of 0 phrases
+            0.000 node -> guest getIvrCommand
+            0.000 guest -> node command of 0 phrases
+            0.000 node -> guest getIvrCommand
+            0.000 guest -> node command of 0 phrases
+            0.000 node -> guest getIvrCommand
+            0.000 guest -> node command of 0 phrases
+            0.000 node -> guest alarm ivrCommandError IVR command failed
+            0.200 node -> guest getIvrCommand
+            0.200 guest -> node command of 0 phrases
+            0.400 node -> guest getIvrCommand
+            0.400 guest -> node command of 0 phrases
+            0.500 alice -> node BYE
+            0.500 node -> alice 200 (2 BYE)
+            0.500 node -> media close
+            0.500 node -> guest sessionCompleted callingPartyHangup",
+    },
+];
 
 #[cfg(test)]
 mod tests {

@@ -79,6 +79,8 @@ pub struct World {
     pub speech: Duration,
     /// What a hook takes.
     pub thinking: Duration,
+    /// What the preparation of prompts takes.
+    pub fetching: Duration,
     /// The handler never says anything, not even that it failed.
     pub mute: bool,
     pub open_fails: bool,
@@ -101,6 +103,8 @@ pub struct World {
     pub updates: Vec<Negotiated>,
     /// The specs of recordings as they began.
     pub specs: Vec<RecordSpec>,
+    /// Why recordings ended.
+    pub stops: Vec<StopReason>,
 }
 
 /// A tenant that takes every call.
@@ -156,6 +160,7 @@ impl World {
                 .into(),
             speech: Duration::from_secs(3),
             thinking: Duration::ZERO,
+            fetching: Duration::ZERO,
             mute: false,
             open_fails: false,
             media_dead: false,
@@ -175,6 +180,7 @@ impl World {
             leg_configs: Vec::new(),
             updates: Vec::new(),
             specs: Vec::new(),
+            stops: Vec::new(),
         }
     }
 
@@ -351,7 +357,7 @@ impl World {
         });
         let input = Input::Prepared { session: prepare.session, number: prepare.number, clips: clips.collect() };
         self.prepares.push(prepare);
-        self.later(Duration::ZERO, Event::Input(input));
+        self.later(self.fetching, Event::Input(input));
     }
 
     // ------------------------------------------------------------------------------------------------ media
@@ -489,15 +495,30 @@ impl World {
         if let Some(Segment::Record(recording, _)) = self.current(leg) {
             self.close_recording(leg, recording, reason);
         }
-        if let Some(play) = self.legs.get(&leg).and_then(|l| l.play.as_ref()).map(|p| p.play) {
+        if let Some((play, index)) = self.legs.get(&leg).and_then(|l| l.play.as_ref()).map(|p| (p.play, p.index)) {
+            self.media_event(leg, MediaKind::SegmentEnded { play, index, how });
             self.end_queue(leg, play, how);
         }
+    }
+
+    /// The only call's record segment finds no free block: it ends at once, without ever having begun.
+    pub fn overload_recording(&mut self) {
+        let leg = self.leg();
+        let Some(Segment::Record(recording, _)) = self.current(leg) else { panic!("nothing records") };
+        let totals = RecordingTotals::default();
+        self.media_event(leg, MediaKind::RecordingClosed { recording, reason: StopReason::Overload, totals });
+        let Some(playing) = self.legs.get_mut(&leg).and_then(|l| l.play.as_mut()) else { return };
+        let (play, index) = (playing.play, playing.index);
+        playing.index += 1;
+        self.media_event(leg, MediaKind::SegmentEnded { play, index, how: Ended::Done });
+        self.begin_segment(leg);
     }
 
     fn close_recording(&mut self, leg: LegId, recording: RecordingId, reason: StopReason) {
         let began = self.legs.get(&leg).and_then(|l| l.play.as_ref()).map_or(self.now, |p| p.began);
         let frames = u64::try_from(self.now.since(began).as_millis() / FRAME_TIME.as_millis()).unwrap_or(0);
         let totals = RecordingTotals { expected: frames, received: frames, contains_voice: !self.speech.is_zero(), ..Default::default() };
+        self.stops.push(reason);
         self.media_event(leg, MediaKind::RecordingClosed { recording, reason, totals });
         let start = self.announced.remove(&recording).expect("what closes was announced");
         let outcome = if self.recording_fails { Err("Storage full".to_owned()) } else { Ok(44 + frames * 320) };

@@ -1,37 +1,545 @@
 //! One participant's media: socket-less RTP in and out, digits, prompts, recording taps.
 //!
 //! The thread that owns a leg calls `push` for each datagram and then `tick` once per 20 ms. Neither allocates, locks nor waits.
+//! `push` only sorts what came; all decisions fall in `tick`, in this order: digits, received frames into the taps, the taps' ends, the
+//! frame to send, RTCP.
 
-use super::{LegConfig, LegId, LegIo, MediaCmd, StopReason};
+use super::dtmf::{Keypad, Press, Presses};
+use super::jitter::{Jitter, Packet};
+use super::player::{Echo, Player, Step};
+use super::rtcp::{self, Heard, Rtcp, Sent};
+use super::source::Source;
+use super::tap::Tap;
+use super::tone::ToneSpec;
+use super::voice::Noise;
+use super::{Clip, Codec, DigitSource, FRAME, FrameKind, LegConfig, LegId, LegIo, LegStats, MediaCmd, MediaEvent, MediaKind};
+use super::{Negotiated, RecordSpec, RecordingId, RecordingTotals, StopReason, g711};
+use crate::limits::TAPS;
+use crate::sdp::TELEPHONE_EVENT;
 use crate::time::Time;
 use std::net::SocketAddr;
+use std::time::Duration;
+
+/// What `push` leaves for the next `tick`. One press makes two; a tick reads eight datagrams.
+const INPUTS: usize = 64;
+/// Digits that wait to be sent as tones, where the peer has no telephone-event.
+const TONES: usize = 16;
+/// RTP header without extensions.
+const HEADER: usize = 12;
+/// Largest packet time that is negotiated, 60 ms, and one frame more.
+const SEND_BUFFER: usize = 480 + FRAME;
+/// Comfort noise (RFC 3389): by right no audio.
+const COMFORT_NOISE: u8 = 13;
 
 pub struct Leg {
-    _private: (),
+    id: LegId,
+    negotiated: Negotiated,
+    source: Source,
+    presses: Presses,
+    jitter: Jitter,
+    inputs: Vec<(Time, Input)>,
+    taps: Vec<Tap>,
+    noise: Noise,
+    heard_noise: Noise,
+    voice: bool,
+    player: Player,
+    echo: Echo,
+    sender: Sender,
+    keypad: Keypad,
+    tones: Vec<(Clip, usize)>,
+    rtcp: Rtcp,
+    rtcp_from: Option<SocketAddr>,
+    flowing: bool,
+    rtp_timeout: Option<Duration>,
+    last_heard: Time,
+    timed_out: bool,
+    stats: LegStats,
+    closed: bool,
+}
+
+enum Input {
+    Flowing(SocketAddr),
+    Press(Press),
 }
 
 impl Leg {
-    pub fn new(_now: Time, _id: LegId, _config: LegConfig) -> Leg {
-        todo!()
+    pub fn new(now: Time, id: LegId, config: LegConfig) -> Leg {
+        let n = config.negotiated;
+        Leg {
+            id,
+            source: Source::new(now, n.remote, config.learn_any_ip),
+            presses: Presses::default(),
+            jitter: Jitter::new(now, n.codec),
+            inputs: Vec::with_capacity(INPUTS),
+            taps: Vec::with_capacity(TAPS),
+            noise: Noise::new(),
+            heard_noise: Noise::new(),
+            voice: false,
+            player: Player::default(),
+            echo: Echo::new(n.codec),
+            sender: Sender {
+                ssrc: config.ssrc,
+                sequence: config.first_sequence,
+                timestamp: config.first_timestamp.0,
+                marker: true,
+                buffer: [0; SEND_BUFFER],
+                len: 0,
+                packets: 0,
+                octets: 0,
+            },
+            keypad: Keypad::new(),
+            tones: Vec::with_capacity(TONES),
+            rtcp: Rtcp::new(now, config.ssrc, &config.cname),
+            rtcp_from: None,
+            flowing: false,
+            rtp_timeout: config.rtp_timeout,
+            last_heard: now,
+            timed_out: false,
+            stats: LegStats::default(),
+            closed: false,
+            negotiated: n,
+        }
     }
+
     /// A command for this leg other than `Open` and `Close`. Called between frames.
-    pub fn command(&mut self, _now: Time, _command: MediaCmd, _io: &mut impl LegIo) {
-        todo!()
+    pub fn command(&mut self, now: Time, command: MediaCmd, io: &mut impl LegIo) {
+        if self.closed {
+            return;
+        }
+        match command {
+            MediaCmd::Open { .. } | MediaCmd::Close { .. } => {}
+            MediaCmd::Update { negotiated, .. } => self.update(now, *negotiated),
+            MediaCmd::Play { play, segments, barge_in, .. } => {
+                self.stop_play(now, io);
+                self.player.start(play, segments, barge_in);
+            }
+            MediaCmd::StopPlay { .. } => self.stop_play(now, io),
+            MediaCmd::Record { recording, spec, .. } => self.record(now, recording, &spec, false, io),
+            MediaCmd::StopRecording { recording, reason, .. } => {
+                // Not at once: a digit or a hang-up in the same frame comes first (UR 6.5).
+                self.taps.iter_mut().filter(|t| t.recording == recording).for_each(|t| t.ask_stop(reason));
+            }
+            MediaCmd::SendDigit { digit, duration, .. } => {
+                if self.negotiated.telephone_event.is_some() {
+                    self.keypad.press(digit, duration);
+                } else if self.tones.len() < TONES {
+                    self.tones.extend(tone(digit, duration).map(|clip| (clip, 0)));
+                }
+            }
+        }
     }
+
     /// A datagram from the RTP socket (`rtcp` false) or the RTCP socket.
-    pub fn push(&mut self, _arrival: Time, _from: SocketAddr, _rtcp: bool, _packet: &[u8]) {
-        todo!()
+    pub fn push(&mut self, arrival: Time, from: SocketAddr, rtcp: bool, packet: &[u8]) {
+        if self.closed {
+            return;
+        }
+        // RFC 5761 4: on a shared port the second byte tells RTCP (192 to 223) from RTP.
+        if rtcp || packet.get(1).is_some_and(|kind| (192..224).contains(kind)) {
+            return self.push_rtcp(arrival, from, packet);
+        }
+        let Ok(rtp) = rtp_rs::RtpReader::new(packet) else {
+            self.stats.malformed += 1;
+            return;
+        };
+        let (ssrc, payload_type) = (rtp.ssrc(), rtp.payload_type());
+        let codec = self.codec_of(payload_type);
+        let event = codec.is_none() && self.is_event(payload_type);
+        if codec.is_none() && !event && payload_type != COMFORT_NOISE {
+            self.stats.malformed += 1;
+            return;
+        }
+        if !self.source.accept(arrival, from, ssrc) {
+            self.stats.foreign += 1;
+            return;
+        }
+        self.stats.received += 1;
+        self.hear(arrival);
+        if !self.flowing {
+            self.flowing = true;
+            self.note(arrival, Input::Flowing(from));
+        }
+        if event {
+            // Not bound to the audio's SSRC: some gateways send events under one of their own.
+            let inputs = &mut self.inputs;
+            self.presses.packet(arrival, ssrc, rtp.timestamp(), rtp.payload(), |press| {
+                if inputs.len() < INPUTS {
+                    inputs.push((arrival, Input::Press(press)));
+                }
+            });
+        }
+        let packet = Packet {
+            ssrc,
+            sequence: u16::from(rtp.sequence_number()),
+            timestamp: rtp.timestamp(),
+            audio: codec.map(|codec| (codec, rtp.payload())),
+        };
+        self.jitter.push(arrival, packet, &mut self.stats);
     }
+
+    fn push_rtcp(&mut self, arrival: Time, from: SocketAddr, packet: &[u8]) {
+        if from.ip().to_canonical() != self.source.ip() {
+            self.stats.foreign += 1;
+            return;
+        }
+        let (any, heard) = self.rtcp.read(arrival, packet);
+        if !any {
+            self.stats.malformed += 1;
+            return;
+        }
+        self.rtcp_from = Some(from);
+        self.hear(arrival);
+        if let Some(Heard::Bye(ssrc)) = heard {
+            self.jitter.bye(ssrc);
+        }
+    }
+
     /// One frame: receive side, taps, player, send side; RTCP when due.
-    pub fn tick(&mut self, _now: Time, _io: &mut impl LegIo) {
-        todo!()
+    pub fn tick(&mut self, now: Time, io: &mut impl LegIo) {
+        if self.closed {
+            return;
+        }
+        self.source.tick(now);
+        self.carry_inputs(now, io);
+        self.watch(now, io);
+        self.jitter.tick(now);
+        self.receive(now, io);
+        self.end_taps(now, io);
+        self.send(now, io);
+        if now >= self.rtcp.due {
+            self.report(now, false, io);
+        }
     }
+
     /// The source the leg has locked to, once: the thread may then connect its socket so that the kernel drops the rest.
     pub fn take_locked_source(&mut self) -> Option<SocketAddr> {
-        todo!()
+        self.source.take_locked()
     }
+
+    /// The source is being learnt (again, after an `Update` that moved it): a connected socket must be disconnected.
+    pub fn source_is_open(&self) -> bool {
+        self.source.is_open()
+    }
+
+    pub fn stats(&self) -> LegStats {
+        let jitter = self.jitter.stream().map_or(self.stats.jitter, |s| s.jitter());
+        LegStats { lost: self.jitter.lost(), sent: self.sender.packets, jitter, ..self.stats }
+    }
+
     /// Close taps, send RTCP BYE, emit `Closed`.
-    pub fn close(&mut self, _now: Time, _reason: StopReason, _io: &mut impl LegIo) {
-        todo!()
+    pub fn close(&mut self, now: Time, reason: StopReason, io: &mut impl LegIo) {
+        if self.closed {
+            return;
+        }
+        self.carry_inputs(now, io);
+        // What has come but waits for its turn belongs to the recordings.
+        self.jitter.tick(now);
+        self.jitter.finish();
+        self.receive(now, io);
+        while let Some(tap) = self.taps.pop() {
+            self.end_tap(now, tap, reason, io);
+        }
+        let (id, player) = (self.id, &mut self.player);
+        player.stop(|what| io.event(MediaEvent { leg: id, at: now, what }));
+        self.report(now, true, io);
+        self.closed = true;
+        let stats = Box::new(self.stats());
+        io.event(MediaEvent { leg: id, at: now, what: MediaKind::Closed { stats } });
+    }
+
+    fn update(&mut self, now: Time, new: Negotiated) {
+        let old = std::mem::replace(&mut self.negotiated, new);
+        let new = &mut self.negotiated;
+        if new.remote.ip().is_unspecified() {
+            // The older way to hold (c=0.0.0.0) moves nobody.
+            (new.remote, new.remote_rtcp) = (old.remote, old.remote_rtcp);
+        } else if new.remote != old.remote {
+            self.source.reopen(now, new.remote);
+            self.rtcp_from = None;
+            self.flowing = false;
+        }
+        if new.codec != old.codec {
+            g711::recode(old.codec, new.codec, &mut self.sender.buffer);
+            self.sender.marker = true;
+        }
+        if new.direction.receives() && !old.direction.receives() {
+            self.hear(now);
+        }
+    }
+
+    fn record(&mut self, now: Time, recording: RecordingId, spec: &RecordSpec, in_queue: bool, io: &mut impl LegIo) {
+        let tap = if self.taps.len() < TAPS { Tap::open(recording, spec, in_queue, self.negotiated.codec, io) } else { None };
+        match tap {
+            Some(tap) => self.taps.push(tap),
+            None => {
+                let what = MediaKind::RecordingClosed { recording, reason: StopReason::Overload, totals: RecordingTotals::default() };
+                io.event(MediaEvent { leg: self.id, at: now, what });
+                if in_queue {
+                    let id = self.id;
+                    self.player.recorded(|what| io.event(MediaEvent { leg: id, at: now, what }));
+                }
+            }
+        }
+    }
+
+    fn stop_play(&mut self, now: Time, io: &mut impl LegIo) {
+        // A digit that came before this command ended its recording before it.
+        self.carry_inputs(now, io);
+        if let Some(at) = self.taps.iter().position(|t| t.in_queue) {
+            let mut tap = self.taps.remove(at);
+            tap.in_queue = false;
+            self.end_tap(now, tap, StopReason::ApiStop, io);
+        }
+        let id = self.id;
+        self.player.stop(|what| io.event(MediaEvent { leg: id, at: now, what }));
+    }
+
+    fn codec_of(&self, payload_type: u8) -> Option<Codec> {
+        match payload_type {
+            p if p == self.negotiated.payload_type => Some(self.negotiated.codec),
+            0 => Some(Codec::Pcmu),
+            8 => Some(Codec::Pcma),
+            _ => None,
+        }
+    }
+
+    fn is_event(&self, payload_type: u8) -> bool {
+        // Peers that answered our offer with a number of their own send with either (RFC 3264 5.1 lets the directions differ).
+        self.negotiated.telephone_event.is_some_and(|events| payload_type == events || payload_type == TELEPHONE_EVENT)
+    }
+
+    fn hear(&mut self, now: Time) {
+        self.last_heard = now;
+        self.timed_out = false;
+    }
+
+    fn note(&mut self, at: Time, input: Input) {
+        if self.inputs.len() < INPUTS {
+            self.inputs.push((at, input));
+        }
+    }
+
+    /// Digits: first to the recordings, then to the queue, each at the time it came.
+    fn carry_inputs(&mut self, now: Time, io: &mut impl LegIo) {
+        let inputs = &mut self.inputs;
+        self.presses.tick(now, |press| {
+            if inputs.len() < INPUTS {
+                inputs.push((now, Input::Press(press)));
+            }
+        });
+        let leg = self.id;
+        for (at, input) in self.inputs.drain(..) {
+            let what = match input {
+                Input::Flowing(from) => MediaKind::Flowing { from },
+                Input::Press(Press::Up { digit, held }) => MediaKind::DigitUp { digit, held },
+                Input::Press(Press::Down { digit, sounded }) => {
+                    self.stats.digits += 1;
+                    let mut consumed = false;
+                    for tap in &mut self.taps {
+                        consumed |= tap.digit(digit, sounded);
+                    }
+                    io.event(MediaEvent { leg, at, what: MediaKind::Digit { digit, source: DigitSource::Rfc4733, consumed } });
+                    if !consumed {
+                        self.player.digit(|what| io.event(MediaEvent { leg, at, what }));
+                    }
+                    continue;
+                }
+            };
+            io.event(MediaEvent { leg, at, what });
+        }
+    }
+
+    /// IC-282.
+    fn watch(&mut self, now: Time, io: &mut impl LegIo) {
+        let Some(timeout) = self.rtp_timeout else { return };
+        if self.negotiated.direction.receives() && !self.timed_out && now.since(self.last_heard) >= timeout {
+            self.timed_out = true;
+            io.event(MediaEvent { leg: self.id, at: now, what: MediaKind::RtpTimeout });
+        }
+    }
+
+    fn receive(&mut self, now: Time, io: &mut impl LegIo) {
+        let echoes = self.player.echoes();
+        let recorded = self.taps.iter().any(Tap::takes_speech);
+        let receiving = self.negotiated.direction.receives();
+        while let Some(frame) = self.jitter.pop(now) {
+            self.stats.concealed += u64::from(frame.kind == FrameKind::Concealed);
+            if echoes {
+                self.echo.put(frame.law, frame.codec);
+            }
+            if !recorded {
+                continue;
+            }
+            let energy = (frame.kind == FrameKind::Voice).then(|| g711::mean_square(frame.codec, frame.law));
+            if let Some(energy) = energy {
+                self.noise.hear(energy);
+            }
+            for tap in &mut self.taps {
+                tap.speak((frame.law, frame.codec, frame.kind), energy, &self.noise, receiving, io);
+            }
+        }
+        let on = self.taps.iter().find(|t| t.takes_speech()).is_some_and(|t| t.detector.on);
+        if on != self.voice {
+            self.voice = on;
+            io.event(MediaEvent { leg: self.id, at: now, what: MediaKind::Voice { on } });
+        }
+    }
+
+    fn end_taps(&mut self, now: Time, io: &mut impl LegIo) {
+        while let Some((at, reason)) = self.taps.iter().enumerate().find_map(|(i, t)| Some((i, t.stop()?))) {
+            let tap = self.taps.remove(at);
+            self.end_tap(now, tap, reason, io);
+        }
+    }
+
+    fn end_tap(&mut self, now: Time, tap: Tap, reason: StopReason, io: &mut impl LegIo) {
+        let (leg, recording, in_queue) = (self.id, tap.recording, tap.in_queue);
+        let (reason, totals) = tap.close(reason, io);
+        io.event(MediaEvent { leg, at: now, what: MediaKind::RecordingClosed { recording, reason, totals } });
+        if in_queue {
+            self.player.recorded(|what| io.event(MediaEvent { leg, at: now, what }));
+        }
+    }
+
+    /// The frame that goes out. When nothing plays it is silence: a steady stream keeps NAT bindings and firewalls open, and recorders
+    /// and gateways at the far end in time; many of them take a missing stream for a dead call.
+    fn send(&mut self, now: Time, io: &mut impl LegIo) {
+        let (leg, codec) = (self.id, self.negotiated.codec);
+        let mut law = [0; FRAME];
+        let mut filled = 0;
+        while filled < FRAME {
+            match self.player.step(codec, &mut self.echo, &mut law[filled..]) {
+                Step::Wrote(n) => filled += n,
+                Step::Event(what) => io.event(MediaEvent { leg, at: now, what }),
+                Step::Record(recording, spec) => self.record(now, recording, &spec, true, io),
+                Step::Nothing => break,
+            }
+        }
+        law[filled..].fill(g711::silence(codec));
+        let toned = self.overlay_tone(codec, &mut law);
+        let sends = self.negotiated.direction.sends();
+        let target = self.source.target().filter(|_| sends);
+        if self.taps.iter().any(Tap::takes_heard) {
+            let kind = if target.is_some() && (filled > 0 || toned) { FrameKind::Voice } else { FrameKind::Silence };
+            if target.is_none() {
+                law.fill(g711::silence(codec));
+            }
+            let energy = g711::mean_square(codec, &law);
+            self.heard_noise.hear(energy);
+            for tap in &mut self.taps {
+                tap.heard((&law, codec, kind), energy, &self.heard_noise, io);
+            }
+        }
+        let Some(to) = target else {
+            // On hold time goes on without packets.
+            self.sender.skip();
+            return;
+        };
+        let event = match self.negotiated.telephone_event {
+            Some(payload_type) if !self.keypad.is_idle() => self.keypad.frame(self.sender.timestamp).map(|e| (payload_type, e)),
+            _ => None,
+        };
+        match event {
+            Some((payload_type, event)) => {
+                self.sender.skip();
+                self.sender.packet(io, to, payload_type, event.first, event.timestamp, &event.payload());
+            }
+            None => {
+                let samples = (self.negotiated.ptime.as_millis() as usize * 8).clamp(80, 480);
+                self.sender.audio(io, to, self.negotiated.payload_type, samples, &law);
+            }
+        }
+    }
+
+    /// A digit as two tones over whatever plays, where the peer has no telephone-event.
+    fn overlay_tone(&mut self, codec: Codec, law: &mut [u8; FRAME]) -> bool {
+        let Some((clip, done)) = self.tones.first_mut() else { return false };
+        let bytes = match codec {
+            Codec::Pcmu => &clip.pcmu,
+            Codec::Pcma => &clip.pcma,
+        };
+        let rest = bytes.get(*done..).unwrap_or(&[]);
+        let n = rest.len().min(FRAME);
+        law[..n].copy_from_slice(&rest[..n]);
+        *done += n;
+        if *done >= bytes.len() {
+            self.tones.remove(0);
+        }
+        n > 0
+    }
+
+    fn report(&mut self, now: Time, bye: bool, io: &mut impl LegIo) {
+        let sent = Sent { packets: self.sender.packets, octets: self.sender.octets, timestamp: self.sender.timestamp };
+        let mut packet = [0; rtcp::BUFFER];
+        let n = self.rtcp.report(now, sent, self.jitter.stream(), bye, &mut packet);
+        let Some(rtp) = self.source.target() else { return };
+        let mux = self.negotiated.rtcp_mux;
+        // Symmetric as RTP is: to where the peer's reports come from, else as signalled.
+        let to = if mux { rtp } else { self.rtcp_from.unwrap_or(self.negotiated.remote_rtcp) };
+        if to.port() != 0 && !to.ip().is_unspecified() {
+            io.send(to, !mux, &packet[..n]);
+        }
+    }
+}
+
+/// A DTMF digit as a clip, 80 ms of pause included.
+fn tone(digit: char, duration: Duration) -> Option<Clip> {
+    let ms = duration.as_millis().clamp(40, 8000) as u32;
+    let mut linear = ToneSpec::dtmf(digit, ms, -6.0)?.linear();
+    linear.resize(linear.len() + 640, 0);
+    Some(Clip::from_linear(&linear))
+}
+
+/// The stream that we send.
+struct Sender {
+    ssrc: u32,
+    sequence: u16,
+    /// Of the next frame.
+    timestamp: u32,
+    /// The next packet begins a talkspurt (RFC 3551 4.1).
+    marker: bool,
+    buffer: [u8; SEND_BUFFER],
+    len: usize,
+    packets: u64,
+    octets: u64,
+}
+
+impl Sender {
+    /// A frame passes without audio.
+    fn skip(&mut self) {
+        self.len = 0;
+        self.marker = true;
+        self.timestamp = self.timestamp.wrapping_add(FRAME as u32);
+    }
+
+    fn audio(&mut self, io: &mut impl LegIo, to: SocketAddr, payload_type: u8, samples: usize, law: &[u8; FRAME]) {
+        let mut timestamp = self.timestamp.wrapping_sub(self.len as u32);
+        self.buffer[self.len..self.len + FRAME].copy_from_slice(law);
+        self.len += FRAME;
+        self.timestamp = self.timestamp.wrapping_add(FRAME as u32);
+        let buffer = self.buffer;
+        let mut done = 0;
+        while self.len - done >= samples {
+            let marker = std::mem::take(&mut self.marker);
+            self.packet(io, to, payload_type, marker, timestamp, &buffer[done..done + samples]);
+            timestamp = timestamp.wrapping_add(samples as u32);
+            done += samples;
+        }
+        self.buffer.copy_within(done..self.len, 0);
+        self.len -= done;
+    }
+
+    fn packet(&mut self, io: &mut impl LegIo, to: SocketAddr, payload_type: u8, marker: bool, timestamp: u32, payload: &[u8]) {
+        let mut packet = [0; HEADER + SEND_BUFFER];
+        packet[0] = 0x80;
+        packet[1] = payload_type & 0x7f | u8::from(marker) << 7;
+        packet[2..4].copy_from_slice(&self.sequence.to_be_bytes());
+        packet[4..8].copy_from_slice(&timestamp.to_be_bytes());
+        packet[8..12].copy_from_slice(&self.ssrc.to_be_bytes());
+        packet[HEADER..HEADER + payload.len()].copy_from_slice(payload);
+        io.send(to, false, &packet[..HEADER + payload.len()]);
+        self.sequence = self.sequence.wrapping_add(1);
+        self.packets += 1;
+        self.octets += payload.len() as u64;
     }
 }

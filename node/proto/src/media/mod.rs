@@ -3,8 +3,17 @@
 //! This file holds the seam between a session and its media: commands down, events up, blocks of recorded audio out.
 //! Start reading at [`Leg`].
 
+mod dtmf;
+pub mod g711;
+mod jitter;
 mod leg;
+mod player;
+mod plc;
+mod rtcp;
+mod source;
+mod tap;
 pub mod tone;
+mod voice;
 
 pub use leg::Leg;
 
@@ -132,7 +141,7 @@ pub enum BargeIn {
 pub enum Segment {
     Clip(Clip),
     Silence(Duration),
-    /// Record the caller here; the queue goes on when the recording ends.
+    /// Record the caller here; the queue goes on when the recording ends. Barge-in does not cut it: it has stop digits of its own.
     Record(RecordingId, RecordSpec),
     /// Send back what is heard for so long.
     Echo(Duration),
@@ -306,7 +315,7 @@ pub enum MediaKind {
         from: SocketAddr,
     },
     RtpTimeout,
-    /// Exactly one per recording.
+    /// Exactly one per recording. Where not even a first block was free it comes alone (`Overload`, no frames): no block is flagged then.
     RecordingClosed {
         recording: RecordingId,
         reason: StopReason,
@@ -318,7 +327,8 @@ pub enum MediaKind {
     },
 }
 
-/// What a recording holds, counted by the tap in frames of 20 ms. `expected = voice + concealed + silence`.
+/// What a recording holds, counted by the tap in frames of 20 ms. `expected = received + concealed + silence`. With two sides these are
+/// the counts of what the party said; the other side is made equally long.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RecordingTotals {
     pub expected: u64,
@@ -378,8 +388,25 @@ pub struct Block {
     pub frames: usize,
     pub kinds: [FrameKind; BLOCK_FRAMES],
     pub law: [u8; BLOCK_FRAMES * FRAME],
-    /// Set on the recording's last block (which may hold no frame).
+    /// Set on the recording's last block (which may hold no frame), also of two sides only once. What a stop digit cuts is cut before
+    /// blocks are handed on: nothing that was given has to be taken back.
     pub last: Option<(StopReason, RecordingTotals)>,
+}
+
+impl Block {
+    /// An empty one, for a pool.
+    pub fn empty() -> Box<Block> {
+        Box::new(Block {
+            recording: RecordingId(0),
+            heard: false,
+            codec: Codec::Pcmu,
+            first_frame: 0,
+            frames: 0,
+            kinds: [FrameKind::default(); BLOCK_FRAMES],
+            law: [0; BLOCK_FRAMES * FRAME],
+            last: None,
+        })
+    }
 }
 
 /// What a leg may do to the world during a tick: the thread that owns it provides this.
@@ -391,3 +418,6 @@ pub trait LegIo {
     fn take_block(&mut self) -> Option<Box<Block>>;
     fn give_block(&mut self, block: Box<Block>);
 }
+
+#[cfg(test)]
+mod tests;

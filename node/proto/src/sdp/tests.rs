@@ -24,7 +24,7 @@ fn answer(body: &[u8]) -> Vec<String> {
 }
 
 #[test]
-fn codecs_and_payload_types() {
+fn ic_210_the_first_codec_of_the_offer_that_we_have() {
     let c = "c=IN IP4 10.0.0.9\n";
     // (what is offered, codec, payload type, telephone-event)
     let table: &[(&str, Codec, u8, Option<u8>)] = &[
@@ -49,7 +49,7 @@ fn codecs_and_payload_types() {
 }
 
 #[test]
-fn what_is_refused_and_why() {
+fn ic_283_what_is_refused_and_why() {
     let c = "c=IN IP4 10.0.0.9\n";
     let table: &[(&str, SdpError)] = &[
         ("m=audio 4000 RTP/AVP 18", SdpError::NoCodec),

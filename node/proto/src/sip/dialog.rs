@@ -95,6 +95,8 @@ impl Dialog {
     /// A 2xx to our INVITE makes it a dialog (RFC 3261 12.1.2, 13.2.2.4): its tag, target and reversed Record-Route.
     pub fn establish(&mut self, response: &Message) {
         self.remote_tag = response.tag_in_to().map(Into::into);
+        // Other forks may have counted on their own while we were ringing.
+        self.remote_seq = None;
         if let Some(to) = response.raw(Name::To).next() {
             self.remote = unfold(to).into();
         }
@@ -108,6 +110,13 @@ impl Dialog {
     pub fn refresh_target(&mut self, message: &Message) {
         if let Some(contact) = message.contact_uri() {
             self.target = without_headers(contact);
+        }
+    }
+
+    /// The peer's requests come by another flow now (a NAT forgot the old one): ours follow, where they kept to it.
+    pub fn follow(&mut self, flow: Flow) {
+        if self.pinned {
+            self.flow = flow;
         }
     }
 

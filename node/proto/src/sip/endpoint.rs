@@ -54,6 +54,7 @@ impl Listen {
     /// `host:port` for Via and Contact.
     fn sent_by(&self) -> String {
         match &self.advertise {
+            Some(host) if host.parse::<std::net::Ipv6Addr>().is_ok() => format!("[{host}]:{}", self.bound.port()),
             // A port is there when something stands behind the last colon that is not part of an IPv6 address.
             Some(host) if host.rfind(':').is_some_and(|colon| !host.ends_with(']') && host.rfind(']').is_none_or(|b| b < colon)) => {
                 host.clone()
@@ -227,6 +228,8 @@ struct ClientTransaction {
     flow: Flow,
     request: Bytes,
     purpose: Purpose,
+    /// Responses must name it: what they make us send counts on from it.
+    cseq: u32,
     /// ACKs sent for 2xx, by the tag of the fork that they went to.
     acks: Vec<(Box<[u8]>, Flow, Bytes)>,
     wake: Option<Time>,
@@ -335,6 +338,11 @@ impl Endpoint {
                 self.on_no_answer(now, tx, 503);
             }
         }
+    }
+
+    /// The Call-ID of a dialog, ours or the peer's.
+    pub fn call_id(&self, d: DialogId) -> Option<&str> {
+        self.call(d).map(|c| c.dialog.call_id.as_str())
     }
 
     pub fn gauges(&self) -> Gauges {
@@ -453,43 +461,45 @@ impl Endpoint {
         DialogId { slot, generation: self.generation }
     }
 
-    fn insert_call(&mut self, call: Call) {
+    fn insert_call(&mut self, now: Time, call: Call) {
         let key = self.dialog_key(&call.dialog.call_id, call.dialog.local_tag.as_bytes());
         self.by_dialog.insert(key, call.id);
-        let slot = self.calls.insert(call);
-        self.arm_call(slot);
+        let slot = call.id.slot;
+        let slot_used = self.calls.insert(call);
+        debug_assert_eq!(slot as usize, slot_used, "next_id() named the slot");
+        self.arm_call(now, slot_used);
     }
 
-    fn arm(&mut self, id: DialogId) {
+    fn arm(&mut self, now: Time, id: DialogId) {
         if self.call(id).is_some() {
-            self.arm_call(id.slot as usize);
+            self.arm_call(now, id.slot as usize);
         }
     }
 
-    fn arm_call(&mut self, slot: usize) {
+    fn arm_call(&mut self, now: Time, slot: usize) {
         if let Some(call) = self.calls.get_mut(slot) {
             let (deadline, id) = (call.next_timeout(), call.id);
-            self.timers.arm(&mut call.wake, deadline, Wake::Call(id));
+            self.timers.arm(now, &mut call.wake, deadline, Wake::Call(id));
         }
     }
 
-    fn arm_server(&mut self, key: Key) {
+    fn arm_server(&mut self, now: Time, key: Key) {
         if let Some(tx) = self.servers.get_mut(&key) {
             let deadline = match &tx.machine {
                 ServerMachine::Invite(m) => m.next_timeout(),
                 ServerMachine::Other(m) => m.next_timeout(),
             };
-            self.timers.arm(&mut tx.wake, deadline, Wake::Server(key));
+            self.timers.arm(now, &mut tx.wake, deadline, Wake::Server(key));
         }
     }
 
-    fn arm_client(&mut self, key: Key) {
+    fn arm_client(&mut self, now: Time, key: Key) {
         if let Some(tx) = self.clients.get_mut(&key) {
             let deadline = match &tx.machine {
                 ClientMachine::Invite(m) => m.next_timeout(),
                 ClientMachine::Other(m) => m.next_timeout(),
             };
-            self.timers.arm(&mut tx.wake, deadline, Wake::Client(key));
+            self.timers.arm(now, &mut tx.wake, deadline, Wake::Client(key));
         }
     }
 
@@ -513,7 +523,7 @@ impl Endpoint {
             }
             Fired::Nothing => {}
         }
-        self.arm_server(key);
+        self.arm_server(now, key);
     }
 
     fn on_client_timeout(&mut self, now: Time, at: Time, key: Key) {
@@ -538,7 +548,7 @@ impl Endpoint {
             }
             Fired::Nothing => {}
         }
-        self.arm_client(key);
+        self.arm_client(now, key);
     }
 
     /// A request of ours got no final response. RFC 3261 8.1.3.1: as if this status had come.
@@ -575,13 +585,13 @@ impl Endpoint {
         if sent {
             tx.response = if keep { bytes.clone() } else { Bytes::new() };
             self.transmit(flow, bytes);
-            self.arm_server(key);
+            self.arm_server(now, key);
         }
         sent
     }
 
     /// Starts a client transaction and sends its request.
-    fn start(&mut self, now: Time, branch: &str, method: &Method, flow: Flow, request: Bytes, purpose: Purpose) -> Key {
+    fn start(&mut self, now: Time, (branch, method, cseq): (&str, &Method, u32), flow: Flow, request: Bytes, purpose: Purpose) -> Key {
         let timing = self.timing(flow);
         let machine = match method {
             Method::Invite => ClientMachine::Invite(InviteClient::new(now, &timing)),
@@ -589,8 +599,8 @@ impl Endpoint {
         };
         let key = self.client_key(branch.as_bytes(), method);
         self.transmit(flow, request.clone());
-        self.clients.insert(key, ClientTransaction { machine, flow, request, purpose, acks: Vec::new(), wake: None });
-        self.arm_client(key);
+        self.clients.insert(key, ClientTransaction { machine, flow, request, purpose, cseq, acks: Vec::new(), wake: None });
+        self.arm_client(now, key);
         key
     }
 

@@ -192,22 +192,30 @@ impl Message {
         if bytes.len() > limits::SIP_MESSAGE_BYTES {
             return Err(Broken { why: Refusal::TooLarge(bytes.len()), message: None });
         }
-        let mut message = Message::index(bytes)?;
-        match message.check() {
+        let (mut message, fault) = Message::index(bytes)?;
+        match fault.map_or_else(|| message.check(), |why| Err(Refusal::Malformed(why))) {
             Ok(()) => Ok(message),
             Err(why) => Err(Broken { why, message: Some(Box::new(message)) }),
         }
     }
 
-    /// Finds start line, header lines and body, without judging them.
-    fn index(bytes: Bytes) -> Result<Message, Broken> {
+    /// Finds start line, header lines and body, without judging their content. A line that is wrong in itself is left out and named,
+    /// so that the others can still be copied into an answer.
+    fn index(bytes: Bytes) -> Result<(Message, Option<&'static str>), Broken> {
         let text: &[u8] = &bytes;
         // RFC 3261 7.5: CRLFs before the start line are ignored.
         let mut at = text.iter().position(|&b| b != b'\r' && b != b'\n').ok_or(Broken::unreadable("empty"))?;
         let line = read_line(text, &mut at)?;
-        let start = read_start(text, line.clone())?;
+        let (start, mut fault) = match read_start(text, line.clone()) {
+            Some(start) => (start, None),
+            None => (salvage_start(text, line)?, Some("start line")),
+        };
         let mut lines: Vec<Line> = Vec::with_capacity(24);
         loop {
+            if at == text.len() {
+                fault = fault.or(Some("no empty line ends the header"));
+                break;
+            }
             let line = read_line(text, &mut at)?;
             let Some(&first) = text.get(line.start).filter(|_| !line.is_empty()) else { break };
             if first == b' ' || first == b'\t' {
@@ -217,21 +225,27 @@ impl Message {
                 previous.value = Span::of(value);
                 continue;
             }
-            let colon = text.get(line.clone()).and_then(|l| l.iter().position(|&b| b == b':'));
-            let colon = line.start + colon.ok_or(Broken::unreadable("header line without a colon"))?;
-            let name = trimmed(text, line.start..colon);
-            let name_bytes = text.get(name.clone()).unwrap_or(b"");
-            if name_bytes.is_empty() || !name_bytes.iter().all(|&b| is_token(b)) {
-                return Err(Broken::unreadable("header name is no token"));
-            }
             if lines.len() >= limits::SIP_HEADERS {
                 return Err(Broken::unreadable("too many header lines"));
             }
-            let value = trimmed(text, colon + 1..line.end);
-            lines.push(Line { name: Name::of(name_bytes), name_span: Span::of(name), value: Span::of(value) });
+            match read_header(text, line) {
+                Some(header) => lines.push(header),
+                // What would continue this line must not continue the one before it.
+                None => return Err(Broken::unreadable("header line without a name")),
+            }
         }
-        let body = Span::of(at..text.len());
-        Ok(Message { start, lines, body, call_id: Span::default(), cseq: 0, cseq_method: Method::Ack, from_tag: None, to_tag: None, bytes })
+        let message = Message {
+            start,
+            lines,
+            body: Span::of(at..text.len()),
+            call_id: Span::default(),
+            cseq: 0,
+            cseq_method: Method::Ack,
+            from_tag: None,
+            to_tag: None,
+            bytes,
+        };
+        Ok((message, fault))
     }
 
     /// RFC 3261 8.1.1 and 20: what must be there, once, and well-formed.
@@ -298,12 +312,12 @@ impl Message {
         }
         let tag = |value: &[u8]| -> Result<Option<Span>, Refusal> {
             let raw = name_addr::scan(value).ok_or(Refusal::Malformed("From or To"))?;
-            let base = self.bytes.as_ptr() as usize;
-            // The tag borrows from our own bytes, so that its place in them is a subtraction.
-            Ok(raw.parameter("tag").map(|t| {
-                let start = (t.as_ptr() as usize).wrapping_sub(base);
-                Span::of(start..start + t.len())
-            }))
+            match raw.parameter("tag") {
+                None => Ok(None),
+                // `;tag` without a value would be a dialog that has a tag and has none.
+                Some(b"") => Err(Refusal::Malformed("From or To")),
+                Some(t) => Ok(Some(self.span_of(t))),
+            }
         };
         let (from_tag, to_tag) = (tag(from)?, tag(to)?);
         let Some((number, method)) = header::cseq(cseq) else { return malformed("CSeq") };
@@ -425,6 +439,11 @@ impl Message {
         self.lines.iter().filter(move |l| l.name == name).map(|l| self.slice(l.value))
     }
 
+    /// Every header line: name as sent, which it is, raw value.
+    pub(crate) fn raw_lines(&self) -> impl Iterator<Item = (&str, Name, &[u8])> {
+        self.lines.iter().map(|l| (std::str::from_utf8(self.slice(l.name_span)).unwrap_or(""), l.name, self.slice(l.value)))
+    }
+
     pub(crate) fn has(&self, name: Name) -> bool {
         self.lines.iter().any(|l| l.name == name)
     }
@@ -482,6 +501,12 @@ impl Message {
         })
     }
 
+    /// Where a piece stands that was borrowed from our own bytes.
+    fn span_of(&self, piece: &[u8]) -> Span {
+        let start = (piece.as_ptr() as usize).checked_sub(self.bytes.as_ptr() as usize).expect("the piece is ours");
+        Span::of(start..start + piece.len())
+    }
+
     fn slice(&self, span: Span) -> &[u8] {
         self.bytes.get(span.range()).unwrap_or(b"")
     }
@@ -526,38 +551,54 @@ fn nuls_are_quoted(line: &[u8]) -> bool {
     line.windows(2).filter(|w| w.get(1) == Some(&0)).all(|w| w.first() == Some(&b'\\')) && line.first() != Some(&0)
 }
 
-fn read_start(text: &[u8], line: Range<usize>) -> Result<Start, Broken> {
-    let bytes = text.get(line.clone()).unwrap_or(b"");
-    let bad = || Broken::unreadable("start line");
-    let space = bytes.iter().position(|&b| b == b' ').ok_or_else(bad)?;
-    let (first, rest) = bytes.split_at_checked(space).ok_or_else(bad)?;
-    let rest = rest.get(1..).ok_or_else(bad)?;
+fn read_start(text: &[u8], line: Range<usize>) -> Option<Start> {
+    let bytes = text.get(line.clone())?;
+    let space = bytes.iter().position(|&b| b == b' ')?;
+    let (first, rest) = bytes.split_at_checked(space)?;
+    let rest = rest.get(1..)?;
     if first.eq_ignore_ascii_case(b"SIP/2.0") {
-        let (code, reason) = rest.split_at_checked(3).ok_or_else(bad)?;
-        let status = uri::number(code).and_then(|n| u16::try_from(n).ok()).filter(|n| (100..700).contains(n)).ok_or_else(bad)?;
+        let (code, reason) = rest.split_at_checked(3)?;
+        let status = uri::number(code).and_then(|n| u16::try_from(n).ok()).filter(|n| (100..700).contains(n))?;
         // The space before an empty reason phrase is required, and often forgotten.
         let reason = match reason.split_first() {
             None => line.end..line.end,
             Some((b' ', _)) => line.start + space + 5..line.end,
-            Some(_) => return Err(bad()),
+            Some(_) => return None,
         };
-        return Ok(Start::Response { status, reason: Span::of(reason) });
+        return Some(Start::Response { status, reason: Span::of(reason) });
     }
     // Exactly one space on either side of the URI and nothing behind the version (RFC 4475 `lwsstart`, `trws`, `lwsruri`).
-    let end = rest.iter().position(|&b| b == b' ').ok_or_else(bad)?;
-    let version = rest.get(end + 1..).ok_or_else(bad)?;
-    let dotted = version.get(4..).and_then(|v| v.split_at_checked(v.iter().position(|&b| b == b'.')?));
-    let is_version =
-        dotted.is_some_and(|(major, minor)| uri::number(major).is_some() && uri::number(minor.get(1..).unwrap_or(b"")).is_some());
-    if !version.get(..4).is_some_and(|v| v.eq_ignore_ascii_case(b"SIP/"))
-        || !is_version
-        || first.is_empty()
-        || !first.iter().all(|&b| is_token(b))
-    {
-        return Err(bad());
+    let end = rest.iter().position(|&b| b == b' ')?;
+    let version = rest.get(end + 1..)?;
+    let (name, number) = version.split_at_checked(4)?;
+    let (major, minor) = number.split_at_checked(number.iter().position(|&b| b == b'.')?)?;
+    let is_version = name.eq_ignore_ascii_case(b"SIP/") && uri::number(major).is_some() && uri::number(minor.get(1..)?).is_some();
+    if !is_version || first.is_empty() || !first.iter().all(|&b| is_token(b)) {
+        return None;
     }
     let uri = line.start + space + 1;
-    Ok(Start::Request { method: Method::of(first), uri: Span::of(uri..uri + end), parsed: None })
+    Some(Start::Request { method: Method::of(first), uri: Span::of(uri..uri + end), parsed: None })
+}
+
+/// A start line that is wrong but that a request's method begins, so that it can be told 400.
+fn salvage_start(text: &[u8], line: Range<usize>) -> Result<Start, Broken> {
+    let bytes = text.get(line.clone()).unwrap_or(b"");
+    let (method, rest) = bytes.split_at(bytes.iter().position(|&b| b == b' ').unwrap_or(bytes.len()));
+    if method.is_empty() || rest.is_empty() || !method.iter().all(|&b| is_token(b)) {
+        return Err(Broken::unreadable("start line"));
+    }
+    Ok(Start::Request { method: Method::of(method), uri: Span::of(line.end..line.end), parsed: None })
+}
+
+fn read_header(text: &[u8], line: Range<usize>) -> Option<Line> {
+    let colon = line.start + text.get(line.clone())?.iter().position(|&b| b == b':')?;
+    // RFC 3261 7.3.1: white space may stand before the colon; within a name it may not.
+    let name = trimmed(text, line.start..colon);
+    let token = text.get(name.clone())?;
+    if token.is_empty() || !token.iter().all(|&b| is_token(b)) {
+        return None;
+    }
+    Some(Line { name: Name::of(token), name_span: Span::of(name), value: Span::of(trimmed(text, colon + 1..line.end)) })
 }
 
 fn trimmed(text: &[u8], range: Range<usize>) -> Range<usize> {
@@ -592,5 +633,117 @@ pub fn frame(stream: &[u8]) -> Result<Option<usize>, Refusal> {
     match usize::try_from(length).ok().and_then(|n| head_end.checked_add(n)) {
         Some(end) if end <= limits::SIP_MESSAGE_BYTES => Ok((end <= stream.len()).then_some(end)),
         _ => Err(Refusal::TooLarge(usize::try_from(length).unwrap_or(usize::MAX))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A good request with lines put in before the empty line, and a body.
+    fn with(lines: &str, body: &str) -> Bytes {
+        Bytes::from(format!(
+            "OPTIONS sip:b@[2001:db8::1]:5070 SIP/2.0\r\nv: SIP/2.0/UDP a;branch=z9hG4bK1\r\nf: <sip:a@a>;tag=1\r\nt: tel:+4712345678\r\ni: 1@a\r\n\
+             CSeq: 1 OPTIONS\r\n{lines}\r\n{body}"
+        ))
+    }
+
+    fn refusal(lines: &str, body: &str) -> Option<Refusal> {
+        Message::parse(with(lines, body)).err()
+    }
+
+    #[test]
+    fn lines_names_and_values() {
+        let m = Message::parse(with(
+            "X-A : 1\r\nx-a\t:\r\n  2 \r\n\t3\r\nX-a:\r\nX-B: \"q, r\", s\r\nX-B: t\r\nX-L: caf\u{e9}\r\nContact: <sip:1@a>, \"c, d\" <sips:2@[::1]>;q=1\r\nm: <tel:+1>\r\n\
+             Diversion: <sip:x@y>;reason=busy\r\ns: Hello\r\nr: <sip:z@z>\r\n",
+            "",
+        ))
+        .expect("readable");
+        assert_eq!(m.headers("X-A"), ["1", "2 3", ""]);
+        assert_eq!(m.headers("x-b"), ["\"q, r\", s", "t"]);
+        assert_eq!(m.header("subject").as_deref(), Some("Hello"));
+        assert_eq!(m.header("Refer-To").as_deref(), Some("<sip:z@z>"));
+        assert_eq!(m.header("R").as_deref(), Some("<sip:z@z>"));
+        assert_eq!(m.header("X-None"), None);
+        let users: Vec<String> = m.name_addrs("Contact").iter().map(|c| c.uri.user.clone().unwrap_or_default()).collect();
+        assert_eq!(users, ["1", "2", "+1"]);
+        assert_eq!(m.request_uri().map(|u| (u.host.as_str(), u.port)), Some(("2001:db8::1", Some(5070))));
+        assert_eq!(m.to().and_then(|t| t.uri.user).as_deref(), Some("+4712345678"));
+        assert_eq!(m.all_headers()[5], ("X-A".to_owned(), "1".to_owned()), "the name that was meant, not `X-A `");
+        let mut latin1 = with("X-L: caf@\r\n", "").to_vec();
+        let at = latin1.windows(4).position(|w| w == b"caf@").expect("there");
+        latin1[at + 3] = 0xe9;
+        assert_eq!(Message::parse(Bytes::from(latin1)).expect("tolerated").header("X-L").as_deref(), Some("caf\u{fffd}"));
+    }
+
+    #[test]
+    fn bodies_and_content_length() {
+        let body = |lines: &str, body: &str| Message::parse(with(lines, body)).map(|m| m.body());
+        assert_eq!(body("", "abc"), Ok(Bytes::from("abc")), "a datagram's rest where no length is said");
+        assert_eq!(body("l: 3\r\n", "abcdef"), Ok(Bytes::from("abc")));
+        assert_eq!(body("Content-Length   : 0\r\n", "abcdef"), Ok(Bytes::new()));
+        assert_eq!(body("l: 4\r\n", "abc"), Err(Refusal::Malformed("Content-Length")));
+        for bad in ["-1", "+3", "3 3", "0x3", "", "99999999999999999999999999", "3,3"] {
+            assert_eq!(body(&format!("l: {bad}\r\n"), "abc"), Err(Refusal::Malformed("Content-Length")), "{bad}");
+        }
+        let mut binary = with("Content-Length: 4\r\n", "").to_vec();
+        binary.extend_from_slice(&[0, b'\n', 0xff, b'\r']);
+        assert_eq!(Message::parse(Bytes::from(binary)).expect("binary").body().as_ref(), [0, b'\n', 0xff, b'\r']);
+        let leading = [b"\r\n\r\n".as_slice(), &with("", "")].concat();
+        assert!(Message::parse(Bytes::from(leading)).is_ok(), "CRLFs before the start line are ignored");
+    }
+
+    #[test]
+    fn what_two_readers_could_take_differently_is_refused() {
+        let rows = [
+            ("X-A: 1\nX-B: 2\r\n", "LF without CR"),
+            ("X-A: 1\rX-B: 2\r\n", "CR without LF"),
+            ("X-A: 1\0\r\n", "NUL"),
+            ("\0X-A: 1\r\n", "NUL"),
+            ("X A: 1\r\n", "header line without a name"),
+            ("X-A\u{a0}: 1\r\n", "header line without a name"),
+            (": 1\r\n", "header line without a name"),
+            ("nonsense\r\n", "header line without a name"),
+            ("l: 0\r\nContent-Length: 0\r\n", "a header twice that may stand once"),
+            ("From: <sip:a@a>\r\n", "a header twice that may stand once"),
+            ("CALL-ID: 2\r\n", "a header twice that may stand once"),
+            ("CSeq : 1 OPTIONS\r\n", "a header twice that may stand once"),
+            ("Max-Forwards: 7\r\nMax-Forwards: 7\r\n", "a header twice that may stand once"),
+            ("c: a/b\r\nContent-Type: a/b\r\n", "a header twice that may stand once"),
+            ("Max-Forwards: 256\r\n", "a number out of range"),
+            ("Max-Forwards: x\r\n", "a number out of range"),
+            ("Session-Expires: soon\r\n", "a number out of range"),
+            ("Contact: <sip:a@a>, <\r\n", "Contact"),
+            ("Contact: <sip:a@a>;q=\r\n", "Contact"),
+        ];
+        for (lines, why) in rows {
+            assert_eq!(refusal(lines, ""), Some(Refusal::Malformed(why)), "{lines:?}");
+        }
+        assert_eq!(refusal(&"X: y\r\n".repeat(limits::SIP_HEADERS), ""), Some(Refusal::Malformed("too many header lines")));
+        assert_eq!(refusal("", &"x".repeat(limits::SIP_MESSAGE_BYTES)).map(|r| r.code()), Some("too-large"));
+        assert_eq!(refusal("X-Q: \"\\\0\"\r\n", ""), None, "a NUL may stand as a quoted-pair");
+        let untagged = String::from_utf8_lossy(&with("", "")).replace(";tag=1", ";tag");
+        assert_eq!(Message::parse(Bytes::from(untagged)).err(), Some(Refusal::Malformed("From or To")));
+        let good = with("", "");
+        for end in 0..good.len() - 1 {
+            assert!(Message::parse(good.slice(..end)).is_err(), "cut at {end}");
+        }
+    }
+
+    #[test]
+    fn a_stream_is_cut_by_content_length() {
+        let one = with("Content-Length: 3\r\n", "abc");
+        let two = [one.as_ref(), b"\r\n", one.as_ref()].concat();
+        for end in 0..one.len() {
+            assert_eq!(frame(&two[..end]), Ok(None), "{end}");
+        }
+        assert_eq!(frame(&two), Ok(Some(one.len())));
+        assert_eq!(frame(&two[one.len()..]), Ok(Some(one.len() + 2)), "CRLFs between messages go with the next");
+        assert_eq!(frame(&with("", "")), Err(Refusal::Malformed("no Content-Length on a stream")));
+        assert_eq!(frame(&with("l: 1\r\nl: 2\r\n", "")), Err(Refusal::Malformed("two Content-Lengths")));
+        assert_eq!(frame(&with("l: x\r\n", "")), Err(Refusal::Malformed("Content-Length")));
+        assert_eq!(frame(&with("l: 70000\r\n", "")), Err(Refusal::TooLarge(70_000)));
+        assert_eq!(frame(&vec![b'x'; limits::SIP_MESSAGE_BYTES + 1]).map_err(|r| r.code()), Err("too-large"));
     }
 }

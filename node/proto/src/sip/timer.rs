@@ -2,10 +2,17 @@
 //!
 //! Owners keep their own deadlines. Each has one wake-up in the queue, at or before its earliest deadline; when it fires the owner
 //! looks at its deadlines and asks for the next. An owner that is gone, or that meanwhile asked for an earlier time, ignores it.
+//!
+//! No wake-up is set farther away than [`HORIZON`]: an owner with a later deadline wakes in between and asks again. So the entries
+//! of owners that are gone are themselves gone after that time, however long a session timer would have run.
 
 use crate::time::Time;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
+use std::time::Duration;
+
+/// As long as the common lingering of a transaction (64*T1), so that most owners never wake for nothing.
+const HORIZON: Duration = Duration::from_secs(32);
 
 pub(crate) struct Timers<K> {
     heap: BinaryHeap<Reverse<Entry<K>>>,
@@ -42,8 +49,8 @@ impl<K> Timers<K> {
 
     /// Makes sure that `key` wakes at `deadline` or before. `wake` is the owner's note of the wake-up it already has; an earlier
     /// one is kept, so that an owner has more than one entry only where its deadline moved nearer.
-    pub fn arm(&mut self, wake: &mut Option<Time>, deadline: Option<Time>, key: K) {
-        let Some(at) = deadline else { return };
+    pub fn arm(&mut self, now: Time, wake: &mut Option<Time>, deadline: Option<Time>, key: K) {
+        let Some(at) = deadline.map(|d| d.min(now + HORIZON)) else { return };
         if wake.is_none_or(|w| at < w) {
             *wake = Some(at);
             self.sequence += 1;
@@ -76,7 +83,7 @@ mod tests {
     fn fires_by_time_then_by_order_of_setting() {
         let mut timers = Timers::new();
         for (ms, key) in [(5, 'a'), (3, 'b'), (5, 'c'), (4, 'd')] {
-            timers.arm(&mut None, Some(Time::from_millis(ms)), key);
+            timers.arm(Time::ZERO, &mut None, Some(Time::from_millis(ms)), key);
         }
         assert_eq!(timers.next(), Some(Time::from_millis(3)));
         assert_eq!(timers.pop(Time::from_millis(2)), None);
@@ -85,11 +92,26 @@ mod tests {
     }
 
     #[test]
+    fn far_deadlines_are_reached_in_steps() {
+        let mut timers = Timers::new();
+        let (mut now, mut wake, deadline) = (Time::ZERO, None, Some(Time::from_millis(70_000)));
+        let mut woken = Vec::new();
+        while Some(now) < deadline {
+            timers.arm(now, &mut wake, deadline, ());
+            now = timers.next().expect("armed");
+            woken.push(now.0 / 1_000_000);
+            assert!(timers.pop(now).is_some());
+            wake = None;
+        }
+        assert_eq!(woken, [32_000, 64_000, 70_000]);
+    }
+
+    #[test]
     fn an_owner_that_is_awake_in_time_gets_no_second_entry() {
         let mut timers = Timers::new();
         let mut wake = None;
         for ms in [50, 60, 70, 40, 45] {
-            timers.arm(&mut wake, Some(Time::from_millis(ms)), ());
+            timers.arm(Time::ZERO, &mut wake, Some(Time::from_millis(ms)), ());
         }
         assert_eq!(timers.len(), 2, "one for 50, one because 40 is earlier");
     }

@@ -37,7 +37,8 @@ impl Writer {
     }
 
     /// A response with what RFC 3261 8.2.6.2 has it copy: Via (the top one completed after 18.2.1 and RFC 3581), From, To with
-    /// `to_tag` unless it has one, Call-ID, CSeq. A broken request gives what it has.
+    /// `to_tag` unless it has one, Call-ID, CSeq. A broken request gives what it has,
+    /// each once: a doubled header is not passed back.
     pub fn response(request: &Message, status: u16, phrase: Option<&str>, to_tag: Option<&str>, flow: &Flow) -> Writer {
         let mut w = Writer { out: Vec::with_capacity(1024), typed: false };
         let phrase = phrase.unwrap_or_else(|| reason_phrase(status));
@@ -45,20 +46,20 @@ impl Writer {
         for (i, via) in request.raw(Name::Via).enumerate() {
             if i == 0 { w.top_via(via, flow) } else { w.line("Via", via) }
         }
-        for from in request.raw(Name::From) {
+        if let Some(from) = request.raw(Name::From).next() {
             w.line("From", from);
         }
-        for to in request.raw(Name::To) {
+        if let Some(to) = request.raw(Name::To).next() {
             let untagged = name_addr::scan(to).is_some_and(|t| t.parameter("tag").is_none());
             match to_tag.filter(|_| untagged) {
                 Some(tag) => w.push(&[b"To: ", &unfold(to), b";tag=", tag.as_bytes(), b"\r\n"]),
                 None => w.line("To", to),
             }
         }
-        for id in request.raw(Name::CallId) {
+        if let Some(id) = request.raw(Name::CallId).next() {
             w.line("Call-ID", id);
         }
-        for cseq in request.raw(Name::CSeq) {
+        if let Some(cseq) = request.raw(Name::CSeq).next() {
             w.line("CSeq", cseq);
         }
         w
@@ -71,19 +72,19 @@ impl Writer {
         let ip = flow.peer.ip().to_canonical();
         let sent_by = std::str::from_utf8(via.host).ok().and_then(|h| h.parse::<std::net::IpAddr>().ok());
         let asked = via.rport.is_some_and(<[u8]>::is_empty);
-        self.push(&[b"Via: "]);
-        if asked {
-            // The empty `rport` gets its value where it stands.
-            let mut pieces = first.split(|&b| b == b';');
-            self.push(&[pieces.next().unwrap_or(b"")]);
-            for piece in pieces {
-                self.push(&[b";", piece]);
-                if name_addr::trim(piece).eq_ignore_ascii_case(b"rport") {
-                    let _ = write!(self.out, "={}", flow.peer.port());
-                }
+        let mut pieces = first.split(|&b| b == b';');
+        self.push(&[b"Via: ", pieces.next().unwrap_or(b"")]);
+        for piece in pieces {
+            let name = name_addr::trim(piece.split(|&b| b == b'=').next().unwrap_or(piece));
+            if name.eq_ignore_ascii_case(b"received") {
+                // Where it came from is ours to say.
+                continue;
             }
-        } else {
-            self.push(&[first]);
+            self.push(&[b";", piece]);
+            if asked && name.eq_ignore_ascii_case(b"rport") {
+                // The empty `rport` gets its value where it stands.
+                let _ = write!(self.out, "={}", flow.peer.port());
+            }
         }
         // RFC 3261 18.2.1: when sent-by is not where it came from; RFC 3581 4: always when rport is asked for.
         if asked || sent_by != Some(ip) {
@@ -117,6 +118,16 @@ impl Writer {
         }
     }
 
+    /// All header lines but these.
+    pub fn copy_others(&mut self, message: &Message, but: &[Name]) {
+        for (name, header, value) in message.raw_lines() {
+            if !but.contains(&header) {
+                self.typed |= header == Name::ContentType;
+                self.line(name, value);
+            }
+        }
+    }
+
     pub fn finish(mut self, sdp: Option<&[u8]>) -> Bytes {
         let body = sdp.unwrap_or(b"");
         if !body.is_empty() && !self.typed {
@@ -124,6 +135,8 @@ impl Writer {
         }
         let _ = write!(self.out, "Content-Length: {}\r\n\r\n", body.len());
         self.out.extend_from_slice(body);
+        // A response lingers for 32 s to be repeated: without the room that was guessed for it.
+        self.out.shrink_to_fit();
         Bytes::from(self.out)
     }
 

@@ -55,8 +55,8 @@ impl Endpoint {
         let outgoing = Outgoing { transaction, cancel: Cancel::No, early: Vec::new(), give_up: None };
         let mut call = Call::new(id, dialog, Phase::Outgoing(Box::new(outgoing)));
         call.local_sdp = invite.sdp;
-        self.insert_call(call);
-        self.start(now, &branch, &Method::Invite, invite.flow, bytes, Purpose::Invite(id));
+        self.insert_call(now, call);
+        self.start(now, (&branch, &Method::Invite, seq), invite.flow, bytes, Purpose::Invite(id));
         Ok(id)
     }
 
@@ -93,12 +93,12 @@ impl Endpoint {
         let Some(invite) = Message::parse(tx.request.clone()).ok().filter(|_| proceeding) else { return };
         let flow = tx.flow;
         let branch = invite.top_via().and_then(|v| v.branch).map(|b| String::from_utf8_lossy(b).into_owned()).unwrap_or_default();
-        self.start(now, &branch, &Method::Cancel, flow, cancel_for(&invite), Purpose::Cancel);
+        self.start(now, (&branch, &Method::Cancel, invite.cseq()), flow, cancel_for(&invite), Purpose::Cancel);
         if let Some(Call { phase: Phase::Outgoing(outgoing), .. }) = self.call_mut(id) {
             // RFC 3261 9.1: no final response in 64*T1 after the CANCEL means none will come.
             (outgoing.cancel, outgoing.give_up) = (Cancel::Sent, Some(now + patience));
         }
-        self.arm(id);
+        self.arm(now, id);
     }
 
     pub(super) fn on_ring_timeout(&mut self, now: Time, id: DialogId) {
@@ -122,7 +122,7 @@ impl Endpoint {
         };
         let branch = response.top_via().and_then(|v| v.branch).unwrap_or(b"");
         let key = self.client_key(branch, response.cseq_method());
-        let Some(tx_flow) = self.clients.get(&key).map(|tx| tx.flow) else {
+        let Some(tx_flow) = self.clients.get(&key).filter(|tx| tx.cseq == response.cseq()).map(|tx| tx.flow) else {
             return self.refused(flow, Refusal::NoMatch);
         };
         let timing = self.timing(tx_flow);
@@ -132,7 +132,7 @@ impl Endpoint {
             ClientMachine::Invite(machine) => {
                 let answered = machine.on_response(now, status, &timing);
                 let request = tx.request.clone();
-                self.arm_client(key);
+                self.arm_client(now, key);
                 if matches!(answered, Answered::PassAndAck | Answered::Ack)
                     && let Ok(invite) = Message::parse(request)
                 {
@@ -141,6 +141,7 @@ impl Endpoint {
                 match (answered, purpose) {
                     (Answered::Pass, _) if status >= 200 => self.on_invite_success(now, key, purpose, response),
                     (Answered::Pass, Purpose::Invite(id)) => self.on_provisional(now, id, status, response),
+                    (Answered::PassAndAck, Purpose::Invite(id)) if status == 422 && self.invite_again(now, key, id, &response) => {}
                     (Answered::PassAndAck, Purpose::Invite(id)) => self.on_invite_failed(now, id, status),
                     (Answered::PassAndAck, Purpose::Refresh(id)) => self.on_refresh_response(now, id, status, Some(&response)),
                     _ => {}
@@ -148,7 +149,7 @@ impl Endpoint {
             }
             ClientMachine::Other(machine) => {
                 let pass = machine.on_response(now, status, &timing);
-                self.arm_client(key);
+                self.arm_client(now, key);
                 match purpose {
                     _ if !pass || status < 200 => {}
                     Purpose::Bye(Some(id)) => self.end(now, id, Cause::Local),
@@ -157,6 +158,37 @@ impl Endpoint {
                 }
             }
         }
+    }
+
+    /// 422 to our INVITE: once more with the interval that the callee wants (RFC 4028 7.3). False when that makes no sense.
+    fn invite_again(&mut self, now: Time, key: Key, id: DialogId, response: &Message) -> bool {
+        let Some(least) = response.raw(Name::MinSe).next().and_then(header::seconds) else { return false };
+        let Some((request, flow)) = self.clients.get(&key).map(|tx| (tx.request.clone(), tx.flow)) else { return false };
+        let Ok(invite) = Message::parse(request) else { return false };
+        let asked = invite.raw(Name::SessionExpires).next().and_then(header::seconds);
+        // Only upwards: a callee cannot keep us asking, and one that we asked for nothing has nothing to refuse.
+        if !self.is_awaited(id) || asked.is_none_or(|asked| asked >= least) {
+            return false;
+        }
+        let (via, branch) = self.via(flow);
+        let Some(seq) = self.call_mut(id).map(|call| {
+            call.dialog.local_seq += 1;
+            call.dialog.local_seq
+        }) else {
+            return false;
+        };
+        let mut w = Writer::request("INVITE", invite.request_uri_text().unwrap_or(""));
+        w.line("Via", via);
+        w.line("CSeq", format!("{seq} INVITE"));
+        w.line("Session-Expires", least.as_secs().to_string());
+        w.line("Min-SE", least.as_secs().to_string());
+        w.copy_others(&invite, &[Name::Via, Name::CSeq, Name::SessionExpires, Name::MinSe, Name::ContentLength]);
+        let bytes = w.finish(Some(&invite.body()).filter(|b| !b.is_empty()).map(|b| &b[..]));
+        let transaction = self.start(now, (&branch, &Method::Invite, seq), flow, bytes, Purpose::Invite(id));
+        if let Some(Phase::Outgoing(outgoing)) = self.call_mut(id).map(|c| &mut c.phase) {
+            (outgoing.transaction, outgoing.give_up) = (transaction, None);
+        }
+        true
     }
 
     fn on_provisional(&mut self, now: Time, id: DialogId, status: u16, response: Message) {
@@ -172,7 +204,7 @@ impl Endpoint {
         }
         let cancelling = outgoing.cancel != Cancel::No;
         self.send_cancel_if_possible(now, id);
-        self.arm(id);
+        self.arm(now, id);
         if status > 100 && !cancelling {
             self.tell(SipEvent::Progress { dialog: id, status, response: Arc::new(response) });
         }
@@ -215,7 +247,7 @@ impl Endpoint {
                 call.session = started(now, &response, min_se, None);
                 let dialog = call.dialog.clone();
                 self.acknowledge(key, &dialog, seq, tag);
-                self.arm(id);
+                self.arm(now, id);
                 self.tell(SipEvent::Answered { dialog: id, response: Arc::new(response) });
             }
             Purpose::Invite(id) => {
@@ -227,7 +259,7 @@ impl Endpoint {
                 let (via, branch) = self.via(hop);
                 let mut w = dialog.request(&Method::Bye, seq + 1, &via);
                 w.line("User-Agent", &self.config.agent);
-                self.start(now, &branch, &Method::Bye, hop, w.finish(None), Purpose::Bye(None));
+                self.start(now, (&branch, &Method::Bye, seq + 1), hop, w.finish(None), Purpose::Bye(None));
                 if self.call(id).is_some_and(|c| matches!(c.phase, Phase::Outgoing(_))) {
                     self.end(now, id, Cause::Local);
                 }
@@ -267,13 +299,13 @@ impl Endpoint {
         let interval = session.interval;
         call.refreshing = true;
         let method = if by_update { Method::Update } else { Method::Invite };
-        let Some(Begun { mut writer, branch, flow }) = self.request_within(id, &method) else { return };
+        let Some(Begun { mut writer, cseq, branch, flow }) = self.request_within(id, &method) else { return };
         self.capabilities(&mut writer, flow, &[]);
         // In this request we are the UAC, so that "uac" keeps the refreshing with us.
         writer.line("Session-Expires", format!("{};refresher=uac", interval.as_secs()));
         writer.line("Min-SE", self.config.min_se.as_secs().to_string());
         let bytes = writer.finish(sdp.as_deref().filter(|_| !by_update));
-        self.start(now, &branch, &method, flow, bytes, Purpose::Refresh(id));
+        self.start(now, (&branch, &method, cseq), flow, bytes, Purpose::Refresh(id));
     }
 
     pub(super) fn on_refresh_response(&mut self, now: Time, id: DialogId, status: u16, response: Option<&Message>) {
@@ -305,7 +337,7 @@ impl Endpoint {
             // 491 and whatever else will pass: again until the session's own end.
             _ => session.refresh = Some(now + retry),
         }
-        self.arm(id);
+        self.arm(now, id);
     }
 
     /// Negotiated Session-Expires of a dialog (RFC 4028).

@@ -51,7 +51,7 @@ impl Endpoint {
             let bytes = tx.response.clone();
             self.transmit(flow, bytes);
         }
-        self.arm_server(key);
+        self.arm_server(now, key);
         true
     }
 
@@ -110,11 +110,15 @@ impl Endpoint {
             let min_se = self.config.min_se.as_secs().to_string();
             return self.refuse(flow, key, &request, 422, &[("Min-SE", min_se)], Refusal::Status(422));
         };
+        let tag = self.tag_of(key);
+        if self.by_dialog.contains_key(&self.dialog_key(request.call_id(), tag.as_bytes())) {
+            // The very INVITE of a call that still goes on, long after its transaction ended.
+            return self.refuse(flow, key, &request, 482, &[], Refusal::Status(482));
+        }
         if self.is_full() {
             return self.refuse(flow, key, &request, 503, &[("Retry-After", "5".into())], Refusal::Overload);
         }
         let id = self.next_id();
-        let tag = self.tag_of(key);
         // Below 2^31 with room to count (RFC 3261 8.1.1.5).
         let local_seq = self.random.u32() >> 8;
         let dialog = Dialog::of_invite(&request, &tag, local_seq, flow);
@@ -135,7 +139,7 @@ impl Endpoint {
             },
         );
         self.merges.insert(merge, key);
-        self.insert_call(call);
+        self.insert_call(now, call);
         let trying = self.trying(flow, &request);
         self.respond(now, key, 100, trying);
         self.tell(SipEvent::Invite { dialog: id, request, flow });
@@ -222,7 +226,7 @@ impl Endpoint {
         if let Some(Call { phase: Phase::Incoming(incoming), .. }) = self.call_mut(d) {
             incoming.repeat = Some(now + PROVISIONAL_REPEAT);
         }
-        self.arm(d);
+        self.arm(now, d);
         Ok(())
     }
 
@@ -257,7 +261,7 @@ impl Endpoint {
             initial: true,
             offered,
         });
-        self.arm(d);
+        self.arm(now, d);
         Ok(())
     }
 

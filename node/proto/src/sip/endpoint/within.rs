@@ -30,7 +30,7 @@ impl Endpoint {
             self.tell(SipEvent::Confirmed { dialog: id, sdp });
         }
         self.send_waiting_bye(now, id);
-        self.arm(id);
+        self.arm(now, id);
     }
 
     fn send_waiting_bye(&mut self, now: Time, id: DialogId) {
@@ -163,7 +163,10 @@ impl Endpoint {
     pub fn accept_offer(&mut self, now: Time, d: DialogId, sdp: Option<Bytes>) -> Result<(), CommandError> {
         let call = self.call_mut(d).ok_or(CommandError::NoDialog)?;
         let offer = call.offer.take().ok_or(CommandError::WrongState)?;
+        let Some(flow) = self.servers.get(&offer.transaction).map(|tx| tx.flow) else { return Err(CommandError::WrongState) };
+        let Some(call) = self.call_mut(d) else { return Err(CommandError::NoDialog) };
         call.dialog.refresh_target(&offer.request);
+        call.dialog.follow(flow);
         if offer.request.has(Name::Allow) {
             call.peer_updates = offer.request.lists(Name::Allow, "UPDATE");
         }
@@ -175,7 +178,6 @@ impl Endpoint {
             call.local_sdp.clone_from(&sdp);
         }
         let Some(call) = self.call(d) else { return Ok(()) };
-        let Some(flow) = self.servers.get(&offer.transaction).map(|tx| tx.flow) else { return Ok(()) };
         let bytes = self.success(call, &offer.request, flow, offer.agreed, &[], sdp.as_deref());
         self.respond(now, offer.transaction, 200, bytes.clone());
         let t1 = self.config.t1;
@@ -191,7 +193,7 @@ impl Endpoint {
                 offered: offer.request.sdp().is_none(),
             });
         }
-        self.arm(d);
+        self.arm(now, d);
         Ok(())
     }
 
@@ -242,7 +244,7 @@ impl Endpoint {
             w.writer.lines(headers);
             let agent = self.config.agent.clone();
             w.writer.line("User-Agent", agent);
-            self.start(now, &w.branch, &Method::Bye, w.flow, w.writer.finish(None), purpose);
+            self.start(now, (&w.branch, &Method::Bye, w.cseq), w.flow, w.writer.finish(None), purpose);
         }
         if let Some(call) = self.call_mut(id) {
             call.phase = Phase::Ending;
@@ -257,7 +259,7 @@ impl Endpoint {
         let (via, branch) = self.via(flow);
         let dialog = &mut self.call_mut(id)?.dialog;
         dialog.local_seq += 1;
-        Some(Begun { writer: dialog.request(method, dialog.local_seq, &via), branch, flow })
+        Some(Begun { writer: dialog.request(method, dialog.local_seq, &via), cseq: dialog.local_seq, branch, flow })
     }
 
     pub(super) fn on_call_timeout(&mut self, now: Time, at: Time, id: DialogId) {
@@ -300,13 +302,14 @@ impl Endpoint {
             _ if due(call.session.and_then(|s| s.refresh)) => self.refresh_session(now, id),
             _ => {}
         }
-        self.arm(id);
+        self.arm(now, id);
     }
 }
 
 /// A request that has its start line and dialog headers.
 pub(super) struct Begun {
     pub writer: Writer,
+    pub cseq: u32,
     pub branch: String,
     pub flow: Flow,
 }

@@ -1,0 +1,528 @@
+//! What the peer sent, put in order on the peer's own timeline and cut into frames of 20 ms.
+//!
+//! Positions count samples since the leg was born; frame `n` covers 160 of them from `n * 160`. While RTP flows, frames leave when they
+//! are whole, so none, one or two of them a tick: that follows the sender's clock exactly, and jitter inserts nothing. A hole waits
+//! [`REORDER`] for a straggler and is then concealed. Where the peer sent nothing by right (DTX, digits as events) there is silence. When
+//! nothing has come for [`STOP`], and before the first packet, the timeline goes on by our clock, in silence.
+
+use super::plc::{HISTORY, Plc};
+use super::{Codec, FRAME, FrameKind, LegStats, g711};
+use crate::limits::JITTER_FRAMES;
+use crate::time::Time;
+use std::time::Duration;
+
+/// How long a hole waits for its packet after a later one has come. Networks that reorder do it within a few packets.
+const REORDER: Duration = Duration::from_millis(80);
+/// How long nothing may come before our clock takes over: longer than the stalls of a radio link.
+const STOP: Duration = Duration::from_millis(500);
+/// A timestamp may jump so much farther than our clock before it is taken for a restart.
+const JUMP: i64 = 8000;
+/// After a stop, a difference up to this between the timestamp and our clock is jitter.
+const SNAP: i64 = 480;
+/// Largest payload taken: 200 ms. No G.711 sender makes more than 60 ms.
+const PAYLOAD: usize = 1600;
+/// Largest payload of a new SSRC that is kept until the next packet confirms it.
+const STASH: usize = 480;
+/// RFC 3550 A.1 MAX_DROPOUT: a larger step in sequence numbers is a restart.
+const DROPOUT: i16 = 3000;
+/// Frames that may leave in one tick: a backlog is worked off at double speed, a stop is caught up faster.
+const FLOW_FRAMES: usize = 2;
+const STOP_FRAMES: usize = 8;
+
+const FULL: [u64; 3] = [u64::MAX, u64::MAX, u64::MAX >> 32];
+
+pub struct Jitter {
+    slots: Box<[Slot; JITTER_FRAMES]>,
+    /// The frame that leaves next.
+    head: u64,
+    /// Position after the newest sample known, and its timestamp.
+    end: u64,
+    end_timestamp: u32,
+    clock: Clock,
+    stream: Option<Stream>,
+    candidate: Option<Box<Candidate>>,
+    plc: Plc,
+    /// Frames that may still leave in this tick.
+    allowed: usize,
+    /// Packets lost in streams that are over.
+    lost_before: u64,
+}
+
+/// Who moves the timeline.
+enum Clock {
+    /// Packets do; the audio of the last one lasts until then, and the next is due.
+    Peer { until: Time },
+    /// We do: the position at a time.
+    Ours { since: Time, position: u64 },
+}
+
+struct Slot {
+    law: [u8; FRAME],
+    /// One bit a sample that is known.
+    have: [u64; 3],
+    /// When a hole was noticed (ms, never 0); 0: none.
+    hole: u32,
+    codec: Codec,
+    /// Some samples came from the peer.
+    voice: bool,
+}
+
+/// RFC 3550 A.1 and A.8 for one SSRC.
+#[derive(Clone, Copy)]
+pub struct Stream {
+    pub ssrc: u32,
+    /// Extended highest sequence number.
+    pub highest: u64,
+    base: u64,
+    pub received: u64,
+    /// Bit n: `highest - n` came.
+    seen: u64,
+    transit: Option<i64>,
+    /// Times 16.
+    jitter: u64,
+    /// Samples in the last audio packet.
+    samples: usize,
+}
+
+impl Stream {
+    /// Packets that should have come.
+    pub fn expected(&self) -> u64 {
+        self.highest - self.base + 1
+    }
+    pub fn lost(&self) -> u64 {
+        self.expected().saturating_sub(self.received)
+    }
+    pub fn jitter(&self) -> u32 {
+        (self.jitter / 16).min(u64::from(u32::MAX)) as u32
+    }
+}
+
+/// The first packet of another SSRC, or of a restarted sequence: the next one in order confirms it, so that strays change nothing.
+struct Candidate {
+    at: Time,
+    ssrc: u32,
+    sequence: u16,
+    timestamp: u32,
+    codec: Codec,
+    len: usize,
+    law: [u8; STASH],
+    waiting: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Packet<'a> {
+    pub ssrc: u32,
+    pub sequence: u16,
+    pub timestamp: u32,
+    /// `None`: something else than audio in the same sequence (events, comfort noise).
+    pub audio: Option<(Codec, &'a [u8])>,
+}
+
+/// A frame on its way out.
+pub struct Frame<'a> {
+    pub law: &'a [u8; FRAME],
+    pub codec: Codec,
+    pub kind: FrameKind,
+}
+
+enum Order {
+    /// After all others; so many are missing before it.
+    Newest(u16),
+    Older,
+    Duplicate,
+    TooOld,
+    Restart,
+}
+
+impl Jitter {
+    pub fn new(now: Time, codec: Codec) -> Jitter {
+        let slot = || Slot { law: [g711::silence(codec); FRAME], have: [0; 3], hole: 0, codec, voice: false };
+        let slots: Vec<Slot> = (0..JITTER_FRAMES).map(|_| slot()).collect();
+        Jitter {
+            slots: slots.into_boxed_slice().try_into().unwrap_or_else(|_| unreachable!("made with this length")),
+            head: 0,
+            end: 0,
+            end_timestamp: 0,
+            clock: Clock::Ours { since: now, position: 0 },
+            stream: None,
+            // Allocated at birth, so that the data path never does.
+            candidate: Some(Box::new(Candidate {
+                at: now,
+                ssrc: 0,
+                sequence: 0,
+                timestamp: 0,
+                codec,
+                len: 0,
+                law: [0; STASH],
+                waiting: false,
+            })),
+            plc: Plc::new(),
+            allowed: 0,
+            lost_before: 0,
+        }
+    }
+
+    pub fn stream(&self) -> Option<&Stream> {
+        self.stream.as_ref()
+    }
+
+    /// Packets that never came, over all streams.
+    pub fn lost(&self) -> u64 {
+        self.lost_before + self.stream.as_ref().map_or(0, Stream::lost)
+    }
+
+    pub fn push(&mut self, now: Time, packet: Packet<'_>, stats: &mut LegStats) {
+        if packet.audio.is_some_and(|(_, law)| law.len() > PAYLOAD) {
+            stats.malformed += 1;
+            return;
+        }
+        let Some(stream) = self.stream.as_mut().filter(|s| s.ssrc == packet.ssrc) else {
+            return self.other_stream(now, packet, stats);
+        };
+        let order = stream.order(packet.sequence);
+        if matches!(order, Order::Restart) {
+            return self.other_stream(now, packet, stats);
+        }
+        if let Some(c) = &mut self.candidate {
+            c.waiting = false;
+        }
+        match order {
+            Order::Newest(lost) => {
+                if packet.audio.is_some() {
+                    stream.clock(now, packet.timestamp);
+                }
+                if let Some((codec, law)) = packet.audio.filter(|(_, law)| !law.is_empty()) {
+                    let lost = usize::from(lost) * stream.samples.max(1);
+                    stream.samples = law.len();
+                    self.append(now, Some(packet.timestamp), lost, codec, law, stats);
+                }
+            }
+            Order::Older => match packet.audio {
+                Some((codec, law)) if !self.fill(packet.timestamp, codec, law) => stats.late += 1,
+                _ => stats.reordered += 1,
+            },
+            Order::Duplicate => stats.duplicate += 1,
+            Order::TooOld => stats.late += 1,
+            Order::Restart => {}
+        }
+    }
+
+    /// RTCP BYE: the next SSRC need not be confirmed.
+    pub fn bye(&mut self, ssrc: u32) {
+        if self.stream.is_some_and(|s| s.ssrc == ssrc) {
+            self.end_stream();
+        }
+    }
+
+    fn end_stream(&mut self) {
+        self.lost_before += self.stream.take().map_or(0, |s| s.lost());
+    }
+
+    /// A packet that does not continue the stream.
+    fn other_stream(&mut self, now: Time, packet: Packet<'_>, stats: &mut LegStats) {
+        // Events and comfort noise alone do not make a stream.
+        let Some((codec, law)) = packet.audio.filter(|(_, law)| !law.is_empty()) else { return };
+        // A stream that has been silent may be replaced at once; one that flows only by two packets in a row.
+        let free = self.stream.is_none() || matches!(self.clock, Clock::Ours { .. });
+        let mut kept = self.candidate.take();
+        let confirmed = kept.as_ref().is_some_and(|c| c.waiting && c.ssrc == packet.ssrc && packet.sequence == c.sequence.wrapping_add(1));
+        if free || confirmed {
+            if self.stream.is_some_and(|s| s.ssrc != packet.ssrc) {
+                stats.ssrc_changes += 1;
+            }
+            self.end_stream();
+            match kept.as_mut().filter(|_| confirmed) {
+                Some(c) => {
+                    self.stream = Some(Stream::new(c.ssrc, c.sequence));
+                    self.append(c.at, None, 0, c.codec, &c.law[..c.len], stats);
+                    self.end_timestamp = c.timestamp.wrapping_add(c.len as u32);
+                    c.waiting = false;
+                    self.candidate = kept;
+                    return self.push(now, packet, stats);
+                }
+                None => {
+                    let mut stream = Stream::new(packet.ssrc, packet.sequence);
+                    stream.clock(now, packet.timestamp);
+                    stream.samples = law.len();
+                    self.stream = Some(stream);
+                    self.append(now, None, 0, codec, law, stats);
+                    self.end_timestamp = packet.timestamp.wrapping_add(law.len() as u32);
+                }
+            }
+        } else if let Some(c) = &mut kept {
+            stats.foreign += u64::from(std::mem::replace(&mut c.waiting, law.len() <= STASH));
+            if c.waiting {
+                (c.at, c.ssrc, c.sequence, c.timestamp) = (now, packet.ssrc, packet.sequence, packet.timestamp);
+                (c.codec, c.len) = (codec, law.len());
+                c.law[..law.len()].copy_from_slice(law);
+            }
+        }
+        self.candidate = kept;
+    }
+
+    /// Puts a packet after all that is known. `timestamp` is `None` for the first of a stream, whose place our clock gives.
+    fn append(&mut self, now: Time, timestamp: Option<u32>, lost: usize, codec: Codec, law: &[u8], stats: &mut LegStats) {
+        self.follow_clock(now);
+        // How long a packet has been due by our clock; up to 60 ms are jitter.
+        let due = match self.clock {
+            Clock::Peer { until } => i64::try_from(now.since(until).as_micros() / 125).unwrap_or(i64::MAX),
+            Clock::Ours { .. } => 0,
+        };
+        let by_clock = if due <= SNAP { 0 } else { due / FRAME as i64 * FRAME as i64 };
+        let gap = match timestamp {
+            None => by_clock,
+            Some(timestamp) => match i64::from(timestamp.wrapping_sub(self.end_timestamp).cast_signed()) {
+                // Newer by sequence, older by timestamp: the sender's timestamps were set back. Nothing that it sent is dropped.
+                gap if gap < 0 => 0,
+                gap if gap > due + JUMP => by_clock,
+                gap if matches!(self.clock, Clock::Ours { .. }) && gap <= SNAP => 0,
+                gap => gap,
+            },
+        };
+        let gap = usize::try_from(gap).unwrap_or(0);
+        let capacity = (self.head + JITTER_FRAMES as u64) * FRAME as u64;
+        if self.end + (gap + law.len()) as u64 > capacity {
+            // More than two seconds ahead of what may leave: a sender at far more than real time.
+            stats.late += 1;
+            return;
+        }
+        let lost = lost.min(gap);
+        self.mark_lost(now, codec, lost);
+        self.mark_silent(codec, gap - lost);
+        self.write(self.end, codec, law, true);
+        self.end += law.len() as u64;
+        if let Some(timestamp) = timestamp {
+            self.end_timestamp = timestamp.wrapping_add(law.len() as u32);
+        }
+        self.clock = Clock::Peer { until: now + Duration::from_micros(law.len() as u64 * 125) };
+    }
+
+    /// A straggler into its hole. False: too late.
+    fn fill(&mut self, timestamp: u32, codec: Codec, law: &[u8]) -> bool {
+        let back = i64::from(self.end_timestamp.wrapping_sub(timestamp).cast_signed());
+        let Some(start) = u64::try_from(back).ok().and_then(|back| self.end.checked_sub(back)) else { return false };
+        let fits = start >= self.head * FRAME as u64 && start + law.len() as u64 <= self.end && self.is_free(start, law.len());
+        if fits {
+            self.write(start, codec, law, true);
+        }
+        fits
+    }
+
+    /// While our clock rules, the end moves with it.
+    fn follow_clock(&mut self, now: Time) {
+        let Clock::Ours { since, position } = self.clock else { return };
+        let frames = u64::try_from(now.since(since).as_millis() / 20).unwrap_or(0);
+        let due = position + frames * FRAME as u64;
+        let capacity = (self.head + JITTER_FRAMES as u64 - 20) * FRAME as u64;
+        let codec = self.slot(self.end).codec;
+        let samples = due.min(capacity).saturating_sub(self.end);
+        self.mark_silent(codec, usize::try_from(samples).unwrap_or(0));
+        self.end_timestamp = self.end_timestamp.wrapping_add(samples as u32);
+    }
+
+    /// Begins a tick; then [`Jitter::pop`] until `None`.
+    pub fn tick(&mut self, now: Time) {
+        self.allowed = FLOW_FRAMES;
+        if let Clock::Peer { until } = self.clock
+            && now.since(until) >= STOP
+        {
+            self.clock = Clock::Ours { since: until, position: self.end };
+        }
+        if let Clock::Ours { .. } = self.clock {
+            self.allowed = STOP_FRAMES;
+            self.follow_clock(now);
+        }
+    }
+
+    /// Begins the last drain: holes no longer wait, and a last part of a frame is made whole.
+    pub fn finish(&mut self) {
+        self.allowed = usize::MAX;
+        let part = (self.end % FRAME as u64) as usize;
+        if part != 0 {
+            let codec = self.slot(self.end).codec;
+            self.mark_silent(codec, FRAME - part);
+        }
+    }
+
+    /// The next frame, if it may leave now.
+    pub fn pop(&mut self, now: Time) -> Option<Frame<'_>> {
+        let at = self.head;
+        if self.end < (at + 1) * FRAME as u64 || self.allowed == 0 {
+            return None;
+        }
+        let index = (at % JITTER_FRAMES as u64) as usize;
+        let whole = self.slots[index].have == FULL;
+        if !whole {
+            let waited = milliseconds(now).wrapping_sub(self.slots[index].hole);
+            let straggling = self.slots[index].hole != 0 && u128::from(waited) < REORDER.as_millis();
+            if straggling && self.allowed != usize::MAX {
+                return None;
+            }
+            self.conceal(at);
+        } else {
+            self.plc.running = false;
+        }
+        self.head += 1;
+        self.allowed = if self.allowed == usize::MAX { usize::MAX } else { self.allowed - 1 };
+        let slot = &mut self.slots[index];
+        let kind = match (whole, slot.voice) {
+            (false, _) => FrameKind::Concealed,
+            (true, true) => FrameKind::Voice,
+            (true, false) => FrameKind::Silence,
+        };
+        (slot.have, slot.hole, slot.voice) = ([0; 3], 0, false);
+        Some(Frame { law: &slot.law, codec: slot.codec, kind })
+    }
+
+    fn conceal(&mut self, frame: u64) {
+        let start = frame * FRAME as u64;
+        for i in 0..FRAME {
+            let index = (frame % JITTER_FRAMES as u64) as usize;
+            if self.slots[index].have[i / 64] & 1 << (i % 64) != 0 {
+                self.plc.running = false;
+                continue;
+            }
+            if !self.plc.running {
+                // Frames that have left keep their bytes until the ring comes round.
+                let mut history = [0; HISTORY];
+                for (n, h) in history.iter_mut().enumerate() {
+                    if let Some(position) = (start + i as u64 + n as u64).checked_sub(HISTORY as u64) {
+                        let slot = self.slot(position);
+                        *h = g711::decode(slot.codec, slot.law[(position % FRAME as u64) as usize]);
+                    }
+                }
+                self.plc.start(&history);
+            }
+            let sample = self.plc.next();
+            let slot = &mut self.slots[index];
+            slot.law[i] = g711::encode(slot.codec, sample);
+        }
+    }
+
+    fn slot(&self, position: u64) -> &Slot {
+        &self.slots[(position / FRAME as u64 % JITTER_FRAMES as u64) as usize]
+    }
+
+    fn is_free(&self, start: u64, len: usize) -> bool {
+        parts(start, len).all(|(position, from, n)| {
+            let have = &self.slot(position).have;
+            mask(from, n).iter().zip(have).all(|(m, h)| m & h == 0)
+        })
+    }
+
+    /// Writes samples. The caller has checked that they lie between head and capacity.
+    fn write(&mut self, start: u64, codec: Codec, law: &[u8], voice: bool) {
+        let mut done = 0;
+        for (position, from, n) in parts(start, law.len()) {
+            let slot = self.claim(position, codec);
+            g711::copy(slot.codec, &mut slot.law[from..from + n], codec, &law[done..done + n]);
+            slot.voice |= voice;
+            slot.have = if n == FRAME { FULL } else { join(slot.have, mask(from, n)) };
+            done += n;
+        }
+    }
+
+    fn mark_silent(&mut self, codec: Codec, samples: usize) {
+        for (position, from, n) in parts(self.end, samples) {
+            let slot = self.claim(position, codec);
+            slot.law[from..from + n].fill(g711::silence(slot.codec));
+            slot.have = join(slot.have, mask(from, n));
+        }
+        self.end += samples as u64;
+    }
+
+    fn mark_lost(&mut self, now: Time, codec: Codec, samples: usize) {
+        for (position, ..) in parts(self.end, samples) {
+            let slot = self.claim(position, codec);
+            if slot.hole == 0 {
+                slot.hole = milliseconds(now);
+            }
+        }
+        self.end += samples as u64;
+    }
+
+    /// The slot of a position, in this codec if nothing is in it yet.
+    fn claim(&mut self, position: u64, codec: Codec) -> &mut Slot {
+        let slot = &mut self.slots[(position / FRAME as u64 % JITTER_FRAMES as u64) as usize];
+        if slot.have == [0; 3] {
+            slot.codec = codec;
+        }
+        slot
+    }
+}
+
+impl Stream {
+    fn new(ssrc: u32, sequence: u16) -> Stream {
+        // One cycle up, so that older packets than the first do not count below zero.
+        let highest = u64::from(sequence) + 0x1_0000;
+        Stream { ssrc, highest, base: highest, received: 1, seen: 1, transit: None, jitter: 0, samples: 0 }
+    }
+
+    fn order(&mut self, sequence: u16) -> Order {
+        let step = sequence.wrapping_sub(self.highest as u16).cast_signed();
+        if step > 0 {
+            if step > DROPOUT {
+                return Order::Restart;
+            }
+            let step = step.unsigned_abs();
+            self.highest += u64::from(step);
+            self.seen = if step < 64 { self.seen << step | 1 } else { 1 };
+            self.received += 1;
+            return Order::Newest(step - 1);
+        }
+        match step.unsigned_abs() {
+            back @ 0..64 if self.seen & 1 << back != 0 => Order::Duplicate,
+            back @ 0..64 => {
+                self.seen |= 1 << back;
+                self.received += 1;
+                Order::Older
+            }
+            64..=1000 => Order::TooOld,
+            _ => Order::Restart,
+        }
+    }
+
+    /// RFC 3550 A.8: interarrival jitter.
+    fn clock(&mut self, now: Time, timestamp: u32) {
+        let transit = (now.0 / 125_000) as i64 - i64::from(timestamp);
+        if let Some(before) = self.transit.replace(transit) {
+            // A wrap of the timestamp looks like 2^32.
+            let d = (transit.wrapping_sub(before) as i32).unsigned_abs().min(1 << 20);
+            self.jitter = self.jitter + u64::from(d) - (self.jitter + 8) / 16;
+        }
+    }
+}
+
+/// The frames that a stretch of samples touches: position, first sample in the frame, number of samples.
+fn parts(start: u64, len: usize) -> impl Iterator<Item = (u64, usize, usize)> {
+    let end = start + len as u64;
+    let mut position = start;
+    std::iter::from_fn(move || {
+        let from = (position % FRAME as u64) as usize;
+        let n = (FRAME - from).min((end - position) as usize);
+        let part = (position, from, n);
+        position += n as u64;
+        (n > 0).then_some(part)
+    })
+}
+
+/// The bits `from..from + n`, `n` not zero.
+fn mask(from: usize, n: usize) -> [u64; 3] {
+    let mut mask = [0; 3];
+    for (i, m) in mask.iter_mut().enumerate() {
+        let (low, high) = (from.clamp(i * 64, i * 64 + 64) - i * 64, (from + n).clamp(i * 64, i * 64 + 64) - i * 64);
+        if high > low {
+            *m = (u64::MAX >> (64 - (high - low))) << low;
+        }
+    }
+    mask
+}
+
+fn join(a: [u64; 3], b: [u64; 3]) -> [u64; 3] {
+    [a[0] | b[0], a[1] | b[1], a[2] | b[2]]
+}
+
+/// Milliseconds for the age of a hole; never 0, wraps after 49 days.
+fn milliseconds(now: Time) -> u32 {
+    ((now.0 / 1_000_000) as u32).max(1)
+}

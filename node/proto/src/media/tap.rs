@@ -1,0 +1,310 @@
+//! One recording on a leg: frames into blocks, and the one place that decides why it ends.
+
+use super::voice::{Detector, Noise};
+use super::{BLOCK_FRAMES, Block, Codec, DigitSet, FRAME, FRAME_TIME, FrameKind, LegIo, RecordSpec, RecordingId, RecordingTotals};
+use super::{StopReason, TapDirection, g711};
+use std::time::Duration;
+
+/// Frames that a stop digit may cut (240 ms).
+const TRIM: usize = 12;
+/// The tone was there before its first event packet: a gateway needs some 100 ms to be sure.
+const TRIM_BEFORE: usize = 5;
+/// How far apart the two sides of `Both` may drift, and for how long, before silence on the heard side is used to bring them together.
+const DRIFT_FRAMES: i64 = 5;
+const DRIFT_TICKS: i32 = 100;
+
+pub struct Tap {
+    pub recording: RecordingId,
+    /// It is a step of the play queue, which waits for its end.
+    pub in_queue: bool,
+    pub detector: Detector,
+    stop_digits: DigitSet,
+    max_frames: Option<u64>,
+    initial_silence: Option<u64>,
+    max_silence: Option<u64>,
+    speak: Option<Side>,
+    heard: Option<Side>,
+    quiet: u64,
+    voiced: bool,
+    heard_voice: bool,
+    stop: Option<StopReason>,
+    /// A limit is reached: nothing more is written.
+    full: bool,
+    trim: usize,
+    drift: i32,
+    totals: RecordingTotals,
+}
+
+struct Side {
+    block: Box<Block>,
+    /// The full block before, kept back while the end may still be cut.
+    held: Option<Box<Block>>,
+    keep: bool,
+    frames: u64,
+}
+
+impl Tap {
+    /// `None`: no block to begin with.
+    pub fn open(recording: RecordingId, spec: &RecordSpec, in_queue: bool, codec: Codec, io: &mut impl LegIo) -> Option<Tap> {
+        let keep = !spec.stop_digits.is_empty() || spec.direction == TapDirection::Both;
+        let mut side = |heard| Some(Side { block: fresh(io, recording, heard, codec, 0)?, held: None, keep, frames: 0 });
+        let (speak, heard) = match spec.direction {
+            TapDirection::Speak => (Some(side(false)?), None),
+            TapDirection::Listen => (None, Some(side(true)?)),
+            TapDirection::Both => {
+                let speak = side(false)?;
+                match side(true) {
+                    Some(heard) => (Some(speak), Some(heard)),
+                    None => {
+                        io.give_block(speak.block);
+                        return None;
+                    }
+                }
+            }
+        };
+        Some(Tap {
+            recording,
+            in_queue,
+            detector: Detector::new(spec.sensitivity),
+            stop_digits: spec.stop_digits,
+            max_frames: frames(spec.max_duration),
+            initial_silence: frames(spec.initial_silence),
+            max_silence: frames(spec.max_silence),
+            speak,
+            heard,
+            quiet: 0,
+            voiced: false,
+            heard_voice: false,
+            stop: None,
+            full: false,
+            trim: 0,
+            drift: 0,
+            totals: RecordingTotals::default(),
+        })
+    }
+
+    pub fn takes_speech(&self) -> bool {
+        self.speak.is_some()
+    }
+    pub fn takes_heard(&self) -> bool {
+        self.heard.is_some()
+    }
+
+    /// A key went down. True: it ends this recording. `sounded` in RTP ticks.
+    pub fn digit(&mut self, digit: char, sounded: u16) -> bool {
+        let stops = self.stop_digits.contains(digit) && !matches!(self.stop, Some(StopReason::StopDigit(_)));
+        if stops {
+            self.trim = (TRIM_BEFORE + usize::from(sounded).div_ceil(FRAME)).min(TRIM);
+            self.ask_stop(StopReason::StopDigit(digit));
+        }
+        stops
+    }
+
+    /// Of several reasons in one frame the first by UR 6.5 stands.
+    pub fn ask_stop(&mut self, reason: StopReason) {
+        self.stop = Some(self.stop.map_or(reason, |before| before.min(reason)));
+    }
+
+    pub fn stop(&self) -> Option<StopReason> {
+        self.stop
+    }
+
+    /// A frame of what the party says. `receiving`: it may speak (not on hold), so that silence counts.
+    pub fn speak(
+        &mut self,
+        frame: (&[u8; FRAME], Codec, FrameKind),
+        energy: Option<f32>,
+        noise: &Noise,
+        receiving: bool,
+        io: &mut impl LegIo,
+    ) {
+        if self.full {
+            return;
+        }
+        let Some(side) = &mut self.speak else { return };
+        if !side.append(frame, self.recording, false, io) {
+            return self.limit(StopReason::Overload);
+        }
+        self.count(frame.2, 1);
+        let active = self.detector.hear(energy, noise) || self.heard_voice;
+        self.judge(active, receiving);
+    }
+
+    /// A frame of what the party hears; always one a tick.
+    pub fn heard(&mut self, frame: (&[u8; FRAME], Codec, FrameKind), energy: f32, noise: &Noise, io: &mut impl LegIo) {
+        if self.full {
+            return;
+        }
+        let Some(side) = &mut self.heard else { return };
+        let Some(speak) = &self.speak else {
+            if !side.append(frame, self.recording, true, io) {
+                return self.limit(StopReason::Overload);
+            }
+            self.count(frame.2, 1);
+            let active = self.detector.hear((frame.2 == FrameKind::Voice).then_some(energy), noise);
+            return self.judge(active, true);
+        };
+        // The other side runs by the peer's clock, which differs from ours. Where we say nothing a frame more or less hurts nobody.
+        let ahead = side.frames.cast_signed() - speak.frames.cast_signed();
+        self.drift = match ahead {
+            DRIFT_FRAMES.. => self.drift.max(0) + 1,
+            _ if ahead <= -DRIFT_FRAMES => self.drift.min(0) - 1,
+            _ => 0,
+        };
+        let silent = frame.2 == FrameKind::Silence;
+        let times = match self.drift {
+            DRIFT_TICKS.. if silent => 0,
+            drift if drift <= -DRIFT_TICKS && silent => 2,
+            _ => 1,
+        };
+        let mut written = true;
+        for _ in 0..times {
+            written &= side.append(frame, self.recording, true, io);
+        }
+        self.heard_voice = !silent && energy > super::voice::threshold(44);
+        if !written {
+            self.limit(StopReason::Overload);
+        }
+    }
+
+    fn judge(&mut self, active: bool, receiving: bool) {
+        if active {
+            self.voiced = true;
+            self.quiet = 0;
+        } else if receiving {
+            self.quiet += 1;
+        }
+        let reached = |limit: Option<u64>, n: u64| limit.is_some_and(|limit| n >= limit);
+        if reached(self.max_frames, self.totals.expected) {
+            self.limit(StopReason::MaxDuration);
+        }
+        if self.voiced && reached(self.max_silence, self.quiet) {
+            self.limit(StopReason::MaxSilence);
+        }
+        if !self.voiced && reached(self.initial_silence, self.quiet) {
+            self.limit(StopReason::InitialSilence);
+        }
+    }
+
+    fn limit(&mut self, reason: StopReason) {
+        self.full = true;
+        self.ask_stop(reason);
+    }
+
+    fn count(&mut self, kind: FrameKind, n: u64) {
+        self.totals.expected += n;
+        match kind {
+            FrameKind::Voice => self.totals.received += n,
+            FrameKind::Concealed => self.totals.concealed += n,
+            FrameKind::Silence | FrameKind::Masked => self.totals.silence += n,
+        }
+    }
+
+    /// Hand on what is left, the last block flagged. The sides of `Both` come out equally long.
+    pub fn close(mut self, reason: StopReason, io: &mut impl LegIo) -> (StopReason, RecordingTotals) {
+        self.ask_stop(reason);
+        let reason = self.stop.unwrap_or(reason);
+        let cut = if matches!(reason, StopReason::StopDigit(_)) { self.trim } else { 0 };
+        self.totals.contains_voice = self.voiced;
+        let totals = &mut self.totals;
+        if let Some(side) = self.speak.as_mut().or(self.heard.as_mut()) {
+            side.cut(cut, |kind| {
+                totals.expected -= 1;
+                match kind {
+                    FrameKind::Voice => totals.received -= 1,
+                    FrameKind::Concealed => totals.concealed -= 1,
+                    FrameKind::Silence | FrameKind::Masked => totals.silence -= 1,
+                }
+            });
+        }
+        if let (Some(speak), Some(heard)) = (&self.speak, &mut self.heard) {
+            heard.cut(heard.frames.saturating_sub(speak.frames) as usize, |_| ());
+            let codec = heard.block.codec;
+            let silence = [g711::silence(codec); FRAME];
+            while heard.frames < speak.frames && heard.append((&silence, codec, FrameKind::Silence), self.recording, true, io) {}
+        }
+        let last = Some((reason, self.totals));
+        match (self.speak, self.heard) {
+            (Some(speak), Some(heard)) => {
+                speak.finish(None, io);
+                heard.finish(last, io);
+            }
+            (Some(side), None) | (None, Some(side)) => side.finish(last, io),
+            (None, None) => {}
+        }
+        (reason, self.totals)
+    }
+}
+
+impl Side {
+    /// False: the block is full and there is no other.
+    fn append(
+        &mut self,
+        (law, codec, kind): (&[u8; FRAME], Codec, FrameKind),
+        recording: RecordingId,
+        heard: bool,
+        io: &mut impl LegIo,
+    ) -> bool {
+        if self.block.frames == BLOCK_FRAMES {
+            let Some(next) = fresh(io, recording, heard, codec, self.frames) else { return false };
+            let full = std::mem::replace(&mut self.block, next);
+            let ready = if self.keep { self.held.replace(full) } else { Some(full) };
+            if let Some(ready) = ready {
+                io.give_block(ready);
+            }
+        }
+        let block = &mut *self.block;
+        if block.frames == 0 {
+            block.codec = codec;
+        }
+        let at = block.frames * FRAME;
+        // A block has one codec. After a change the rest of it is carried over into that, so that a peer that changes with every
+        // packet costs no more blocks than any other.
+        g711::copy(block.codec, &mut block.law[at..at + FRAME], codec, law);
+        block.kinds[block.frames] = kind;
+        block.frames += 1;
+        self.frames += 1;
+        true
+    }
+
+    /// Takes up to `n` frames from the end, as far as they are still here.
+    fn cut(&mut self, n: usize, mut gone: impl FnMut(FrameKind)) {
+        for _ in 0..n {
+            let block = match &mut self.held {
+                Some(held) if self.block.frames == 0 => held,
+                _ => &mut self.block,
+            };
+            if block.frames == 0 {
+                return;
+            }
+            block.frames -= 1;
+            self.frames -= 1;
+            gone(block.kinds[block.frames]);
+        }
+    }
+
+    fn finish(mut self, last: Option<(StopReason, RecordingTotals)>, io: &mut impl LegIo) {
+        if let Some(held) = self.held.take() {
+            io.give_block(held);
+        }
+        // An emptied block begins where the recording now ends.
+        if self.block.frames == 0 {
+            self.block.first_frame = self.frames;
+        }
+        self.block.last = last;
+        io.give_block(self.block);
+    }
+}
+
+fn fresh(io: &mut impl LegIo, recording: RecordingId, heard: bool, codec: Codec, first_frame: u64) -> Option<Box<Block>> {
+    let mut block = io.take_block()?;
+    (block.recording, block.heard, block.codec) = (recording, heard, codec);
+    (block.first_frame, block.frames, block.last) = (first_frame, 0, None);
+    Some(block)
+}
+
+/// Whole frames of a limit, rounded up. Zero: no limit.
+fn frames(limit: Option<Duration>) -> Option<u64> {
+    let frames = limit?.as_nanos().div_ceil(FRAME_TIME.as_nanos());
+    u64::try_from(frames).ok().filter(|n| *n > 0)
+}

@@ -1,0 +1,164 @@
+//! The command line. `run`, `check` and `call` do their work in this process; everything else is an HTTP client of a running node's
+//! `[api] listen`.
+//!
+//! Exit codes: 0 done, 1 refused or failed (one line on stderr says why), 2 usage. `--json` everywhere: for listings an object with one
+//! list, newest first. Start with [`main`] and [`Cli`].
+
+mod check;
+mod client;
+mod guest;
+mod output;
+mod prompt;
+mod recording;
+mod tenant;
+
+use crate::config::Config;
+use crate::phone::{self, PhoneArgs};
+use clap::{Args, Parser, Subcommand};
+use client::Client;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+#[derive(Parser, Debug)]
+#[command(name = "hookswitch", version, about = "A programmable media node: SIP and RTP outside, sandboxed WebAssembly handlers inside")]
+struct Cli {
+    #[command(flatten)]
+    common: Common,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// What every command understands, before or after its name.
+#[derive(Args, Debug, Default, Clone)]
+struct Common {
+    /// The node's configuration (TOML); without it, defaults and HOOKSWITCH_… variables
+    #[arg(long, global = true, value_name = "FILE", env = "HOOKSWITCH_CONFIG")]
+    config: Option<PathBuf>,
+    /// Where the node's API is; else [api] listen of the configuration
+    #[arg(long, global = true, value_name = "URL")]
+    api: Option<String>,
+    /// The token to show; else the operator's in DATA/admin-token
+    #[arg(long, global = true, value_name = "TOKEN", env = "HOOKSWITCH_ADMIN_TOKEN", hide_env_values = true)]
+    token: Option<String>,
+    /// The tenant; else the default or only one
+    #[arg(long, global = true, value_name = "DOMAIN")]
+    domain: Option<String>,
+    /// Print JSON
+    #[arg(long, global = true)]
+    json: bool,
+}
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    /// Run the node
+    Run(RunArgs),
+    /// Say whether a node could run here: configuration, limits, ports, folders
+    Check,
+    /// Make a test call
+    Call(Box<PhoneArgs>),
+    /// Who may be called here
+    #[command(subcommand)]
+    Tenant(tenant::Command),
+    /// Handlers: make, build, upload, activate, go back
+    #[command(subcommand)]
+    Guest(guest::Command),
+    /// What was recorded
+    #[command(subcommand)]
+    Recording(recording::Command),
+    /// Audio files that handlers play
+    #[command(subcommand)]
+    Prompt(prompt::Command),
+}
+
+#[derive(Args, Debug, Clone, Default)]
+pub struct RunArgs {
+    /// Make tenant demo.localhost with its handler the default one
+    #[arg(long)]
+    pub demo: bool,
+    /// The demo handler's component; else it is looked for beside this binary
+    #[arg(long, value_name = "FILE", requires = "demo", env = "HOOKSWITCH_DEMO_GUEST")]
+    pub demo_guest: Option<PathBuf>,
+    /// `--token` or its variable.
+    #[arg(skip)]
+    pub token: Option<String>,
+}
+
+/// Why a command did not do what it was asked.
+#[derive(Debug)]
+enum Failure {
+    /// 1, with this line.
+    Failed(String),
+    /// 2: what was asked for cannot be meant.
+    Usage(String),
+    /// Said already.
+    Exit(ExitCode),
+}
+
+impl<E: std::fmt::Display> From<E> for Failure
+where
+    E: std::error::Error,
+{
+    fn from(error: E) -> Failure {
+        Failure::Failed(error.to_string())
+    }
+}
+
+type Outcome = Result<(), Failure>;
+
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        // Help and version go to stdout and are a success; everything else is usage.
+        Err(error) => {
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { 2 } else { 0 });
+        }
+    };
+    match dispatch(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure::Exit(code)) => code,
+        Err(Failure::Failed(why)) => {
+            eprintln!("hookswitch: {}", output::one_line(&why));
+            ExitCode::from(1)
+        }
+        Err(Failure::Usage(why)) => {
+            eprintln!("hookswitch: {}", output::one_line(&why));
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn dispatch(cli: Cli) -> Outcome {
+    let common = cli.common;
+    match cli.command {
+        Command::Run(args) => run(&common, args),
+        Command::Check => check::check(&common),
+        // It says itself how the call went.
+        Command::Call(args) => match phone::run(*args) {
+            code if code == ExitCode::SUCCESS => Ok(()),
+            code => Err(Failure::Exit(code)),
+        },
+        Command::Tenant(command) => tenant::run(&common, command),
+        Command::Guest(command) => guest::run(&common, command),
+        Command::Recording(command) => recording::run(&common, command),
+        Command::Prompt(command) => prompt::run(&common, command),
+    }
+}
+
+/// Runs the node until it is told to stop.
+fn run(common: &Common, args: RunArgs) -> Outcome {
+    Ok(crate::run::run(common.load()?, &RunArgs { token: common.token.clone(), ..args })?)
+}
+
+impl Common {
+    fn load(&self) -> Result<Config, Failure> {
+        Ok(Config::load(self.config.as_deref())?)
+    }
+
+    fn client(&self) -> Result<Client, Failure> {
+        Client::new(self)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,196 @@
+use super::*;
+use clap::CommandFactory;
+
+fn parse(line: &str) -> Result<Cli, clap::error::ErrorKind> {
+    let words = std::iter::once("hookswitch").chain(line.split_whitespace());
+    Cli::try_parse_from(words).map_err(|error| error.kind())
+}
+
+#[test]
+fn the_command_line_is_sound() {
+    Cli::command().debug_assert();
+}
+
+#[test]
+fn what_people_type_is_understood() {
+    for line in [
+        "run",
+        "run --demo",
+        "run --config node.toml --demo --demo-guest menu.wasm",
+        "check --json",
+        "call sip:ivr@127.0.0.1 --play hello.wav --dtmf 1@2s,#@6s --record heard.wav --for 10",
+        "tenant list --json",
+        "tenant put a.example --number 100 --number carrier=101 --max-sessions 5 --fallback-status 480 --default",
+        "tenant put a.example --fallback-file closed.wav --error-prompt sorry.wav",
+        "tenant remove a.example",
+        "tenant token a.example ci --revoke",
+        "guest new hello",
+        "guest build guest-examples/menu --output target/guests/menu.component.wasm",
+        "guest check menu.component.wasm",
+        "guest push guest-examples/menu --note try --no-activate --domain a.example",
+        "guest list",
+        "guest activate 3",
+        "guest rollback --json",
+        "guest logs",
+        "recording list --limit 5",
+        "recording get latest --output heard.wav",
+        "recording verify latest other.wav",
+        "recording verify --all",
+        "prompt put hello.wav --name greeting.wav",
+        "prompt get greeting.wav -o -",
+        "prompt rm greeting.wav",
+        "--domain a.example prompt list",
+    ] {
+        assert!(parse(line).is_ok(), "{line}: {:?}", parse(line).err());
+    }
+}
+
+#[test]
+fn what_cannot_be_meant_is_usage() {
+    for line in [
+        "",
+        "dance",
+        "call",
+        "call sip:a@127.0.0.1 --dtmf 1",
+        "tenant put",
+        "tenant put a.example --max-sessions many",
+        "tenant put a.example --fallback-status 503 --fallback-file x.wav",
+        "guest activate",
+        "guest activate latest",
+        "recording get",
+        "recording verify",
+        "recording verify --all some-id",
+        "run --demo-guest menu.wasm",
+    ] {
+        assert!(parse(line).is_err(), "{line}");
+    }
+    assert_eq!(parse("--version").err(), Some(clap::error::ErrorKind::DisplayVersion));
+}
+
+fn failure(line: &str) -> String {
+    match dispatch(parse(line).expect("understood")) {
+        Err(Failure::Failed(why)) => why,
+        other => panic!("{line}: {other:?}"),
+    }
+}
+
+#[test]
+fn without_a_node_or_a_token_a_command_says_so() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let free = std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port that nobody has now");
+    let config = folder.path().join("node.toml");
+    let text = format!("[api]\nlisten = \"{free}\"\n[storage]\ndata = \"{}\"\n", folder.path().display());
+    std::fs::write(&config, text).expect("written");
+    let config = config.display();
+
+    let why = failure(&format!("recording list --config {config}"));
+    assert!(why.contains("admin-token") && why.contains("--token"), "{why}");
+    let why = failure(&format!("recording list --config {config} --token some-token"));
+    assert!(why.contains(&free.to_string()) && why.contains("hookswitch run"), "{why}");
+    assert!(matches!(
+        dispatch(parse(&format!("tenant list --config {config} --token t --api ftp://x")).expect("understood")),
+        Err(Failure::Usage(_))
+    ));
+    let why = failure("tenant list --config /nowhere/node.toml");
+    assert!(why.contains("/nowhere/node.toml"), "{why}");
+}
+
+/// A recording of so many frames as the node writes it, and its row.
+fn recording(folder: &std::path::Path, id: &str, frames: u64) -> crate::store::RecordingRow {
+    use crate::record::wav::{Counters, Header, State};
+    let counters = Counters { expected: frames, received: frames, ..Counters::default() };
+    let header = Header { state: State::Finished, recording_id: id.into(), frames, counters, channels: 1, ..Header::default() };
+    let mut bytes = header.encode().to_vec();
+    bytes.resize(bytes.len() + usize::try_from(frames * header.frame_bytes()).expect("small"), 0);
+    let path = folder.join(format!("{id}.wav"));
+    std::fs::write(&path, &bytes).expect("written");
+    crate::store::RecordingRow {
+        id: id.into(),
+        domain: crate::api::tests::TENANT.into(),
+        path: path.to_string_lossy().into_owned(),
+        file_name: "message.wav".into(),
+        created_at: 1_763_640_000_000,
+        duration_ms: frames * 20,
+        frames_expected: frames,
+        frames_received: frames,
+        sha256: crate::versions::sha256_hex(&bytes),
+        size: bytes.len() as u64,
+        stop_reason: "remote_hangup".into(),
+        state: crate::store::RecordingState::Available,
+        ..crate::store::RecordingRow::default()
+    }
+}
+
+#[test]
+fn commands_reach_the_node() {
+    let world = crate::api::tests::world();
+    let folder = world.folder.path();
+    let domain = crate::api::tests::TENANT;
+    let run = |line: &str| {
+        let common = format!("--api http://{} --token {}", world.address, crate::api::tests::TOKEN);
+        dispatch(parse(&format!("{line} {common}")).expect("understood"))
+    };
+    let path = |name: &str| folder.join(name).display().to_string();
+    let done = |line: &str| assert!(matches!(run(line), Ok(())), "{line}: {:?}", run(line));
+    let fails = |line: &str| match run(line) {
+        Err(Failure::Failed(why)) => why,
+        other => panic!("{line}: {other:?}"),
+    };
+
+    // Tenants: one thing is changed, the rest stays.
+    done("tenant put b.example --number 200 --number carrier=100 --max-sessions 5 --error-prompt sorry.wav");
+    done("tenant put b.example --max-sessions 6 --fallback-file closed.wav");
+    let tenant = world.store.tenant("b.example").expect("read").expect("there");
+    assert_eq!((tenant.max_sessions, tenant.numbers.len(), tenant.error_prompt.as_deref()), (6, 2, Some("sorry.wav")));
+    assert!(fails("tenant put b.example --number 100").contains("numbers: 100 belongs to a.example (409)"));
+    done("tenant list");
+    assert!(matches!(run("guest list"), Err(Failure::Usage(_))), "two tenants, none the default one");
+    done("tenant remove b.example");
+    done("tenant token a.example ci");
+
+    // Guests.
+    let guest = folder.join("guest.wasm");
+    std::fs::write(&guest, "guest one").expect("written");
+    done(&format!("guest push {} --note one", guest.display()));
+    std::fs::write(&guest, "guest two").expect("written");
+    done(&format!("guest push {}", guest.display()));
+    assert_eq!(world.loader.active(), [(domain.to_owned(), 2)]);
+    done("guest rollback");
+    assert_eq!(world.loader.active(), [(domain.to_owned(), 1)]);
+    assert!(fails("guest rollback").contains("no earlier version"));
+    done("guest activate 2 --json");
+    done("guest list");
+    done("guest logs");
+    std::fs::write(&guest, "no component").expect("written");
+    assert_eq!(fails(&format!("guest push {}", guest.display())), "component: not a WebAssembly component (400)");
+    assert!(fails(&format!("guest check {}", guest.display())).contains("not WebAssembly"));
+
+    // Prompts.
+    let wav = folder.join("hello there.wav");
+    std::fs::write(&wav, "RIFF").expect("written");
+    std::fs::copy(&wav, folder.join("hello.wav")).expect("copied");
+    done(&format!("prompt put {} --name greeting.wav", path("hello.wav")));
+    done("prompt list");
+    done(&format!("prompt get greeting.wav --output {}", path("fetched.wav")));
+    assert_eq!(std::fs::read(folder.join("fetched.wav")).expect("there"), b"RIFF");
+    done("prompt rm greeting.wav");
+    assert!(fails("prompt get greeting.wav").contains("unknown file (404)"));
+
+    // Recordings: whole, not whole, not there.
+    world.store.put_recording(recording(folder, "whole", 50)).expect("put");
+    done("recording list");
+    done("recording verify whole");
+    done("recording verify --all --json");
+    done(&format!("recording get latest --output {}", path("got.wav")));
+    assert_eq!(std::fs::read(folder.join("got.wav")).expect("there"), std::fs::read(folder.join("whole.wav")).expect("there"));
+    done(&format!("recording verify {}", path("got.wav")));
+    let mut bytes = std::fs::read(folder.join("got.wav")).expect("there");
+    *bytes.last_mut().expect("not empty") ^= 1;
+    std::fs::write(folder.join("got.wav"), &bytes).expect("written");
+    assert!(fails(&format!("recording verify {}", path("got.wav"))).contains("1 of 1 recordings are not whole"));
+    let mut short = recording(folder, "short", 50);
+    short.frames_received = 49;
+    world.store.put_recording(short).expect("put");
+    assert!(fails("recording verify whole short").contains("1 of 2"));
+    assert!(fails("recording get nothing").contains("unknown recording (404)"));
+}

@@ -1,0 +1,719 @@
+//! The handler's answers in the call's words. Every value is checked here, once: ranges, sizes, control characters, digits, headers.
+//! Behind this file a value from a guest is as good as one of ours, except that names, numbers and URIs may not exist.
+//!
+//! A part of the WIT that this node does not carry out yet is refused by name rather than left out in silence.
+
+use super::limits;
+use hookswitch_call::hook::{
+    BackgroundPrompt, Collect, DigitProtection, HookFailure, IvrCommand, OutboundCall, Phrase, RecordPhrase, Routing,
+};
+use hookswitch_call::limits as call_limits;
+use hookswitch_proto::limits as wire_limits;
+use hookswitch_proto::media::{BargeIn, DigitSet};
+use hookswitch_wasm::wit;
+use std::time::Duration;
+
+/// A field of an answer that cannot be carried out.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{field}: {why}")]
+pub struct Nonsense {
+    pub field: String,
+    pub why: String,
+}
+
+impl From<Nonsense> for HookFailure {
+    fn from(n: Nonsense) -> HookFailure {
+        HookFailure::Nonsense { field: n.field, why: n.why }
+    }
+}
+
+type Checked<T> = Result<T, Nonsense>;
+
+fn bad<T>(field: &str, why: impl Into<String>) -> Checked<T> {
+    Err(Nonsense { field: field.into(), why: why.into() })
+}
+
+fn not_yet<T>(field: &str) -> Checked<T> {
+    bad(field, "this node does not do that yet")
+}
+
+/// Text without control characters, at most so long.
+fn text(field: &str, value: String, max: usize) -> Checked<String> {
+    if value.len() > max {
+        return bad(field, format!("{} bytes; at most {max}", value.len()));
+    }
+    if value.chars().any(char::is_control) {
+        return bad(field, "control characters");
+    }
+    Ok(value)
+}
+
+fn some_text(field: &str, value: Option<String>, max: usize) -> Checked<Option<String>> {
+    value.map(|v| text(field, v, max)).transpose()
+}
+
+fn nonempty(field: &str, value: String, max: usize) -> Checked<String> {
+    if value.is_empty() { bad(field, "empty") } else { text(field, value, max) }
+}
+
+fn json(field: &str, value: String, max: usize) -> Checked<String> {
+    if value.len() > max {
+        return bad(field, format!("{} bytes; at most {max}", value.len()));
+    }
+    match serde_json::from_str::<serde::de::IgnoredAny>(&value) {
+        Ok(_) => Ok(value),
+        Err(e) => bad(field, format!("not JSON: {e}")),
+    }
+}
+
+/// IC-012.
+fn reference(value: Option<String>) -> Checked<Option<String>> {
+    value.map(|v| json("session-reference", v, call_limits::SESSION_REFERENCE)).transpose()
+}
+
+/// IC-038.
+fn file_name(field: &str, value: String) -> Checked<String> {
+    let value = nonempty(field, value, call_limits::FILE_NAME)?;
+    if value.contains(['/', '\\']) || value == "." || value.contains("..") {
+        return bad(field, "a path; only a plain name is allowed");
+    }
+    Ok(value)
+}
+
+fn url(field: &str, value: String) -> Checked<String> {
+    let value = text(field, value, limits::URI)?;
+    let known = ["http://", "https://"].iter().any(|s| value.len() > s.len() && value.starts_with(s));
+    if !known || value.contains(' ') {
+        return bad(field, "not an http or https URL");
+    }
+    Ok(value)
+}
+
+fn duration(field: &str, ms: u32, max: Duration) -> Checked<Duration> {
+    let value = Duration::from_millis(u64::from(ms));
+    if value > max { bad(field, format!("{ms}; at most {}", max.as_millis())) } else { Ok(value) }
+}
+
+fn digits(field: &str, value: String) -> Checked<String> {
+    if value.chars().count() > 16 || DigitSet::parse(&value).is_none() {
+        return bad(field, "not a set of the keys 0-9 * # A-D");
+    }
+    Ok(value.to_ascii_uppercase())
+}
+
+/// IC-063, IC-071: names begin with the prefix and are tokens; values hold no line break.
+fn headers(field: &str, prefix: &str, list: Vec<(String, String)>) -> Checked<Vec<(String, String)>> {
+    if list.len() > limits::HEADERS {
+        return bad(field, format!("{} headers; at most {}", list.len(), limits::HEADERS));
+    }
+    list.into_iter().map(|(name, value)| Ok((header_name(field, &[prefix], name)?, text(field, value, limits::HEADER_VALUE)?))).collect()
+}
+
+fn header_name(field: &str, prefixes: &[&str], name: String) -> Checked<String> {
+    let name = nonempty(field, name, limits::SHORT_TEXT)?;
+    let has_prefix = |p: &&str| name.get(..p.len()).is_some_and(|n| n.eq_ignore_ascii_case(p)) && name.len() > p.len();
+    // RFC 3261 25.1: token.
+    let token = name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-.!%*_+`'~".contains(&b));
+    if !token || !prefixes.iter().any(has_prefix) {
+        return bad(field, format!("`{name}` is no header name that begins with {}", prefixes.join(" or ")));
+    }
+    Ok(name)
+}
+
+fn sip_uri(field: &str, value: String) -> Checked<String> {
+    // Whether it is a SIP URI is judged where it is used, with its own alarm (`Invalid sip address`).
+    nonempty(field, value, limits::URI)
+}
+
+fn id(field: &str, value: String) -> Checked<String> {
+    let value = nonempty(field, value, limits::SHORT_TEXT)?;
+    if value.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b)) {
+        Ok(value)
+    } else {
+        bad(field, "characters other than letters, digits, - _ .")
+    }
+}
+
+fn extension(field: &str, ext: wit::Extension) -> Checked<(String, String)> {
+    Ok((nonempty(field, ext.name, 64)?, json(field, ext.json, limits::JSON)?))
+}
+
+pub(super) fn routing(routing: wit::Routing) -> Checked<Routing> {
+    Ok(match routing {
+        wit::Routing::Drop(d) => {
+            Routing::Drop { drop_code: d.drop_code.map(drop_code).transpose()?, session_reference: reference(d.session_reference)? }
+        }
+        wit::Routing::Ivr(i) => {
+            if i.participant_id.is_some() {
+                return not_yet("ivr.participant-id");
+            }
+            Routing::Ivr { session_reference: reference(i.session_reference)? }
+        }
+        wit::Routing::Call(call) => Routing::Call(Box::new(outbound(call)?)),
+        wit::Routing::Join(j) => {
+            if j.call_recording || j.recording.is_some() || j.recording_file_name.is_some() {
+                return not_yet("join.call-recording");
+            }
+            Routing::Join {
+                participant_id: id("join.participant-id", j.participant_id)?,
+                session_reference: reference(j.session_reference)?,
+            }
+        }
+        wit::Routing::Httpcall(h) => {
+            let e = h.endpoint;
+            if e.telephone_event_payload_type.is_some() || !e.crypto.is_empty() {
+                return not_yet("httpcall.endpoint");
+            }
+            if e.receive_ip.parse::<std::net::IpAddr>().is_err() {
+                return bad("httpcall.endpoint.receive-ip", "not an IP address");
+            }
+            if e.receive_port < 1024 {
+                return bad("httpcall.endpoint.receive-port", "below 1024");
+            }
+            if !matches!(e.codec.as_str(), "PCMU" | "PCMA" | "GSM") {
+                return bad("httpcall.endpoint.codec", "not PCMU, PCMA or GSM");
+            }
+            Routing::HttpCall {
+                receive_ip: e.receive_ip,
+                receive_port: e.receive_port,
+                codec: e.codec,
+                session_reference: reference(h.session_reference)?,
+            }
+        }
+        wit::Routing::Redirect(r) => {
+            if !(300..=302).contains(&r.status) {
+                return bad("redirect.status", format!("{}; 300 to 302", r.status));
+            }
+            if r.contacts.is_empty() || r.contacts.len() > limits::CONTACTS {
+                return bad("redirect.contacts", format!("{} contacts; 1 to {}", r.contacts.len(), limits::CONTACTS));
+            }
+            Routing::Redirect {
+                status: r.status,
+                contacts: r.contacts.into_iter().map(|c| sip_uri("redirect.contacts", c)).collect::<Checked<_>>()?,
+                session_reference: reference(r.session_reference)?,
+            }
+        }
+        // Without a name: a handler that speaks for somebody else heard no action from there (IC-165).
+        wit::Routing::Ext(e) if e.name.is_empty() => Routing::Ext { name: String::new(), json: "{}".into() },
+        wit::Routing::Ext(e) => {
+            let (name, json) = extension("routing.ext", e)?;
+            Routing::Ext { name, json }
+        }
+    })
+}
+
+/// IC-166, by the seed's names.
+fn drop_code(code: wit::DropCode) -> Checked<String> {
+    use wit::DropCode as C;
+    Ok(match code {
+        C::Busy => "busy".into(),
+        C::Decline => "decline".into(),
+        C::Reject => "reject".into(),
+        C::NoAnswer => "noAnswer".into(),
+        C::Unavailable => "unavailable".into(),
+        C::NotFound => "notFound".into(),
+        C::Forbidden => "forbidden".into(),
+        C::Gone => "gone".into(),
+        C::Timeout => "timeout".into(),
+        C::Congestion => "congestion".into(),
+        C::NotAcceptable => "notAcceptable".into(),
+        C::SipCode(code) if (400..=699).contains(&code) => code.to_string(),
+        C::SipCode(code) => return bad("drop.drop-code", format!("{code}; 400 to 699")),
+        C::Ext(_) => "decline".into(),
+    })
+}
+
+fn outbound(call: wit::OutboundCall) -> Checked<OutboundCall> {
+    let later = [
+        ("call.recording", call.recording.is_some()),
+        ("call.greeting", call.greeting.is_some()),
+        ("call.monitor", call.monitor.is_some()),
+        ("call.sip-diversion-parameters", !call.sip_diversion_parameters.is_empty()),
+        ("call.contact-parameters", !call.contact_parameters.is_empty()),
+        ("call.contact-user-parameters", !call.contact_user_parameters.is_empty()),
+    ];
+    if let Some((field, _)) = later.iter().find(|(_, said)| *said) {
+        return not_yet(field);
+    }
+    let short = |field: &str, value| some_text(field, value, limits::SHORT_TEXT);
+    Ok(OutboundCall {
+        dest_addr: sip_uri("call.dest-addr", call.dest_addr)?,
+        max_ring_time: match call.max_ring_time_ms {
+            Some(ms) if !(1000..=300_000).contains(&ms) => return bad("call.max-ring-time-ms", format!("{ms}; 1000 to 300000")),
+            ms => ms.map(|ms| Duration::from_millis(u64::from(ms))),
+        },
+        call_recording: call.call_recording,
+        recording_file_name: call.recording_file_name.map(|n| file_name("call.recording-file-name", n)).transpose()?,
+        ringback_tone: match call.ringback_tone {
+            None => None,
+            Some(wit::Ringback::Standard | wit::Ringback::Ext(_)) => Some("default".into()),
+            Some(wit::Ringback::None) => Some("none".into()),
+            Some(wit::Ringback::Early) => Some("early".into()),
+            Some(wit::Ringback::File(name)) => Some(file_name("call.ringback-tone", name)?),
+            Some(wit::Ringback::Url(address)) => Some(url("call.ringback-tone", address)?),
+        },
+        sip_from: short("call.sip-from", call.sip_from)?,
+        sip_to: short("call.sip-to", call.sip_to)?,
+        sip_pai: short("call.sip-pai", call.sip_pai)?,
+        sip_rpid: short("call.sip-rpid", call.sip_rpid)?,
+        sip_diversion: short("call.sip-diversion", call.sip_diversion)?,
+        display_name: short("call.display-name", call.display_name)?,
+        caller_privacy: call.caller_privacy,
+        x_headers: headers("call.x-headers", "x-", call.x_headers)?,
+        p_headers: headers("call.p-headers", "p-", call.p_headers)?,
+        copy_headers: {
+            if call.copy_headers.len() > limits::HEADERS {
+                return bad("call.copy-headers", format!("{} names; at most {}", call.copy_headers.len(), limits::HEADERS));
+            }
+            let name = |n| header_name("call.copy-headers", &["x-", "p-"], n);
+            call.copy_headers.into_iter().map(name).collect::<Checked<_>>()?
+        },
+        participant_id: call.participant_id.map(|p| id("call.participant-id", p)).transpose()?,
+        session_reference: reference(call.session_reference)?,
+    })
+}
+
+pub(super) fn ivr_command(command: wit::IvrCommand) -> Checked<IvrCommand> {
+    if command.phrases.len() > call_limits::PHRASES {
+        return bad("phrases", format!("{}; at most {}", command.phrases.len(), call_limits::PHRASES));
+    }
+    if command.ext.len() > limits::EXTENSIONS {
+        return bad("ext", format!("{}; at most {}", command.ext.len(), limits::EXTENSIONS));
+    }
+    Ok(IvrCommand {
+        session_id: some_text("session-id", command.session_id, limits::SHORT_TEXT)?,
+        session_reference: reference(command.session_reference)?,
+        phrases: command.phrases.into_iter().enumerate().map(|(i, p)| phrase(i, p)).collect::<Checked<_>>()?,
+        dtmf: command.dtmf.map(collect).transpose()?,
+        barge_in: match command.barge_in {
+            wit::BargeIn::None => BargeIn::None,
+            wit::BargeIn::Current => BargeIn::Current,
+            wit::BargeIn::All => BargeIn::All,
+        },
+        background: match command.background {
+            None | Some(wit::Background::Ext(_)) => None,
+            Some(b) => Some(background(b)?),
+        },
+        hangup: command.hangup,
+        recorded_callback: command.recorded_callback,
+        next_after: duration("next-after-ms", command.next_after_ms, call_limits::COLLECT_TIMEOUT)?,
+        routing: command.routing.map(|r| routing(r).map(Box::new)).transpose()?,
+        ext: command.ext.into_iter().map(|e| extension("ext", e)).collect::<Checked<_>>()?,
+    })
+}
+
+fn collect(collect: wit::Collect) -> Checked<Collect> {
+    let default = Collect::default();
+    let timeout = |field, ms: Option<u32>, default| ms.map_or(Ok(default), |ms| duration(field, ms, call_limits::COLLECT_TIMEOUT));
+    if let Some(n) = collect.max_digits
+        && !(1..=wire_limits::DIGITS).contains(&(n as usize))
+    {
+        return bad("dtmf.max-digits", format!("{n}; 1 to {}", wire_limits::DIGITS));
+    }
+    Ok(Collect {
+        flush: collect.flush,
+        max_digits: collect.max_digits,
+        first_timeout: timeout("dtmf.first-timeout-ms", collect.first_timeout_ms, default.first_timeout)?,
+        between_timeout: timeout("dtmf.between-timeout-ms", collect.between_timeout_ms, default.between_timeout)?,
+        termination_keys: digits("dtmf.termination-keys", collect.termination_keys)?,
+        encryption: match collect.encryption {
+            None => None,
+            Some(wit::DigitProtection::Md5(salt)) => {
+                Some(DigitProtection::Md5 { salt: text("dtmf.encryption", salt, limits::SHORT_TEXT)? })
+            }
+            Some(wit::DigitProtection::HmacSha256(salt)) => {
+                Some(DigitProtection::HmacSha256 { salt: text("dtmf.encryption", salt, limits::SHORT_TEXT)? })
+            }
+            // Reporting digits in the clear would be the opposite of what was asked for.
+            Some(wit::DigitProtection::Ext(e)) => return bad("dtmf.encryption", format!("`{}` is not known here", e.name.escape_debug())),
+        },
+    })
+}
+
+fn background(background: wit::Background) -> Checked<BackgroundPrompt> {
+    let stopped = BackgroundPrompt { file_name: None, url: None, repeat_pause: Duration::ZERO, stop: true };
+    let wit::Background::Play(play) = background else { return Ok(stopped) };
+    let repeat_pause = duration("background.repeat-pause-ms", play.repeat_pause_ms, call_limits::COLLECT_TIMEOUT)?;
+    Ok(match play.source {
+        wit::AudioSource::File(name) => {
+            BackgroundPrompt { file_name: Some(file_name("background.source", name)?), repeat_pause, stop: false, ..stopped }
+        }
+        wit::AudioSource::Url(address) => {
+            BackgroundPrompt { url: Some(url("background.source", address)?), repeat_pause, stop: false, ..stopped }
+        }
+        wit::AudioSource::Ext(e) => return bad("background.source", format!("`{}` is not known here", e.name.escape_debug())),
+    })
+}
+
+fn phrase(index: usize, phrase: wit::Phrase) -> Checked<Phrase> {
+    let at = |name: &str| format!("phrases[{index}].{name}");
+    Ok(match phrase {
+        wit::Phrase::File(f) => Phrase::File { file_name: file_name(&at("file-name"), f.file_name)? },
+        // How long a fetched or synthesised phrase is kept matters only where it is fetched; the switch skips these kinds with an alarm.
+        wit::Phrase::Url(u) => Phrase::Url { url: url(&at("url"), u.url)? },
+        wit::Phrase::Tts(t) => {
+            if !matches!(t.engine.as_str(), "local" | "awstts" | "googletts") {
+                return bad(&at("engine"), "not local, awstts or googletts");
+            }
+            Phrase::Tts { engine: t.engine, parameters: json(&at("parameters"), t.parameters, limits::JSON)? }
+        }
+        wit::Phrase::Tone(t) => tone(&at, t)?,
+        wit::Phrase::Silence(ms) => Phrase::Silence { duration: duration(&at("silence"), ms, call_limits::COLLECT_TIMEOUT)? },
+        wit::Phrase::Record(options) => Phrase::Record(Box::new(record(&at, options)?)),
+        wit::Phrase::Echo(ms) => Phrase::Echo { duration: duration(&at("echo"), ms, call_limits::COLLECT_TIMEOUT)? },
+        wit::Phrase::Say(s) => {
+            if !matches!(s.kind.as_str(), "number" | "digits" | "date" | "time" | "currency") {
+                return bad(&at("kind"), "not number, digits, date, time or currency");
+            }
+            Phrase::Say {
+                kind: s.kind,
+                value: text(&at("value"), s.value, limits::SHORT_TEXT)?,
+                language: text(&at("language"), s.language, 35)?,
+            }
+        }
+        wit::Phrase::Ext(e) => {
+            let (name, json) = extension(&at("ext"), e)?;
+            Phrase::Ext { name, json }
+        }
+    })
+}
+
+fn tone(at: &dyn Fn(&str) -> String, tone: wit::TonePhrase) -> Checked<Phrase> {
+    if tone.hz.is_empty() || tone.hz.len() > limits::TONE_FREQUENCIES {
+        return bad(&at("hz"), format!("{} frequencies; 1 to {}", tone.hz.len(), limits::TONE_FREQUENCIES));
+    }
+    // A range contains no NaN.
+    if tone.hz.iter().any(|hz| !(50.0..=3600.0).contains(hz)) {
+        return bad(&at("hz"), "50 to 3600");
+    }
+    if !(-60.0..=0.0).contains(&tone.level_dbm0) {
+        return bad(&at("level-dbm0"), "-60 to 0");
+    }
+    let within = |name: &str, ms: u32, least: u32, most: u32| {
+        if (least..=most).contains(&ms) {
+            Ok(Duration::from_millis(u64::from(ms)))
+        } else {
+            bad(&at(name), format!("{ms}; {least} to {most}"))
+        }
+    };
+    Ok(Phrase::Tone {
+        on: within("on-ms", tone.on_ms, 10, 60_000)?,
+        off: within("off-ms", tone.off_ms, 0, 60_000)?,
+        total: within("total-ms", tone.total_ms, 10, 600_000)?,
+        hz: tone.hz,
+        level_dbm0: tone.level_dbm0,
+    })
+}
+
+/// A record phrase. Of the unified record of 6.1 this node carries out what has a field in [`RecordPhrase`], and accepts of the rest
+/// what it does anyway.
+fn record(at: &dyn Fn(&str) -> String, o: wit::RecordingOptions) -> Checked<RecordPhrase> {
+    use wit::{RecordingContainer as Container, RecordingEncoding as Encoding};
+    let later = [
+        ("control-id", o.control_id.is_some()),
+        ("client-context", o.client_context.is_some()),
+        ("dialect", !matches!(o.dialect, None | Some(wit::RecordingDialect::Native))),
+        ("mode", !matches!(o.mode, None | Some(wit::RecordingMode::Foreground))),
+        ("queue-policy", !matches!(o.queue_policy, None | Some(wit::QueuePolicy::Append))),
+        ("direction", !matches!(o.direction, None | Some(wit::RecordingDirection::Speak))),
+        ("channels", !matches!(o.channels, None | Some(wit::RecordingChannels::Mono))),
+        ("container", !matches!(o.container, None | Some(Container::Wav))),
+        ("encoding", !matches!(o.encoding, None | Some(Encoding::Auto | Encoding::Pcm16))),
+        ("sample-rate", !matches!(o.sample_rate, None | Some(8000))),
+        ("bitrate-kbps", o.bitrate_kbps.is_some()),
+        ("storage-class", !matches!(o.storage_class, None | Some(wit::StorageClass::PromptStore))),
+        ("stop-digit-consume", o.stop_digit_consume == Some(false)),
+        ("stop-digit-trim", o.stop_digit_trim == Some(false)),
+        ("max-file-bytes", o.max_file_bytes.is_some()),
+        ("start-on-voice", o.start_on_voice),
+        ("pause-behavior", !matches!(o.pause_behavior, None | Some(wit::PauseBehavior::Skip))),
+        ("encryption", o.encryption.is_some()),
+        ("announce", o.announce),
+        ("retention-ms", o.retention_ms.is_some()),
+        ("status-url", o.status_url.is_some()),
+        ("on-complete-url", o.on_complete_url.is_some()),
+        ("on-available-url", o.on_available_url.is_some()),
+    ];
+    if let Some((field, _)) = later.iter().find(|(_, said)| *said) {
+        return not_yet(&at(field));
+    }
+    // Zero and none: no such limit.
+    let limit = |name: &str, ms: Option<u32>| match ms {
+        None | Some(0) => Ok(None),
+        Some(ms) => duration(&at(name), ms, call_limits::RECORD_DURATION).map(Some),
+    };
+    if let Some(s) = o.sensitivity
+        && s > 100
+    {
+        return bad(&at("sensitivity"), format!("{s}; 0 to 100"));
+    }
+    Ok(RecordPhrase {
+        file_name: o.file_name.map(|n| file_name(&at("file-name"), n)).transpose()?,
+        beep: o.beep,
+        max_duration: limit("max-duration-ms", o.max_duration_ms)?,
+        initial_silence: limit("initial-silence-ms", o.initial_silence_ms)?,
+        max_silence: limit("max-silence-ms", o.max_silence_ms)?,
+        stop_digits: o.stop_digits.map(|d| digits(&at("stop-digits"), d)).transpose()?,
+        sensitivity: o.sensitivity,
+    })
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    pub fn command() -> wit::IvrCommand {
+        wit::IvrCommand {
+            session_id: None,
+            session_reference: None,
+            phrases: vec![],
+            dtmf: None,
+            barge_in: wit::BargeIn::None,
+            background: None,
+            hangup: false,
+            recorded_callback: false,
+            next_after_ms: 0,
+            routing: None,
+            ext: vec![],
+        }
+    }
+
+    fn collecting() -> wit::Collect {
+        wit::Collect {
+            flush: false,
+            max_digits: None,
+            first_timeout_ms: None,
+            between_timeout_ms: None,
+            termination_keys: String::new(),
+            encryption: None,
+        }
+    }
+
+    fn options() -> wit::RecordingOptions {
+        wit::RecordingOptions {
+            control_id: None,
+            client_context: None,
+            dialect: None,
+            mode: None,
+            queue_policy: None,
+            direction: None,
+            channels: None,
+            container: None,
+            encoding: None,
+            sample_rate: None,
+            bitrate_kbps: None,
+            file_name: None,
+            storage_class: None,
+            beep: false,
+            stop_digits: None,
+            stop_digit_consume: None,
+            stop_digit_trim: None,
+            initial_silence_ms: None,
+            max_silence_ms: None,
+            max_duration_ms: None,
+            max_file_bytes: None,
+            start_on_voice: false,
+            sensitivity: None,
+            pause_behavior: None,
+            encryption: None,
+            announce: false,
+            retention_ms: None,
+            status_url: None,
+            on_complete_url: None,
+            on_available_url: None,
+            extra: vec![],
+        }
+    }
+
+    fn calling() -> wit::OutboundCall {
+        wit::OutboundCall {
+            dest_addr: "sip:200@example.net".into(),
+            max_ring_time_ms: None,
+            call_recording: false,
+            recording_file_name: None,
+            recording: None,
+            ringback_tone: None,
+            greeting: None,
+            sip_from: None,
+            sip_to: None,
+            sip_pai: None,
+            sip_rpid: None,
+            sip_diversion: None,
+            sip_diversion_parameters: vec![],
+            display_name: None,
+            caller_privacy: false,
+            contact_parameters: vec![],
+            contact_user_parameters: vec![],
+            x_headers: vec![],
+            p_headers: vec![],
+            copy_headers: vec![],
+            participant_id: None,
+            monitor: None,
+            session_reference: None,
+            extra: vec![],
+        }
+    }
+
+    fn dropping(code: wit::DropCode) -> wit::Routing {
+        wit::Routing::Drop(wit::DropAction { drop_code: Some(code), session_reference: None, extra: vec![] })
+    }
+
+    fn file(name: &str) -> wit::Phrase {
+        wit::Phrase::File(wit::FilePhrase { file_name: name.into(), extra: vec![] })
+    }
+
+    /// The field that an answer is refused for; `None`: it is taken.
+    fn refused<T>(result: Checked<T>) -> Option<String> {
+        result.err().map(|n| n.field)
+    }
+
+    #[test]
+    fn an_empty_command_is_taken() {
+        assert_eq!(ivr_command(command()), Ok(IvrCommand::default()));
+    }
+
+    #[test]
+    fn ic_166_drop_codes_keep_the_seeds_names() {
+        let code = |c| match routing(dropping(c)) {
+            Ok(Routing::Drop { drop_code, .. }) => drop_code.unwrap_or_default(),
+            other => format!("{other:?}"),
+        };
+        assert_eq!(code(wit::DropCode::Busy), "busy");
+        assert_eq!(code(wit::DropCode::NoAnswer), "noAnswer");
+        assert_eq!(code(wit::DropCode::NotAcceptable), "notAcceptable");
+        assert_eq!(code(wit::DropCode::SipCode(400)), "400");
+        assert_eq!(code(wit::DropCode::SipCode(699)), "699");
+        for out in [0, 200, 399, 700, u16::MAX] {
+            assert_eq!(refused(routing(dropping(wit::DropCode::SipCode(out)))).as_deref(), Some("drop.drop-code"), "{out}");
+        }
+    }
+
+    #[test]
+    fn ic_012_a_session_reference_is_json_of_limited_size() {
+        let with = |reference: &str| refused(ivr_command(wit::IvrCommand { session_reference: Some(reference.into()), ..command() }));
+        for good in ["{}", "\"x\"", "17", " [1, {\"a\": null}]\n"] {
+            assert_eq!(with(good), None, "{good}");
+        }
+        for bad in ["", "{", "x", "{} {}", &format!("\"{}\"", "x".repeat(4096)), &"[".repeat(4000)] {
+            assert_eq!(with(bad).as_deref(), Some("session-reference"), "{bad}");
+        }
+    }
+
+    #[test]
+    fn ic_038_file_names_are_plain() {
+        let with = |name: &str| refused(ivr_command(wit::IvrCommand { phrases: vec![file(name)], ..command() }));
+        for good in ["menu.wav", "a b.wav", "ä.wav", ".hidden", &"x".repeat(255)] {
+            assert_eq!(with(good), None, "{good}");
+        }
+        for bad in ["", ".", "..", "a/b.wav", "../etc/passwd", "a\\b", "a..b", "a\0b", "a\nb", &"x".repeat(256)] {
+            assert_eq!(with(bad).as_deref(), Some("phrases[0].file-name"), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn ic_229_236_digit_collection_is_taken_with_defaults_and_within_bounds() {
+        let taken = collect(wit::Collect { termination_keys: "#a".into(), ..collecting() }).expect("taken");
+        assert_eq!((taken.first_timeout, taken.between_timeout), (Duration::from_secs(30), Duration::from_secs(3)));
+        assert_eq!((taken.max_digits, taken.termination_keys.as_str()), (None, "#A"));
+        for (change, field) in [
+            (wit::Collect { max_digits: Some(0), ..collecting() }, "dtmf.max-digits"),
+            (wit::Collect { max_digits: Some(65), ..collecting() }, "dtmf.max-digits"),
+            (wit::Collect { first_timeout_ms: Some(600_001), ..collecting() }, "dtmf.first-timeout-ms"),
+            (wit::Collect { between_timeout_ms: Some(u32::MAX), ..collecting() }, "dtmf.between-timeout-ms"),
+            (wit::Collect { termination_keys: "x".into(), ..collecting() }, "dtmf.termination-keys"),
+            (wit::Collect { termination_keys: "1".repeat(17), ..collecting() }, "dtmf.termination-keys"),
+        ] {
+            assert_eq!(refused(collect(change)).as_deref(), Some(field));
+        }
+    }
+
+    #[test]
+    fn tones_are_within_what_a_telephone_hears() {
+        let tone = |hz: &[f32], level, on, off, total| {
+            refused(phrase(
+                0,
+                wit::Phrase::Tone(wit::TonePhrase { hz: hz.to_vec(), level_dbm0: level, on_ms: on, off_ms: off, total_ms: total }),
+            ))
+        };
+        assert_eq!(tone(&[425.0], -15.0, 1000, 5000, 20_000), None);
+        assert_eq!(tone(&[], -15.0, 1000, 0, 1000).as_deref(), Some("phrases[0].hz"));
+        assert_eq!(tone(&[425.0; 5], -15.0, 1000, 0, 1000).as_deref(), Some("phrases[0].hz"));
+        assert_eq!(tone(&[f32::NAN], -15.0, 1000, 0, 1000).as_deref(), Some("phrases[0].hz"));
+        assert_eq!(tone(&[4000.0], -15.0, 1000, 0, 1000).as_deref(), Some("phrases[0].hz"));
+        assert_eq!(tone(&[425.0], f32::NAN, 1000, 0, 1000).as_deref(), Some("phrases[0].level-dbm0"));
+        assert_eq!(tone(&[425.0], 3.0, 1000, 0, 1000).as_deref(), Some("phrases[0].level-dbm0"));
+        assert_eq!(tone(&[425.0], -15.0, 0, 0, 1000).as_deref(), Some("phrases[0].on-ms"));
+        assert_eq!(tone(&[425.0], -15.0, 10, 0, 0).as_deref(), Some("phrases[0].total-ms"));
+    }
+
+    #[test]
+    fn ic_244_record_phrases_are_taken_and_what_is_not_done_yet_is_named() {
+        let with = |o: wit::RecordingOptions| phrase(3, wit::Phrase::Record(o));
+        let taken = with(wit::RecordingOptions {
+            file_name: Some("m.wav".into()),
+            beep: true,
+            max_duration_ms: Some(60_000),
+            max_silence_ms: Some(0),
+            stop_digits: Some("#*".into()),
+            sensitivity: Some(44),
+            container: Some(wit::RecordingContainer::Wav),
+            ..options()
+        });
+        let Ok(Phrase::Record(taken)) = taken else { panic!("{taken:?}") };
+        assert_eq!((taken.max_duration, taken.max_silence, taken.beep), (Some(Duration::from_secs(60)), None, true));
+        assert_eq!(taken.stop_digits.as_deref(), Some("#*"));
+        let key = wit::AesCbcKey { key: vec![0; 16], iv: vec![0; 16] };
+        for (change, field) in [
+            (wit::RecordingOptions { encryption: Some(wit::RecordingEncryption::AesCbc(key)), ..options() }, "phrases[3].encryption"),
+            (wit::RecordingOptions { container: Some(wit::RecordingContainer::Mp3), ..options() }, "phrases[3].container"),
+            (wit::RecordingOptions { sensitivity: Some(101), ..options() }, "phrases[3].sensitivity"),
+            (wit::RecordingOptions { max_duration_ms: Some(u32::MAX), ..options() }, "phrases[3].max-duration-ms"),
+            (wit::RecordingOptions { stop_digits: Some("E".into()), ..options() }, "phrases[3].stop-digits"),
+            (wit::RecordingOptions { file_name: Some("/tmp/x".into()), ..options() }, "phrases[3].file-name"),
+        ] {
+            assert_eq!(refused(with(change)).as_deref(), Some(field));
+        }
+    }
+
+    #[test]
+    fn outbound_calls_cannot_smuggle_headers() {
+        let with = |c: wit::OutboundCall| refused(routing(wit::Routing::Call(c)));
+        assert_eq!(with(calling()), None);
+        let x = |name: &str, value: &str| wit::OutboundCall { x_headers: vec![(name.into(), value.into())], ..calling() };
+        assert_eq!(with(x("X-Good", "value")), None);
+        for (name, value) in [("X-A", "b\r\nVia: x"), ("Via", "x"), ("X-", "x"), ("X-A :", "x"), ("X-\u{e9}", "x"), ("X", "x")] {
+            assert_eq!(with(x(name, value)).as_deref(), Some("call.x-headers"), "{name:?} {value:?}");
+        }
+        assert_eq!(with(wit::OutboundCall { dest_addr: "sip:a\r\n@b".into(), ..calling() }).as_deref(), Some("call.dest-addr"));
+        assert_eq!(with(wit::OutboundCall { dest_addr: String::new(), ..calling() }).as_deref(), Some("call.dest-addr"));
+        assert_eq!(with(wit::OutboundCall { max_ring_time_ms: Some(0), ..calling() }).as_deref(), Some("call.max-ring-time-ms"));
+        assert_eq!(with(wit::OutboundCall { copy_headers: vec!["Via".into()], ..calling() }).as_deref(), Some("call.copy-headers"));
+        assert_eq!(with(wit::OutboundCall { display_name: Some("a\u{7}".into()), ..calling() }).as_deref(), Some("call.display-name"));
+        let greeting = wit::Greeting { play_mode: None, caller: vec![], callee: vec![] };
+        assert_eq!(with(wit::OutboundCall { greeting: Some(greeting), ..calling() }).as_deref(), Some("call.greeting"));
+    }
+
+    #[test]
+    fn ic_299_redirects_and_ic_260_routing_out_of_the_ivr() {
+        let redirect = |status, contacts: Vec<String>| {
+            wit::Routing::Redirect(wit::RedirectAction { status, contacts, session_reference: None, extra: vec![] })
+        };
+        assert_eq!(refused(routing(redirect(302, vec!["sip:a@b".into()]))), None);
+        assert_eq!(refused(routing(redirect(303, vec!["sip:a@b".into()]))).as_deref(), Some("redirect.status"));
+        assert_eq!(refused(routing(redirect(302, vec![]))).as_deref(), Some("redirect.contacts"));
+        let out = ivr_command(wit::IvrCommand { routing: Some(dropping(wit::DropCode::Busy)), ..command() }).expect("taken");
+        assert!(matches!(out.routing.as_deref(), Some(Routing::Drop { drop_code: Some(c), .. }) if c == "busy"));
+    }
+
+    #[test]
+    fn too_many_phrases_and_odd_extensions_are_named() {
+        let many = wit::IvrCommand { phrases: (0..65).map(|_| file("a.wav")).collect(), ..command() };
+        assert_eq!(refused(ivr_command(many)).as_deref(), Some("phrases"));
+        let ext = |name: &str, json: &str| wit::Extension { name: name.into(), json: json.into() };
+        assert_eq!(refused(routing(wit::Routing::Ext(ext("mixer", "{}")))), None);
+        assert_eq!(refused(routing(wit::Routing::Ext(ext("", "{}")))), None);
+        assert_eq!(refused(routing(wit::Routing::Ext(ext("a\nb", "{}")))).as_deref(), Some("routing.ext"));
+        assert_eq!(refused(routing(wit::Routing::Ext(ext("mixer", "{")))).as_deref(), Some("routing.ext"));
+        assert_eq!(refused(phrase(0, wit::Phrase::Silence(600_001))).as_deref(), Some("phrases[0].silence"));
+    }
+}

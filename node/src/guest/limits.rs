@@ -1,0 +1,52 @@
+//! Every maximum of the guest room, with its reason. What a single guest may use stands in `hookswitch-wasm`.
+
+use std::time::Duration;
+
+pub use hookswitch_call::limits::MAILBOX;
+
+/// Decisions of one session that may wait beside its notifications: there is at most one for each participant.
+pub const MAILBOX_DECISIONS: usize = 4;
+/// Asks, notifications and ends that wait for one guest thread: those of some thousand sessions at once. More: the ask fails, the
+/// notification is dropped and counted, the end comes with the session's place in `LATE_SESSIONS`.
+pub const THREAD_QUEUE: usize = 16_384;
+/// Sessions of one thread that have ended and may still get late notifications (recordings take a while to store). The oldest is
+/// forgotten; its late notifications go to the active version instead.
+pub const LATE_SESSIONS: usize = 1024;
+/// A notification that takes longer is a handler that waits for something: its instance is dropped.
+pub const NOTIFY_DEADLINE: Duration = Duration::from_millis(250);
+/// How long a closing node waits for handlers that still have news or questions before them.
+pub const CLOSING: Duration = Duration::from_secs(2);
+/// Lines of a tenant's log that the node keeps in memory, to be asked for: about 0.5 MB at most.
+pub const LOG_KEPT: usize = 512;
+/// Lines a second that one tenant's guests may write. More is dropped and counted.
+pub const LOG_RATE: u32 = 200;
+/// Lines a second about one tenant's failing guests. More is counted: a handler that traps on every call must not fill the disk.
+pub const FAILURE_RATE: u32 = 10;
+
+/// Headers that a routing may add. More is nonsense; an INVITE must stay below what proxies take.
+pub const HEADERS: usize = 32;
+/// Bytes of a header's value.
+pub const HEADER_VALUE: usize = 512;
+/// Bytes of a user, number, name or id.
+pub const SHORT_TEXT: usize = 128;
+/// Bytes of a URI.
+pub const URI: usize = 2048;
+/// Contacts of a redirect.
+pub const CONTACTS: usize = 16;
+/// Bytes of synthesis parameters and of an extension's JSON.
+pub const JSON: usize = 8192;
+/// Frequencies of a tone: two for dial tones, four for special information.
+pub const TONE_FREQUENCIES: usize = 4;
+/// Extensions of one IVR command. More is nonsense.
+pub const EXTENSIONS: usize = 16;
+
+/// CPU time of a compilation. A 4 MB QuickJS handler takes 6 s.
+pub const COMPILE_CPU: Duration = Duration::from_secs(60);
+/// Wall time of a compilation: it runs at idle priority, so a busy node gives it little.
+pub const COMPILE_WALL: Duration = Duration::from_secs(600);
+/// Address space of a compilation: cranelift takes about 100 bytes for each of the component.
+pub const COMPILE_MEMORY: u64 = 2 << 30;
+/// Largest native code. The largest known handler has 37 MB.
+pub const COMPILED_BYTES: u64 = 256 << 20;
+/// Bytes of a compiler's complaint that are passed on.
+pub const COMPILE_MESSAGE: usize = 2048;

@@ -1,0 +1,549 @@
+//! One task for each live session: its mailbox, its instance, its version. Tasks of a session never move between threads, its hooks
+//! run one after the other, and none of this is ever awaited by the switch.
+//!
+//! A session gets the version that is active at its first question and keeps it. A trap, deadline or nonsense costs the instance; the
+//! next question makes a fresh one of the same version and says so (`restarted`).
+
+use super::tenants::{LogLine, Stats, Tenant, Tenants, now_ms};
+use super::{from_wit, limits, to_wit};
+use crate::inbox::SwitchInbox;
+use hookswitch_call::hook::{Hook, HookFailure, Notification, SessionInfo, Verdict};
+use hookswitch_call::{Ask, AskId, Input, SessionId};
+use hookswitch_proto::random::Random;
+use hookswitch_wasm::{Engine, Failure, Host, Instance, Level, Module, Setup, wit};
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::thread::JoinHandle;
+use std::time::Duration;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::time::Instant;
+
+/// A handler that calls can be given to. Never changes; sessions hold it as long as they live.
+#[derive(Debug)]
+pub struct Version {
+    pub domain: Arc<str>,
+    /// Counts up in its tenant.
+    pub number: u32,
+    /// Hex SHA-256 of the component.
+    pub hash: String,
+    pub module: Arc<Module>,
+}
+
+/// How the room is set up.
+#[derive(Clone, Debug)]
+pub struct Options {
+    pub threads: usize,
+    /// Live instances, at most what the engine's pool has room for.
+    pub instances: usize,
+    /// CPU time of one hook.
+    pub cpu: Duration,
+    /// Added to the niceness of the guest threads, so that media goes first.
+    pub nice: i32,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options { threads: 1, instances: hookswitch_wasm::limits::INSTANCES as usize, cpu: hookswitch_wasm::limits::HOOK_CPU, nice: 5 }
+    }
+}
+
+/// The room's door. Clones lead to the same room; when the last one goes, what waits in mailboxes is worked off within
+/// `limits::CLOSING`, and the threads have ended.
+#[derive(Clone)]
+pub struct Guests {
+    threads: Arc<Threads>,
+    room: Arc<Room>,
+}
+
+struct Threads {
+    senders: Vec<mpsc::Sender<Message>>,
+    handles: Vec<JoinHandle<()>>,
+}
+
+impl Drop for Threads {
+    fn drop(&mut self) {
+        self.senders.clear();
+        for handle in self.handles.drain(..) {
+            // A guest thread that panicked has said so already.
+            let _ = handle.join();
+        }
+    }
+}
+
+/// What the threads share.
+struct Room {
+    _engine: Arc<Engine>,
+    options: Options,
+    switch: SwitchInbox,
+    active: RwLock<BTreeMap<Arc<str>, Arc<Version>>>,
+    tenants: Tenants,
+    /// Taken before an instance is made, so that a full node is said by name and not by the pool.
+    places: Arc<Semaphore>,
+    random: Mutex<Random>,
+}
+
+enum Message {
+    Ask { ask: Box<Ask>, until: Instant },
+    Notify { session: SessionId, domain: Arc<str>, notification: Box<Notification> },
+    End(SessionId),
+}
+
+impl Guests {
+    /// Start the room's threads.
+    pub fn start(engine: Arc<Engine>, options: Options, switch: SwitchInbox) -> Guests {
+        let mut seed = [0; 32];
+        seed[..16].copy_from_slice(uuid::Uuid::new_v4().as_bytes());
+        seed[16..].copy_from_slice(uuid::Uuid::new_v4().as_bytes());
+        let room = Arc::new(Room {
+            _engine: engine,
+            places: Arc::new(Semaphore::new(options.instances.min(Semaphore::MAX_PERMITS))),
+            switch,
+            active: RwLock::default(),
+            tenants: Tenants::default(),
+            random: Mutex::new(Random::new(seed)),
+            options,
+        });
+        let (senders, handles) = (0..room.options.threads.max(1))
+            .map(|n| {
+                let (sender, inbox) = mpsc::channel(limits::THREAD_QUEUE);
+                let room = room.clone();
+                let thread = std::thread::Builder::new()
+                    .name(format!("guest-{n}"))
+                    .spawn(move || serve(&room, inbox))
+                    .expect("a process that starts can start its threads");
+                (sender, thread)
+            })
+            .unzip();
+        Guests { threads: Arc::new(Threads { senders, handles }), room }
+    }
+
+    fn thread(&self, session: SessionId) -> &mpsc::Sender<Message> {
+        &self.threads.senders[session.slot as usize % self.threads.senders.len()]
+    }
+
+    /// Ask a session's handler. Never blocks; the answer is one `Input::Verdict`, whatever happens.
+    pub fn ask(&self, ask: Box<Ask>) {
+        let until = Instant::now() + ask.deadline;
+        if let Err(refused) = self.thread(ask.id.session).try_send(Message::Ask { ask, until })
+            && let Message::Ask { ask, .. } = refused.into_inner()
+        {
+            self.room.refuse(&ask, "the guest threads have too much to do");
+        }
+    }
+
+    /// Tell a session's handler news. Never blocks; what finds no room is dropped and counted.
+    pub fn notify(&self, session: SessionId, domain: Arc<str>, notification: Notification) {
+        let message = Message::Notify { session, domain, notification: Box::new(notification) };
+        if let Err(refused) = self.thread(session).try_send(message)
+            && let Message::Notify { domain, notification, .. } = refused.into_inner()
+        {
+            self.room
+                .tenants
+                .of(&domain)
+                .notification_dropped(&session_of(&notification).session_id, "the guest threads have too much to do");
+        }
+    }
+
+    /// The session is over: its instance goes once what waits for it is done.
+    pub fn end(&self, session: SessionId) {
+        // Where it finds no room the session stays until it is the oldest one; see `LATE_SESSIONS`.
+        let _ = self.thread(session).try_send(Message::End(session));
+    }
+
+    /// New sessions of this tenant get this version from now on, or none.
+    pub fn set_active(&self, domain: &str, version: Option<Arc<Version>>) {
+        let mut active = self.room.active.write().unwrap_or_else(PoisonError::into_inner);
+        match version {
+            Some(version) => drop(active.insert(Arc::from(domain), version)),
+            None => drop(active.remove(domain)),
+        }
+    }
+
+    /// The version that new sessions of this tenant get.
+    pub fn active(&self, domain: &str) -> Option<Arc<Version>> {
+        self.room.active(domain)
+    }
+
+    /// The last lines of a tenant's log, oldest first.
+    pub fn log(&self, domain: &str) -> Vec<LogLine> {
+        self.room.tenants.known(domain).map_or_else(Vec::new, |t| t.lines())
+    }
+
+    /// Counters of all tenants that had a session.
+    pub fn stats(&self) -> Vec<(Arc<str>, Stats)> {
+        self.room.tenants.all()
+    }
+
+    /// Instances that live now.
+    pub fn live(&self) -> usize {
+        self.room.options.instances.saturating_sub(self.room.places.available_permits())
+    }
+}
+
+impl Room {
+    fn active(&self, domain: &str) -> Option<Arc<Version>> {
+        self.active.read().unwrap_or_else(PoisonError::into_inner).get(domain).cloned()
+    }
+
+    /// Answer a question that no instance will see.
+    fn refuse(&self, ask: &Ask, why: &str) {
+        let failure = HookFailure::Unavailable { why: why.to_owned() };
+        self.tenants.of(&ask.domain).answered(&ask.hook.info().session_id, ask.hook.name(), 0, Err(&failure));
+        self.switch.send(Input::Verdict { ask: ask.id, verdict: Err(failure) });
+    }
+
+    fn with_random<T>(&self, f: impl FnOnce(&mut Random) -> T) -> T {
+        f(&mut self.random.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+fn session_of(notification: &Notification) -> &SessionInfo {
+    match notification {
+        Notification::CallAnswered { info, .. }
+        | Notification::CallNotify { info, .. }
+        | Notification::RecordingReady { info, .. }
+        | Notification::SessionCompleted { info, .. } => info,
+        Notification::Alarm(alarm) => &alarm.info,
+    }
+}
+
+// ------------------------------------------------------------------------------------------------------------------ a guest thread
+
+/// A guest thread: gives each message to its session's task.
+fn serve(room: &Arc<Room>, mut inbox: mpsc::Receiver<Message>) {
+    crate::guest::compile::lower_priority(room.options.nice);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        // Look for new messages and due deadlines after so many tasks: a guest that loops holds the thread for a millisecond each time.
+        .event_interval(4)
+        .global_queue_interval(4)
+        .build()
+        .expect("a runtime without I/O needs nothing from the system");
+    runtime.block_on(async {
+        let (alive, mut all_gone) = mpsc::channel(1);
+        let mut sessions = Sessions { room: room.clone(), map: HashMap::new(), ended: VecDeque::new(), alive };
+        while let Some(message) = inbox.recv().await {
+            sessions.handle(message);
+        }
+        // Without mailboxes to wait for, each task ends with what it has.
+        drop(sessions);
+        if tokio::time::timeout(limits::CLOSING, all_gone.recv()).await.is_err() {
+            tracing::warn!("guest thread closes although handlers still run");
+        }
+    });
+}
+
+struct Sessions {
+    room: Arc<Room>,
+    map: HashMap<SessionId, mpsc::Sender<Item>>,
+    /// Sessions that are over, oldest first; their tasks wait for late notifications without an instance.
+    ended: VecDeque<SessionId>,
+    /// Each task holds a clone: when the last one is gone, all tasks are.
+    alive: mpsc::Sender<()>,
+}
+
+/// What waits in a session's mailbox.
+enum Item {
+    Ask { ask: Box<Ask>, until: Instant },
+    Notify(Box<Notification>),
+    End,
+}
+
+impl Sessions {
+    fn handle(&mut self, message: Message) {
+        match message {
+            Message::Ask { ask, until } => {
+                let mailbox = match self.map.get(&ask.id.session) {
+                    Some(mailbox) => mailbox.clone(),
+                    None => match self.room.active(&ask.domain) {
+                        Some(version) => self.open(ask.id.session, version),
+                        None => return self.room.refuse(&ask, "the tenant has no active version"),
+                    },
+                };
+                if let Err(refused) = mailbox.try_send(Item::Ask { ask, until })
+                    && let Item::Ask { ask, .. } = refused.into_inner()
+                {
+                    self.room.refuse(&ask, "the session's mailbox is full");
+                }
+            }
+            Message::Notify { session, domain, notification } => self.notify(session, &domain, notification),
+            Message::End(session) => {
+                if let Some(mailbox) = self.map.get(&session) {
+                    if mailbox.try_send(Item::End).is_err() {
+                        // The task works off its full mailbox and ends; a late notification will go to the active version.
+                        self.map.remove(&session);
+                    } else {
+                        self.retire(session);
+                    }
+                }
+            }
+        }
+    }
+
+    fn notify(&mut self, session: SessionId, domain: &Arc<str>, notification: Box<Notification>) {
+        let tenant = self.room.tenants.of(domain);
+        let mailbox = match self.map.get(&session) {
+            Some(mailbox) => mailbox.clone(),
+            // A session that never asked, or one that was forgotten: whoever answers now.
+            None => match self.room.active(domain) {
+                Some(version) => {
+                    let mailbox = self.open(session, version);
+                    let _ = mailbox.try_send(Item::End);
+                    self.retire(session);
+                    mailbox
+                }
+                None => return tenant.notification_dropped(&session_of(&notification).session_id, "the tenant has no active version"),
+            },
+        };
+        if mailbox.capacity() <= limits::MAILBOX_DECISIONS {
+            return tenant.notification_dropped(&session_of(&notification).session_id, "the session's mailbox is full");
+        }
+        if let Err(refused) = mailbox.try_send(Item::Notify(notification))
+            && let Item::Notify(notification) = refused.into_inner()
+        {
+            tenant.notification_dropped(&session_of(&notification).session_id, "the session's task is gone");
+        }
+    }
+
+    fn open(&mut self, session: SessionId, version: Arc<Version>) -> mpsc::Sender<Item> {
+        let (sender, mailbox) = mpsc::channel(limits::MAILBOX + limits::MAILBOX_DECISIONS);
+        let tenant = self.room.tenants.of(&version.domain);
+        let session_task =
+            Session { room: self.room.clone(), tenant, version, guest: None, served: false, ended: false, transaction: None };
+        let alive = self.alive.clone();
+        tokio::spawn(async move {
+            session_task.run(mailbox).await;
+            drop(alive);
+        });
+        self.map.insert(session, sender.clone());
+        sender
+    }
+
+    fn retire(&mut self, session: SessionId) {
+        self.ended.push_back(session);
+        if self.ended.len() > limits::LATE_SESSIONS
+            && let Some(oldest) = self.ended.pop_front()
+        {
+            self.map.remove(&oldest);
+        }
+    }
+}
+
+// ------------------------------------------------------------------------------------------------------------------------ a session
+
+/// A session's task.
+struct Session {
+    room: Arc<Room>,
+    tenant: Arc<Tenant>,
+    version: Arc<Version>,
+    guest: Option<Guest>,
+    /// It had an instance before.
+    served: bool,
+    ended: bool,
+    /// The last question: hook and transaction id. Asked again after a restart it keeps the id.
+    transaction: Option<(&'static str, String)>,
+}
+
+/// A living instance and the place it takes.
+struct Guest {
+    instance: Instance,
+    place: OwnedSemaphorePermit,
+}
+
+/// Answers for a task that panics: the switch waits for exactly one verdict.
+struct Owed<'a> {
+    switch: &'a SwitchInbox,
+    ask: Option<AskId>,
+}
+
+impl Owed<'_> {
+    fn pay(mut self, verdict: Result<Verdict, HookFailure>) {
+        if let Some(ask) = self.ask.take() {
+            self.switch.send(Input::Verdict { ask, verdict });
+        }
+    }
+}
+
+impl Drop for Owed<'_> {
+    fn drop(&mut self) {
+        if let Some(ask) = self.ask.take() {
+            let why = "the node failed while it asked".to_owned();
+            self.switch.send(Input::Verdict { ask, verdict: Err(HookFailure::Unavailable { why }) });
+        }
+    }
+}
+
+impl Session {
+    async fn run(mut self, mut mailbox: mpsc::Receiver<Item>) {
+        while let Some(item) = mailbox.recv().await {
+            match item {
+                Item::Ask { ask, until } => {
+                    let room = self.room.clone();
+                    let owed = Owed { switch: &room.switch, ask: Some(ask.id) };
+                    let name = ask.hook.name();
+                    let session_id = ask.hook.info().session_id.clone();
+                    let verdict = self.ask(ask.hook, until).await;
+                    self.tenant.answered(&session_id, name, self.version.number, verdict.as_ref().map(|_| ()));
+                    owed.pay(verdict);
+                }
+                Item::Notify(notification) => self.notify(*notification).await,
+                Item::End => self.ended = true,
+            }
+            if self.ended && mailbox.is_empty() {
+                self.guest = None;
+            }
+        }
+    }
+
+    async fn ask(&mut self, mut hook: Hook, until: Instant) -> Result<Verdict, HookFailure> {
+        // A question that waited in the queue past its deadline is not put any more.
+        if Instant::now() >= until {
+            return Err(HookFailure::Deadline);
+        }
+        let name = hook.name();
+        let transaction = match self.transaction.take() {
+            Some((asked, id)) if asked == name && hook.info().restarted => id,
+            _ => self.room.with_random(Random::uuid),
+        };
+        self.transaction = Some((name, transaction.clone()));
+        let (guest, fresh) = self.guest(hook.info(), until).await?;
+        if fresh && self.served {
+            hook.info_mut().restarted = true;
+        }
+        self.served = true;
+        let Guest { instance, place } = guest;
+        let done = put(instance, hook, transaction, until).await;
+        match done {
+            Ok((instance, verdict)) => {
+                self.guest = Some(Guest { instance, place });
+                verdict
+            }
+            Err(failure) => Err(failure),
+        }
+    }
+
+    async fn notify(&mut self, notification: Notification) {
+        if !self.version.module.takes_notifications() {
+            return;
+        }
+        let until = Instant::now() + limits::NOTIFY_DEADLINE;
+        let session_id = session_of(&notification).session_id.clone();
+        let guest = match self.guest(session_of(&notification), until).await {
+            Ok((guest, fresh)) => {
+                let mut notification = notification;
+                if fresh && self.served {
+                    info_mut(&mut notification).restarted = true;
+                }
+                self.served = true;
+                let transaction = self.room.with_random(Random::uuid);
+                let news = to_wit::notification(notification, transaction);
+                let Guest { instance, place } = guest;
+                instance.notify(&news, until).await.map(|instance| Guest { instance, place }).map_err(failure)
+            }
+            Err(failure) => Err(failure),
+        };
+        match guest {
+            Ok(guest) => {
+                self.tenant.notified();
+                self.guest = Some(guest);
+            }
+            Err(failure) => self.tenant.notification_dropped(&session_id, &format!("{failure:?}")),
+        }
+    }
+
+    /// The session's instance, or a fresh one.
+    async fn guest(&mut self, info: &SessionInfo, until: Instant) -> Result<(Guest, bool), HookFailure> {
+        if let Some(guest) = self.guest.take() {
+            return Ok((guest, false));
+        }
+        let Ok(place) = self.room.places.clone().try_acquire_owned() else {
+            return Err(HookFailure::Unavailable { why: format!("all {} instances are in use", self.room.options.instances) });
+        };
+        let host = Desk { tenant: self.tenant.clone(), session_id: info.session_id.clone() };
+        let mut setup = Setup::new(Arc::new(host), self.room.with_random(Random::seed));
+        setup.cpu = self.room.options.cpu;
+        let instance = Instance::new(&self.version.module, setup, until).await.map_err(failure)?;
+        self.tenant.instance_made();
+        Ok((Guest { instance, place }, true))
+    }
+}
+
+fn info_mut(notification: &mut Notification) -> &mut SessionInfo {
+    match notification {
+        Notification::CallAnswered { info, .. }
+        | Notification::CallNotify { info, .. }
+        | Notification::RecordingReady { info, .. }
+        | Notification::SessionCompleted { info, .. } => info,
+        Notification::Alarm(alarm) => &mut alarm.info,
+    }
+}
+
+/// A hook's outcome: the instance, where it lives on, and the verdict.
+pub(super) type Done = Result<(Instance, Result<Verdict, HookFailure>), HookFailure>;
+
+/// Put a question to an instance.
+pub(super) async fn put(instance: Instance, hook: Hook, transaction: String, until: Instant) -> Done {
+    match hook {
+        Hook::NewCall(call) => {
+            let request = to_wit::new_call(*call, transaction);
+            answered(instance.new_call(&request, until).await, |r| from_wit::routing(r).map(Verdict::Routing))
+        }
+        Hook::GetIvrCommand(request) => {
+            let request = to_wit::ivr_request(*request, transaction);
+            answered(instance.get_ivr_command(&request, until).await, |c| from_wit::ivr_command(c).map(|c| Verdict::Ivr(Box::new(c))))
+        }
+        Hook::CallEvent(event) => {
+            let request = to_wit::call_event(*event, transaction);
+            answered(instance.call_event(&request, until).await, |r| from_wit::routing(r).map(Verdict::Routing))
+        }
+    }
+}
+
+/// An answer that is nonsense costs the instance, as a trap does: it cannot be trusted with the next question.
+fn answered<T>(answer: hookswitch_wasm::Answer<T>, check: impl FnOnce(T) -> Result<Verdict, super::Nonsense>) -> Done {
+    match answer {
+        Ok((instance, Ok(value))) => Ok((instance, Ok(check(value)?))),
+        Ok((instance, Err(wit::Failure { message }))) => Ok((instance, Err(HookFailure::Refused { message: short(&message) }))),
+        Err(f) => Err(failure(f)),
+    }
+}
+
+/// A guest's own words, fit for an alarm.
+fn short(message: &str) -> String {
+    message.chars().map(|c| if c.is_control() { ' ' } else { c }).take(1024).collect()
+}
+
+pub(super) fn failure(failure: Failure) -> HookFailure {
+    match failure {
+        Failure::Trap { message } => HookFailure::Trap { message },
+        Failure::Deadline => HookFailure::Deadline,
+        Failure::Cpu => HookFailure::Cpu,
+        Failure::Limit { name } => HookFailure::Limit { name },
+        Failure::NoInstance { why } => HookFailure::Unavailable { why },
+    }
+}
+
+/// What the node does for the guests of one session.
+struct Desk {
+    tenant: Arc<Tenant>,
+    session_id: String,
+}
+
+impl Host for Desk {
+    fn log(&self, level: Level, line: &str) {
+        self.tenant.log(&self.session_id, level, line);
+    }
+
+    fn log_dropped(&self) {
+        self.tenant.line_dropped();
+    }
+
+    // Tenants have no settings for handlers yet: nothing is set.
+    fn config(&self, _key: &str) -> Option<String> {
+        None
+    }
+
+    fn now_ms(&self) -> u64 {
+        now_ms()
+    }
+}

@@ -1,0 +1,493 @@
+//! Sessions, versions and failures, with real guests: what the switch gets back, and when an instance is a fresh one. The guests say by
+//! their drop code how many hooks their instance has had (`Guest::counting`).
+
+use super::adapter::WasmAdapter;
+use super::{CompileError, Compiler, Guests, Options, Version, compile};
+use crate::inbox::SwitchInbox;
+use hookswitch_call::adapter::Adapter;
+use hookswitch_call::hook::{
+    CallEvent, CallEventKind, Hook, HookFailure, IvrRequest, NewCall, Notification, Routing, SessionInfo, Verdict,
+};
+use hookswitch_call::{Ask, AskId, Input, SessionId};
+use hookswitch_wasm::testing::{self, Guest};
+use hookswitch_wasm::{Engine, Refusal};
+use std::ffi::OsString;
+use std::process::Command;
+use std::sync::mpsc::Receiver;
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
+
+static ENGINE: LazyLock<Arc<Engine>> =
+    LazyLock::new(|| Arc::new(Engine::start(hookswitch_wasm::Options { instances: 64 }).expect("an engine")));
+
+/// Longer than any test may take.
+const LONG: Duration = Duration::from_secs(3600);
+
+struct World {
+    guests: Guests,
+    inputs: Receiver<Input>,
+    next: u32,
+}
+
+impl World {
+    fn new() -> World {
+        World::with(Options { instances: 8, nice: 0, ..Options::default() })
+    }
+
+    fn with(options: Options) -> World {
+        let (switch, inputs) = SwitchInbox::channel();
+        World { guests: Guests::start(ENGINE.clone(), options, switch), inputs, next: 0 }
+    }
+
+    fn activate(&self, domain: &str, number: u32, guest: &Guest) {
+        let module = Arc::new(guest.load(&ENGINE));
+        let version = Version { domain: domain.into(), number, hash: module.hash().to_owned(), module };
+        self.guests.set_active(domain, Some(Arc::new(version)));
+    }
+
+    /// Dispatch a question; its answer is awaited by `verdict`.
+    fn send(&mut self, session: SessionId, hook: Hook, deadline: Duration) -> AskId {
+        self.next += 1;
+        let id = AskId { session, number: self.next };
+        let domain = hook.info().domain.as_str().into();
+        self.guests.ask(Box::new(Ask { id, domain, hook, deadline }));
+        id
+    }
+
+    fn verdict(&mut self) -> (AskId, Result<Verdict, HookFailure>) {
+        match self.inputs.recv_timeout(Duration::from_secs(60)) {
+            Ok(Input::Verdict { ask, verdict }) => (ask, verdict),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn ask(&mut self, session: SessionId, hook: Hook) -> Result<Verdict, HookFailure> {
+        let id = self.send(session, hook, LONG);
+        let (answered, verdict) = self.verdict();
+        assert_eq!(answered, id);
+        verdict
+    }
+
+    /// The drop code of a call event: 400 and the hooks of the instance.
+    fn count(&mut self, session: SessionId) -> u16 {
+        code(&self.ask(session, call_event("a.example")))
+    }
+
+    /// Wait until the room has done what was sent before: a question to another session of the thread, whose guest dies in its start
+    /// code and so takes no place.
+    fn settle(&mut self) {
+        self.activate("settle.example", 1, &Guest { module: "(func $no (unreachable)) (start $no)".into(), ..Guest::default() });
+        assert!(matches!(self.ask(session(9998), call_event("settle.example")), Err(HookFailure::Trap { .. })));
+    }
+
+    fn stats(&self, domain: &str) -> super::Stats {
+        self.guests.stats().into_iter().find(|(d, _)| &**d == domain).expect("a tenant that was here").1
+    }
+}
+
+fn session(slot: u32) -> SessionId {
+    SessionId { slot, generation: 1 }
+}
+
+fn info(domain: &str) -> SessionInfo {
+    SessionInfo { session_id: "s-1".into(), domain: domain.into(), ..SessionInfo::default() }
+}
+
+fn new_call(domain: &str) -> Hook {
+    Hook::NewCall(Box::new(NewCall { info: info(domain), ..NewCall::default() }))
+}
+
+fn ivr(domain: &str) -> Hook {
+    Hook::GetIvrCommand(Box::new(IvrRequest { info: info(domain), ..IvrRequest::default() }))
+}
+
+fn call_event(domain: &str) -> Hook {
+    Hook::CallEvent(Box::new(CallEvent {
+        info: info(domain),
+        event: CallEventKind::CallingPartyDrop,
+        connection_id: "k".into(),
+        participant_id: "p".into(),
+        user: String::new(),
+        remote_participant_id: String::new(),
+        remote_user: String::new(),
+        reply_id: String::new(),
+        sip_code: None,
+        reason_text: None,
+        q850: None,
+    }))
+}
+
+fn news(domain: &str) -> Notification {
+    Notification::SessionCompleted { info: info(domain), duration: Duration::from_secs(1), reason: "ivrHangup" }
+}
+
+fn code(verdict: &Result<Verdict, HookFailure>) -> u16 {
+    match verdict {
+        Ok(Verdict::Routing(Routing::Drop { drop_code: Some(code), .. })) => code.parse().unwrap_or_else(|_| panic!("{verdict:?}")),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Traps in get-ivr-command, counts otherwise.
+fn fragile() -> Guest {
+    Guest { get_ivr_command: "(unreachable)".into(), ..Guest::counting() }
+}
+
+#[test]
+fn a_session_keeps_its_instance_and_its_memory() {
+    let mut world = World::new();
+    world.activate("a.example", 1, &Guest::counting());
+    assert_eq!(code(&world.ask(session(1), new_call("a.example"))), 401);
+    assert!(matches!(world.ask(session(1), ivr("a.example")), Ok(Verdict::Ivr(command)) if command.phrases.is_empty()));
+    assert_eq!(world.count(session(1)), 403);
+    assert_eq!(world.count(session(2)), 401, "another session has another instance");
+    assert_eq!(world.guests.live(), 2);
+    world.guests.end(session(1));
+    world.settle();
+    assert_eq!(world.guests.live(), 1);
+}
+
+#[test]
+fn no_active_version_is_unavailable_by_name() {
+    let mut world = World::new();
+    assert!(
+        matches!(world.ask(session(1), new_call("a.example")), Err(HookFailure::Unavailable { why }) if why.contains("no active version"))
+    );
+    world.activate("a.example", 1, &Guest::counting());
+    assert_eq!(code(&world.ask(session(1), new_call("a.example"))), 401, "the next question finds it");
+}
+
+#[test]
+fn ic_298_after_a_trap_the_next_question_gets_a_fresh_instance_of_the_same_version() {
+    let mut world = World::new();
+    world.activate("a.example", 1, &fragile());
+    assert_eq!(world.count(session(1)), 401);
+    assert_eq!(world.count(session(1)), 402);
+    let trap = world.ask(session(1), ivr("a.example"));
+    assert!(matches!(&trap, Err(HookFailure::Trap { message }) if message.contains("unreachable")), "{trap:?}");
+    // Meanwhile another version is active; this session stays on its own.
+    world.activate("a.example", 2, &Guest::dropping(499));
+    assert_eq!(world.count(session(1)), 401);
+    assert_eq!(world.count(session(2)), 499);
+}
+
+#[test]
+fn ic_298_the_fresh_instance_is_told_that_it_is_one() {
+    // The flag `restarted` stands in the request's session info; the guest says 400 plus it.
+    let restarted_at = 64;
+    let told = Guest {
+        get_ivr_command: "(unreachable)".into(),
+        ..Guest::each(&format!("(call $drop_with (i32.add (i32.const 400) (i32.load8_u offset={restarted_at} (local.get $in))))"))
+    };
+    let mut world = World::new();
+    world.activate("a.example", 1, &Guest { get_ivr_command: "(unreachable)".into(), ..told });
+    assert_eq!(world.count(session(1)), 400);
+    assert!(world.ask(session(1), ivr("a.example")).is_err());
+    assert_eq!(world.count(session(1)), 401, "even where the switch did not say so");
+    assert_eq!(world.count(session(1)), 400);
+}
+
+#[test]
+fn a_loop_costs_its_cpu_time_and_the_session_goes_on() {
+    let mut world = World::new();
+    world.activate("a.example", 1, &Guest { get_ivr_command: "(loop $l (br $l))".into(), ..Guest::counting() });
+    assert_eq!(world.count(session(1)), 401);
+    assert_eq!(world.ask(session(1), ivr("a.example")), Err(HookFailure::Cpu));
+    assert_eq!(world.count(session(1)), 401);
+}
+
+#[test]
+fn the_deadline_counts_from_dispatch_and_includes_the_queue() {
+    let options = Options { instances: 8, cpu: LONG, nice: 0, ..Options::default() };
+    let mut world = World::with(options);
+    world.activate("a.example", 1, &Guest { get_ivr_command: "(loop $l (br $l))".into(), ..Guest::counting() });
+    assert_eq!(world.count(session(1)), 401);
+    let long = world.send(session(1), ivr("a.example"), Duration::from_millis(60));
+    let behind = world.send(session(1), call_event("a.example"), Duration::from_millis(20));
+    let patient = world.send(session(1), call_event("a.example"), LONG);
+    // In the order they were asked: no hook overtakes or overlaps another of its session.
+    assert_eq!(world.verdict(), (long, Err(HookFailure::Deadline)));
+    assert_eq!(world.verdict(), (behind, Err(HookFailure::Deadline)));
+    let (id, verdict) = world.verdict();
+    assert_eq!((id, code(&verdict)), (patient, 401));
+}
+
+#[test]
+fn sessions_go_on_while_one_loops() {
+    let options = Options { instances: 8, cpu: LONG, nice: 0, ..Options::default() };
+    let mut world = World::with(options);
+    world.activate("a.example", 1, &Guest { get_ivr_command: "(loop $l (br $l))".into(), ..Guest::counting() });
+    let looping = world.send(session(1), ivr("a.example"), Duration::from_millis(200));
+    let other = world.send(session(2), call_event("a.example"), LONG);
+    let (id, verdict) = world.verdict();
+    assert_eq!((id, code(&verdict)), (other, 401), "on the same thread, the other session is answered first");
+    assert_eq!(world.verdict(), (looping, Err(HookFailure::Deadline)));
+}
+
+#[test]
+fn a_full_mailbox_drops_notifications_and_still_takes_decisions() {
+    let options = Options { instances: 8, cpu: LONG, nice: 0, ..Options::default() };
+    let mut world = World::with(options);
+    world.activate("a.example", 1, &Guest { get_ivr_command: "(loop $l (br $l))".into(), ..Guest::counting() });
+    let looping = world.send(session(1), ivr("a.example"), Duration::from_millis(200));
+    // The task must have taken the first question before the mailbox is filled behind it.
+    assert_eq!(code(&world.ask(session(2), call_event("a.example"))), 401);
+    for _ in 0..super::limits::MAILBOX + 5 {
+        world.guests.notify(session(1), "a.example".into(), news("a.example"));
+    }
+    let decisions: Vec<_> =
+        (0..super::limits::MAILBOX_DECISIONS + 1).map(|_| world.send(session(1), call_event("a.example"), LONG)).collect();
+    let (id, verdict) = world.verdict();
+    assert_eq!(id, decisions[super::limits::MAILBOX_DECISIONS], "one decision too many is refused at once");
+    assert!(matches!(verdict, Err(HookFailure::Unavailable { why }) if why.contains("mailbox")));
+    assert_eq!(world.verdict(), (looping, Err(HookFailure::Deadline)));
+    let (id, verdict) = world.verdict();
+    let seen = u16::try_from(super::limits::MAILBOX).unwrap() + 1;
+    assert_eq!((id, code(&verdict)), (decisions[0], 400 + seen), "a fresh instance saw the notifications that found room");
+    let stats = world.stats("a.example");
+    assert_eq!(stats.notifications_dropped, 5);
+    assert_eq!(stats.notifications, super::limits::MAILBOX as u64);
+}
+
+#[test]
+fn old_sessions_finish_on_their_version_and_new_ones_use_the_new_one() {
+    let mut world = World::new();
+    world.activate("a.example", 1, &Guest::dropping(481));
+    world.activate("b.example", 1, &Guest::dropping(580));
+    assert_eq!(world.count(session(1)), 481);
+    world.activate("a.example", 2, &Guest::dropping(482));
+    assert_eq!((world.count(session(1)), world.count(session(2))), (481, 482));
+    assert_eq!(code(&world.ask(session(3), call_event("b.example"))), 580, "tenants do not see each other's versions");
+    world.guests.set_active("a.example", None);
+    assert_eq!((world.count(session(1)), world.count(session(2))), (481, 482), "calls under way go on");
+    assert!(matches!(world.ask(session(4), call_event("a.example")), Err(HookFailure::Unavailable { .. })));
+}
+
+#[test]
+fn late_news_goes_to_a_fresh_instance_of_the_sessions_version() {
+    let mut world = World::new();
+    // Traps at news unless its instance is fresh.
+    let wary = Guest { notify: Some("(if (i32.ne (global.get $hooks) (i32.const 1)) (then (unreachable)))".into()), ..Guest::counting() };
+    world.activate("a.example", 1, &wary);
+    assert_eq!(world.count(session(1)), 401);
+    world.guests.end(session(1));
+    world.settle();
+    assert_eq!(world.guests.live(), 0);
+    // The active version would trap in any case.
+    world.activate("a.example", 2, &Guest { notify: Some("(unreachable)".into()), ..Guest::counting() });
+    for told in 1..=2 {
+        world.guests.notify(session(1), "a.example".into(), news("a.example"));
+        world.settle();
+        let stats = world.stats("a.example");
+        assert_eq!((stats.notifications, stats.notifications_dropped, world.guests.live()), (told, 0, 0));
+    }
+    // A session that nobody knows here (the node restarted): the active version.
+    world.guests.notify(session(7), "a.example".into(), news("a.example"));
+    world.settle();
+    let stats = world.stats("a.example");
+    assert_eq!((stats.notifications, stats.notifications_dropped), (2, 1));
+}
+
+#[test]
+fn what_waits_when_the_room_closes_is_still_done() {
+    let mut world = World::new();
+    world.activate("a.example", 1, &Guest::counting());
+    let asked: Vec<_> = (0..3).map(|slot| world.send(session(slot), call_event("a.example"), LONG)).collect();
+    let World { guests, inputs, .. } = world;
+    drop(guests);
+    // Closing has waited for the threads: all answers are there.
+    let answered: Vec<_> =
+        inputs.try_iter().map(|i| if let Input::Verdict { ask, verdict: Ok(_) } = i { ask } else { panic!("{i:?}") }).collect();
+    assert_eq!(answered, asked);
+}
+
+#[test]
+fn news_that_breaks_an_instance_shows_at_the_next_question() {
+    let mut world = World::new();
+    world.activate("a.example", 1, &Guest { notify: Some("(unreachable)".into()), ..Guest::counting() });
+    assert_eq!(world.count(session(1)), 401);
+    world.guests.notify(session(1), "a.example".into(), news("a.example"));
+    assert_eq!(world.count(session(1)), 401, "a fresh instance");
+    let lines = world.guests.log("a.example");
+    assert!(lines.iter().any(|l| l.level == "node" && l.text.contains("notification dropped")), "{lines:?}");
+}
+
+#[test]
+fn more_sessions_than_instances_are_unavailable_by_name() {
+    let mut world = World::with(Options { instances: 1, nice: 0, ..Options::default() });
+    world.activate("a.example", 1, &Guest::counting());
+    assert_eq!(world.count(session(1)), 401);
+    assert!(matches!(world.ask(session(2), call_event("a.example")), Err(HookFailure::Unavailable { why }) if why.contains("1 instances")));
+    world.guests.end(session(1));
+    world.settle();
+    assert_eq!(world.count(session(2)), 401);
+}
+
+#[test]
+fn nonsense_names_its_field_and_costs_the_instance() {
+    let mut world = World::new();
+    world.activate("a.example", 1, &Guest { new_call: testing::lying().new_call, ..Guest::counting() });
+    assert_eq!(world.count(session(1)), 401);
+    let verdict = world.ask(session(1), new_call("a.example"));
+    assert!(matches!(&verdict, Err(HookFailure::Nonsense { field, .. }) if field == "drop.drop-code"), "{verdict:?}");
+    assert_eq!(world.count(session(1)), 401);
+}
+
+#[test]
+fn a_handlers_own_failure_leaves_its_instance_alive() {
+    // result<routing, failure>: case 1; the message at 8: pointer 4096, length 2.
+    let own = "(i32.store8 (global.get $out) (i32.const 1)) (i32.store offset=8 (global.get $out) (i32.const 4096))
+               (i32.store offset=12 (global.get $out) (i32.const 2))";
+    let guest = Guest { module: "(data (i32.const 4096) \"no\")".into(), new_call: own.into(), ..Guest::counting() };
+    let mut world = World::new();
+    world.activate("a.example", 1, &guest);
+    assert_eq!(world.ask(session(1), new_call("a.example")), Err(HookFailure::Refused { message: "no".into() }));
+    assert_eq!(world.count(session(1)), 402);
+}
+
+#[test]
+fn what_guests_write_is_kept_for_the_tenant() {
+    let mut world = World::new();
+    world.activate("a.example", 1, &testing::flooding());
+    assert!(world.ask(session(1), new_call("a.example")).is_ok());
+    let lines = world.guests.log("a.example");
+    assert_eq!((lines[0].level, lines[0].session_id.as_str(), lines[0].text.len()), ("info", "s-1", 99));
+    assert!(lines.len() <= super::limits::LOG_KEPT);
+    let stats = world.stats("a.example");
+    assert_eq!(stats.log_lines_dropped as usize + lines.len(), 10_000);
+    assert!(world.guests.log("b.example").is_empty());
+}
+
+#[test]
+fn every_question_is_answered_once_over_many_sessions_and_threads() {
+    let mut world = World::with(Options { threads: 2, instances: 8, nice: 0, ..Options::default() });
+    world.activate("a.example", 1, &fragile());
+    let mut open = std::collections::BTreeSet::new();
+    for round in 0..6 {
+        for slot in 0..12 {
+            let hook = if (slot + round) % 3 == 0 { ivr("a.example") } else { call_event("a.example") };
+            open.insert(world.send(session(slot), hook, LONG));
+        }
+    }
+    while !open.is_empty() {
+        let (id, _) = world.verdict();
+        assert!(open.remove(&id), "{id:?} was answered twice");
+    }
+    assert!(world.inputs.try_recv().is_err());
+}
+
+#[test]
+fn the_adapter_answers_as_the_room_does() {
+    let mut adapter = WasmAdapter::new(Arc::new(fragile().load(&ENGINE)));
+    let ask = |hook: Hook| Ask { id: AskId { session: session(1), number: 1 }, domain: "a.example".into(), hook, deadline: LONG };
+    assert_eq!(code(&adapter.answer(&ask(new_call("a.example")))), 401);
+    adapter.notify(&news("a.example"));
+    assert_eq!(code(&adapter.answer(&ask(call_event("a.example")))), 403);
+    assert!(matches!(adapter.answer(&ask(ivr("a.example"))), Err(HookFailure::Trap { .. })));
+    assert_eq!(code(&adapter.answer(&ask(call_event("a.example")))), 401);
+    let mut looping = WasmAdapter::new(Arc::new(testing::looping().load(&ENGINE))).cpu(Duration::from_millis(2));
+    assert_eq!(looping.answer(&ask(new_call("a.example"))), Err(HookFailure::Cpu));
+}
+
+// ------------------------------------------------------------------------------------------------------------------------ compiling
+
+/// The test binary plays the compiler's process: it runs only this test, which reads its arguments from the environment.
+#[test]
+fn child_that_compiles() {
+    if let (Some(input), Some(output)) = (std::env::var_os("COMPILE_IN"), std::env::var_os("COMPILE_OUT")) {
+        let code = compile::compile_component_main(&[input, output]);
+        let ok = format!("{code:?}") == format!("{:?}", std::process::ExitCode::SUCCESS);
+        std::process::exit(i32::from(!ok));
+    }
+}
+
+/// A compiler whose process is this test binary. The paths come as arguments; a shell puts them where the test looks.
+fn compiler(data: &std::path::Path) -> Compiler {
+    let this = std::env::current_exe().expect("a test runs from a file");
+    Compiler::with_program(data, ENGINE.clone(), move || {
+        let mut command = Command::new("/bin/sh");
+        command
+            .arg("-c")
+            .arg("COMPILE_IN=\"$1\" COMPILE_OUT=\"$2\" exec \"$0\" --exact guest::tests::child_that_compiles --nocapture --quiet");
+        command.arg(&this);
+        Ok(command)
+    })
+}
+
+#[test]
+fn a_component_is_compiled_once_in_another_process_and_then_loaded_from_the_cache() {
+    let data = tempfile::tempdir().expect("a folder");
+    let component = Guest::counting().component();
+    let hash = compile::component_hash(&component);
+    let first = compiler(data.path());
+    assert!(!first.has(&hash));
+    assert_eq!(first.compile(&component).unwrap_or_else(|e| panic!("{e}")).hash(), hash);
+    assert!(first.has(&hash));
+    // Whoever comes later needs no process.
+    let none = Compiler::with_program(data.path(), ENGINE.clone(), || Err(std::io::Error::other("no process")));
+    assert!(none.compile(&component).is_ok());
+    let left: Vec<_> = std::fs::read_dir(data.path().join("compiled")).expect("a folder").flatten().map(|e| e.file_name()).collect();
+    assert_eq!(left.len(), 2, "code and digest, nothing else: {left:?}");
+    none.forget(&hash);
+    assert!(matches!(none.compile(&component), Err(CompileError::Io { .. })));
+}
+
+#[test]
+fn damaged_code_in_the_cache_is_compiled_again_and_never_run() {
+    let data = tempfile::tempdir().expect("a folder");
+    let component = Guest::counting().component();
+    let compiler = compiler(data.path());
+    assert!(compiler.compile(&component).is_ok());
+    let folder = data.path().join("compiled");
+    let file = |ending: &str| {
+        let mut entries = std::fs::read_dir(&folder).expect("a folder").flatten().map(|e| e.path());
+        entries.find(|p| p.extension().is_some_and(|e| e == ending)).expect("an entry")
+    };
+    let whole = std::fs::read(file("cwasm")).expect("code");
+    let digest = std::fs::read(file("digest")).expect("a digest");
+    let mut changed = whole.clone();
+    let middle = changed.len() / 2;
+    changed[middle] ^= 1;
+    let damages: [(&str, &[u8]); 5] =
+        [("cwasm", &changed), ("cwasm", &whole[..whole.len() / 2]), ("cwasm", b""), ("digest", b""), ("digest", &[0; 32])];
+    for (ending, bytes) in damages {
+        std::fs::write(file(ending), bytes).expect("written");
+        assert!(compiler.compile(&component).is_ok(), "{ending} of {} bytes", bytes.len());
+        assert!(std::fs::read(file("digest")).expect("a digest").len() == digest.len());
+        let none = Compiler::with_program(data.path(), ENGINE.clone(), || Err(std::io::Error::other("no process")));
+        assert!(none.compile(&component).is_ok(), "the entry is whole again");
+    }
+}
+
+#[test]
+fn what_is_no_handler_is_refused_before_a_process_is_started() {
+    let data = tempfile::tempdir().expect("a folder");
+    let none = Compiler::with_program(data.path(), ENGINE.clone(), || Err(std::io::Error::other("no process")));
+    assert!(matches!(none.compile(b"MZ"), Err(CompileError::Refused(Refusal::NotWasm))));
+    assert!(matches!(none.compile(b"\x7fELF\x02"), Err(CompileError::Refused(Refusal::Precompiled))));
+}
+
+#[test]
+fn a_compiler_that_fails_or_dies_is_told_apart() {
+    let data = tempfile::tempdir().expect("a folder");
+    let component = Guest::counting().component();
+    let with = |script: &'static str| {
+        let compiler = Compiler::with_program(data.path(), ENGINE.clone(), move || {
+            let mut command = Command::new("/bin/sh");
+            command.arg("-c").arg(script);
+            Ok(command)
+        });
+        compiler.compile(&component).expect_err("a failure").to_string()
+    };
+    assert_eq!(with("echo 'offset 12: too odd' >&2; exit 1"), "offset 12: too odd");
+    assert!(with("kill -9 $$").contains("ran out of time or memory"));
+    assert!(with("exit 0").contains("cannot read the compiled code"));
+    assert!(with("while :; do echo complaint; done | head -c 1000000 >&2; exit 1").len() <= super::limits::COMPILE_MESSAGE);
+}
+
+#[test]
+fn the_compilers_process_refuses_odd_arguments_and_files() {
+    // `compile_component_main` bounds its own process, so only what comes before that is asked here.
+    let usage = compile::compile_component_main(&[OsString::from("one")]);
+    assert_eq!(format!("{usage:?}"), format!("{:?}", std::process::ExitCode::from(2)));
+}

@@ -1,0 +1,300 @@
+//! The call's words in the handler's language. Nothing is checked here: these values are ours.
+
+use hookswitch_call::hook::{
+    Alarm, AlarmKind, CallEvent, CallEventKind, DigitProtection, DtmfParams, DtmfReason, IvrRequest, NewCall, Notification, Privacy,
+    RecordingResult, SessionInfo,
+};
+use hookswitch_wasm::wit;
+use std::time::Duration;
+
+fn ms(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn ext(name: &str) -> wit::Extension {
+    wit::Extension { name: name.to_owned(), json: "{}".into() }
+}
+
+fn info(info: SessionInfo, transaction_id: String) -> wit::SessionInfo {
+    wit::SessionInfo {
+        session_id: info.session_id,
+        session_reference: info.session_reference,
+        domain: info.domain,
+        ivr_server: info.ivr_server,
+        trace_id: info.trace_id,
+        site_id: None,
+        transaction_id,
+        restarted: info.restarted,
+        extra: vec![],
+    }
+}
+
+pub(super) fn new_call(call: NewCall, transaction: String) -> wit::NewCallRequest {
+    wit::NewCallRequest {
+        info: info(call.info, transaction),
+        participant_id: call.participant_id,
+        sip_call_id: call.sip_call_id,
+        calling_party_privacy: match call.privacy {
+            Privacy::Public => wit::Privacy::Public,
+            Privacy::Secret => wit::Privacy::Secret,
+        },
+        calling_party: call.calling_party,
+        display_name: call.display_name,
+        from_user: call.from_user,
+        x_headers: call.x_headers,
+        p_headers: call.p_headers,
+        called_party: call.called_party,
+        diversion_headers: call.diversion,
+        referred_by: call.referred_by,
+        pai_number: call.pai_number,
+        subject: call.subject,
+        src_addr: call.src_addr,
+        extra: vec![],
+    }
+}
+
+pub(super) fn ivr_request(request: IvrRequest, transaction: String) -> wit::IvrRequest {
+    let interrupted = request.dtmf.as_ref().is_some_and(|d| d.reason == DtmfReason::Interrupted);
+    wit::IvrRequest {
+        info: info(request.info, transaction),
+        participant_id: request.participant_id,
+        reply_id: request.reply_id,
+        dtmf_buffer: request.dtmf_buffer,
+        dtmf_params: request.dtmf.map(dtmf_params),
+        recording: request.recording.map(recording),
+        interrupted,
+        extra: vec![],
+    }
+}
+
+fn dtmf_params(params: DtmfParams) -> wit::DtmfParams {
+    wit::DtmfParams {
+        dtmf_match: params.dtmf_match,
+        reason: match params.reason {
+            DtmfReason::TerminationKey => wit::DtmfReason::TerminationKey,
+            DtmfReason::MaxDigits => wit::DtmfReason::MaxDigits,
+            DtmfReason::FirstTimeout => wit::DtmfReason::FirstTimeout,
+            DtmfReason::BetweenTimeout => wit::DtmfReason::BetweenTimeout,
+            DtmfReason::Interrupted => wit::DtmfReason::Interrupted,
+            DtmfReason::RecordingEnd => wit::DtmfReason::RecordingEnd,
+        },
+        matched_termination_key: params.matched_termination_key,
+        encryption: params.encryption.map(|e| match e {
+            DigitProtection::Md5 { salt } => wit::DigitProtection::Md5(salt),
+            DigitProtection::HmacSha256 { salt } => wit::DigitProtection::HmacSha256(salt),
+        }),
+    }
+}
+
+fn recording(result: RecordingResult) -> wit::RecordingResult {
+    wit::RecordingResult {
+        control_id: result.recording_id.clone(),
+        recording_id: result.recording_id,
+        client_context: None,
+        file_name: result.file_name,
+        stop_reason: match result.stop_reason.as_str() {
+            "stop_digit" => wit::StopReason::StopDigit,
+            "max_duration" => wit::StopReason::MaxDuration,
+            "max_silence" => wit::StopReason::MaxSilence,
+            "initial_silence" => wit::StopReason::InitialSilence,
+            "remote_hangup" => wit::StopReason::RemoteHangup,
+            "api_stop" => wit::StopReason::ApiStop,
+            "media_timeout" => wit::StopReason::MediaTimeout,
+            other => wit::StopReason::Ext(ext(other)),
+        },
+        stop_digit: result.stop_digit,
+        duration_ms: ms(result.duration),
+        contains_sound: result.contains_sound,
+        size_bytes: None,
+        started_at_ms: None,
+        ended_at_ms: None,
+        url: None,
+        access_token: None,
+        checksum: None,
+        extra: vec![],
+    }
+}
+
+pub(super) fn call_event(event: CallEvent, transaction: String) -> wit::CallEventRequest {
+    wit::CallEventRequest {
+        info: info(event.info, transaction),
+        event: match event.event {
+            CallEventKind::CallingPartyDrop => wit::CallEventKind::CallingPartyDrop,
+            CallEventKind::CalledPartyDrop => wit::CallEventKind::CalledPartyDrop,
+            CallEventKind::CallingPartyFailure => wit::CallEventKind::CallingPartyFailure,
+            CallEventKind::CalledPartyFailure => wit::CallEventKind::CalledPartyFailure,
+            CallEventKind::CallerConnectionSplit => wit::CallEventKind::CallerConnectionSplit,
+            CallEventKind::CalleeConnectionSplit => wit::CallEventKind::CalleeConnectionSplit,
+        },
+        connection_id: event.connection_id,
+        participant_id: event.participant_id,
+        user: event.user,
+        remote_participant_id: event.remote_participant_id,
+        remote_user: event.remote_user,
+        reply_id: event.reply_id,
+        sip_code: event.sip_code,
+        reason_text: event.reason_text,
+        q850: event.q850,
+        extra: vec![],
+    }
+}
+
+pub(super) fn notification(notification: Notification, transaction: String) -> wit::Notification {
+    match notification {
+        Notification::CallAnswered {
+            info: session,
+            connection_id,
+            caller_participant_id,
+            callee_participant_id,
+            calling_party_number,
+            remote_party_number,
+            calling_party_expires,
+            reply_id,
+        } => wit::Notification::CallAnswered(wit::CallAnswered {
+            info: info(session, transaction),
+            connection_id,
+            caller_participant_id,
+            callee_participant_id,
+            calling_party_number,
+            remote_party_number,
+            calling_party_expires_ms: calling_party_expires.map(|s| u64::from(s) * 1000),
+            called_party_expires_ms: None,
+            codec: None,
+            remote_rtp_ip: None,
+            remote_rtp_port: None,
+            monitoring_participant: false,
+            reply_id,
+            extra: vec![],
+        }),
+        Notification::CallNotify { info: session, event, participant_id, user, sip_call_id, reply_id } => {
+            wit::Notification::CallNotify(wit::CallNotify {
+                info: info(session, transaction),
+                event: match event {
+                    "ringing" => wit::CallNotifyKind::Ringing,
+                    "reInvite" => wit::CallNotifyKind::ReInvite,
+                    "update" => wit::CallNotifyKind::Update,
+                    other => wit::CallNotifyKind::Ext(ext(other)),
+                },
+                monitoring_participant: false,
+                participant_id,
+                user,
+                remote_participant_id: None,
+                remote_user: None,
+                sip_call_id,
+                reply_id,
+                extra: vec![],
+            })
+        }
+        Notification::RecordingReady { info: session, successful, reason, connection_id, recording_id, file_name, file_size } => {
+            wit::Notification::RecordingReady(wit::RecordingReady {
+                info: info(session, transaction),
+                successful,
+                reason,
+                connection_id,
+                recording_id,
+                file_name,
+                file_size,
+                details: None,
+                extra: vec![],
+            })
+        }
+        Notification::SessionCompleted { info: session, duration, reason } => wit::Notification::SessionCompleted(wit::SessionCompleted {
+            info: info(session, transaction),
+            duration_ms: ms(duration),
+            reason: completion(reason),
+            extra: vec![],
+        }),
+        Notification::Alarm(alarm) => wit::Notification::Alarm(self::alarm(alarm, transaction)),
+    }
+}
+
+/// IC-204.
+fn completion(reason: &str) -> wit::CompletionReason {
+    use wit::CompletionReason as R;
+    match reason {
+        "callingPartyHangup" => R::CallingPartyHangup,
+        "calledPartyHangup" => R::CalledPartyHangup,
+        "ivrHangup" => R::IvrHangup,
+        "apiHangup" => R::ApiHangup,
+        "rejected" => R::Rejected,
+        "busy" => R::Busy,
+        "noAnswer" => R::NoAnswer,
+        "canceled" => R::Canceled,
+        "maxDuration" => R::MaxDuration,
+        "rtpTimeout" => R::RtpTimeout,
+        "sessionExpired" => R::SessionExpired,
+        "serverError" => R::ServerError,
+        "fallback" => R::Fallback,
+        other => R::Ext(ext(other)),
+    }
+}
+
+fn alarm(alarm: Alarm, transaction: String) -> wit::Alarm {
+    wit::Alarm {
+        info: info(alarm.info, transaction),
+        kind: match alarm.kind {
+            AlarmKind::SessionError => wit::AlarmKind::SessionError,
+            AlarmKind::CallEventError => wit::AlarmKind::CallEventError,
+            AlarmKind::NewCallEventError => wit::AlarmKind::NewCallEventError,
+            AlarmKind::EmergencyFallback => wit::AlarmKind::EmergencyFallback,
+            AlarmKind::IvrCommandError => wit::AlarmKind::IvrCommandError,
+            AlarmKind::CallError => wit::AlarmKind::CallError,
+        },
+        error: alarm.error,
+        details: alarm.details,
+        status: None,
+        participant_id: None,
+        user: None,
+        call_id: None,
+        count: 1,
+        extra: vec![],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A reason that has a case must not end up in `ext`.
+    #[test]
+    fn ic_204_every_completion_reason_has_its_case() {
+        for reason in [
+            "callingPartyHangup",
+            "calledPartyHangup",
+            "ivrHangup",
+            "apiHangup",
+            "rejected",
+            "busy",
+            "noAnswer",
+            "canceled",
+            "maxDuration",
+            "rtpTimeout",
+            "sessionExpired",
+            "serverError",
+            "fallback",
+        ] {
+            assert!(!matches!(completion(reason), wit::CompletionReason::Ext(_)), "{reason}");
+        }
+        assert!(matches!(completion("meteor"), wit::CompletionReason::Ext(e) if e.name == "meteor"));
+    }
+
+    #[test]
+    fn ic_220_224_collected_digits_keep_their_meaning() {
+        let request = IvrRequest {
+            dtmf_buffer: Some("12#".into()),
+            dtmf: Some(DtmfParams {
+                dtmf_match: "12".into(),
+                reason: DtmfReason::TerminationKey,
+                matched_termination_key: Some('#'),
+                encryption: Some(DigitProtection::Md5 { salt: "s".into() }),
+            }),
+            ..IvrRequest::default()
+        };
+        let told = ivr_request(request, "t".into());
+        assert_eq!((told.dtmf_buffer.as_deref(), told.info.transaction_id.as_str(), told.interrupted), (Some("12#"), "t", false));
+        let dtmf = told.dtmf_params.expect("params");
+        assert_eq!((dtmf.dtmf_match.as_str(), dtmf.matched_termination_key), ("12", Some('#')));
+        assert!(matches!(dtmf.reason, wit::DtmfReason::TerminationKey));
+        assert!(matches!(dtmf.encryption, Some(wit::DigitProtection::Md5(salt)) if salt == "s"));
+    }
+}

@@ -1,0 +1,434 @@
+//! One media thread: an absolute clock of 1 ms phases, and on each the legs that are due.
+//!
+//! A leg is polled, not waked: its socket is read once in 20 ms. Nothing here waits for another thread; a late tick is made up for, and
+//! counted. Start with [`MediaThread::run`].
+
+use super::blocks::Blocks;
+use super::ports::PortPool;
+use super::{Sleep, leg_of};
+use crate::limits;
+use crate::metrics::{Metrics, add};
+use crate::net::udp::{self, Receiver};
+use crate::net::{Clock, Priority, Wake, pin, set_priority, set_timer_slack};
+use crate::record::BlockLink;
+use hookswitch_proto::Time;
+use hookswitch_proto::limits::RTP_BURST;
+use hookswitch_proto::media::{Block, FRAME_TIME, Leg, LegConfig, LegId, LegIo, LegStats, MediaCmd, MediaEvent, MediaKind, StopReason};
+use slab::Slab;
+use std::collections::{HashMap, VecDeque};
+use std::net::{SocketAddr, UdpSocket};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::Duration;
+
+const PHASE: Duration = Duration::from_millis(1);
+const PHASES: usize = 20;
+/// Sleeps up to this are not interrupted by commands: they are read when it ends.
+const NAP: Duration = Duration::from_millis(2);
+/// Commands carried out before the next look at the clock: opening a leg costs some 15 us.
+const COMMANDS: usize = 32;
+/// Counters are added to the shared ones, and blocks counted, once in so many phases.
+const REPORT_EVERY: u32 = 64;
+
+pub(super) struct MediaThread {
+    commands: rtrb::Consumer<MediaCmd>,
+    outbox: Outbox,
+    ports: PortPool,
+    legs: Slab<Box<Slot>>,
+    places: HashMap<LegId, usize>,
+    phases: [Vec<usize>; PHASES],
+    blocks: Blocks,
+    blocks_used: u64,
+    sleep: Arc<Sleep>,
+    metrics: Arc<Metrics>,
+    clock: Clock,
+}
+
+struct Slot {
+    id: LegId,
+    leg: Leg,
+    port: u16,
+    rtp: UdpSocket,
+    rtcp: UdpSocket,
+    /// Where the RTP socket is connected to, once the source is known.
+    connected: Option<SocketAddr>,
+    /// The peer's address as last signalled.
+    signalled: SocketAddr,
+    phase: usize,
+    /// Its index in `phases[phase]`.
+    place: usize,
+    ticks: u32,
+}
+
+/// The way up: events for the switch. Digits and ends of things have reserved room.
+pub(super) struct Outbox {
+    ring: rtrb::Producer<MediaEvent>,
+    aside: VecDeque<MediaEvent>,
+    fresh: bool,
+    wake: Arc<Wake>,
+    metrics: Arc<Metrics>,
+}
+
+impl Outbox {
+    pub fn new(ring: rtrb::Producer<MediaEvent>, wake: Arc<Wake>, metrics: Arc<Metrics>) -> Outbox {
+        Outbox { ring, aside: VecDeque::new(), fresh: false, wake, metrics }
+    }
+
+    fn push(&mut self, event: MediaEvent) {
+        let needed = !matches!(event.what, MediaKind::Voice { .. } | MediaKind::DigitUp { .. } | MediaKind::Flowing { .. });
+        let room = if needed { 0 } else { limits::MEDIA_EVENTS_RESERVED };
+        if self.aside.is_empty() && self.ring.slots() > room {
+            // There is room: this is the only producer.
+            let _ = self.ring.push(event);
+            self.fresh = true;
+        } else if needed && self.aside.len() < limits::MEDIA_EVENTS_ASIDE {
+            self.aside.push_back(event);
+        } else {
+            add(&self.metrics.media_events_dropped, 1);
+        }
+    }
+
+    /// Wakes the switch when there is something for it. Once for a phase or a batch of commands.
+    fn flush(&mut self) {
+        while let Some(event) = self.aside.pop_front() {
+            match self.ring.push(event) {
+                Ok(()) => self.fresh = true,
+                Err(rtrb::PushError::Full(event)) => {
+                    self.aside.push_front(event);
+                    break;
+                }
+            }
+        }
+        if std::mem::take(&mut self.fresh) {
+            self.wake.wake();
+        }
+    }
+}
+
+/// What a leg may do to the world.
+struct Io<'a> {
+    rtp: &'a UdpSocket,
+    rtcp: &'a UdpSocket,
+    connected: Option<SocketAddr>,
+    outbox: &'a mut Outbox,
+    blocks: &'a mut Blocks,
+    tally: &'a mut Tally,
+}
+
+/// Counted here, added to the shared counters now and then.
+#[derive(Default)]
+struct Tally {
+    received: u64,
+    sent: u64,
+    unsent: u64,
+    phases: u32,
+}
+
+impl LegIo for Io<'_> {
+    fn send(&mut self, to: SocketAddr, rtcp: bool, packet: &[u8]) {
+        let sent = if rtcp {
+            self.rtcp.send_to(packet, to)
+        } else if self.connected == Some(to) {
+            self.rtp.send(packet)
+        } else {
+            self.rtp.send_to(packet, to)
+        };
+        // A refusal is the peer's or the network's: RTP has no other answer to loss than going on.
+        match sent {
+            Ok(_) => self.tally.sent += 1,
+            Err(_) => self.tally.unsent += 1,
+        }
+    }
+    fn event(&mut self, event: MediaEvent) {
+        self.outbox.push(event);
+    }
+    fn take_block(&mut self) -> Option<Box<Block>> {
+        self.blocks.take()
+    }
+    fn give_block(&mut self, block: Box<Block>) {
+        self.blocks.give(block);
+    }
+}
+
+impl MediaThread {
+    pub fn new(
+        commands: rtrb::Consumer<MediaCmd>,
+        outbox: Outbox,
+        ports: PortPool,
+        blocks: Vec<BlockLink>,
+        sleep: Arc<Sleep>,
+        metrics: Arc<Metrics>,
+        clock: Clock,
+    ) -> MediaThread {
+        MediaThread {
+            commands,
+            outbox,
+            ports,
+            legs: Slab::new(),
+            places: HashMap::new(),
+            phases: std::array::from_fn(|_| Vec::new()),
+            blocks: Blocks::new(blocks),
+            blocks_used: 0,
+            sleep,
+            metrics,
+            clock,
+        }
+    }
+
+    pub fn run(mut self, cpu: Option<usize>) {
+        if let Some(cpu) = cpu
+            && let Err(error) = pin(cpu)
+        {
+            tracing::info!(cpu, %error, "media thread is not pinned");
+        }
+        if let Err(error) = set_priority(Priority::Media) {
+            tracing::info!(%error, "media thread runs at the usual priority");
+        }
+        set_timer_slack(1);
+        let mut packets = Receiver::new(RTP_BURST, limits::RTP_PACKET);
+        let mut tally = Tally::default();
+        // `phase` is due at `due`: one absolute clock, so that no tick drifts.
+        let (mut phase, mut due) = (0, self.clock.now());
+        while !self.sleep.stopped() {
+            self.obey(&mut tally);
+            self.blocks.tidy(self.legs.len());
+            self.outbox.flush();
+            if self.legs.is_empty() {
+                self.report(&mut tally);
+                self.sleep_until(None);
+                due = self.clock.now();
+                continue;
+            }
+            let now = self.clock.now();
+            if now < due {
+                // Phases without legs are passed over in one sleep.
+                let empty = (0..PHASES).take_while(|i| self.phases[(phase + i) % PHASES].is_empty()).count();
+                phase = (phase + empty) % PHASES;
+                due += PHASE * u32::try_from(empty).unwrap_or(0);
+                self.sleep_until(Some(due));
+                continue;
+            }
+            let late = now.since(due);
+            if late > limits::CATCH_UP {
+                // The machine stood still. Nobody wants seconds of audio in one burst.
+                let rounds = late.as_nanos() / FRAME_TIME.as_nanos();
+                due += FRAME_TIME * u32::try_from(rounds).unwrap_or(u32::MAX);
+                add(&self.metrics.ticks_skipped, u64::try_from(rounds).unwrap_or(u64::MAX).saturating_mul(self.legs.len() as u64));
+            }
+            if !self.phases[phase].is_empty() {
+                self.metrics.tick_lateness.record(late, self.phases[phase].len() as u64);
+                self.tick(phase, &mut packets, &mut tally);
+            }
+            tally.phases += 1;
+            if tally.phases >= REPORT_EVERY {
+                self.report(&mut tally);
+            }
+            phase = (phase + 1) % PHASES;
+            due += PHASE;
+        }
+        self.stop(&mut tally);
+    }
+
+    fn sleep_until(&self, due: Option<Time>) {
+        let wait = due.map(|due| due.since(self.clock.now()));
+        match wait {
+            Some(wait) if wait <= NAP => std::thread::sleep(wait),
+            _ => {
+                self.sleep.begin();
+                // A command that came before the announcement woke nobody: look once more.
+                if self.commands.is_empty() && !self.sleep.stopped() {
+                    // An event that found no room is tried again soon even if nothing else happens.
+                    let patience = if self.outbox.aside.is_empty() && self.blocks.sent() { Duration::from_secs(1) } else { NAP };
+                    std::thread::park_timeout(wait.unwrap_or(patience));
+                }
+                self.sleep.end();
+            }
+        }
+    }
+
+    /// One frame of all legs of a phase.
+    fn tick(&mut self, phase: usize, packets: &mut Receiver, tally: &mut Tally) {
+        let now = self.clock.now();
+        let mut broken = Vec::new();
+        for key in &self.phases[phase] {
+            let Some(slot) = self.legs.get_mut(*key) else { continue };
+            let slot = &mut **slot;
+            let (outbox, blocks) = (&mut self.outbox, &mut self.blocks);
+            // A fault of ours in one leg must not silence the others.
+            let whole = catch_unwind(AssertUnwindSafe(|| {
+                let n = packets.receive(&slot.rtp);
+                tally.received += n as u64;
+                for i in 0..n {
+                    if let Some(packet) = packets.get(i).filter(|p| !p.cut) {
+                        slot.leg.push(now, packet.from, false, packet.bytes);
+                    }
+                }
+                slot.ticks = slot.ticks.wrapping_add(1);
+                if slot.ticks.is_multiple_of(limits::RTCP_EVERY_TICKS) {
+                    let n = packets.receive(&slot.rtcp);
+                    tally.received += n as u64;
+                    for i in 0..n {
+                        if let Some(packet) = packets.get(i).filter(|p| !p.cut) {
+                            slot.leg.push(now, packet.from, true, packet.bytes);
+                        }
+                    }
+                }
+                let mut io = Io { rtp: &slot.rtp, rtcp: &slot.rtcp, connected: slot.connected, outbox, blocks, tally };
+                slot.leg.tick(now, &mut io);
+                if let Some(source) = slot.leg.take_locked_source() {
+                    // From here on the kernel drops what others send.
+                    slot.connected = slot.rtp.connect(source).is_ok().then_some(source);
+                }
+            }));
+            if whole.is_err() {
+                broken.push(slot.id);
+            }
+        }
+        for leg in broken {
+            self.lose(leg);
+        }
+    }
+
+    fn obey(&mut self, tally: &mut Tally) {
+        for _ in 0..COMMANDS {
+            let Ok(command) = self.commands.pop() else { break };
+            let now = self.clock.now();
+            match command {
+                MediaCmd::Open { leg, config } => self.open(now, leg, *config),
+                MediaCmd::Close { leg, reason } => self.close(now, leg, reason, tally),
+                command => {
+                    let leg = leg_of(&command);
+                    let Some(slot) = self.places.get(&leg).and_then(|key| self.legs.get_mut(*key)) else { continue };
+                    if let MediaCmd::Update { negotiated, .. } = &command
+                        && negotiated.remote != slot.signalled
+                    {
+                        // The source will be learnt anew, so everybody may speak again.
+                        slot.signalled = negotiated.remote;
+                        if slot.connected.take().is_some() {
+                            let _ = udp::disconnect(&slot.rtp);
+                        }
+                    }
+                    let (outbox, blocks) = (&mut self.outbox, &mut self.blocks);
+                    let whole = catch_unwind(AssertUnwindSafe(|| {
+                        let mut io = Io { rtp: &slot.rtp, rtcp: &slot.rtcp, connected: slot.connected, outbox, blocks, tally };
+                        slot.leg.command(now, command, &mut io);
+                    }));
+                    if whole.is_err() {
+                        self.lose(leg);
+                    }
+                }
+            }
+        }
+    }
+
+    fn open(&mut self, now: Time, leg: LegId, config: LegConfig) {
+        let failed = |why: String| MediaEvent { leg, at: now, what: MediaKind::OpenFailed { why } };
+        if self.legs.len() >= limits::LEGS || self.places.contains_key(&leg) {
+            add(&self.metrics.legs_failed, 1);
+            self.outbox.push(failed("no room for another leg".into()));
+            return;
+        }
+        let opened = self.ports.open().and_then(|pair| match pair.rtp.local_addr() {
+            Ok(local) => Ok((pair, local)),
+            Err(error) => {
+                self.ports.release(pair.port);
+                Err(error.to_string())
+            }
+        });
+        let (pair, local) = match opened {
+            Ok(opened) => opened,
+            Err(why) => {
+                add(&self.metrics.legs_failed, 1);
+                self.outbox.push(failed(why));
+                return;
+            }
+        };
+        let phase = (0..PHASES).min_by_key(|p| self.phases[*p].len()).unwrap_or(0);
+        let slot = Slot {
+            id: leg,
+            signalled: config.negotiated.remote,
+            leg: Leg::new(now, leg, config),
+            port: pair.port,
+            rtp: pair.rtp,
+            rtcp: pair.rtcp,
+            connected: None,
+            phase,
+            place: self.phases[phase].len(),
+            // RTCP sockets of legs that opened together are not all read in the same tick.
+            ticks: u32::from(pair.port / 2),
+        };
+        let key = self.legs.insert(Box::new(slot));
+        self.phases[phase].push(key);
+        self.places.insert(leg, key);
+        self.metrics.legs.up();
+        self.outbox.push(MediaEvent { leg, at: now, what: MediaKind::Opened { local } });
+    }
+
+    fn close(&mut self, now: Time, leg: LegId, reason: StopReason, tally: &mut Tally) {
+        let Some(mut slot) = self.remove(leg) else { return };
+        let (outbox, blocks) = (&mut self.outbox, &mut self.blocks);
+        let whole = catch_unwind(AssertUnwindSafe(|| {
+            let mut io = Io { rtp: &slot.rtp, rtcp: &slot.rtcp, connected: slot.connected, outbox, blocks, tally };
+            slot.leg.close(now, reason, &mut io);
+        }));
+        if whole.is_err() {
+            self.outbox.push(MediaEvent { leg, at: now, what: MediaKind::Closed { stats: Box::new(LegStats::default()) } });
+        }
+        let port = slot.port;
+        drop(slot);
+        self.ports.release(port);
+    }
+
+    /// A leg that panicked: it is gone, and its call ends by that.
+    fn lose(&mut self, leg: LegId) {
+        let at = self.clock.now();
+        tracing::error!(leg = leg.0, "a leg panicked; its call ends");
+        add(&self.metrics.sessions_panicked, 1);
+        if let Some(slot) = self.remove(leg) {
+            let port = slot.port;
+            drop(slot);
+            self.ports.release(port);
+        }
+        self.outbox.push(MediaEvent { leg, at, what: MediaKind::Closed { stats: Box::new(LegStats::default()) } });
+    }
+
+    fn remove(&mut self, leg: LegId) -> Option<Box<Slot>> {
+        let key = self.places.remove(&leg)?;
+        let slot = self.legs.try_remove(key)?;
+        let list = &mut self.phases[slot.phase];
+        list.swap_remove(slot.place);
+        if let Some(moved) = list.get(slot.place)
+            && let Some(moved) = self.legs.get_mut(*moved)
+        {
+            moved.place = slot.place;
+        }
+        self.metrics.legs.down();
+        Some(slot)
+    }
+
+    fn report(&mut self, tally: &mut Tally) {
+        let used = self.blocks.used() as u64;
+        self.metrics.blocks_used.change(self.blocks_used, used);
+        self.blocks_used = used;
+        add(&self.metrics.media_received, tally.received);
+        add(&self.metrics.media_sent, tally.sent);
+        add(&self.metrics.media_unsent, tally.unsent);
+        *tally = Tally::default();
+    }
+
+    /// The node ends: recordings are closed, and what they hold is handed over.
+    fn stop(&mut self, tally: &mut Tally) {
+        let now = self.clock.now();
+        let left: Vec<LegId> = self.places.keys().copied().collect();
+        for leg in left {
+            self.close(now, leg, StopReason::ApiStop, tally);
+        }
+        let patience = now + limits::CLOSE;
+        while !self.blocks.sent() && self.clock.now() < patience {
+            self.blocks.tidy(1);
+            std::thread::sleep(NAP);
+        }
+        self.report(tally);
+        self.outbox.flush();
+    }
+}

@@ -1,0 +1,483 @@
+//! The prompt room: what sessions want to play, as clips. Files come from `DATA/prompts/<domain>/<name>`, then from the tenant's own
+//! recordings; tones are computed. Both are kept, so that a busy prompt is read and encoded once.
+//!
+//! What is in memory is answered on the signalling thread at once, the rest by a worker. Nothing here knows what a clip is for.
+//! Start with [`Prompts::prepare`]; [`decode`] is the way from WAV bytes to a [`Clip`].
+
+use crate::limits;
+use crate::metrics::{Metrics, add};
+use crate::net::Wake;
+use crate::record::safe_name;
+use hookswitch_call::{Clips, Input, Prepare, PromptSource, SessionId};
+use hookswitch_proto::Time;
+use hookswitch_proto::media::Clip;
+use hookswitch_proto::media::tone::{ToneSpec, clip_from_pcm};
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::fs::File;
+use std::io::{self, BufReader, Read};
+use std::os::unix::fs::MetadataExt;
+use std::panic::catch_unwind;
+use std::path::PathBuf;
+use std::sync::{Arc, mpsc};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// Where prompts lie; the tenant's recordings may be played too (a greeting that a caller recorded).
+#[derive(Clone, Debug)]
+pub struct PromptFolders {
+    pub prompts: PathBuf,
+    pub blobs: PathBuf,
+}
+
+/// The signalling thread's end.
+pub struct Prompts {
+    folders: PromptFolders,
+    cache: HashMap<Key, Cached>,
+    bytes: usize,
+    tones: usize,
+    uses: u64,
+    /// Who waits for what is being read.
+    pending: HashMap<Key, Vec<(u64, usize)>>,
+    waiting: HashMap<u64, Waiting>,
+    waiters: u64,
+    jobs: mpsc::SyncSender<Job>,
+    answers: mpsc::Receiver<Answer>,
+    metrics: Arc<Metrics>,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash)]
+enum Key {
+    File {
+        domain: Arc<str>,
+        name: String,
+    },
+    /// Frequencies and level by their bits, then on, off and total in milliseconds.
+    Tone {
+        hz: Vec<u32>,
+        level: u32,
+        ms: [u32; 3],
+    },
+}
+
+struct Cached {
+    clip: Clip,
+    /// Of the file it came from.
+    stamp: Option<Stamp>,
+    checked: Time,
+    used: u64,
+}
+
+#[derive(Clone, PartialEq, Eq)]
+struct Stamp {
+    path: PathBuf,
+    changed: (i64, i64),
+    size: u64,
+    inode: u64,
+}
+
+struct Waiting {
+    session: SessionId,
+    number: u32,
+    clips: Vec<Option<Result<Clip, String>>>,
+}
+
+struct Job {
+    key: Key,
+    source: PromptSource,
+}
+
+struct Answer {
+    key: Key,
+    result: Result<(Clip, Option<Stamp>), String>,
+}
+
+/// Starts the worker. It ends when the `Prompts` is dropped.
+pub fn start(folders: PromptFolders, wake: Arc<Wake>, metrics: Arc<Metrics>) -> io::Result<(Prompts, JoinHandle<()>)> {
+    let (jobs, queue) = mpsc::sync_channel::<Job>(limits::PROMPT_QUEUE);
+    let (answer, answers) = mpsc::channel();
+    let worker = Worker { folders: folders.clone() };
+    let handle = std::thread::Builder::new().name("prompts".into()).spawn(move || {
+        for job in queue {
+            let result = worker.load(&job);
+            if answer.send(Answer { key: job.key, result }).is_err() {
+                break;
+            }
+            wake.wake();
+        }
+    })?;
+    let prompts = Prompts {
+        folders,
+        cache: HashMap::new(),
+        bytes: 0,
+        tones: 0,
+        uses: 0,
+        pending: HashMap::new(),
+        waiting: HashMap::new(),
+        waiters: 0,
+        jobs,
+        answers,
+        metrics,
+    };
+    Ok((prompts, handle))
+}
+
+impl Prompts {
+    /// The answer, when everything is in memory; otherwise [`Prompts::answer`] has it later.
+    pub fn prepare(&mut self, now: Time, prepare: Prepare) -> Option<Input> {
+        let Prepare { session, number, domain, sources } = prepare;
+        let waiter = self.waiters;
+        self.waiters += 1;
+        let mut clips = Vec::with_capacity(sources.len());
+        for (index, source) in sources.into_iter().enumerate() {
+            clips.push(self.find(now, &domain, source, waiter, index));
+        }
+        if clips.iter().all(Option::is_some) {
+            return Some(prepared(session, number, clips));
+        }
+        self.waiting.insert(waiter, Waiting { session, number, clips });
+        None
+    }
+
+    /// What the worker has done meanwhile.
+    pub fn answer(&mut self, now: Time, mut give: impl FnMut(Input)) {
+        while let Ok(Answer { key, result }) = self.answers.try_recv() {
+            let result = result.map(|(clip, stamp)| {
+                add(&self.metrics.prompts_read, 1);
+                self.keep(now, key.clone(), &clip, stamp);
+                clip
+            });
+            if result.is_err() {
+                add(&self.metrics.prompts_failed, 1);
+            }
+            for (waiter, index) in self.pending.remove(&key).unwrap_or_default() {
+                let Entry::Occupied(mut entry) = self.waiting.entry(waiter) else { continue };
+                if let Some(clip) = entry.get_mut().clips.get_mut(index) {
+                    *clip = Some(result.clone());
+                }
+                if entry.get().clips.iter().all(Option::is_some) {
+                    let done = entry.remove();
+                    give(prepared(done.session, done.number, done.clips));
+                }
+            }
+        }
+    }
+
+    fn find(&mut self, now: Time, domain: &Arc<str>, source: PromptSource, waiter: u64, index: usize) -> Option<Result<Clip, String>> {
+        let key = match &source {
+            PromptSource::File(name) => {
+                // Checked here and not by the worker: the name must never become a path that leaves the folder.
+                if name.is_empty() || safe_name(name, "") != *name {
+                    add(&self.metrics.prompts_failed, 1);
+                    return Some(Err("not a file name".into()));
+                }
+                Key::File { domain: domain.clone(), name: name.clone() }
+            }
+            PromptSource::Tone { hz, level_dbm0, on, off, total } => {
+                if *total > limits::PROMPT_DURATION {
+                    add(&self.metrics.prompts_failed, 1);
+                    return Some(Err("tone: longer than ten minutes".into()));
+                }
+                Key::Tone { hz: hz.iter().map(|f| f.to_bits()).collect(), level: level_dbm0.to_bits(), ms: [ms(*on), ms(*off), ms(*total)] }
+            }
+        };
+        if let Some(clip) = self.cached(now, &key) {
+            add(&self.metrics.prompts_cached, 1);
+            return Some(Ok(clip));
+        }
+        if let Some(waiters) = self.pending.get_mut(&key) {
+            waiters.push((waiter, index));
+            return None;
+        }
+        if self.jobs.try_send(Job { key: key.clone(), source }).is_err() {
+            add(&self.metrics.prompts_failed, 1);
+            return Some(Err("too many prompts are being read".into()));
+        }
+        self.pending.insert(key, vec![(waiter, index)]);
+        None
+    }
+
+    fn cached(&mut self, now: Time, key: &Key) -> Option<Clip> {
+        let Entry::Occupied(mut entry) = self.cache.entry(key.clone()) else { return None };
+        let cached = entry.get_mut();
+        if let (Key::File { domain, name }, Some(stamp)) = (key, &cached.stamp)
+            && now.since(cached.checked) >= limits::PROMPT_RECHECK
+        {
+            if find_file(&self.folders, domain, name).as_ref() != Some(stamp) {
+                let gone = entry.remove();
+                self.bytes -= size(&gone.clip);
+                self.metrics.prompt_bytes.set(self.bytes);
+                return None;
+            }
+            cached.checked = now;
+        }
+        self.uses += 1;
+        cached.used = self.uses;
+        Some(cached.clip.clone())
+    }
+
+    fn keep(&mut self, now: Time, key: Key, clip: &Clip, stamp: Option<Stamp>) {
+        if matches!(key, Key::Tone { .. }) {
+            if self.tones >= limits::TONES {
+                return;
+            }
+            self.tones += 1;
+        }
+        self.uses += 1;
+        self.bytes += size(clip);
+        if let Some(before) = self.cache.insert(key, Cached { clip: clip.clone(), stamp, checked: now, used: self.uses }) {
+            self.bytes -= size(&before.clip);
+        }
+        while self.bytes > limits::PROMPT_CACHE_BYTES {
+            let oldest = self.cache.iter().min_by_key(|(_, c)| c.used).map(|(k, _)| k.clone());
+            let Some((key, gone)) = oldest.and_then(|key| self.cache.remove_entry(&key)) else { break };
+            self.bytes -= size(&gone.clip);
+            if matches!(key, Key::Tone { .. }) {
+                self.tones -= 1;
+            }
+        }
+        self.metrics.prompt_bytes.set(self.bytes);
+    }
+}
+
+fn prepared(session: SessionId, number: u32, clips: Vec<Option<Result<Clip, String>>>) -> Input {
+    let clips: Clips = clips.into_iter().map(|clip| clip.unwrap_or_else(|| Err("not read".into()))).collect();
+    Input::Prepared { session, number, clips }
+}
+
+fn size(clip: &Clip) -> usize {
+    clip.pcmu.len() + clip.pcma.len()
+}
+
+fn ms(duration: Duration) -> u32 {
+    u32::try_from(duration.as_millis()).unwrap_or(u32::MAX)
+}
+
+/// The file of that name, where it is a plain one. A link could point anywhere.
+fn find_file(folders: &PromptFolders, domain: &str, name: &str) -> Option<Stamp> {
+    let domain = safe_name(domain, "unknown");
+    [&folders.prompts, &folders.blobs].into_iter().find_map(|folder| {
+        let path = folder.join(&domain).join(name);
+        let file = std::fs::symlink_metadata(&path).ok().filter(std::fs::Metadata::is_file)?;
+        Some(Stamp { path, changed: (file.mtime(), file.mtime_nsec()), size: file.len(), inode: file.ino() })
+    })
+}
+
+struct Worker {
+    folders: PromptFolders,
+}
+
+impl Worker {
+    fn load(&self, job: &Job) -> Result<(Clip, Option<Stamp>), String> {
+        match (&job.key, &job.source) {
+            (Key::File { domain, name }, _) => {
+                let stamp = find_file(&self.folders, domain, name).ok_or("no such file")?;
+                if stamp.size > limits::PROMPT_FILE {
+                    return Err(format!("larger than {} MB", limits::PROMPT_FILE >> 20));
+                }
+                let file = File::open(&stamp.path).map_err(|e| e.to_string())?;
+                Ok((decode(BufReader::new(file.take(limits::PROMPT_FILE)))?, Some(stamp)))
+            }
+            (Key::Tone { ms, .. }, PromptSource::Tone { hz, level_dbm0, .. }) => {
+                let spec = ToneSpec { hz: hz.clone(), level_dbm0: *level_dbm0, on_ms: ms[0], off_ms: ms[1], total_ms: ms[2] };
+                let clip = catch_unwind(move || spec.clip()).map_err(|_| "the tone could not be made".to_string())?;
+                Ok((clip, None))
+            }
+            (Key::Tone { .. }, PromptSource::File(_)) => Err("no such tone".into()),
+        }
+    }
+}
+
+/// A WAV file as a clip: integers of 8 to 32 bits or floats, up to eight channels (mixed), any usual rate, up to ten minutes.
+pub fn decode(reader: impl Read) -> Result<Clip, String> {
+    let (samples, rate) = read_wav(reader)?;
+    catch_unwind(|| clip_from_pcm(&samples, rate)).map_err(|_| "the audio could not be converted".to_string())
+}
+
+/// Mono samples of 16 bits, and their rate.
+fn read_wav(reader: impl Read) -> Result<(Vec<i16>, u32), String> {
+    let mut wav = hound::WavReader::new(reader).map_err(|e| match e {
+        hound::Error::Unsupported => "WAV of a format that is not read: PCM or float, please".to_string(),
+        other => format!("not a WAV file: {other}"),
+    })?;
+    let spec = wav.spec();
+    if !(1..=8).contains(&spec.channels) || !(4000..=192_000).contains(&spec.sample_rate) {
+        return Err(format!("{} channels at {} Hz are not read", spec.channels, spec.sample_rate));
+    }
+    let channels = usize::from(spec.channels);
+    let longest = limits::PROMPT_DURATION.as_secs() * u64::from(spec.sample_rate);
+    if u64::from(wav.duration()) > longest {
+        return Err(format!("longer than {} minutes", limits::PROMPT_DURATION.as_secs() / 60));
+    }
+    let cut = |e: hound::Error| format!("the audio is damaged: {e}");
+    let mut mono: Vec<i16> = Vec::new();
+    match spec.sample_format {
+        hound::SampleFormat::Float => {
+            let all = wav.samples::<f32>().collect::<Result<Vec<f32>, _>>().map_err(cut)?;
+            // `as` saturates, and turns NaN into silence.
+            mono.extend(all.chunks_exact(channels).map(|c| (c.iter().sum::<f32>() / channels as f32 * 32_767.0) as i16));
+        }
+        hound::SampleFormat::Int => {
+            let shift = i32::from(spec.bits_per_sample) - 16;
+            let scale = |s: i32| if shift >= 0 { s >> shift } else { s << -shift };
+            let all = wav.samples::<i32>().collect::<Result<Vec<i32>, _>>().map_err(cut)?;
+            mono.extend(all.chunks_exact(channels).map(|c| {
+                let sum: i64 = c.iter().map(|s| i64::from(scale(*s))).sum();
+                i16::try_from(sum / channels as i64).unwrap_or(if sum < 0 { i16::MIN } else { i16::MAX })
+            }));
+        }
+    }
+    if mono.is_empty() {
+        return Err("no audio in it".into());
+    }
+    Ok((mono, spec.sample_rate))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Cursor;
+    use std::path::Path;
+
+    fn wav(channels: u16, rate: u32, bits: u16, format: hound::SampleFormat, frames: u32) -> Vec<u8> {
+        let spec = hound::WavSpec { channels, sample_rate: rate, bits_per_sample: bits, sample_format: format };
+        let mut out = Cursor::new(Vec::new());
+        let mut writer = hound::WavWriter::new(&mut out, spec).unwrap();
+        for _ in 0..frames {
+            for channel in 0..channels {
+                // Half of full scale on the first channel, silence on the others.
+                match format {
+                    hound::SampleFormat::Float => writer.write_sample(if channel == 0 { 0.5f32 } else { 0.0 }).unwrap(),
+                    hound::SampleFormat::Int => {
+                        writer.write_sample(if channel == 0 { 1i32 << (bits - 2) } else { 0 }).unwrap();
+                    }
+                }
+            }
+        }
+        writer.finalize().unwrap();
+        out.into_inner()
+    }
+
+    #[test]
+    fn all_usual_formats_give_the_same_sound() {
+        use hound::SampleFormat::{Float, Int};
+        for (channels, rate, bits, format) in
+            [(1, 8000, 8, Int), (1, 8000, 16, Int), (1, 16_000, 24, Int), (2, 48_000, 32, Int), (2, 44_100, 16, Int), (1, 8000, 32, Float)]
+        {
+            let (samples, got) = read_wav(&wav(channels, rate, bits, format, 800)[..]).unwrap();
+            assert_eq!((samples.len(), got), (800, rate));
+            let expected = 16_384 / i32::from(channels);
+            assert!(samples.iter().all(|s| (i32::from(*s) - expected).abs() <= 1), "{bits} bits: {:?}", &samples[..4]);
+        }
+    }
+
+    #[test]
+    fn ic_250_what_is_no_audio_says_why() {
+        use hound::SampleFormat::Int;
+        let good = wav(1, 8000, 16, Int, 100);
+        let mut law = good.clone();
+        law[20] = 6;
+        let mut endless = good.clone();
+        endless[40..44].copy_from_slice(&0x7fff_fffeu32.to_le_bytes());
+        let table: [(&[u8], &str); 8] = [
+            (b"", "not a WAV file"),
+            (b"ID3\x03 an MP3 file that somebody uploaded", "not a WAV file"),
+            (&good[..40], "not a WAV file"),
+            (&good[..100], "damaged"),
+            (&law, "format"),
+            (&endless, "longer than 10 minutes"),
+            (&wav(1, 8000, 16, Int, 0), "no audio"),
+            (&wav(1, 1000, 16, Int, 100), "not read"),
+        ];
+        for (bytes, why) in table {
+            let e = read_wav(bytes).unwrap_err();
+            assert!(e.contains(why), "{e:?} should contain {why:?}");
+        }
+    }
+
+    struct World {
+        folder: tempfile::TempDir,
+        prompts: Prompts,
+        wake: Arc<Wake>,
+    }
+
+    fn world() -> World {
+        let folder = tempfile::tempdir().unwrap();
+        let folders = PromptFolders { prompts: folder.path().join("prompts"), blobs: folder.path().join("blobs") };
+        for part in ["prompts/a.example", "blobs/a.example", "prompts/b.example"] {
+            std::fs::create_dir_all(folder.path().join(part)).unwrap();
+        }
+        let wake = Arc::new(Wake::new().unwrap());
+        let (prompts, _worker) = start(folders, wake.clone(), Arc::default()).unwrap();
+        World { folder, prompts, wake }
+    }
+
+    impl World {
+        fn put(&self, path: &str, frames: u32) {
+            let path: &Path = &self.folder.path().join(path);
+            std::fs::write(path, wav(1, 8000, 16, hound::SampleFormat::Int, frames)).unwrap();
+        }
+
+        /// The clips' lengths in samples, and whether they came at once.
+        fn play(&mut self, now: Time, domain: &str, sources: &[PromptSource]) -> (Vec<Result<usize, String>>, bool) {
+            let session = SessionId { slot: 1, generation: 2 };
+            let prepare = Prepare { session, number: 3, domain: domain.into(), sources: sources.to_vec() };
+            let mut got = self.prompts.prepare(now, prepare);
+            let at_once = got.is_some();
+            while got.is_none() {
+                self.wake.sleep(&[], &mut Vec::new(), Some(Duration::from_millis(5)), || true);
+                self.prompts.answer(now, |input| got = Some(input));
+            }
+            let Some(Input::Prepared { session: s, number: 3, clips }) = got else { panic!("{got:?}") };
+            assert_eq!(s, session);
+            (clips.into_iter().map(|c| c.map(|c| c.pcmu.len())).collect(), at_once)
+        }
+    }
+
+    fn file(name: &str) -> PromptSource {
+        PromptSource::File(name.into())
+    }
+
+    #[test]
+    fn ic_240_files_come_from_the_tenants_own_folders_only() {
+        let mut world = world();
+        world.put("prompts/a.example/hello.wav", 800);
+        world.put("blobs/a.example/message.wav", 1600);
+        world.put("prompts/b.example/secret.wav", 800);
+        std::fs::write(world.folder.path().join("prompts/a.example/text.wav"), "no audio").unwrap();
+        std::os::unix::fs::symlink("../b.example/secret.wav", world.folder.path().join("prompts/a.example/link.wav")).unwrap();
+        let names = ["hello.wav", "message.wav", "../b.example/secret.wav", "link.wav", "text.wav", "", "none.wav", "/etc/passwd"];
+        let (clips, _) = world.play(Time::ZERO, "a.example", &names.map(file));
+        let short: Vec<Result<usize, &str>> =
+            clips.iter().map(|c| c.as_ref().map(|n| *n).map_err(|e| e.split(':').next().unwrap_or_default())).collect();
+        let (path, none) = (Err("not a file name"), Err("no such file"));
+        assert_eq!(short, [Ok(800), Ok(1600), path, none, Err("not a WAV file"), path, none, path]);
+        let (clips, _) = world.play(Time::ZERO, "../prompts/b.example", &[file("secret.wav")]);
+        assert_eq!(clips, [Err("no such file".to_string())]);
+    }
+
+    #[test]
+    fn a_prompt_is_read_once_until_it_changes() {
+        let mut world = world();
+        world.put("prompts/a.example/hello.wav", 800);
+        let hello = [file("hello.wav"), file("hello.wav")];
+        assert_eq!(world.play(Time::ZERO, "a.example", &hello), (vec![Ok(800), Ok(800)], false));
+        assert_eq!(world.prompts.metrics.prompts_read.load(std::sync::atomic::Ordering::Relaxed), 1);
+        assert_eq!(world.play(Time::from_millis(500), "a.example", &hello), (vec![Ok(800), Ok(800)], true));
+        world.put("prompts/a.example/hello.wav", 1600);
+        // Within a second nobody looks; then the new one is read.
+        assert!(world.play(Time::from_millis(900), "a.example", &hello).1);
+        assert_eq!(world.play(Time::from_millis(1000), "a.example", &hello), (vec![Ok(1600), Ok(1600)], false));
+        assert_eq!(world.prompts.bytes, 3200);
+    }
+
+    #[test]
+    fn tones_are_kept_too() {
+        let mut world = world();
+        let second = Duration::from_secs(1);
+        let tone = |total| PromptSource::Tone { hz: vec![425.0], level_dbm0: -10.0, on: second, off: second, total };
+        assert_eq!(world.play(Time::ZERO, "a.example", &[tone(second)]), (vec![Ok(8000)], false));
+        assert_eq!(world.play(Time::ZERO, "b.example", &[tone(second)]), (vec![Ok(8000)], true));
+        assert!(world.play(Time::ZERO, "a.example", &[tone(second * 601)]).0[0].is_err());
+    }
+}

@@ -1,0 +1,201 @@
+//! The whole node: the core with guests, versions and the API around it, from start to signal.
+
+use super::{Core, Handles, StartError, io_error, prompts_folder, raise_limits};
+use crate::api::{AdminToken, Api, Server};
+use crate::cli::RunArgs;
+use crate::config::Config;
+use crate::demo;
+use crate::guest::{Compiler, Guests, Options};
+use crate::metrics::Metrics;
+use crate::record::private_folder;
+use crate::store::{RecordingRow, RecordingState, Store, StoreThread};
+use crate::switch_thread::Handlers;
+use crate::versions::{GuestLoader, Versions};
+use hookswitch_call::hook::SessionInfo;
+use hookswitch_call::{Ask, Notification, SessionId};
+use hookswitch_wasm::Engine;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+/// The database, below `[storage] data`.
+const DATABASE: &str = "node.db";
+/// Between looks at whether all threads are alive.
+const WATCH: Duration = Duration::from_millis(500);
+
+/// Runs the node until SIGTERM or SIGINT.
+pub fn run(config: Config, args: &RunArgs) -> Result<(), StartError> {
+    log_to_stderr();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(io_error("a runtime could not be started"))?;
+    // Before anything is started: a signal that comes meanwhile must not kill us half way.
+    let (mut terminate, mut interrupt) = {
+        let _inside = runtime.enter();
+        let catch = |kind| signal(kind).map_err(io_error("signals could not be caught"));
+        (catch(SignalKind::terminate())?, catch(SignalKind::interrupt())?)
+    };
+    let node = Node::start(config, args)?;
+    let died = runtime.block_on(async {
+        loop {
+            tokio::select! {
+                () = told(&mut terminate) => return false,
+                () = told(&mut interrupt) => return false,
+                () = tokio::time::sleep(WATCH) => if node.core.is_dead() { return true },
+            }
+        }
+    });
+    if !died {
+        tracing::info!("stopping: no new calls; once more to stop at once");
+        // Whoever presses Ctrl-C twice does not want to wait.
+        std::thread::spawn(move || {
+            runtime.block_on(async {
+                tokio::select! { () = told(&mut terminate) => {} () = told(&mut interrupt) => {} }
+            });
+            std::process::exit(1);
+        });
+    }
+    node.stop();
+    if died { Err(StartError::Other("the signalling thread died; what was recorded is stored".into())) } else { Ok(()) }
+}
+
+async fn told(signal: &mut Signal) {
+    // `None` never comes while the runtime lives; if it did, waiting on would be right.
+    if signal.recv().await.is_none() {
+        std::future::pending::<()>().await;
+    }
+}
+
+fn log_to_stderr() {
+    use std::io::IsTerminal;
+    let filter = tracing_subscriber::EnvFilter::try_from_env("HOOKSWITCH_LOG").unwrap_or_else(|_| "info".into());
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal());
+    // Refused only when somebody (a test) has set up another one.
+    let _ = log.try_init();
+}
+
+/// A running node.
+pub struct Node {
+    pub core: Core,
+    pub server: Server,
+    pub versions: Arc<Versions>,
+    guests: Guests,
+    store_thread: StoreThread,
+}
+
+impl Node {
+    pub fn start(config: Config, args: &RunArgs) -> Result<Node, StartError> {
+        for warning in &config.warnings {
+            tracing::warn!("{warning}");
+        }
+        raise_limits();
+        let data = config.storage.data.clone();
+        private_folder(&data).map_err(io_error(format!("storage.data: {}", data.display())))?;
+        let (store, store_thread) = Store::open(&data.join(DATABASE))?;
+        let prepared = Core::prepare(config.clone(), store.clone())?;
+
+        let engine = Engine::start(hookswitch_wasm::Options::default()).map_err(|e| StartError::Other(e.to_string()))?;
+        if let Some(warning) = engine.warning() {
+            tracing::warn!("{warning}");
+        }
+        let engine = Arc::new(engine);
+        let options = Options { threads: config.guests.threads, ..Options::default() };
+        let guests = Guests::start(engine.clone(), options, prepared.inbox());
+        let loader = GuestLoader::new(Compiler::new(&data, engine), guests.clone());
+        let other = |e: &dyn std::error::Error| StartError::Other(e.to_string());
+        let versions = Arc::new(Versions::open(store.clone(), Arc::new(loader), &data).map_err(|e| other(&e))?);
+        for loaded in versions.load_active().map_err(|e| other(&e))? {
+            let (domain, number) = (&loaded.version.domain, loaded.version.number);
+            match loaded.failure {
+                None => tracing::info!(domain, number, "handler loaded"),
+                Some(why) => tracing::error!(domain, number, why, "handler not loaded: its tenant's calls get the fallback"),
+            }
+        }
+        if args.demo {
+            demo::prepare(&store, &versions, &prompts_folder(&config), args.demo_guest.as_deref()).map_err(|e| other(&e))?;
+        }
+        for (index, row) in prepared.repaired.iter().enumerate() {
+            announce(&guests, index, row);
+        }
+        let metrics = prepared.metrics();
+        let core = prepared.start(guests.clone())?;
+
+        let token = AdminToken::load(&data, args.token.as_deref()).map_err(io_error("the operator's token"))?;
+        let greeting = args.demo.then(|| demo::greeting(&config, &token));
+        let api_node = Arc::new(ApiNode { handles: core.handles.clone(), guests: guests.clone(), metrics });
+        let api = Api::new(store, versions.clone(), api_node, token, prompts_folder(&config));
+        let server = api.start(config.api.listen).map_err(io_error(format!("api.listen: {}", config.api.listen)))?;
+        for address in &core.handles.sip {
+            tracing::info!("SIP on udp://{address}");
+        }
+        tracing::info!("API on http://{}", server.address());
+        if let Some(greeting) = greeting {
+            println!("{greeting}");
+        }
+        Ok(Node { core, server, versions, guests, store_thread })
+    }
+
+    pub fn stop(self) {
+        self.server.stop();
+        self.core.stop();
+        // Notifications of the last recordings are in the guests' mailboxes: their threads end when those are empty.
+        drop(self.guests);
+        drop(self.versions);
+        self.store_thread.close();
+    }
+}
+
+impl Handlers for Guests {
+    fn ask(&mut self, ask: Box<Ask>) {
+        Guests::ask(self, ask);
+    }
+    fn notify(&mut self, session: SessionId, domain: Arc<str>, notification: Box<Notification>) {
+        Guests::notify(self, session, domain, *notification);
+    }
+    fn end(&mut self, session: SessionId) {
+        Guests::end(self, session);
+    }
+}
+
+/// A repaired recording, to the tenant's active handler: its own session is long gone.
+fn announce(guests: &Guests, index: usize, row: &RecordingRow) {
+    // Sessions count their generations up from one, so this is nobody's id.
+    let session = SessionId { slot: u32::try_from(index).unwrap_or(u32::MAX), generation: 0 };
+    let info = SessionInfo { session_id: row.session.clone(), domain: row.domain.clone(), ..SessionInfo::default() };
+    let successful = row.state == RecordingState::Available;
+    let notification = Notification::RecordingReady {
+        info,
+        successful,
+        reason: (!successful).then(|| row.stop_reason.clone()),
+        connection_id: None,
+        recording_id: row.id.clone(),
+        file_name: row.file_name.clone(),
+        file_size: row.size,
+    };
+    guests.notify(session, row.domain.as_str().into(), notification);
+    guests.end(session);
+}
+
+/// What the API sees: the core, and the guests' counters beside its own.
+struct ApiNode {
+    handles: Arc<Handles>,
+    guests: Guests,
+    metrics: Arc<Metrics>,
+}
+
+impl crate::api::Node for ApiNode {
+    fn configure(&self) {
+        self.handles.configure();
+    }
+    fn metrics(&self) -> String {
+        use std::fmt::Write;
+        let mut out = self.metrics.render();
+        let name = "hookswitch_guest_instances";
+        let _ = write!(out, "# HELP {name} Guest instances alive.\n# TYPE {name} gauge\n{name} {}\n", self.guests.live());
+        let name = "hookswitch_store_lost_total";
+        let lost = self.handles.store.lost();
+        let _ = write!(out, "# HELP {name} Call records dropped since the disk was too slow.\n# TYPE {name} counter\n{name} {lost}\n");
+        out
+    }
+    fn decode_prompt(&self, bytes: &[u8]) -> Result<Duration, String> {
+        self.handles.decode_prompt(bytes)
+    }
+}

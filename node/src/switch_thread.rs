@@ -1,0 +1,381 @@
+//! The signalling thread: owns the [`Switch`], feeds it, and carries out what it says.
+//!
+//! ```text
+//!  UDP sockets --recvmmsg--+                        +--> sendmmsg
+//!  media rings ------------+--> Switch::handle ---> +--> media rings, guests, prompts, recorder
+//!  inbox (verdicts, ...) --+     then poll          +--> store, log, metrics, waiting API calls
+//!  timers -----------------+
+//! ```
+//!
+//! It decides nothing about calls. It never waits for a disk or another thread; it sleeps in one `ppoll` until there is something.
+//! Start with [`SwitchThread::run`].
+
+use crate::limits;
+use crate::media::Media;
+use crate::metrics::{Metrics, add};
+use crate::net::udp::{self, Receiver};
+use crate::net::{Clock, Wake};
+use crate::prompt::Prompts;
+use crate::record::Recorder;
+use crate::store::{CallRow, Store};
+use bytes::Bytes;
+use hookswitch_call::door::{Command, CommandError, CommandId, CommandResult, Level};
+use hookswitch_call::{Ask, Hook, Input, Notification, Output, SessionId, Switch};
+use hookswitch_proto::Time;
+use hookswitch_proto::limits::SIP_MESSAGE_BYTES;
+use hookswitch_proto::sip::{Flow, Transport};
+use std::collections::{HashMap, VecDeque};
+use std::net::{SocketAddr, UdpSocket};
+use std::os::fd::{AsRawFd, RawFd};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::time::Duration;
+use tokio::sync::oneshot;
+
+/// Gauges of the switch are published so often.
+const GAUGES_EVERY: Duration = Duration::from_millis(100);
+/// Lines of the switch logged in a second; what is beyond is counted and said in one line, so that a flood fills no disk.
+const LOG_LINES: u32 = 200;
+/// Commands of ours, whose reply nobody waits for.
+const OURS: CommandId = CommandId(u64::MAX);
+
+/// Who answers asks: guests in the node, built-in rules in tests. Nothing here may block.
+pub trait Handlers: Send {
+    fn ask(&mut self, ask: Box<Ask>);
+    fn notify(&mut self, session: SessionId, domain: Arc<str>, notification: Box<Notification>);
+    /// The session is over: its instance goes when its queue is empty.
+    fn end(&mut self, session: SessionId);
+}
+
+/// The way in for API calls: a command, and the switch's answer to it.
+#[derive(Clone)]
+pub struct Commands {
+    inbox: crate::inbox::SwitchInbox,
+    next: Arc<AtomicU64>,
+    pending: Pending,
+}
+
+type Pending = Arc<Mutex<HashMap<CommandId, oneshot::Sender<CommandResult>>>>;
+
+impl Commands {
+    pub fn new(inbox: crate::inbox::SwitchInbox) -> Commands {
+        Commands { inbox, next: Arc::default(), pending: Pending::default() }
+    }
+
+    /// What the switch says to it. `WrongState` too when the node is too busy, or ends.
+    pub async fn order(&self, domain: &str, command: Command) -> CommandResult {
+        let (reply, answer) = oneshot::channel();
+        let id = CommandId(self.next.fetch_add(1, Ordering::Relaxed));
+        {
+            let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
+            if pending.len() >= limits::PENDING_COMMANDS {
+                return Err(CommandError::WrongState("too many commands are waiting"));
+            }
+            pending.insert(id, reply);
+        }
+        self.inbox.send(Input::Command { id, domain: domain.into(), command });
+        answer.await.unwrap_or(Err(CommandError::WrongState("the node is stopping")))
+    }
+
+    fn reply(&self, id: CommandId, result: CommandResult) {
+        let waiting = self.pending.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
+        if let Some(waiting) = waiting {
+            // Nobody waits any more: the API call was given up.
+            let _ = waiting.send(result);
+        }
+    }
+
+    fn give_up(&self) {
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+}
+
+/// How far the end of the node is. Grows only.
+#[derive(Default)]
+pub struct Ending(AtomicU8);
+
+impl Ending {
+    const RELEASE: u8 = 1;
+    const END: u8 = 2;
+
+    /// All calls are released now.
+    pub fn release(&self) {
+        self.0.fetch_max(Ending::RELEASE, Ordering::SeqCst);
+    }
+    /// The thread ends when it has nothing to do.
+    pub fn end(&self) {
+        self.0.fetch_max(Ending::END, Ordering::SeqCst);
+    }
+    fn stage(&self) -> u8 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// A SIP socket and what waits to be sent from it.
+pub struct SipSocket {
+    pub socket: UdpSocket,
+    pub local: SocketAddr,
+    out: Vec<(SocketAddr, Bytes)>,
+}
+
+impl SipSocket {
+    pub fn bind(address: SocketAddr) -> std::io::Result<SipSocket> {
+        let socket = udp::bind(address, limits::SIP_SOCKET_BUFFER)?;
+        let local = socket.local_addr()?;
+        Ok(SipSocket { socket, local, out: Vec::new() })
+    }
+}
+
+pub struct SwitchThread<H> {
+    pub switch: Switch,
+    pub sockets: Vec<SipSocket>,
+    pub inbox: mpsc::Receiver<Input>,
+    pub wake: Arc<Wake>,
+    pub media: Media,
+    pub prompts: Prompts,
+    pub recorder: Recorder,
+    pub handlers: H,
+    pub store: Store,
+    pub commands: Commands,
+    pub metrics: Arc<Metrics>,
+    pub clock: Clock,
+    pub ending: Arc<Ending>,
+}
+
+/// What the thread needs beside its parts.
+#[derive(Default)]
+struct Work {
+    /// Inputs that outputs gave rise to.
+    again: VecDeque<Input>,
+    /// Sessions alive, with what a hang-up needs: domain, session and participant.
+    live: HashMap<SessionId, (Arc<str>, String, String)>,
+    log: LogLimit,
+    turn: usize,
+    gauges_at: Time,
+    sent: u64,
+    released: bool,
+}
+
+#[derive(Default)]
+struct LogLimit {
+    second: u64,
+    lines: u32,
+    suppressed: u64,
+}
+
+impl LogLimit {
+    /// Whether another line may be written, and how many were not in the second before.
+    fn allows(&mut self, now: Time) -> (bool, u64) {
+        let second = now.0 / 1_000_000_000;
+        let mut missed = 0;
+        if second != self.second {
+            missed = std::mem::take(&mut self.suppressed);
+            (self.second, self.lines) = (second, 0);
+        }
+        self.lines += 1;
+        let allowed = self.lines <= LOG_LINES;
+        if !allowed {
+            self.suppressed += 1;
+        }
+        (allowed, missed)
+    }
+}
+
+impl<H: Handlers> SwitchThread<H> {
+    pub fn run(mut self) {
+        let mut work = Work::default();
+        let mut datagrams = Receiver::new(limits::SIP_BATCH, SIP_MESSAGE_BYTES);
+        let fds: Vec<RawFd> = self.sockets.iter().map(|s| s.socket.as_raw_fd()).collect();
+        let mut ready = vec![true; fds.len()];
+        loop {
+            // Queues first: a configuration that was sent before a call came in counts for it.
+            let mut busy = self.read_queues(&mut work);
+            busy |= self.read_sockets(&mut datagrams, &ready, &mut work);
+            let now = self.clock.now();
+            if self.switch.next_timeout().is_some_and(|at| at <= now) {
+                self.handle(Input::Tick, &mut work);
+            }
+            self.flush(&mut work);
+            let now = self.clock.now();
+            if now.since(work.gauges_at) >= GAUGES_EVERY || !busy {
+                work.gauges_at = now;
+                self.metrics.set_switch(&self.switch.gauges());
+            }
+            if self.ending.stage() >= Ending::RELEASE && !work.released {
+                work.released = true;
+                self.release_all(&mut work);
+                continue;
+            }
+            if busy {
+                ready.fill(true);
+                continue;
+            }
+            if self.ending.stage() >= Ending::END {
+                break;
+            }
+            let timeout = self.switch.next_timeout().map(|at| at.since(now));
+            let (inbox, media) = (&self.inbox, &self.media);
+            let mut early = None;
+            let (wake, early_ref) = (self.wake.clone(), &mut early);
+            wake.sleep(&fds, &mut ready, timeout, || {
+                // `mpsc` has no look without taking: what it gives is handled after the sleep, which then does not happen.
+                *early_ref = inbox.try_recv().ok();
+                early_ref.is_none() && media.quiet()
+            });
+            if let Some(input) = early {
+                self.handle(input, &mut work);
+            }
+        }
+        self.commands.give_up();
+    }
+
+    fn read_sockets(&mut self, datagrams: &mut Receiver, ready: &[bool], work: &mut Work) -> bool {
+        let mut busy = false;
+        for index in 0..self.sockets.len() {
+            if !ready.get(index).copied().unwrap_or(true) {
+                continue;
+            }
+            let n = datagrams.receive(&self.sockets[index].socket);
+            if n == 0 {
+                continue;
+            }
+            busy = true;
+            add(&self.metrics.sip_received, n as u64);
+            let wall = self.clock.wall();
+            let local = self.sockets[index].local;
+            for i in 0..n {
+                let Some(datagram) = datagrams.get(i) else { continue };
+                let flow = Flow { transport: Transport::Udp, local, peer: datagram.from };
+                let bytes = Bytes::copy_from_slice(datagram.bytes);
+                self.handle(Input::Sip { flow, bytes, wall }, work);
+            }
+            self.flush(work);
+        }
+        busy
+    }
+
+    fn read_queues(&mut self, work: &mut Work) -> bool {
+        let mut left = limits::INBOX_BATCH;
+        while left > 0
+            && let Some(event) = self.media.event(&mut work.turn)
+        {
+            left -= 1;
+            self.handle(Input::Media(event), work);
+        }
+        let mut all = limits::INBOX_BATCH;
+        while all > 0
+            && let Ok(input) = self.inbox.try_recv()
+        {
+            all -= 1;
+            self.handle(input, work);
+        }
+        let mut prepared = Vec::new();
+        self.prompts.answer(self.clock.now(), |input| prepared.push(input));
+        let busy = left + all < 2 * limits::INBOX_BATCH || !prepared.is_empty();
+        for input in prepared {
+            self.handle(input, work);
+        }
+        busy
+    }
+
+    /// One mutation, then everything that follows from it.
+    fn handle(&mut self, input: Input, work: &mut Work) {
+        work.again.push_back(input);
+        while let Some(input) = work.again.pop_front() {
+            self.switch.handle(self.clock.now(), input);
+            while let Some(output) = self.switch.poll() {
+                self.carry_out(output, work);
+            }
+        }
+    }
+
+    fn carry_out(&mut self, output: Output, work: &mut Work) {
+        match output {
+            Output::Transmit { flow, bytes } => {
+                work.sent += 1;
+                if let Some(socket) = self.sockets.iter_mut().find(|s| s.local == flow.local) {
+                    socket.out.push((flow.peer, bytes));
+                    if socket.out.len() >= limits::SIP_BATCH {
+                        send(socket, &self.metrics);
+                    }
+                }
+            }
+            Output::Media { session, command } => {
+                if let Err(leg) = self.media.send(session, command) {
+                    work.again.push_back(Input::MediaRefused { leg });
+                }
+            }
+            Output::Ask(ask) => {
+                if let Hook::NewCall(call) = &ask.hook {
+                    let live = (ask.domain.clone(), call.info.session_id.clone(), call.participant_id.clone());
+                    work.live.insert(ask.id.session, live);
+                }
+                self.handlers.ask(ask);
+            }
+            Output::Prepare(prepare) => work.again.extend(self.prompts.prepare(self.clock.now(), *prepare)),
+            Output::Notify { session, domain, notification } => self.handlers.notify(session, domain, notification),
+            Output::StartRecording(start) => self.recorder.begin(start),
+            Output::DropRecording { recording } => self.recorder.forget(recording),
+            Output::Reply { id: OURS, .. } => {}
+            Output::Reply { id, result } => self.commands.reply(id, result),
+            Output::EndGuest { session } => {
+                work.live.remove(&session);
+                self.handlers.end(session);
+            }
+            Output::Completed(record) => self.store.save_call(CallRow::from(&*record)),
+            Output::Log { level, session, text } => {
+                let (allowed, missed) = work.log.allows(self.clock.now());
+                if missed > 0 {
+                    tracing::warn!(missed, "lines of the switch were not logged: too many in a second");
+                }
+                let session = session.as_deref();
+                match level {
+                    _ if !allowed => {}
+                    Level::Info => tracing::info!(session, "{text}"),
+                    Level::Warn => tracing::warn!(session, "{text}"),
+                }
+            }
+            Output::Count(counter) => self.metrics.count(counter),
+        }
+    }
+
+    fn flush(&mut self, work: &mut Work) {
+        for socket in &mut self.sockets {
+            if !socket.out.is_empty() {
+                send(socket, &self.metrics);
+            }
+        }
+        add(&self.metrics.sip_sent, std::mem::take(&mut work.sent));
+        self.media.wake();
+    }
+
+    /// The node ends: every call is released as by an operator's hang-up.
+    fn release_all(&mut self, work: &mut Work) {
+        let all: Vec<_> = work.live.values().cloned().collect();
+        for (domain, session_id, participant_id) in all {
+            let command = Command::HangupParticipant { session_id, participant_id };
+            self.handle(Input::Command { id: OURS, domain, command }, work);
+        }
+    }
+}
+
+fn send(socket: &mut SipSocket, metrics: &Metrics) {
+    let failed = udp::send_all(&socket.socket, &mut socket.out);
+    if failed > 0 {
+        add(&metrics.sip_unsent, failed as u64);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flood_of_lines_is_cut_and_counted() {
+        let mut limit = LogLimit::default();
+        let written = (0..500).filter(|_| limit.allows(Time::from_millis(1500)).0).count();
+        assert_eq!(written, LOG_LINES as usize);
+        assert_eq!(limit.allows(Time::from_millis(2000)), (true, 500 - u64::from(LOG_LINES)));
+        assert_eq!(limit.allows(Time::from_millis(2001)), (true, 0));
+    }
+}

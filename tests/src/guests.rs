@@ -1,0 +1,50 @@
+//! Handlers for the tests: `tests/guests/moods`, built by the command that a customer uses.
+
+use crate::node::{Node, Run, binary, root};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::sync::{Mutex, PoisonError};
+
+/// The numbers of `moods`, in the tenant that [`install`] makes.
+pub const NUMBERS: [&str; 9] = ["tone", "loop", "trap", "hog", "nonsense", "unknown-action", "trap-later", "trap-once", "loop-later"];
+pub const DOMAIN: &str = "moods.localhost";
+
+/// The component whose number `tone` plays this frequency; built once a process.
+pub fn moods(hz: u32) -> PathBuf {
+    // One build at a time: they share a target folder.
+    static BUILT: Mutex<BTreeMap<u32, PathBuf>> = Mutex::new(BTreeMap::new());
+    let mut built = BUILT.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(path) = built.get(&hz) {
+        return path.clone();
+    }
+    let folder = std::env::temp_dir().join(format!("hookswitch-moods-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).expect("a folder");
+    let path = folder.join(format!("moods-{hz}.component.wasm"));
+    let arguments = ["guest", "build", "tests/guests/moods", "--output", path.to_str().expect("our paths are UTF-8")];
+    let output = Command::new(binary())
+        .args(arguments)
+        .current_dir(root())
+        .env("HOOKSWITCH_TEST_HZ", hz.to_string())
+        .stdin(Stdio::null())
+        .output()
+        .expect("the binary runs");
+    Run::of(&arguments, &output).ok();
+    built.insert(hz, path.clone());
+    path
+}
+
+/// A tenant of its own with the numbers of `moods`, and its first version.
+pub fn install(node: &Node, hz: u32) {
+    let mut arguments = vec!["tenant", "put", DOMAIN];
+    for number in NUMBERS {
+        arguments.extend(["--number", number]);
+    }
+    node.cli(&arguments).ok();
+    push(node, hz).ok();
+}
+
+pub fn push(node: &Node, hz: u32) -> Run {
+    let component = moods(hz);
+    node.cli(&["guest", "push", component.to_str().expect("our paths are UTF-8"), "--domain", DOMAIN])
+}
