@@ -246,6 +246,7 @@ fn a_lost_200_is_sent_again_until_the_ack() {
     assert!(!b.ladder.iter().any(|l| l.contains("Confirmed")), "an ACK for something else");
     // Some senders give the ACK for a 2xx the INVITE's branch.
     b.receive(request("ACK", 1, "i1", &tag, "", ""));
+    assert!(b.ladder.iter().any(|l| l.contains("Confirmed")), "it is the dialog's all the same");
     b.receive(request("ACK", 1, "a1", &tag, "", ""));
     b.pass(10_000);
     check(
