@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 
 pub const DOMAIN: &str = "demo.localhost";
 /// What the handler knows; called by any trunk.
-const NUMBERS: [&str; 5] = ["ivr", "voicemail", "echo", "reject", "bridge"];
+const NUMBERS: [&str; 4] = ["ivr", "voicemail", "echo", "reject"];
 const COMPONENT: &str = "menu.component.wasm";
 /// Played by the node when the handler fails for good.
 const ERROR_PROMPT: &str = "error.wav";
@@ -123,8 +123,8 @@ pub fn greeting(config: &Config, token: &AdminToken) -> String {
         "\n\
          The demo tenant {DOMAIN} takes calls.\n\
          \n\
-         \x20 call it      {sip}  with any softphone: 1 leaves a message, 2 echoes, 3 bridges\n\
-         \x20              (also: voicemail, echo, reject, bridge in place of ivr)\n\
+         \x20 call it      {sip}  with any softphone: 1 leaves a message, 2 echoes\n\
+         \x20              (also: voicemail, echo, reject in place of ivr)\n\
          \x20 or           {hookswitch} call {other} --dtmf '#@5s' --for 8\n\
          \x20 recordings   {hookswitch} recording list      in {}\n\
          \x20 change it    edit guest-examples/menu, then {hookswitch} guest push guest-examples/menu\n\

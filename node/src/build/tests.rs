@@ -94,7 +94,6 @@ fn folders_of_guests_are_found_in_order() {
 const EXAMPLE_BYTES: usize = 100 * 1024;
 
 #[test]
-#[ignore = "runs cargo for each example: `make guests`"]
 fn every_example_builds_to_a_small_component() {
     let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../guest-examples");
     let built = build_all(&examples).expect("all build");
@@ -108,7 +107,6 @@ fn every_example_builds_to_a_small_component() {
 }
 
 #[test]
-#[ignore = "runs cargo for a new guest: `make guests`"]
 fn a_new_guest_builds_from_nothing() {
     let folder = tempfile::tempdir().expect("a folder");
     let created = new(&folder.path().join("fresh"), None, None).expect("a guest");
@@ -135,7 +133,6 @@ impl hookswitch_wasm::Host for Heard {
 }
 
 #[tokio::test]
-#[ignore = "runs cargo for a new guest: `make guests`"]
 async fn the_tenant_reads_where_a_guest_panicked() {
     use hookswitch_wasm::{Engine, Instance, Options, Setup, code_digest, content_hash, wit, wrap};
     let folder = tempfile::tempdir().expect("a folder");

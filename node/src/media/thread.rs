@@ -52,8 +52,6 @@ struct Slot {
     rtcp: UdpSocket,
     /// Where the RTP socket is connected to, once the source is known.
     connected: Option<SocketAddr>,
-    /// The peer's address as last signalled.
-    signalled: SocketAddr,
     phase: usize,
     /// Its index in `phases[phase]`.
     place: usize,
@@ -299,20 +297,16 @@ impl MediaThread {
                 command => {
                     let leg = leg_of(&command);
                     let Some(slot) = self.places.get(&leg).and_then(|key| self.legs.get_mut(*key)) else { continue };
-                    if let MediaCmd::Update { negotiated, .. } = &command
-                        && negotiated.remote != slot.signalled
-                    {
-                        // The source will be learnt anew, so everybody may speak again.
-                        slot.signalled = negotiated.remote;
-                        if slot.connected.take().is_some() {
-                            let _ = udp::disconnect(&slot.rtp);
-                        }
-                    }
                     let (outbox, blocks) = (&mut self.outbox, &mut self.blocks);
                     let whole = catch_unwind(AssertUnwindSafe(|| {
                         let mut io = Io { rtp: &slot.rtp, rtcp: &slot.rtcp, connected: slot.connected, outbox, blocks, tally };
                         slot.leg.command(now, command, &mut io);
                     }));
+                    // After an SDP that moved the peer the source is learnt anew, so everybody may speak again.
+                    if slot.connected.is_some() && slot.leg.source_is_open() {
+                        slot.connected = None;
+                        let _ = udp::disconnect(&slot.rtp);
+                    }
                     if whole.is_err() {
                         self.lose(leg);
                     }
@@ -346,7 +340,6 @@ impl MediaThread {
         let phase = (0..PHASES).min_by_key(|p| self.phases[*p].len()).unwrap_or(0);
         let slot = Slot {
             id: leg,
-            signalled: config.negotiated.remote,
             leg: Leg::new(now, leg, config),
             port: pair.port,
             rtp: pair.rtp,
