@@ -1,3 +1,5 @@
+//! The API against a real listener: statuses, bodies and limits, over a backend that needs no calls.
+
 use super::*;
 use crate::store::{CallRow, RecordingRow, RecordingState, StoreThread};
 use crate::versions::tests::FakeLoader;
