@@ -322,7 +322,13 @@ impl<H: Handlers> SwitchThread<H> {
                 work.live.remove(&session);
                 self.handlers.end(session);
             }
-            Output::Completed(record) => self.store.save_call(CallRow::from(&*record)),
+            Output::Completed(record) => {
+                add(&self.metrics.rtp_lost, record.media.lost);
+                add(&self.metrics.rtp_late, record.media.late);
+                add(&self.metrics.rtp_foreign, record.media.foreign);
+                add(&self.metrics.rtp_malformed, record.media.malformed);
+                self.store.save_call(CallRow::from(&*record));
+            }
             Output::Log { level, session, text } => {
                 let (allowed, missed) = work.log.allows(self.clock.now());
                 if missed > 0 {

@@ -1,4 +1,4 @@
-//! Handlers for the tests: `tests/guests/moods`, built by the command that a customer uses.
+//! Handlers for the tests (`tests/guests`), built by the command that a customer uses.
 
 use crate::node::{Node, Run, binary, root};
 use std::collections::BTreeMap;
@@ -10,18 +10,25 @@ use std::sync::{Mutex, PoisonError};
 pub const NUMBERS: [&str; 9] = ["tone", "loop", "trap", "hog", "nonsense", "unknown-action", "trap-later", "trap-once", "loop-later"];
 pub const DOMAIN: &str = "moods.localhost";
 
-/// The component whose number `tone` plays this frequency; built once a process.
+/// The component of `tests/guests/moods` whose number `tone` plays this frequency.
 pub fn moods(hz: u32) -> PathBuf {
+    component("moods", hz)
+}
+
+/// The component of a folder of `tests/guests`; built once a process for each frequency.
+pub fn component(name: &str, hz: u32) -> PathBuf {
     // One build at a time: they share a target folder.
-    static BUILT: Mutex<BTreeMap<u32, PathBuf>> = Mutex::new(BTreeMap::new());
+    static BUILT: Mutex<BTreeMap<(String, u32), PathBuf>> = Mutex::new(BTreeMap::new());
     let mut built = BUILT.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(path) = built.get(&hz) {
+    let key = (name.to_owned(), hz);
+    if let Some(path) = built.get(&key) {
         return path.clone();
     }
-    let folder = std::env::temp_dir().join(format!("hookswitch-moods-{}", std::process::id()));
+    let folder = std::env::temp_dir().join(format!("hookswitch-guests-{}", std::process::id()));
     std::fs::create_dir_all(&folder).expect("a folder");
-    let path = folder.join(format!("moods-{hz}.component.wasm"));
-    let arguments = ["guest", "build", "tests/guests/moods", "--output", path.to_str().expect("our paths are UTF-8")];
+    let path = folder.join(format!("{name}-{hz}.component.wasm"));
+    let source = format!("tests/guests/{name}");
+    let arguments = ["guest", "build", &source, "--output", path.to_str().expect("our paths are UTF-8")];
     let output = Command::new(binary())
         .args(arguments)
         .current_dir(root())
@@ -30,7 +37,7 @@ pub fn moods(hz: u32) -> PathBuf {
         .output()
         .expect("the binary runs");
     Run::of(&arguments, &output).ok();
-    built.insert(hz, path.clone());
+    built.insert(key, path.clone());
     path
 }
 

@@ -3,6 +3,7 @@
 use crate::node::{Node, Run, address, root};
 use crate::pcap::Capture;
 use std::fs;
+use std::net::{Ipv4Addr, UdpSocket};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -48,14 +49,17 @@ pub struct Baresip {
 impl Baresip {
     /// Starts it and has it run `commands` (as typed at its prompt) once it is up.
     pub fn start(node: &Node, wav: &Path, commands: &[&str]) -> Baresip {
-        let ip = address();
+        // Its RTP socket is bound to no address, so what it sends comes from the address the kernel chooses: 127.0.0.1. If it named
+        // another one in its SDP the node would, rightly, not listen to it.
+        let ip = Ipv4Addr::LOCALHOST;
+        let port = UdpSocket::bind((ip, 0)).and_then(|socket| socket.local_addr()).expect("a free port").port();
         require("baresip", "baresip-core");
         let folder = node.file("baresip");
         fs::create_dir_all(&folder).expect("a folder");
         let modules = ["/usr/lib/baresip/modules", "/usr/local/lib/baresip/modules"];
         let modules = modules.iter().find(|path| Path::new(path).is_dir()).expect("baresip's modules: `apt-get install baresip-core`");
         let config = format!(
-            "module_path {modules}\nsip_listen {ip}:5060\nnet_interface {ip}\nrtp_ports 20000-20100\ncall_max_calls 4\n\
+            "module_path {modules}\nsip_listen {ip}:{port}\nnet_interface {ip}\nrtp_ports 20000-20100\ncall_max_calls 4\n\
              audio_source aufile,{wav}\naudio_player aufile,{heard}\naudio_alert aufile,/dev/null\naudio_level no\nausrc_srate 8000\nauplay_srate 8000\n\
              ausrc_channels 1\nauplay_channels 1\nmodule g711.so\nmodule aufile.so\nmodule stdio.so\nmodule_app account.so\nmodule_app menu.so\n\
              sndfile_path {folder}\nmodule sndfile.so\n",
@@ -64,7 +68,7 @@ impl Baresip {
             folder = folder.display(),
         );
         fs::write(folder.join("config"), config).expect("a config file");
-        fs::write(folder.join("accounts"), format!("<sip:baresip@{ip}>;regint=0;audio_codecs=PCMU/8000/1;dtmfmode=rtpevent\n"))
+        fs::write(folder.join("accounts"), format!("<sip:baresip@{ip}:{port}>;regint=0;audio_codecs=PCMU/8000/1;dtmfmode=rtpevent\n"))
             .expect("an accounts file");
         fs::write(folder.join("contacts"), "").expect("a contacts file");
         let log = folder.join("log");
@@ -109,7 +113,10 @@ impl Baresip {
 impl Drop for Baresip {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            eprintln!("baresip said:\n{}", self.log());
+            // Without the line that it writes ten times a second.
+            let log = self.log().replace('\r', "\n");
+            let lines: Vec<&str> = log.lines().filter(|line| !line.contains("(bit/s)") || line.contains("DTMF")).collect();
+            eprintln!("baresip said:\n{}", lines.join("\n"));
         }
         let _ = self.child.kill();
         let _ = self.child.wait();

@@ -396,6 +396,11 @@ fn draining_and_quotas_refuse_with_503_and_spare_the_calls_that_are() {
     world.run_to(2 * S);
     assert!(world.ladder(&[]).contains("node -> caller3 503"));
     assert_eq!(world.switch.gauges().sessions, 1, "the other one goes on");
+    // Who hung up made room.
+    world.input(Input::Configure(Arc::new(configuration(two()))));
+    world.call("100");
+    world.run_to(3 * S);
+    assert_eq!(world.count(Counter::CallsAnswered), 3);
     world.run_to(30 * S);
     no_leaks(&mut world);
 
@@ -484,14 +489,14 @@ fn ic_217_220_226_229_without_dtmf_the_next_command_is_asked_when_phrases_end() 
 #[test]
 fn ic_226_keys_before_the_first_request_are_kept_but_not_in_it() {
     let mut world = World::new(answers(vec![Ok(collect(2, vec![])), Ok(hangup())]));
-    world.thinking = secs(1);
     world.call("100");
-    world.run_to(1500);
-    // The first request is out; the answer is not here yet.
+    world.phones[0].deaf = true;
+    world.run_to(200);
+    // Our 200 is out, its ACK is late: the leg hears keys already.
     world.press('1');
-    world.run_to(2 * S);
+    world.phones[0].deaf = false;
+    world.run_to(S);
     assert_eq!((requests(&world)[0].dtmf_buffer.as_deref(), requests(&world)[0].dtmf.as_ref()), (None, None));
-    world.run_to(3 * S);
     world.press('2');
     world.run_to(10 * S);
     assert_eq!(dtmf(&world, 1), ("12".into(), DtmfReason::MaxDigits, None));
@@ -969,6 +974,13 @@ fn ic_261_the_next_command_is_asked_later() {
     world.press('1');
     world.run_to(20 * S);
     assert!(ivr_ladder(&world).contains("5.000 node -> guest getIvrCommand buffer=1 dtmf=\"\" FirstTimeout\n"), "{}", ivr_ladder(&world));
+    // A collection that its digits completed leaves nothing to wait for.
+    let one = Collect { max_digits: Some(1), ..Collect::default() };
+    let mut world = World::new(answers(vec![Ok(after(4, Some(one)))]));
+    world.call("100");
+    world.run_to(1500);
+    world.press('1');
+    assert!(ivr_ladder(&world).contains("1.500 node -> guest getIvrCommand buffer=1"), "{}", ivr_ladder(&world));
     // So does an interrupt.
     let mut world = World::new(answers(vec![Ok(after(4, None))]));
     world.call("100");
@@ -1441,6 +1453,27 @@ fn ic_079_082_interrupt_cuts_the_command_and_keeps_what_there_is() {
     assert_eq!(interrupt(&mut world), Ok(()));
     world.run_to(600);
     assert_eq!(dtmf(&world, 1), ("4".into(), DtmfReason::Interrupted, None));
+    // Playing, with the digits that would have been enough.
+    let mut world = World::new(answers(vec![Ok(collect(1, vec![file("menu.wav")]))]));
+    world.call("100");
+    world.run_to(500);
+    world.press('4');
+    assert_eq!(interrupt(&mut world), Ok(()));
+    world.run_to(600);
+    assert_eq!(dtmf(&world, 1), ("4".into(), DtmfReason::Interrupted, None));
+    // Preparing: audio that comes for the old command is not the new one's.
+    let mut world = World::new(answers(vec![Ok(play(vec![file("menu.wav")])), Ok(play(vec![file("hello.wav")]))]));
+    world.fetching = Duration::from_millis(500);
+    world.call("100");
+    world.run_to(100);
+    assert_eq!(interrupt(&mut world), Ok(()));
+    world.run_to(S);
+    check(
+        &ivr_ladder(&world),
+        "0.000 node -> guest getIvrCommand
+         0.100 node -> guest getIvrCommand dtmf=\"\" Interrupted
+         0.600 node -> media play clip 1000 ms",
+    );
     // Recording: kept, and in the next request.
     let mut world = World::new(answers(vec![Ok(play(vec![record(RecordPhrase::default()), file("menu.wav")]))]));
     world.call("100");

@@ -10,9 +10,11 @@ use std::time::Duration;
 const FIRST: f64 = 440.0;
 const SECOND: f64 = 660.0;
 
-/// The tones of a file, without lengths.
+/// The tones of a file, without lengths. Between two commands that play the same tone is a moment of silence: that is no other tone.
 fn tones(path: &Path) -> Vec<f64> {
-    heard_tones(&read_wav(path), &[FIRST, SECOND]).into_iter().map(|(hz, _)| hz).collect()
+    let mut hz: Vec<f64> = heard_tones(&read_wav(path), &[FIRST, SECOND]).into_iter().map(|(hz, _)| hz).collect();
+    hz.dedup();
+    hz
 }
 
 fn hears(node: &Node, hz: f64) {

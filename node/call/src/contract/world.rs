@@ -79,6 +79,8 @@ pub struct World {
     pub speech: Duration,
     /// What a hook takes.
     pub thinking: Duration,
+    /// What the preparation of prompts takes.
+    pub fetching: Duration,
     /// The handler never says anything, not even that it failed.
     pub mute: bool,
     pub open_fails: bool,
@@ -158,6 +160,7 @@ impl World {
                 .into(),
             speech: Duration::from_secs(3),
             thinking: Duration::ZERO,
+            fetching: Duration::ZERO,
             mute: false,
             open_fails: false,
             media_dead: false,
@@ -354,7 +357,7 @@ impl World {
         });
         let input = Input::Prepared { session: prepare.session, number: prepare.number, clips: clips.collect() };
         self.prepares.push(prepare);
-        self.later(Duration::ZERO, Event::Input(input));
+        self.later(self.fetching, Event::Input(input));
     }
 
     // ------------------------------------------------------------------------------------------------ media
