@@ -2,7 +2,7 @@
 //! `[api] listen`.
 //!
 //! Exit codes: 0 done, 1 refused or failed (one line on stderr says why), 2 usage. `--json` everywhere: for listings an object with one
-//! list, newest first. Start with [`main`] and [`Cli`].
+//! list, newest first. Start with [`main`] and `Cli`.
 
 mod check;
 mod client;
