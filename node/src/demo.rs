@@ -109,8 +109,13 @@ fn find(named: Option<&Path>) -> Result<PathBuf, DemoError> {
 }
 
 /// How to call it, where things are. The token itself is not shown: terminals are recorded and shared.
-pub fn greeting(config: &Config, token: &AdminToken) -> String {
-    let hookswitch = std::env::args().next().unwrap_or_else(|| "hookswitch".into());
+/// `file`: the configuration's, which other commands need to find this node.
+pub fn greeting(config: &Config, file: Option<&Path>, token: &AdminToken) -> String {
+    let program = std::env::args().next().unwrap_or_else(|| "hookswitch".into());
+    let hookswitch = match file {
+        None => program.clone(),
+        Some(file) => format!("{program} --config {}", file.display()),
+    };
     let sip = config.sip.listen.iter().find(|listen| listen.scheme == Scheme::Udp).map_or_else(String::new, |listen| {
         if listen.address.port() == 5060 { format!("sip:ivr@{}", listen.address.ip()) } else { format!("sip:ivr@{}", listen.address) }
     });
@@ -125,7 +130,7 @@ pub fn greeting(config: &Config, token: &AdminToken) -> String {
          \n\
          \x20 call it      {sip}  with any softphone: 1 leaves a message, 2 echoes\n\
          \x20              (also: voicemail, echo, reject in place of ivr)\n\
-         \x20 or           {hookswitch} call {other} --dtmf '#@5s' --for 8\n\
+         \x20 or           {program} call {other} --dtmf '#@5s' --for 8\n\
          \x20 recordings   {hookswitch} recording list      in {}\n\
          \x20 change it    edit guest-examples/menu, then {hookswitch} guest push guest-examples/menu\n\
          \x20 API          http://{}  {token}\n",
@@ -195,7 +200,8 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let token = AdminToken::load(folder.path(), None).expect("made");
         let secret = fs::read_to_string(token.file.as_ref().expect("in a file")).expect("readable");
-        let text = greeting(&Config::default(), &token);
+        let text = greeting(&Config::default(), None, &token);
+        assert!(greeting(&Config::default(), Some(Path::new("my.toml")), &token).contains("--config my.toml recording list"));
         for part in ["sip:ivr@127.0.0.1 ", "recording list", "http://127.0.0.1:8080", "admin-token", "guest push"] {
             assert!(text.contains(part), "{part}: {text}");
         }

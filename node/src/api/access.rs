@@ -1,4 +1,4 @@
-//! Who may do what: tokens, and the one place where a request is let through or not. Every request passes [`guard`], also those that no
+//! Who may do what: tokens, and the one place where a request is let through or not. Every request passes `guard`, also those that no
 //! route takes, so that a stranger learns nothing about what exists.
 
 use super::reply::{ApiError, forget, gather};

@@ -2,7 +2,7 @@
 //! `[api] listen`.
 //!
 //! Exit codes: 0 done, 1 refused or failed (one line on stderr says why), 2 usage. `--json` everywhere: for listings an object with one
-//! list, newest first. Start with [`main`] and [`Cli`].
+//! list, newest first. Start with [`main`] and `Cli`.
 
 mod check;
 mod client;
@@ -81,6 +81,9 @@ pub struct RunArgs {
     /// `--token` or its variable.
     #[arg(skip)]
     pub token: Option<String>,
+    /// `--config` or its variable, for telling people what to type.
+    #[arg(skip)]
+    pub config: Option<PathBuf>,
 }
 
 /// Why a command did not do what it was asked.
@@ -147,7 +150,7 @@ fn dispatch(cli: Cli) -> Outcome {
 
 /// Runs the node until it is told to stop.
 fn run(common: &Common, args: RunArgs) -> Outcome {
-    Ok(crate::run::run(common.load()?, &RunArgs { token: common.token.clone(), ..args })?)
+    Ok(crate::run::run(common.load()?, &RunArgs { token: common.token.clone(), config: common.config.clone(), ..args })?)
 }
 
 impl Common {

@@ -119,7 +119,7 @@ impl Node {
         let core = prepared.start(guests.clone())?;
 
         let token = AdminToken::load(&data, args.token.as_deref()).map_err(io_error("the operator's token"))?;
-        let greeting = args.demo.then(|| demo::greeting(&config, &token));
+        let greeting = args.demo.then(|| demo::greeting(&config, args.config.as_deref(), &token));
         let api_node = Arc::new(ApiNode { handles: core.handles.clone(), guests: guests.clone(), metrics });
         let api = Api::new(store, versions.clone(), api_node, token, prompts_folder(&config));
         let server = api.start(config.api.listen).map_err(io_error(format!("api.listen: {}", config.api.listen)))?;

@@ -3,7 +3,7 @@
 //! sorted. On a busy machine only the CPU time means something; reading its clock is in it (about 0.3 us).
 
 use hookswitch_wasm::testing::Guest;
-use hookswitch_wasm::{Engine, Host, Instance, Level, Module, Options, Setup, code_digest, content_hash, wit, wrap};
+use hookswitch_wasm::{Engine, Host, Instance, Level, Module, Options, Setup, code_digest, content_hash, inspect, limits, wit, wrap};
 use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, Instant as Clock};
@@ -108,6 +108,9 @@ async fn main() {
         Some(path) => std::fs::read(path).expect("the component can be read"),
         None => Guest::counting().component(),
     };
+    let start = Clock::now();
+    let seen = inspect(&component, limits::COMPONENT_BYTES).unwrap_or_else(|e| panic!("{e}"));
+    println!("inspected in {:?}: imports {}; exports {}", start.elapsed(), seen.imports.join(" "), seen.exports.join(" "));
     let start = Clock::now();
     let code = engine.compile(&component).unwrap_or_else(|e| panic!("{e}"));
     println!("component {} bytes, native code {} bytes, compiled in {:?}", component.len(), code.len(), start.elapsed());

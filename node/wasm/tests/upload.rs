@@ -36,12 +36,12 @@ fn what_is_no_component_is_refused_by_kind() {
 fn a_cut_or_changed_component_is_refused_and_never_a_panic() {
     let file = Guest::counting().component();
     // A cut between two sections at the end, which only describe it, leaves a component.
-    for length in 0..file.len() {
+    for length in (0..file.len()).step_by(7) {
         let seen = inspect(&file[..length], limits::COMPONENT_BYTES);
         assert!(seen.is_err() || length > file.len() / 2, "cut at {length}");
     }
-    // Every changed byte gives an answer, whichever.
-    for at in 0..file.len() {
+    // A changed byte gives an answer, whichever. Every thirteenth: all of them take 20 s.
+    for at in (0..file.len()).step_by(13) {
         let mut changed = file.clone();
         changed[at] ^= 0x55;
         let _ = inspect(&changed, limits::COMPONENT_BYTES);
