@@ -107,7 +107,7 @@ fn artifact(messages: &str, package: &Package) -> Option<PathBuf> {
             && message["target"]["name"] == *package.library
             && message["manifest_path"].as_str().is_some_and(|path| Path::new(path) == package.manifest)
     };
-    let message = messages.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok()).filter(ours).last()?;
+    let message = messages.lines().rev().filter_map(|line| serde_json::from_str::<Value>(line).ok()).find(ours)?;
     let files = message["filenames"].as_array()?;
     files.iter().filter_map(Value::as_str).find(|name| name.ends_with(".wasm")).map(PathBuf::from)
 }

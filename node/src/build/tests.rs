@@ -125,6 +125,7 @@ impl hookswitch_wasm::Host for Heard {
     fn log(&self, level: hookswitch_wasm::Level, line: &str) {
         self.0.lock().expect("nobody panics with it").push(format!("{level:?}: {line}"));
     }
+    fn log_dropped(&self) {}
     fn config(&self, _key: &str) -> Option<String> {
         None
     }
