@@ -162,7 +162,7 @@ async fn the_tenant_reads_where_a_guest_panicked() {
     assert_eq!(report.inspection.exports.len(), 4, "{report}");
     let component = std::fs::read(report.path).expect("a file");
 
-    let engine = Engine::start(Options { instances: 2, ..Options::default() }).expect("an engine");
+    let engine = Engine::start(Options { instances: 2 }).expect("an engine");
     let code = engine.compile(&component).expect("compiles");
     let hash = content_hash(&component);
     let digest = code_digest(engine.compatibility(), &hash, &code);
