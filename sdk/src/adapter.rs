@@ -1,4 +1,4 @@
-//! Between the contract's exports and a [`Handler`]: what [`export!`] expands to. Not for handlers.
+//! Between the contract's exports and a [`Handler`]: what [`export!`](crate::export) expands to. Not for handlers.
 //!
 //! One component instance serves one session, so one handler in a thread-local is the session's handler.
 

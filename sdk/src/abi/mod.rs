@@ -32,7 +32,7 @@ pub unsafe trait Abi: Sized {
     /// At `at` lies a value of this type that nobody else takes.
     unsafe fn lift(at: *const u8) -> Self;
 
-    /// Writes a value that may point into `self`, and into blocks that live until [`release`].
+    /// Writes a value that may point into `self`, and into blocks that live until the node has read it.
     ///
     /// # Safety
     ///
