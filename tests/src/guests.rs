@@ -1,6 +1,6 @@
 //! Handlers for the tests (`tests/guests`), built by the command that a customer uses.
 
-use crate::node::{Node, Run, binary, root};
+use crate::node::{Node, Run, binary, root, target};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};

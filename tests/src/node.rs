@@ -33,7 +33,7 @@ pub fn binary() -> PathBuf {
 }
 
 /// `target/debug`, or wherever this test was built.
-fn target() -> PathBuf {
+pub(crate) fn target() -> PathBuf {
     let test = std::env::current_exe().expect("a test has a path");
     test.parent().and_then(Path::parent).expect("test executables lie in target/PROFILE/deps").to_path_buf()
 }

@@ -36,7 +36,17 @@ pub fn held(options: &Options, floor: Option<f64>, report: &mut Report) -> Resul
     'numbers: for &calls in &options.held {
         for attempt in 1..=2 {
             let steal = machine::Steal::now();
-            let (outcome, verdict, bytes_a_call) = hold(options, calls)?;
+            // A node that cannot set the calls up at all has failed this number, not the bench.
+            let (outcome, verdict, bytes_a_call) = match hold(options, calls) {
+                Ok(held) => held,
+                Err(error) => {
+                    println!("held {calls}: {error:#} -- not whole");
+                    if attempt == 2 {
+                        break 'numbers;
+                    }
+                    continue;
+                }
+            };
             let whole = verdict.missing == 0 && verdict.recordings == calls && outcome.failed.is_empty();
             println!(
                 "held {calls}: {} recordings, {} frames, {} missing; failed {:?}; node {:.0} % of its core, {:.1} KB a call; heard {} of {} ({} lost); generator late {:.1} ms at most; steal {:.1} %{}",

@@ -100,10 +100,10 @@ impl Node {
         machine::resident(self.pid())
     }
 
-    /// Every finished WAV file in the data folder.
+    /// Every stored recording.
     pub fn recordings(&self) -> Result<Vec<PathBuf>> {
         let mut found = Vec::new();
-        collect(&self.folder.path().join("data"), &mut found)?;
+        collect(&self.folder.path().join("data/blobs"), &mut found)?;
         Ok(found)
     }
 }
