@@ -24,7 +24,7 @@ pub fn component(name: &str, hz: u32) -> PathBuf {
     if let Some(path) = built.get(&key) {
         return path.clone();
     }
-    let folder = std::env::temp_dir().join(format!("hookswitch-guests-{}", std::process::id()));
+    let folder = target().join("test-guests");
     std::fs::create_dir_all(&folder).expect("a folder");
     let path = folder.join(format!("{name}-{hz}.component.wasm"));
     let source = format!("tests/guests/{name}");
