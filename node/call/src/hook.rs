@@ -96,7 +96,7 @@ pub struct IvrRequest {
 pub struct RecordingResult {
     pub recording_id: String,
     pub file_name: String,
-    /// CONFORMANCE names: stop_digit, max_duration, max_silence, initial_silence, remote_hangup, api_stop, media_timeout.
+    /// Names of docs/conformance.md "Stop reasons": stop_digit, max_duration, max_silence, initial_silence, remote_hangup, api_stop, media_timeout.
     pub stop_reason: String,
     pub stop_digit: Option<char>,
     pub duration: Duration,

@@ -672,7 +672,7 @@ fn beep() -> PromptSource {
     PromptSource::Tone { hz: vec![1000.0], level_dbm0: -12.0, on: quarter, off: Duration::ZERO, total: quarter }
 }
 
-/// CONFORMANCE 6.4.
+/// docs/conformance.md, "Stop reasons".
 fn stop_reason_name(reason: StopReason) -> &'static str {
     match reason {
         StopReason::StopDigit(_) => "stop_digit",

@@ -148,7 +148,7 @@ pub fn writer_of(recording: RecordingId, writers: usize) -> usize {
     usize::try_from(recording.0).unwrap_or(0) % writers.max(1)
 }
 
-/// CONFORMANCE 6.4, and ours where it has none.
+/// docs/conformance.md "Stop reasons", and ours where it has none.
 pub fn reason_name(reason: StopReason) -> &'static str {
     match reason {
         StopReason::StopDigit(_) => "stop_digit",

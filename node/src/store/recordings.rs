@@ -27,7 +27,7 @@ pub struct RecordingRow {
     /// Of the whole file, lower-case hex; empty until it is finished.
     pub sha256: String,
     pub size: u64,
-    /// CONFORMANCE name (`stop_digit`, `remote_hangup`, …); empty while it runs.
+    /// Name as in docs/conformance.md, "Stop reasons" (`stop_digit`, `remote_hangup`, …); empty while it runs.
     pub stop_reason: String,
     pub state: RecordingState,
 }

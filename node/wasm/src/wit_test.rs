@@ -1,4 +1,4 @@
-//! The WIT package holds what GUESTS.md and ARCHITECTURE.md ask of it: it parses, every item is documented, variants can grow.
+//! The WIT package keeps its own rules: it parses, every item is documented, variants can grow.
 
 use wit_parser::{Resolve, TypeDefKind};
 

@@ -46,6 +46,8 @@ pub struct Jitter {
     allowed: usize,
     /// Packets lost in streams that are over.
     lost_before: u64,
+    /// Frames that had left as silence when the next packet told that theirs were lost.
+    outage: u64,
 }
 
 /// Who moves the timeline.
@@ -159,11 +161,17 @@ impl Jitter {
             plc: Plc::new(),
             allowed: 0,
             lost_before: 0,
+            outage: 0,
         }
     }
 
     pub fn stream(&self) -> Option<&Stream> {
         self.stream.as_ref()
+    }
+
+    /// Frames since the last call that left as silence, but had been sent and lost.
+    pub fn take_outage(&mut self) -> u64 {
+        std::mem::take(&mut self.outage)
     }
 
     /// Packets that never came, over all streams.
@@ -285,6 +293,10 @@ impl Jitter {
             // More than two seconds ahead of what may leave: a sender at far more than real time.
             stats.late += 1;
             return;
+        }
+        // An outage longer than `STOP` has left as silence; only now the sequence numbers say that something had been sent.
+        if matches!(self.clock, Clock::Ours { .. }) {
+            self.outage += (lost.saturating_sub(gap) / FRAME) as u64;
         }
         let lost = lost.min(gap);
         self.mark_lost(now, codec, lost);

@@ -362,6 +362,11 @@ impl Leg {
         let echoes = self.player.echoes();
         let recorded = self.taps.iter().any(Tap::takes_speech);
         let receiving = self.negotiated.direction.receives();
+        let outage = self.jitter.take_outage();
+        if outage > 0 {
+            self.stats.concealed += outage;
+            self.taps.iter_mut().filter(|t| t.takes_speech()).for_each(|t| t.outage(outage));
+        }
         while let Some(frame) = self.jitter.pop(now) {
             self.stats.concealed += u64::from(frame.kind == FrameKind::Concealed);
             if echoes {

@@ -169,7 +169,7 @@ pub struct RecordSpec {
     pub sensitivity: u8,
 }
 
-/// Why a recording ended (CONFORMANCE 6.4, as far as the tap decides). Order of precedence in one frame: as listed.
+/// Why a recording ended (docs/conformance.md "Stop reasons", as far as the tap decides). Order of precedence in one frame: as listed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum StopReason {
     StopDigit(char),
@@ -334,7 +334,7 @@ pub struct RecordingTotals {
     pub expected: u64,
     /// Received in time and written byte for byte.
     pub received: u64,
-    /// Lost or late: concealed in the file.
+    /// Sent by the peer, lost or late: concealed in the file, or silent in it where more than half a second was lost in a row.
     pub concealed: u64,
     /// The peer sent nothing there by right (DTX, hold, before first packet).
     pub silence: u64,

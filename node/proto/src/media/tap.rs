@@ -33,6 +33,8 @@ pub struct Tap {
     trim: usize,
     drift: i32,
     totals: RecordingTotals,
+    /// Frames written as silence that turned out to be lost.
+    outage: u64,
 }
 
 struct Side {
@@ -80,6 +82,7 @@ impl Tap {
             trim: 0,
             drift: 0,
             totals: RecordingTotals::default(),
+            outage: 0,
         })
     }
 
@@ -186,6 +189,11 @@ impl Tap {
         }
     }
 
+    /// So many of the silent frames before had been sent and lost.
+    pub fn outage(&mut self, frames: u64) {
+        self.outage += frames;
+    }
+
     fn limit(&mut self, reason: StopReason) {
         self.full = true;
         self.ask_stop(reason);
@@ -217,6 +225,10 @@ impl Tap {
                 }
             });
         }
+        // A recording that began within the outage holds only a part of it.
+        let outage = self.outage.min(totals.silence);
+        totals.silence -= outage;
+        totals.concealed += outage;
         if let (Some(speak), Some(heard)) = (&self.speak, &mut self.heard) {
             heard.cut(heard.frames.saturating_sub(speak.frames) as usize, |_| ());
             let codec = heard.block.codec;

@@ -511,6 +511,32 @@ fn a_caller_that_sends_nothing_is_silence_of_the_right_length() {
 }
 
 #[test]
+fn an_outage_is_counted_as_lost_even_where_it_was_recorded_as_silence() {
+    // 3 s of packets that never arrive, then a pause of 3 s in which none were sent.
+    for (sent, concealed) in [(150, 150), (0, 0)] {
+        let mut rig = Rig::new();
+        let mut peer = Peer::new();
+        rig.record(spec());
+        for part in 0..2 {
+            for _ in 0..50 {
+                let p = peer.packet();
+                rig.push(&p);
+                rig.tick();
+            }
+            if part == 0 {
+                (0..sent).for_each(|_| drop(peer.packet()));
+                rig.ticks(150);
+            }
+        }
+        rig.stop_recording();
+        assert_eq!(rig.kinds(), "v".repeat(50) + &"-".repeat(150) + &"v".repeat(50));
+        let totals = rig.closed().1;
+        assert_eq!((totals.expected, totals.received, totals.concealed, totals.silence), (250, 100, concealed, 150 - concealed));
+        assert_eq!((rig.leg.stats().lost, rig.leg.stats().concealed), (sent, concealed));
+    }
+}
+
+#[test]
 fn silence_before_between_and_after_talk_keeps_time() {
     // (what the timestamp does over the pause of 3 s)
     for jump in [24_000u32, 0, 23_700, 24_400, 4_000_000, u32::MAX - 900] {
