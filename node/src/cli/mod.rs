@@ -133,6 +133,9 @@ pub fn main() -> ExitCode {
 
 fn dispatch(cli: Cli) -> Outcome {
     let common = cli.common;
+    if !matches!(cli.command, Command::Run(_)) {
+        crate::net::die_of_closed_pipes();
+    }
     match cli.command {
         Command::Run(args) => run(&common, args),
         Command::Check => check::check(&common),

@@ -7,7 +7,7 @@ mod process;
 pub mod udp;
 mod wake;
 
-pub use process::{Priority, disk_free, pin, raise_open_files, seed, set_priority, set_timer_slack};
+pub use process::{Priority, die_of_closed_pipes, disk_free, pin, raise_open_files, seed, set_priority, set_timer_slack};
 pub use wake::{Wake, poll};
 
 use hookswitch_proto::{Time, Wall};

@@ -4,6 +4,12 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::path::Path;
 
+/// A command whose output nobody reads any more (`… | head`) ends as others do, without a panic. Not for the node, whose clients come and go.
+pub fn die_of_closed_pipes() {
+    // SAFETY: restores a default disposition; no handler of ours is involved.
+    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
+}
+
 /// Raises the limit of open files to `wanted` or as far as it goes, and says where it stands now.
 pub fn raise_open_files(wanted: u64) -> io::Result<u64> {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
