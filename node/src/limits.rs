@@ -13,7 +13,7 @@ pub const SIP_SOCKET_BUFFER: usize = 4 << 20;
 /// Receive buffer asked for on a leg's sockets: 2 s of G.711 with the kernel's bookkeeping; the default would allow one sender to
 /// hold 200 KB for each of some thousand legs.
 pub const RTP_SOCKET_BUFFER: usize = 64 << 10;
-/// Largest RTP or RTCP packet read: an Ethernet frame and some. Longer ones are cut, and so malformed.
+/// Largest RTP or RTCP packet read: an Ethernet frame and some. Longer ones are cut, dropped and counted.
 pub const RTP_PACKET: usize = 2048;
 /// Commands that wait for one media thread. At 5,000 calls a second and 5 commands each this is a third of a second. More: refused.
 pub const MEDIA_COMMANDS: usize = 8192;

@@ -162,14 +162,16 @@ metrics! {
     media_sent: counter = "hookswitch_media_packets_total" { direction = "out" };
     /// RTP and RTCP packets that the kernel refused to send.
     media_unsent: counter = "hookswitch_media_unsent_total";
-    /// RTP packets of finished calls that did not become audio in time, or at all.
+    /// Media packets that did not become audio in time, or at all. Counted as their call ends, those cut by the receive buffer at once.
     rtp_lost: counter = "hookswitch_rtp_unused_total" { why = "lost" };
-    /// RTP packets of finished calls that did not become audio in time, or at all.
+    /// Media packets that did not become audio in time, or at all. Counted as their call ends, those cut by the receive buffer at once.
     rtp_late: counter = "hookswitch_rtp_unused_total" { why = "late" };
-    /// RTP packets of finished calls that did not become audio in time, or at all.
+    /// Media packets that did not become audio in time, or at all. Counted as their call ends, those cut by the receive buffer at once.
     rtp_foreign: counter = "hookswitch_rtp_unused_total" { why = "foreign" };
-    /// RTP packets of finished calls that did not become audio in time, or at all.
+    /// Media packets that did not become audio in time, or at all. Counted as their call ends, those cut by the receive buffer at once.
     rtp_malformed: counter = "hookswitch_rtp_unused_total" { why = "malformed" };
+    /// Media packets that did not become audio in time, or at all. Counted as their call ends, those cut by the receive buffer at once.
+    rtp_cut: counter = "hookswitch_rtp_unused_total" { why = "cut" };
     /// Commands that a media thread had no room for.
     media_refused: counter = "hookswitch_media_commands_refused_total";
     /// Media events that found no room: never digits or ends of things while there is memory.

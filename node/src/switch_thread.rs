@@ -19,7 +19,7 @@ use crate::prompt::Prompts;
 use crate::record::Recorder;
 use crate::store::{CallRow, Store};
 use bytes::Bytes;
-use hookswitch_call::door::{Command, CommandError, CommandId, CommandResult, Level};
+use hookswitch_call::door::{CallRecord, Command, CommandError, CommandId, CommandResult, Level};
 use hookswitch_call::{Ask, Hook, Input, Notification, Output, SessionId, Switch};
 use hookswitch_proto::Time;
 use hookswitch_proto::limits::SIP_MESSAGE_BYTES;
@@ -179,6 +179,15 @@ impl LogLimit {
         }
         (allowed, missed)
     }
+
+    /// Whether another line may be written; says first how many were not.
+    fn another(&mut self, now: Time) -> bool {
+        let (allowed, missed) = self.allows(now);
+        if missed > 0 {
+            tracing::warn!(missed, "lines were not logged: too many in a second");
+        }
+        allowed
+    }
 }
 
 impl<H: Handlers> SwitchThread<H> {
@@ -327,13 +336,13 @@ impl<H: Handlers> SwitchThread<H> {
                 add(&self.metrics.rtp_late, record.media.late);
                 add(&self.metrics.rtp_foreign, record.media.foreign);
                 add(&self.metrics.rtp_malformed, record.media.malformed);
+                if record.media.foreign + record.media.malformed > 0 {
+                    self.say_bad_rtp(&record, work);
+                }
                 self.store.save_call(CallRow::from(&*record));
             }
             Output::Log { level, session, text } => {
-                let (allowed, missed) = work.log.allows(self.clock.now());
-                if missed > 0 {
-                    tracing::warn!(missed, "lines of the switch were not logged: too many in a second");
-                }
+                let allowed = work.log.another(self.clock.now());
                 let session = session.as_deref();
                 match level {
                     _ if !allowed => {}
@@ -342,6 +351,14 @@ impl<H: Handlers> SwitchThread<H> {
                 }
             }
             Output::Count(counter) => self.metrics.count(counter),
+        }
+    }
+
+    /// One line a call, whatever came: packets that somebody else sent it, or that are none.
+    fn say_bad_rtp(&self, record: &CallRecord, work: &mut Work) {
+        if work.log.another(self.clock.now()) {
+            let (foreign, malformed) = (record.media.foreign, record.media.malformed);
+            tracing::warn!(session = record.session_id, domain = %record.domain, foreign, malformed, "RTP packets of this call were not used");
         }
     }
 

@@ -119,6 +119,8 @@ struct Tally {
     received: u64,
     sent: u64,
     unsent: u64,
+    /// Longer than the receive buffer: not what any telephone sends.
+    cut: u64,
     phases: u32,
 }
 
@@ -257,8 +259,10 @@ impl MediaThread {
                 let n = packets.receive(&slot.rtp);
                 tally.received += n as u64;
                 for i in 0..n {
-                    if let Some(packet) = packets.get(i).filter(|p| !p.cut) {
-                        slot.leg.push(now, packet.from, false, packet.bytes);
+                    match packets.get(i) {
+                        Some(packet) if packet.cut => tally.cut += 1,
+                        Some(packet) => slot.leg.push(now, packet.from, false, packet.bytes),
+                        None => {}
                     }
                 }
                 slot.ticks = slot.ticks.wrapping_add(1);
@@ -266,8 +270,10 @@ impl MediaThread {
                     let n = packets.receive(&slot.rtcp);
                     tally.received += n as u64;
                     for i in 0..n {
-                        if let Some(packet) = packets.get(i).filter(|p| !p.cut) {
-                            slot.leg.push(now, packet.from, true, packet.bytes);
+                        match packets.get(i) {
+                            Some(packet) if packet.cut => tally.cut += 1,
+                            Some(packet) => slot.leg.push(now, packet.from, true, packet.bytes),
+                            None => {}
                         }
                     }
                 }
@@ -406,6 +412,7 @@ impl MediaThread {
         add(&self.metrics.media_received, tally.received);
         add(&self.metrics.media_sent, tally.sent);
         add(&self.metrics.media_unsent, tally.unsent);
+        add(&self.metrics.rtp_cut, tally.cut);
         *tally = Tally::default();
     }
 
