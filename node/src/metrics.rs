@@ -2,9 +2,11 @@
 //!
 //! Media threads add per phase, not per packet. Start with [`Metrics`]; [`Metrics::render`] is what `/metrics` answers.
 
+use crate::guest::Stats;
 use hookswitch_call::SwitchGauges;
 use hookswitch_call::door::Counter;
 use std::fmt::Write;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -271,9 +273,96 @@ impl Metrics {
     }
 }
 
+/// What the guest room counts of each tenant. Tenants are the operator's, and so is the number of lines.
+pub fn render_guests(tenants: &[(Arc<str>, Stats)]) -> String {
+    let mut out = String::new();
+    let name = "hookswitch_guest_failures_total";
+    let _ = write!(out, "# HELP {name} Hooks that a tenant's handler failed, by why.\n# TYPE {name} counter\n");
+    for (domain, stats) in tenants {
+        // All fields by name: a counter that is added must find its place here.
+        let Stats {
+            instances: _,
+            hooks: _,
+            traps,
+            deadlines,
+            cpu,
+            limits,
+            refused,
+            nonsense,
+            unavailable,
+            notifications: _,
+            notifications_dropped: _,
+            log_lines_dropped: _,
+        } = *stats;
+        let domain = label(domain);
+        for (why, value) in [
+            ("trap", traps),
+            ("deadline", deadlines),
+            ("cpu", cpu),
+            ("limit", limits),
+            ("refused", refused),
+            ("nonsense", nonsense),
+            ("unavailable", unavailable),
+        ] {
+            let _ = writeln!(out, "{name}{{domain=\"{domain}\",why=\"{why}\"}} {value}");
+        }
+    }
+    type Field = fn(&Stats) -> u64;
+    let rest: [(&str, &str, Field); 4] = [
+        ("hookswitch_guest_hooks_total", "Hooks that were answered, in whatever way.", |s| s.hooks),
+        ("hookswitch_guest_instances_total", "Guest instances that were made.", |s| s.instances),
+        ("hookswitch_guest_notifications_dropped_total", "Notifications that did not reach their handler.", |s| s.notifications_dropped),
+        ("hookswitch_guest_log_dropped_total", "Lines of a handler's log beyond what it may write.", |s| s.log_lines_dropped),
+    ];
+    for (name, help, field) in rest {
+        let _ = write!(out, "# HELP {name} {help}\n# TYPE {name} counter\n");
+        for (domain, stats) in tenants {
+            let _ = writeln!(out, "{name}{{domain=\"{}\"}} {}", label(domain), field(stats));
+        }
+    }
+    out
+}
+
+/// A label's value as the text format wants it.
+fn label(value: &str) -> String {
+    value.replace('\\', r"\\").replace('"', "\\\"").replace('\n', r"\n")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn each_tenants_failures_are_told_apart() {
+        let stats = Stats {
+            traps: 1,
+            deadlines: 2,
+            cpu: 3,
+            limits: 4,
+            refused: 5,
+            nonsense: 6,
+            unavailable: 7,
+            hooks: 30,
+            notifications_dropped: 8,
+            log_lines_dropped: 9,
+            ..Stats::default()
+        };
+        let text = render_guests(&[("a.example".into(), stats), ("q\"\\\n".into(), Stats { cpu: 10, ..Stats::default() })]);
+        for (why, value) in [("trap", 1), ("deadline", 2), ("cpu", 3), ("limit", 4), ("refused", 5), ("nonsense", 6), ("unavailable", 7)] {
+            let line = format!("hookswitch_guest_failures_total{{domain=\"a.example\",why=\"{why}\"}} {value}\n");
+            assert_eq!(text.matches(&line).count(), 1, "{line}{text}");
+        }
+        assert!(text.contains(r#"hookswitch_guest_failures_total{domain="q\"\\\n",why="cpu"} 10"#), "{text}");
+        assert!(text.contains("hookswitch_guest_notifications_dropped_total{domain=\"a.example\"} 8\n"), "{text}");
+        assert!(text.contains("hookswitch_guest_log_dropped_total{domain=\"a.example\"} 9\n"), "{text}");
+        assert!(text.contains("hookswitch_guest_hooks_total{domain=\"a.example\"} 30\n"), "{text}");
+        let names: Vec<&str> = text.lines().filter_map(|l| l.strip_prefix("# TYPE ")).collect();
+        assert_eq!(names.len(), 5);
+        for name in names {
+            let (name, kind) = name.split_once(' ').unwrap();
+            assert_eq!((kind, text.matches(&format!("# HELP {name} ")).count()), ("counter", 1));
+        }
+    }
 
     #[test]
     fn each_metric_is_described_once_and_has_a_value() {

@@ -6,7 +6,7 @@ use crate::cli::RunArgs;
 use crate::config::Config;
 use crate::demo;
 use crate::guest::{Compiler, Guests, Options};
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, render_guests};
 use crate::record::private_folder;
 use crate::store::{RecordingRow, RecordingState, Store, StoreThread};
 use crate::switch_thread::Handlers;
@@ -193,6 +193,7 @@ impl crate::api::Node for ApiNode {
         let name = "hookswitch_store_lost_total";
         let lost = self.handles.store.lost();
         let _ = write!(out, "# HELP {name} Call records dropped since the disk was too slow.\n# TYPE {name} counter\n{name} {lost}\n");
+        out.push_str(&render_guests(&self.guests.stats()));
         out
     }
     fn decode_prompt(&self, bytes: &[u8]) -> Result<Duration, String> {
