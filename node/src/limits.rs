@@ -61,6 +61,8 @@ pub const TONES: usize = 256;
 /// How long a stopping node lets calls end by themselves before it releases them, and how long recordings may take to close.
 pub const DRAIN: Duration = Duration::from_secs(2);
 pub const CLOSE: Duration = Duration::from_secs(5);
+/// Characters of the line that says why an upload was refused: a compiler's complaint may be pages. More: cut.
+pub const REFUSAL_TEXT: usize = 500;
 /// API calls that wait for the switch. More: 503.
 pub const PENDING_COMMANDS: usize = 10_000;
 /// Open files a node wants: two sockets a leg, one file a recording, and some.

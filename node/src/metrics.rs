@@ -204,6 +204,10 @@ metrics! {
     prompts_read: counter = "hookswitch_prompts_total" { from = "file" };
     /// Prompts that could not be read.
     prompts_failed: counter = "hookswitch_prompts_total" { from = "nowhere" };
+    /// Handlers that tenants sent and the node did not take.
+    uploads_refused: counter = "hookswitch_uploads_refused_total";
+    /// Prompt files that tenants sent and the node did not take.
+    prompts_refused: counter = "hookswitch_prompts_refused_total";
     /// Bytes of prompts in memory.
     prompt_bytes: gauge = "hookswitch_prompt_bytes";
 }

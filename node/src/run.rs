@@ -25,24 +25,24 @@ mod tests;
 
 pub use node::{Node, run};
 
+use crate::api::Upload;
 use crate::config::{Config, Scheme};
 use crate::inbox::SwitchInbox;
 use crate::limits;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, add};
 use crate::net::{self, Clock, Wake};
 use crate::prompt::{self, PromptFolders};
 use crate::record::{self, Folders, RecorderThreads, repair};
 use crate::store::{RecordingRow, Store, StoreError};
-use crate::switch_thread::{Commands, Ending, Handlers, SipSocket, SwitchThread};
+use crate::switch_thread::{Commands, Ending, Handlers, LogLimit, SipSocket, SwitchThread};
 use crate::{api, media};
 use hookswitch_call::{Configuration, Input, Switch, SwitchConfig};
 use hookswitch_proto::sip::{EndpointConfig, Listen, Transport};
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc;
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -73,6 +73,9 @@ pub struct Handles {
     node_address: String,
     trunks: Vec<hookswitch_call::door::Trunk>,
     drain: AtomicBool,
+    clock: Clock,
+    /// A tenant that repeats what is refused fills no disk.
+    refusals: Mutex<LogLimit>,
 }
 
 impl Handles {
@@ -109,6 +112,19 @@ impl api::Node for Handles {
     fn decode_prompt(&self, bytes: &[u8]) -> Result<Duration, String> {
         let clip = prompt::decode(bytes)?;
         Ok(Duration::from_micros(clip.pcmu.len() as u64 * 125))
+    }
+
+    fn refused(&self, what: Upload, domain: &str, why: &str) {
+        let (counter, what) = match what {
+            Upload::Component => (&self.metrics.uploads_refused, "component"),
+            Upload::Prompt => (&self.metrics.prompts_refused, "prompt"),
+        };
+        add(counter, 1);
+        if self.refusals.lock().unwrap_or_else(PoisonError::into_inner).another(self.clock.now()) {
+            // Quoted as for a program: a reason may hold what a tenant has sent, line breaks among it.
+            let why: String = why.chars().take(limits::REFUSAL_TEXT).collect();
+            tracing::warn!(domain, why = ?why, "{what} refused");
+        }
     }
 }
 
@@ -224,6 +240,8 @@ impl Prepared {
             sip,
             trunks: config.sip.trunks.clone(),
             drain: AtomicBool::new(false),
+            clock,
+            refusals: Mutex::default(),
         });
         // Before the first datagram is read: nobody shall be told that he called a wrong number because we only just started.
         handles.try_configure()?;

@@ -156,8 +156,9 @@ struct Work {
     released: bool,
 }
 
+/// So many lines a second; those beyond are counted.
 #[derive(Default)]
-struct LogLimit {
+pub(crate) struct LogLimit {
     second: u64,
     lines: u32,
     suppressed: u64,
@@ -181,7 +182,7 @@ impl LogLimit {
     }
 
     /// Whether another line may be written; says first how many were not.
-    fn another(&mut self, now: Time) -> bool {
+    pub(crate) fn another(&mut self, now: Time) -> bool {
         let (allowed, missed) = self.allows(now);
         if missed > 0 {
             tracing::warn!(missed, "lines were not logged: too many in a second");

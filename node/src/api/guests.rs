@@ -2,13 +2,14 @@
 
 use super::access::{Caller, Domain};
 use super::reply::{self, ApiError, Reply};
-use super::{Shared, blocking, rfc3339};
+use super::{Api, Shared, Upload, blocking, rfc3339};
 use crate::guest::LogLine;
 use crate::store::VersionRow;
 use crate::versions::{COMPONENT_BYTES, VersionError};
 use axum::extract::{Path, Request, State};
 use axum::http::StatusCode;
 use serde_json::{Value, json};
+use std::sync::Arc;
 
 pub(super) async fn list(State(api): Shared, Domain(domain): Domain) -> Reply {
     let versions = blocking(move || Ok(api.versions.list(&domain)?)).await?;
@@ -17,6 +18,11 @@ pub(super) async fn list(State(api): Shared, Domain(domain): Domain) -> Reply {
 
 /// The body is the component. `?note=` is kept with it, `?activate=true` gives it to new calls at once.
 pub(super) async fn upload(State(api): Shared, caller: Caller, Domain(domain): Domain, request: Request) -> Reply {
+    let reply = take(api.clone(), caller, domain.clone(), request).await;
+    api.tell_refusal(Upload::Component, &domain, reply)
+}
+
+async fn take(api: Arc<Api>, caller: Caller, domain: String, request: Request) -> Reply {
     let note = reply::query(&request, "note")?.unwrap_or_default();
     let activate = reply::flag(&request, "activate")?;
     let accept = |given: &str| given == "application/wasm" || given == "application/octet-stream";

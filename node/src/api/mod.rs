@@ -40,6 +40,15 @@ pub trait Node: Send + Sync + 'static {
     fn metrics(&self) -> String;
     /// How long this prompt plays, or why it is none. May block.
     fn decode_prompt(&self, bytes: &[u8]) -> Result<Duration, String>;
+    /// A tenant's upload was not taken: counted, and said in one line of the log.
+    fn refused(&self, what: Upload, domain: &str, why: &str);
+}
+
+/// What a tenant brings to the node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Upload {
+    Component,
+    Prompt,
 }
 
 /// What the handlers share.
@@ -92,6 +101,13 @@ async fn healthz() -> Reply {
 
 async fn metrics(api: Shared) -> ([(axum::http::HeaderName, &'static str); 1], String) {
     ([(axum::http::header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], api.node.metrics())
+}
+
+impl Api {
+    /// Passes on what became of an upload, and tells the node where it was refused, for whatever reason.
+    fn tell_refusal(&self, what: Upload, domain: &str, reply: Reply) -> Reply {
+        reply.inspect_err(|error| self.node.refused(what, domain, &error.message))
+    }
 }
 
 /// Runs what blocks (the store, files, the compiler) off the async threads.

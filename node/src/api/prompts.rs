@@ -4,7 +4,7 @@
 use super::access::{Caller, Domain};
 use super::recordings;
 use super::reply::{self, ApiError, Reply};
-use super::{Api, Shared, blocking, rfc3339};
+use super::{Api, Shared, Upload, blocking, rfc3339};
 use crate::store::RecordingRow;
 use axum::extract::{Path as UrlPath, Request, State};
 use axum::http::{StatusCode, header};
@@ -14,6 +14,7 @@ use std::fs;
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::UNIX_EPOCH;
 
 /// Largest prompt taken: ten minutes of 16-bit mono at 16 kHz. More: 413.
@@ -73,6 +74,11 @@ pub(super) async fn put(
     UrlPath((_, name)): UrlPath<(String, String)>,
     request: Request,
 ) -> Reply {
+    let reply = take(api.clone(), caller, domain.clone(), name, request).await;
+    api.tell_refusal(Upload::Prompt, &domain, reply)
+}
+
+async fn take(api: Arc<Api>, caller: Caller, domain: String, name: String, request: Request) -> Reply {
     let path = path(&api, &domain, &name)?;
     let accept = |given: &str| given.starts_with("audio/") || given == "application/octet-stream";
     let bytes = reply::body(request, PROMPT_BYTES, "prompt", accept, "audio/wav").await?;

@@ -4,6 +4,7 @@ use super::*;
 use crate::store::{CallRow, RecordingRow, RecordingState, StoreThread};
 use crate::versions::tests::FakeLoader;
 use serde_json::Value;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 pub(crate) const TOKEN: &str = "the-operator's-token";
@@ -13,6 +14,7 @@ pub(crate) const TENANT: &str = "a.example";
 #[derive(Default)]
 struct FakeNode {
     configured: AtomicU32,
+    refused: Mutex<Vec<(Upload, String, String)>>,
 }
 
 impl Node for FakeNode {
@@ -24,6 +26,9 @@ impl Node for FakeNode {
     }
     fn decode_prompt(&self, bytes: &[u8]) -> Result<Duration, String> {
         if bytes.starts_with(b"RIFF") { Ok(Duration::from_millis(1500)) } else { Err("not a WAV file".into()) }
+    }
+    fn refused(&self, what: Upload, domain: &str, why: &str) {
+        self.refused.lock().expect("whole").push((what, domain.into(), why.into()));
     }
 }
 
@@ -213,6 +218,32 @@ fn ic_008_every_refusal_says_what_and_why() {
     assert_eq!(world.get("/admin/tenants")["tenants"].as_array().expect("a list").len(), 1);
     assert!(world.get("/a.example/guests")["versions"].as_array().expect("a list").is_empty());
     assert_eq!(world.node.configured.load(Ordering::Relaxed), 1);
+}
+
+#[test]
+fn refused_uploads_are_told_to_the_node_and_others_are_not() {
+    let world = world();
+    let op = Some(TOKEN);
+    let table: &[(&str, &str, Option<&str>, &[u8], Option<(Upload, &str)>)] = &[
+        ("POST", "/a.example/guests", WASM, b"\x7fELF", Some((Upload::Component, "not a WebAssembly component"))),
+        ("POST", "/a.example/guests?note=a%0ab", WASM, b"guest", Some((Upload::Component, "note"))),
+        ("POST", "/a.example/guests", JSON, b"{}", Some((Upload::Component, "application/wasm"))),
+        ("PUT", "/a.example/promptfile/x.wav", WAV, b"ID3", Some((Upload::Prompt, "not a WAV file"))),
+        ("PUT", "/a.example/promptfile/.x", WAV, b"RIFF", Some((Upload::Prompt, "name"))),
+        ("POST", "/a.example/guests", WASM, b"guest", None),
+        ("PUT", "/a.example/promptfile/x.wav", WAV, b"RIFF", None),
+        ("GET", "/a.example/promptfile/none.wav", None, b"", None),
+    ];
+    for (method, path, kind, body, told) in table {
+        let (status, answer) = world.ask(method, path, op, *kind, body);
+        let refused = std::mem::take(&mut *world.node.refused.lock().expect("whole"));
+        assert_eq!(refused.len(), usize::from(told.is_some()), "{path}: {status} {answer} {refused:?}");
+        if let Some((what, why)) = told {
+            let (got, domain, text) = &refused[0];
+            assert_eq!((got, domain.as_str()), (what, TENANT));
+            assert!(text.contains(why), "{text}");
+        }
+    }
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! The whole node: the core with guests, versions and the API around it, from start to signal.
 
 use super::{Core, Handles, StartError, io_error, prompts_folder, raise_limits};
-use crate::api::{AdminToken, Api, Server};
+use crate::api::{AdminToken, Api, Server, Upload};
 use crate::cli::RunArgs;
 use crate::config::Config;
 use crate::demo;
@@ -198,5 +198,8 @@ impl crate::api::Node for ApiNode {
     }
     fn decode_prompt(&self, bytes: &[u8]) -> Result<Duration, String> {
         self.handles.decode_prompt(bytes)
+    }
+    fn refused(&self, what: Upload, domain: &str, why: &str) {
+        self.handles.refused(what, domain, why);
     }
 }

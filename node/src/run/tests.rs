@@ -155,11 +155,16 @@ fn refusals_reach_the_caller_and_the_metrics() {
     let w = world();
     assert_eq!(w.call("reject", &[]), ExitCode::from(1));
     assert_eq!(w.call("nobody", &[]), ExitCode::from(1));
-    let metrics = w.core.handles.metrics.clone();
+    let handles = w.core.handles.clone();
+    crate::api::Node::refused(&*handles, crate::api::Upload::Component, "demo.localhost", "no\ncomponent");
+    crate::api::Node::refused(&*handles, crate::api::Upload::Prompt, "demo.localhost", "no prompt");
+    let metrics = handles.metrics.clone();
     w.core.stop();
     let text = metrics.render();
     assert!(text.contains("hookswitch_sip_refused_total{why=\"unknown_number\"} 1\n"), "{text}");
     assert!(text.contains("hookswitch_calls_total{result=\"offered\"} 2\n"), "{text}");
+    assert!(text.contains("\nhookswitch_uploads_refused_total 1\n"), "{text}");
+    assert!(text.contains("\nhookswitch_prompts_refused_total 1\n"), "{text}");
 }
 
 #[test]
