@@ -32,8 +32,9 @@ use crate::limits;
 use crate::metrics::{Metrics, add};
 use crate::net::{self, Clock, Wake};
 use crate::prompt::{self, PromptFolders};
-use crate::record::{self, Folders, RecorderThreads, repair};
-use crate::store::{RecordingRow, Store, StoreError};
+use crate::record::repair::{Repaired, repair};
+use crate::record::{self, Folders, RecorderThreads};
+use crate::store::{Store, StoreError};
 use crate::switch_thread::{Commands, Ending, Handlers, LogLimit, SipSocket, SwitchThread};
 use crate::{api, media};
 use hookswitch_call::{Configuration, Input, Switch, SwitchConfig};
@@ -155,8 +156,8 @@ pub struct Prepared {
     clock: Clock,
     folders: Folders,
     sockets: Vec<SipSocket>,
-    /// Recordings that a crash had left behind; the caller announces them.
-    pub repaired: Vec<RecordingRow>,
+    /// Recordings that a crash had left behind; the caller announces them, and what he does not is here again at the next start.
+    pub repaired: Vec<Repaired>,
 }
 
 impl Core {
@@ -173,7 +174,7 @@ impl Core {
         record::private_folder(data).map_err(io_error(format!("storage.data: {}", data.display())))?;
         let folders = Folders::create(data, &config.storage.blobs).map_err(io_error("the folders of recordings"))?;
         record::private_folder(&prompts_folder(&config)).map_err(io_error("the folder of prompts"))?;
-        let repaired = repair::repair(&folders, &store, &metrics).map_err(io_error("the spool of recordings"))?;
+        let repaired = repair(&folders, &store, &metrics).map_err(io_error("the spool of recordings"))?;
         Ok(Prepared { config, store, inbox, inputs, wake, metrics, clock: Clock::new(), folders, sockets, repaired })
     }
 }

@@ -1,7 +1,7 @@
 //! The finisher: makes a closed recording durable, gives it its place and its row, and says so. Here the disk is waited for.
 //!
-//! Order: header, fsync, hash, link into the blobs, fsync of the folder, row, unlink from the spool, report. A link never overwrites,
-//! and until the row is stored the spool still holds the file: a crash at any point is repaired without a second copy.
+//! Order: header, fsync, hash, link into the blobs, fsync of the folder, row, report, unlink from the spool. A link never overwrites,
+//! and the spool holds the file until all else is done: a crash at any point is repaired without a second copy, and announced.
 
 use super::verify::hex;
 use super::wav::{HEADER, Header, State, WavFile};
@@ -117,6 +117,18 @@ impl Finisher {
                 tracing::warn!(recording = %id, domain = %finish.start.domain, why, "no recording");
             }
         }
+        let file_name = match &placed {
+            Ok(placed) => placed.path.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned()),
+            Err(_) => finish.start.file_name.clone(),
+        };
+        self.inbox.send(Input::Recorded(RecordingReport {
+            recording: finish.recording,
+            recording_id: id.clone(),
+            session: finish.session,
+            file_name,
+            outcome: placed.as_ref().map(|p| p.size).map_err(Clone::clone),
+        }));
+        // Last: as long as it is there, a crash leads to another report, not to none.
         if let Some(file) = &finish.file {
             let left = match placed {
                 Ok(_) if indexed => std::fs::remove_file(file.path()),
@@ -127,17 +139,6 @@ impl Finisher {
                 tracing::warn!(path = %file.path().display(), %error, "could not clear the spool");
             }
         }
-        let file_name = match &placed {
-            Ok(placed) => placed.path.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned()),
-            Err(_) => finish.start.file_name.clone(),
-        };
-        self.inbox.send(Input::Recorded(RecordingReport {
-            recording: finish.recording,
-            recording_id: id.clone(),
-            session: finish.session,
-            file_name,
-            outcome: placed.map(|p| p.size),
-        }));
     }
 }
 

@@ -9,8 +9,32 @@ use crate::store::{RecordingRow, RecordingState, Store};
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// The rows of recordings that nobody was told of yet, stored ones and failed ones.
-pub fn repair(folders: &Folders, store: &Store, metrics: &Metrics) -> io::Result<Vec<RecordingRow>> {
+/// A recording that a crash came between and its handler. Its file stays in the spool until it is announced: whatever interrupts that,
+/// the next start does it again.
+pub struct Repaired {
+    pub row: RecordingRow,
+    spooled: PathBuf,
+}
+
+impl Repaired {
+    /// Its handler was told: the spool can go.
+    pub fn announced(self) {
+        // Heard by nobody, or whole among the blobs: nothing is lost. What did not become a recording is kept for the operator.
+        let cleared = match self.row.state {
+            RecordingState::Failed if self.row.duration_ms > 0 => match self.spooled.parent() {
+                Some(spool) => set_aside(spool, &self.spooled),
+                None => Ok(()),
+            },
+            _ => std::fs::remove_file(&self.spooled),
+        };
+        if let Err(error) = cleared {
+            tracing::warn!(path = %self.spooled.display(), %error, "could not clear the spool: it will be announced again");
+        }
+    }
+}
+
+/// Recordings that nobody may have been told of yet, stored ones and failed ones. Told once too often is told; not at all is a loss.
+pub fn repair(folders: &Folders, store: &Store, metrics: &Metrics) -> io::Result<Vec<Repaired>> {
     let mut found: Vec<PathBuf> = Vec::new();
     for entry in std::fs::read_dir(&folders.spool)? {
         let path = entry?.path();
@@ -20,16 +44,19 @@ pub fn repair(folders: &Folders, store: &Store, metrics: &Metrics) -> io::Result
     }
     // Oldest names are no older recordings, but a fixed order makes two runs alike.
     found.sort();
-    let mut announced = Vec::new();
+    let mut unannounced = Vec::new();
     for path in found {
         match repair_one(folders, store, &path) {
-            Ok(Some(row)) => {
-                add(&metrics.recordings_repaired, 1);
+            Ok((row, fresh)) => {
                 let (id, ms, state) = (&row.id, row.duration_ms, row.state.name());
-                tracing::warn!(recording = %id, domain = %row.domain, ms, state, "recording repaired after a crash");
-                announced.push(row);
+                if fresh {
+                    add(&metrics.recordings_repaired, 1);
+                    tracing::warn!(recording = %id, domain = %row.domain, ms, state, "recording repaired after a crash");
+                } else {
+                    tracing::warn!(recording = %id, domain = %row.domain, ms, state, "recording announced again after a crash");
+                }
+                unannounced.push(Repaired { row, spooled: path });
             }
-            Ok(None) => {}
             Err(error) => {
                 add(&metrics.recordings_failed, 1);
                 tracing::error!(path = %path.display(), %error, "a file in the spool could not be repaired, set aside");
@@ -37,16 +64,16 @@ pub fn repair(folders: &Folders, store: &Store, metrics: &Metrics) -> io::Result
             }
         }
     }
-    Ok(announced)
+    Ok(unannounced)
 }
 
-fn repair_one(folders: &Folders, store: &Store, path: &Path) -> Result<Option<RecordingRow>, WavError> {
+/// The file's row, and whether it was made only now.
+fn repair_one(folders: &Folders, store: &Store, path: &Path) -> Result<(RecordingRow, bool), WavError> {
     let mut file = WavFile::reopen(path)?;
     let known = store.recording(&file.header.recording_id).map_err(io::Error::other)?;
-    if known.is_some_and(|row| row.state != RecordingState::Recording) {
-        // Only the last step was missing.
-        std::fs::remove_file(path)?;
-        return Ok(None);
+    if let Some(row) = known.filter(|row| row.state != RecordingState::Recording) {
+        // Only the last steps were missing, and the report is one of them.
+        return Ok((row, false));
     }
     let header = &mut file.header;
     if header.state == State::Recording {
@@ -77,6 +104,5 @@ fn repair_one(folders: &Folders, store: &Store, path: &Path) -> Result<Option<Re
         fill(&mut row, Some(&placed));
     }
     store.put_recording(row.clone()).map_err(io::Error::other)?;
-    std::fs::remove_file(path)?;
-    Ok(Some(row))
+    Ok((row, true))
 }

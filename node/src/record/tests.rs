@@ -170,6 +170,7 @@ fn a_recording_is_stored_indexed_reported_and_verified() {
     let audio = samples(&path);
     assert_eq!(audio.len(), 60 * FRAME);
     assert!(audio[..50 * FRAME].iter().all(|s| *s == pcm(A)) && audio[50 * FRAME..].iter().all(|s| *s == pcm(B)));
+    w.threads.stop();
     assert_eq!(std::fs::read_dir(&w.folders.spool).unwrap().count(), 0);
     let verdict = verify(File::open(&path).unwrap(), &row).unwrap();
     assert_eq!(verdict.line, format!("ok: {}: 1.20 s, 0 frames missing, 6 concealed, of 60", id(1)));
@@ -261,6 +262,7 @@ fn nothing_but_a_media_timeout_is_a_failure() {
     w.give(last(block(1, false, 0, 0, A), StopReason::MediaTimeout, RecordingTotals::default()));
     assert_eq!(w.report().outcome, Err("no media received".into()));
     assert_eq!(w.row(1).state, RecordingState::Failed);
+    w.threads.stop();
     assert!(w.folders.spool.join("failed").join(format!("{}.wav", id(1))).exists());
 }
 
@@ -330,9 +332,10 @@ fn after_a_crash_the_file_is_repaired_once() {
     std::fs::write(&spooled, bytes).unwrap();
     std::fs::write(folders.spool.join("stranger.wav"), "no WAV").unwrap();
     let (store, _thread) = Store::open(&after.join("db")).unwrap();
-    let rows = repair::repair(&folders, &store, &w.metrics).unwrap();
-    assert_eq!(rows.len(), 1);
-    let row = &rows[0];
+    let mut repaired = repair::repair(&folders, &store, &w.metrics).unwrap();
+    assert_eq!(repaired.len(), 1);
+    let repaired = repaired.remove(0);
+    let row = &repaired.row.clone();
     assert_eq!((row.stop_reason.as_str(), row.frames_expected, row.state), ("crash", 100, RecordingState::Available));
     assert_eq!(store.recording(&id(1)).unwrap().as_ref(), Some(row));
     assert_eq!((row.domain.as_str(), row.caller.as_str(), row.session.as_str()), ("demo.localhost", "alice", "session"));
@@ -340,7 +343,9 @@ fn after_a_crash_the_file_is_repaired_once() {
     assert!(verdict.ok, "{}", verdict.line);
     assert_eq!(samples(Path::new(&row.path)).len(), 100 * FRAME);
     assert!(folders.spool.join("failed/stranger.wav").exists());
+    repaired.announced();
     assert!(repair::repair(&folders, &store, &w.metrics).unwrap().is_empty());
+    assert_eq!(w.metrics.recordings_repaired.load(std::sync::atomic::Ordering::Relaxed), 1);
 }
 
 #[test]
@@ -350,17 +355,44 @@ fn a_crash_between_link_and_row_makes_no_second_copy() {
     w.give(last(block(1, false, 0, 25, A), StopReason::RemoteHangup, totals(25, 2)));
     w.report();
     let row = w.row(1);
-    // As if only the last two steps were missing.
-    std::fs::copy(&row.path, w.folders.spool.join(format!("{}.wav", id(1)))).unwrap();
+    w.threads.stop();
+    // As if only the last steps were missing.
+    let spooled = w.folders.spool.join(format!("{}.wav", id(1)));
+    std::fs::copy(&row.path, &spooled).unwrap();
     let (other, _thread) = Store::open(&w.folder.path().join("other")).unwrap();
-    let again = repair::repair(&w.folders, &other, &w.metrics).unwrap();
-    assert_eq!((again[0].path.as_str(), again[0].sha256.as_str()), (row.path.as_str(), row.sha256.as_str()));
-    assert_eq!((again[0].stop_reason.as_str(), again[0].frames_concealed), ("remote_hangup", 2));
+    let again = repair::repair(&w.folders, &other, &w.metrics).unwrap().remove(0);
+    assert_eq!((again.row.path.as_str(), again.row.sha256.as_str()), (row.path.as_str(), row.sha256.as_str()));
+    assert_eq!((again.row.stop_reason.as_str(), again.row.frames_concealed), ("remote_hangup", 2));
     assert_eq!(std::fs::read_dir(w.folders.blobs.join("demo.localhost")).unwrap().count(), 1);
-    // With its row there it is only cleared away.
-    std::fs::copy(&row.path, w.folders.spool.join(format!("{}.wav", id(1)))).unwrap();
+}
+
+#[test]
+fn a_crash_between_row_and_report_loses_no_announcement() {
+    let mut w = world();
+    w.begin(1, "message.wav", false);
+    w.give(last(block(1, false, 0, 25, A), StopReason::RemoteHangup, totals(25, 2)));
+    w.begin(2, "none.wav", false);
+    w.give(last(block(2, false, 0, 25, A), StopReason::MediaTimeout, RecordingTotals { expected: 25, silence: 25, ..totals(0, 0) }));
+    (w.report(), w.report());
+    let rows = [w.row(1), w.row(2)];
+    assert_eq!((rows[0].state, rows[1].state), (RecordingState::Available, RecordingState::Failed));
+    w.threads.stop();
+    let failed = w.folders.spool.join("failed").join(format!("{}.wav", id(2)));
+    let spooled = [1, 2].map(|n| w.folders.spool.join(format!("{}.wav", id(n))));
+    std::fs::copy(&rows[0].path, &spooled[0]).unwrap();
+    std::fs::rename(&failed, &spooled[1]).unwrap();
+    // Another crash before they were announced changes nothing.
+    for _ in 0..2 {
+        let repaired = repair::repair(&w.folders, &w.store, &w.metrics).unwrap();
+        assert_eq!(repaired.iter().map(|r| r.row.clone()).collect::<Vec<_>>(), rows);
+        assert!(spooled.iter().all(|path| path.exists()));
+    }
+    for repaired in repair::repair(&w.folders, &w.store, &w.metrics).unwrap() {
+        repaired.announced();
+    }
     assert!(repair::repair(&w.folders, &w.store, &w.metrics).unwrap().is_empty());
-    assert_eq!(std::fs::read_dir(&w.folders.spool).unwrap().count(), 0);
+    assert!(!spooled[0].exists() && !spooled[1].exists() && failed.exists() && Path::new(&rows[0].path).exists());
+    assert_eq!(std::fs::read_dir(w.folders.blobs.join("demo.localhost")).unwrap().count(), 1);
 }
 
 #[test]

@@ -90,7 +90,7 @@ impl Node {
         let data = config.storage.data.clone();
         private_folder(&data).map_err(io_error(format!("storage.data: {}", data.display())))?;
         let (store, store_thread) = Store::open(&data.join(DATABASE))?;
-        let prepared = Core::prepare(config.clone(), store.clone())?;
+        let mut prepared = Core::prepare(config.clone(), store.clone())?;
 
         let engine = Engine::start(hookswitch_wasm::Options::default()).map_err(|e| StartError::Other(e.to_string()))?;
         if let Some(warning) = engine.warning() {
@@ -112,8 +112,9 @@ impl Node {
         if args.demo {
             demo::prepare(&store, &versions, &prompts_folder(&config), args.demo_guest.as_deref()).map_err(|e| other(&e))?;
         }
-        for (index, row) in prepared.repaired.iter().enumerate() {
-            announce(&guests, index, row);
+        for (index, repaired) in std::mem::take(&mut prepared.repaired).into_iter().enumerate() {
+            announce(&guests, index, &repaired.row);
+            repaired.announced();
         }
         let metrics = prepared.metrics();
         let core = prepared.start(guests.clone())?;
