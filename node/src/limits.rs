@@ -40,6 +40,10 @@ pub const PORT_TRIES: usize = 64;
 pub const HEADER_EVERY: Duration = Duration::from_secs(1);
 /// One side of a two-sided recording waits so many frames (2 s) for the other before silence is written in its place.
 pub const SIDE_WAIT_FRAMES: u64 = 100;
+/// Files set aside in `spool/failed`: what an operator looks at after trouble, a screenful of it. More at start: the oldest go.
+pub const FAILED_FILES: usize = 1000;
+/// And so long: they hold what people said, which nobody may keep just because it was not looked at. Older at start: they go.
+pub const FAILED_AGE: Duration = Duration::from_secs(7 * 24 * 3600);
 /// Finished recordings that share a look at the disk (fsync of folders, commit of rows).
 pub const FINISH_BATCH: usize = 64;
 /// Bytes of a stored file's name (IC-038).

@@ -32,7 +32,7 @@ use crate::limits;
 use crate::metrics::{Metrics, add};
 use crate::net::{self, Clock, Wake};
 use crate::prompt::{self, PromptFolders};
-use crate::record::repair::{Repaired, repair};
+use crate::record::repair::{Repaired, repair, sweep};
 use crate::record::{self, Folders, RecorderThreads};
 use crate::store::{Store, StoreError};
 use crate::switch_thread::{Commands, Ending, Handlers, LogLimit, SipSocket, SwitchThread};
@@ -45,7 +45,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 /// Why a node could not start. One line for the operator.
 #[derive(Debug, thiserror::Error)]
@@ -174,6 +174,12 @@ impl Core {
         record::private_folder(data).map_err(io_error(format!("storage.data: {}", data.display())))?;
         let folders = Folders::create(data, &config.storage.blobs).map_err(io_error("the folders of recordings"))?;
         record::private_folder(&prompts_folder(&config)).map_err(io_error("the folder of prompts"))?;
+        match sweep(&folders, SystemTime::now()) {
+            Ok(0) => {}
+            Ok(files) => tracing::info!(files, "failed recordings of long ago removed from the spool"),
+            // Room on the disk is not worth the calls of a node that does not start.
+            Err(error) => tracing::warn!(%error, "failed recordings of long ago could not be removed from the spool"),
+        }
         let repaired = repair(&folders, &store, &metrics).map_err(io_error("the spool of recordings"))?;
         Ok(Prepared { config, store, inbox, inputs, wake, metrics, clock: Clock::new(), folders, sockets, repaired })
     }

@@ -22,6 +22,9 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, mpsc};
 
+/// The folder in the spool for what did not become a recording.
+pub(super) const FAILED: &str = "failed";
+
 /// A recording that its writer has closed.
 pub(super) struct Finish {
     pub recording: RecordingId,
@@ -273,7 +276,7 @@ pub(super) fn sync_folder(folder: &Path) -> io::Result<()> {
 
 /// Out of the way of the next repair, but not lost: an operator may still want to listen to it.
 pub(super) fn set_aside(spool: &Path, file: &Path) -> io::Result<()> {
-    let folder = spool.join("failed");
+    let folder = spool.join(FAILED);
     private_folder(&folder)?;
     let name = file.file_name().ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
     std::fs::rename(file, folder.join(name))

@@ -2,12 +2,14 @@
 //! who announces it. Run once at start, before any recording begins.
 
 use super::Folders;
-use super::finish::{fill, place, row_of, set_aside, sync_folder};
+use super::finish::{FAILED, fill, place, row_of, set_aside, sync_folder};
 use super::wav::{State, WavError, WavFile};
+use crate::limits;
 use crate::metrics::{Metrics, add};
 use crate::store::{RecordingRow, RecordingState, Store};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 /// A recording that a crash came between and its handler. Its file stays in the spool until it is announced: whatever interrupts that,
 /// the next start does it again.
@@ -65,6 +67,35 @@ pub fn repair(folders: &Folders, store: &Store, metrics: &Metrics) -> io::Result
         }
     }
     Ok(unannounced)
+}
+
+/// Removes what was set aside long ago, or lies behind too many others. Returns how many went. Before [`repair`], so that what this
+/// start sets aside is there to be looked at.
+pub fn sweep(folders: &Folders, now: SystemTime) -> io::Result<usize> {
+    let entries = match std::fs::read_dir(folders.spool.join(FAILED)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
+        other => other?,
+    };
+    let mut kept = Vec::new();
+    for entry in entries {
+        let entry = entry?;
+        let about = entry.metadata()?;
+        if about.is_file() {
+            kept.push((about.modified()?, entry.path()));
+        }
+    }
+    // Newest first; names only so that two runs agree.
+    kept.sort_by(|a, b| b.cmp(a));
+    // A time in the future is a clock that was wrong: not old.
+    let old = |at: SystemTime| now.duration_since(at).is_ok_and(|age| age > limits::FAILED_AGE);
+    let mut swept = 0;
+    for (index, (at, path)) in kept.iter().enumerate() {
+        if index >= limits::FAILED_FILES || old(*at) {
+            std::fs::remove_file(path)?;
+            swept += 1;
+        }
+    }
+    Ok(swept)
 }
 
 /// The file's row, and whether it was made only now.

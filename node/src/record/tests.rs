@@ -396,6 +396,29 @@ fn a_crash_between_row_and_report_loses_no_announcement() {
 }
 
 #[test]
+fn what_was_set_aside_is_swept_by_age_and_number() {
+    let folder = tempfile::tempdir().unwrap();
+    let folders = Folders::create(folder.path(), &folder.path().join("blobs")).unwrap();
+    let now = std::time::SystemTime::now();
+    assert_eq!(repair::sweep(&folders, now).unwrap(), 0);
+    let failed = folders.spool.join("failed");
+    private_folder(&failed).unwrap();
+    let put = |name: &str, age: std::time::Duration| File::create(failed.join(name)).unwrap().set_modified(now - age).unwrap();
+    let second = std::time::Duration::from_secs(1);
+    put("old.wav", limits::FAILED_AGE + second);
+    put("young.wav", limits::FAILED_AGE - second);
+    assert_eq!(repair::sweep(&folders, now).unwrap(), 1);
+    assert!(!failed.join("old.wav").exists() && failed.join("young.wav").exists());
+    for n in 0..limits::FAILED_FILES {
+        put(&format!("{n}.wav"), second);
+    }
+    // The one too many is the oldest.
+    assert_eq!(repair::sweep(&folders, now).unwrap(), 1);
+    assert!(!failed.join("young.wav").exists());
+    assert_eq!(std::fs::read_dir(&failed).unwrap().count(), limits::FAILED_FILES);
+}
+
+#[test]
 fn verify_finds_what_is_wrong() {
     let mut w = world();
     w.begin(1, "good.wav", false);
