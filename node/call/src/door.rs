@@ -1,6 +1,6 @@
 //! The doors of the switch: everything that comes in and everything that goes out, as closed enums.
 
-use crate::hook::{Hook, HookFailure, Notification, Phrase, Verdict};
+use crate::hook::{Hook, HookFailure, Notification, Phrase, RecordingDetails, Verdict};
 use bytes::Bytes;
 use hookswitch_proto::Wall;
 use hookswitch_proto::media::{Clip, LegId, MediaCmd, MediaEvent, RecordingId};
@@ -122,6 +122,8 @@ pub struct RecordingReport {
     pub session: SessionId,
     pub file_name: String,
     pub outcome: Result<u64, String>,
+    /// Only of one that was stored.
+    pub details: Option<Box<RecordingDetails>>,
 }
 
 /// One line of the call's history, written at its end.

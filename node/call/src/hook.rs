@@ -103,6 +103,18 @@ pub struct RecordingResult {
     pub contains_sound: bool,
 }
 
+/// What is known of a recording once it is stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecordingDetails {
+    pub result: RecordingResult,
+    /// Bytes.
+    pub size: u64,
+    /// Of the file, lower-case hex.
+    pub sha256: String,
+    /// Milliseconds since the Unix epoch.
+    pub started_at: u64,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CallEventKind {
     CallingPartyDrop,
@@ -394,6 +406,8 @@ pub enum Notification {
         recording_id: String,
         file_name: String,
         file_size: u64,
+        /// Only of one that was stored.
+        details: Option<Box<RecordingDetails>>,
     },
     SessionCompleted {
         info: SessionInfo,

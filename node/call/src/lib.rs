@@ -32,6 +32,7 @@ pub use door::{
 };
 pub use hook::{
     Alarm, AlarmKind, BackgroundPrompt, CallEvent, CallEventKind, Collect, DigitProtection, DtmfParams, DtmfReason, Hook, HookFailure,
-    IvrCommand, IvrRequest, NewCall, Notification, OutboundCall, Phrase, Privacy, RecordPhrase, Routing, Verdict,
+    IvrCommand, IvrRequest, NewCall, Notification, OutboundCall, Phrase, Privacy, RecordPhrase, RecordingDetails, RecordingResult, Routing,
+    Verdict,
 };
 pub use switch::{Switch, SwitchConfig, SwitchGauges};

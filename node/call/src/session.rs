@@ -996,6 +996,7 @@ pub(crate) fn recording_ready(info: SessionInfo, report: &RecordingReport) -> No
         recording_id: report.recording_id.clone(),
         file_name: report.file_name.clone(),
         file_size: report.outcome.as_ref().copied().unwrap_or(0),
+        details: report.details.clone(),
     }
 }
 

@@ -826,7 +826,10 @@ fn ic_258_265_recording_ready_only_if_asked_for_and_failures_always_told() {
             .notifications
             .iter()
             .filter_map(|n| match n {
-                Notification::RecordingReady { successful, file_size, connection_id: None, .. } => Some((*successful, *file_size)),
+                Notification::RecordingReady { successful, file_size, connection_id: None, details, .. } => {
+                    assert_eq!(details.as_ref().map(|d| d.size), successful.then_some(*file_size));
+                    Some((*successful, *file_size))
+                }
                 _ => None,
             })
             .collect();

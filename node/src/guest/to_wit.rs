@@ -2,7 +2,7 @@
 
 use hookswitch_call::hook::{
     Alarm, AlarmKind, CallEvent, CallEventKind, DigitProtection, DtmfParams, DtmfReason, IvrRequest, NewCall, Notification, Privacy,
-    RecordingResult, SessionInfo,
+    RecordingDetails, RecordingResult, SessionInfo,
 };
 use hookswitch_wasm::wit;
 use std::time::Duration;
@@ -115,6 +115,15 @@ fn recording(result: RecordingResult) -> wit::RecordingResult {
     }
 }
 
+fn stored(details: RecordingDetails) -> wit::RecordingResult {
+    wit::RecordingResult {
+        size_bytes: Some(details.size),
+        started_at_ms: Some(details.started_at),
+        checksum: Some(details.sha256),
+        ..recording(details.result)
+    }
+}
+
 pub(super) fn call_event(event: CallEvent, transaction: String) -> wit::CallEventRequest {
     wit::CallEventRequest {
         info: info(event.info, transaction),
@@ -185,7 +194,7 @@ pub(super) fn notification(notification: Notification, transaction: String) -> w
                 extra: vec![],
             })
         }
-        Notification::RecordingReady { info: session, successful, reason, connection_id, recording_id, file_name, file_size } => {
+        Notification::RecordingReady { info: session, successful, reason, connection_id, recording_id, file_name, file_size, details } => {
             wit::Notification::RecordingReady(wit::RecordingReady {
                 info: info(session, transaction),
                 successful,
@@ -194,7 +203,7 @@ pub(super) fn notification(notification: Notification, transaction: String) -> w
                 recording_id,
                 file_name,
                 file_size,
-                details: None,
+                details: details.map(|d| stored(*d)),
                 extra: vec![],
             })
         }
@@ -276,6 +285,36 @@ mod tests {
             assert!(!matches!(completion(reason), wit::CompletionReason::Ext(_)), "{reason}");
         }
         assert!(matches!(completion("meteor"), wit::CompletionReason::Ext(e) if e.name == "meteor"));
+    }
+
+    #[test]
+    fn ur_035_a_stored_recording_is_told_with_all_that_is_known() {
+        let result = RecordingResult {
+            recording_id: "id".into(),
+            file_name: "message.wav".into(),
+            stop_reason: "stop_digit".into(),
+            stop_digit: Some('#'),
+            duration: Duration::from_millis(1200),
+            contains_sound: true,
+        };
+        let details = Box::new(RecordingDetails { result, size: 19_244, sha256: "ab".repeat(32), started_at: 77 });
+        let ready = |details| Notification::RecordingReady {
+            info: SessionInfo::default(),
+            successful: true,
+            reason: None,
+            connection_id: None,
+            recording_id: "id".into(),
+            file_name: "message.wav".into(),
+            file_size: 19_244,
+            details,
+        };
+        let wit::Notification::RecordingReady(told) = notification(ready(Some(details)), "t".into()) else { panic!("another one") };
+        let told = told.details.expect("details");
+        assert!(matches!(told.stop_reason, wit::StopReason::StopDigit));
+        assert_eq!((told.stop_digit, told.duration_ms, told.contains_sound), (Some('#'), 1200, true));
+        assert_eq!((told.size_bytes, told.started_at_ms, told.checksum), (Some(19_244), Some(77), Some("ab".repeat(32))));
+        let wit::Notification::RecordingReady(told) = notification(ready(None), "t".into()) else { panic!("another one") };
+        assert!(told.details.is_none());
     }
 
     #[test]

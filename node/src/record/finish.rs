@@ -11,7 +11,7 @@ use crate::limits;
 use crate::metrics::{Metrics, add};
 use crate::net::{Priority, set_priority};
 use crate::store::{RecordingRow, RecordingState, Store};
-use hookswitch_call::{Input, RecordingReport, RecordingStart, SessionId};
+use hookswitch_call::{Input, RecordingDetails, RecordingReport, RecordingResult, RecordingStart, SessionId};
 use hookswitch_proto::Wall;
 use hookswitch_proto::media::{FRAME_TIME, RecordingId};
 use sha2::{Digest, Sha256};
@@ -21,6 +21,7 @@ use std::io::{self, Read};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, mpsc};
+use std::time::Duration;
 
 /// The folder in the spool for what did not become a recording.
 pub(super) const FAILED: &str = "failed";
@@ -32,6 +33,9 @@ pub(super) struct Finish {
     pub start: Box<RecordingStart>,
     pub wall: Wall,
     pub reason: &'static str,
+    pub stop_digit: Option<char>,
+    /// Unknown where the media thread did not say how it ended.
+    pub contains_sound: Option<bool>,
     pub file: Option<WavFile>,
     /// Why there is nothing to keep.
     pub failed: Option<String>,
@@ -124,12 +128,14 @@ impl Finisher {
             Ok(placed) => placed.path.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned()),
             Err(_) => finish.start.file_name.clone(),
         };
+        let details = details_of(&row(finish, &placed), finish.stop_digit, finish.contains_sound);
         self.inbox.send(Input::Recorded(RecordingReport {
             recording: finish.recording,
             recording_id: id.clone(),
             session: finish.session,
             file_name,
             outcome: placed.as_ref().map(|p| p.size).map_err(Clone::clone),
+            details,
         }));
         // Last: as long as it is there, a crash leads to another report, not to none.
         if let Some(file) = &finish.file {
@@ -179,6 +185,23 @@ pub(super) fn row_of(header: &Header) -> RecordingRow {
         stop_reason: header.stop_reason.clone(),
         ..RecordingRow::default()
     }
+}
+
+/// What a handler is told of a recording that is stored. Where nobody knows any more whether somebody spoke, what came counts as sound:
+/// a message taken for an empty one would be lost.
+pub fn details_of(row: &RecordingRow, stop_digit: Option<char>, contains_sound: Option<bool>) -> Option<Box<RecordingDetails>> {
+    if row.state != RecordingState::Available {
+        return None;
+    }
+    let result = RecordingResult {
+        recording_id: row.id.clone(),
+        file_name: row.file_name.clone(),
+        stop_reason: row.stop_reason.clone(),
+        stop_digit,
+        duration: Duration::from_millis(row.duration_ms),
+        contains_sound: contains_sound.unwrap_or(row.frames_received > 0),
+    };
+    Some(Box::new(RecordingDetails { result, size: row.size, sha256: row.sha256.clone(), started_at: row.created_at }))
 }
 
 /// Makes a row final.

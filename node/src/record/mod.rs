@@ -18,6 +18,7 @@ pub mod verify;
 pub mod wav;
 mod writer;
 
+pub use finish::details_of;
 pub use writer::BlockLink;
 
 use crate::inbox::SwitchInbox;

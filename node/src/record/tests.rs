@@ -158,6 +158,10 @@ fn a_recording_is_stored_indexed_reported_and_verified() {
     w.give(last(block(1, false, 50, 10, B), StopReason::StopDigit('#'), totals(60, 6)));
     let report = w.report();
     let row = w.row(1);
+    let details = report.details.unwrap();
+    assert_eq!((details.size, details.sha256.as_str(), details.started_at), (row.size, row.sha256.as_str(), row.created_at));
+    assert_eq!((details.result.stop_reason.as_str(), details.result.stop_digit), ("stop_digit", Some('#')));
+    assert_eq!((details.result.duration.as_millis(), details.result.contains_sound), (1200, true));
     assert_eq!((report.outcome, report.file_name.as_str()), (Ok(row.size), "message.wav"));
     assert_eq!(row.size, (HEADER + 60 * FRAME * 2) as u64);
     assert_eq!((row.duration_ms, row.stop_reason.as_str(), row.state), (1200, "stop_digit", RecordingState::Available));
@@ -260,7 +264,8 @@ fn nothing_but_a_media_timeout_is_a_failure() {
     let mut w = world();
     w.begin(1, "none.wav", false);
     w.give(last(block(1, false, 0, 0, A), StopReason::MediaTimeout, RecordingTotals::default()));
-    assert_eq!(w.report().outcome, Err("no media received".into()));
+    let report = w.report();
+    assert_eq!((report.outcome, report.details), (Err("no media received".into()), None));
     assert_eq!(w.row(1).state, RecordingState::Failed);
     w.threads.stop();
     assert!(w.folders.spool.join("failed").join(format!("{}.wav", id(1))).exists());

@@ -413,6 +413,8 @@ impl Open {
             session: self.start.session,
             start: self.start,
             wall: self.wall,
+            stop_digit: self.last.and_then(|(reason, _)| if let StopReason::StopDigit(digit) = reason { Some(digit) } else { None }),
+            contains_sound: self.last.map(|(_, totals)| totals.contains_voice),
             reason: self.last.map_or("node_shutdown", |(reason, _)| reason_name(reason)),
             file: self.file,
             failed: self.failed,

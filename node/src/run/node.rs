@@ -7,7 +7,7 @@ use crate::config::Config;
 use crate::demo;
 use crate::guest::{Compiler, Guests, Options};
 use crate::metrics::{Metrics, render_guests};
-use crate::record::private_folder;
+use crate::record::{details_of, private_folder};
 use crate::store::{RecordingRow, RecordingState, Store, StoreThread};
 use crate::switch_thread::Handlers;
 use crate::versions::{GuestLoader, Versions};
@@ -170,6 +170,8 @@ fn announce(guests: &Guests, index: usize, row: &RecordingRow) {
         recording_id: row.id.clone(),
         file_name: row.file_name.clone(),
         file_size: row.size,
+        // The digit was lost with the node.
+        details: details_of(row, None, None),
     };
     guests.notify(session, row.domain.as_str().into(), notification);
     guests.end(session);

@@ -6,7 +6,7 @@ use crate::door::{
     Ask, CallRecord, Command, CommandId, CommandResult, Configuration, Counter, Fallback, Input, Output, Prepare, PromptSource,
     RecordingReport, RecordingStart, SessionId, Tenant, Trunk,
 };
-use crate::hook::{Hook, HookFailure, Notification, Routing, Verdict};
+use crate::hook::{Hook, HookFailure, Notification, RecordingDetails, RecordingResult, Routing, Verdict};
 use crate::switch::{Switch, SwitchConfig};
 use hookswitch_proto::media::{
     BargeIn, Clip, DigitSource, Ended, FRAME_TIME, LegConfig, LegId, LegStats, MediaCmd, MediaEvent, MediaKind, Negotiated, PlayId,
@@ -523,7 +523,18 @@ impl World {
         let start = self.announced.remove(&recording).expect("what closes was announced");
         let outcome = if self.recording_fails { Err("Storage full".to_owned()) } else { Ok(44 + frames * 320) };
         let (recording_id, session, file_name) = (start.recording_id, start.session, start.file_name);
-        let report = RecordingReport { recording, recording_id, session, file_name, outcome };
+        let details = outcome.as_ref().ok().map(|size| {
+            let result = RecordingResult {
+                recording_id: recording_id.clone(),
+                file_name: file_name.clone(),
+                stop_reason: "remote_hangup".into(),
+                stop_digit: None,
+                duration: FRAME_TIME.saturating_mul(u32::try_from(frames).unwrap_or(u32::MAX)),
+                contains_sound: totals.contains_voice,
+            };
+            Box::new(RecordingDetails { result, size: *size, sha256: "00".repeat(32), started_at: 0 })
+        });
+        let report = RecordingReport { recording, recording_id, session, file_name, outcome, details };
         // The writer takes its time.
         self.later(Duration::from_millis(100), Event::Input(Input::Recorded(report)));
     }
