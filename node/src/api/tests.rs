@@ -224,7 +224,8 @@ fn ic_008_every_refusal_says_what_and_why() {
 fn refused_uploads_are_told_to_the_node_and_others_are_not() {
     let world = world();
     let op = Some(TOKEN);
-    let table: &[(&str, &str, Option<&str>, &[u8], Option<(Upload, &str)>)] = &[
+    type Row<'a> = (&'a str, &'a str, Option<&'a str>, &'a [u8], Option<(Upload, &'a str)>);
+    let table: &[Row<'_>] = &[
         ("POST", "/a.example/guests", WASM, b"\x7fELF", Some((Upload::Component, "not a WebAssembly component"))),
         ("POST", "/a.example/guests?note=a%0ab", WASM, b"guest", Some((Upload::Component, "note"))),
         ("POST", "/a.example/guests", JSON, b"{}", Some((Upload::Component, "application/wasm"))),

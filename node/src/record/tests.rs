@@ -378,7 +378,8 @@ fn a_crash_between_row_and_report_loses_no_announcement() {
     w.give(last(block(1, false, 0, 25, A), StopReason::RemoteHangup, totals(25, 2)));
     w.begin(2, "none.wav", false);
     w.give(last(block(2, false, 0, 25, A), StopReason::MediaTimeout, RecordingTotals { expected: 25, silence: 25, ..totals(0, 0) }));
-    (w.report(), w.report());
+    w.report();
+    w.report();
     let rows = [w.row(1), w.row(2)];
     assert_eq!((rows[0].state, rows[1].state), (RecordingState::Available, RecordingState::Failed));
     w.threads.stop();
