@@ -288,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn ur_035_a_stored_recording_is_told_with_all_that_is_known() {
+    fn a_stored_recording_is_told_with_what_is_known() {
         let result = RecordingResult {
             recording_id: "id".into(),
             file_name: "message.wav".into(),
