@@ -340,7 +340,7 @@ struct Session {
     /// It had an instance before.
     served: bool,
     ended: bool,
-    /// The last question: hook and transaction id. Asked again after a restart it keeps the id.
+    /// The last question, if it failed: hook and transaction id. Asked again it keeps the id.
     transaction: Option<(&'static str, String)>,
 }
 
@@ -402,7 +402,7 @@ impl Session {
         }
         let name = hook.name();
         let transaction = match self.transaction.take() {
-            Some((asked, id)) if asked == name && hook.info().restarted => id,
+            Some((asked, id)) if asked == name => id,
             _ => self.room.with_random(Random::uuid),
         };
         self.transaction = Some((name, transaction.clone()));
@@ -416,6 +416,9 @@ impl Session {
         match done {
             Ok((instance, verdict)) => {
                 self.guest = Some(Guest { instance, place });
+                if verdict.is_ok() {
+                    self.transaction = None;
+                }
                 verdict
             }
             Err(failure) => Err(failure),

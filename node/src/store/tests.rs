@@ -1,3 +1,5 @@
+//! The database: migrations, queries, and what a full queue does.
+
 use super::*;
 use std::path::PathBuf;
 

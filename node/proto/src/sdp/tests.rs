@@ -1,3 +1,5 @@
+//! Offer and answer as tables: what is read, what is agreed on, what is said.
+
 use super::*;
 
 const US: &str = "192.0.2.1:20000";
