@@ -1042,7 +1042,7 @@ fn ic_263_a_failed_request_is_retried_once_then_the_error_prompt_plays() {
 
 #[test]
 fn impossible_values_fail_the_command_and_name_the_field() {
-    let spoil: [fn(&mut IvrCommand); 10] = [
+    let spoil: [fn(&mut IvrCommand); 11] = [
         |c| c.phrases = vec![file("hello.wav"); limits::PHRASES + 1],
         |c| c.next_after = limits::COLLECT_TIMEOUT + secs(1),
         |c| c.phrases = vec![Phrase::Silence { duration: Duration::MAX }],
@@ -1050,6 +1050,7 @@ fn impossible_values_fail_the_command_and_name_the_field() {
         |c| c.phrases = vec![record(RecordPhrase { sensitivity: Some(101), ..RecordPhrase::default() })],
         |c| c.phrases = vec![record(RecordPhrase { beep: true, ..RecordPhrase::default() }); limits::PHRASES],
         |c| c.phrases = vec![Phrase::Tone { hz: vec![f32::NAN], level_dbm0: 0.0, on: secs(1), off: secs(1), total: secs(1) }],
+        |c| c.phrases = vec![Phrase::Tone { hz: vec![440.0], level_dbm0: 0.0, on: secs(1), off: secs(1), total: secs(61) }; 2],
         |c| c.dtmf = Some(Collect { max_digits: Some(0), ..Collect::default() }),
         |c| c.dtmf = Some(Collect { termination_keys: "##é".into(), ..Collect::default() }),
         |c| c.dtmf = Some(Collect { encryption: Some(DigitProtection::Md5 { salt: "s".into() }), ..Collect::default() }),
