@@ -534,7 +534,7 @@ fn ic_227_a_command_for_another_session_is_an_alarm_and_asked_again() {
         &ivr_ladder(&world),
         "0.000 node -> guest getIvrCommand
          0.000 node -> guest alarm ivrCommandError IVR command failed
-         1.000 node -> guest getIvrCommand restarted
+         1.000 node -> guest getIvrCommand
          1.000 node -> guest sessionCompleted ivrHangup",
     );
     // The right echo is taken.
@@ -1003,7 +1003,7 @@ fn ic_262_an_empty_answer_is_retried_once_then_the_call_released() {
         "0.000 node -> guest getIvrCommand
          0.000 guest -> node failed Empty
          0.000 node -> guest alarm ivrCommandError Empty body in getIvrCommand response
-         1.000 node -> guest getIvrCommand restarted
+         1.000 node -> guest getIvrCommand
          1.000 guest -> node failed Empty
          1.000 node -> guest sessionCompleted serverError",
     );
