@@ -1,5 +1,5 @@
 # make run    install what is missing, build node and example guests, start the node with the demo tenant
-# make test   everything: format, lints, docs, unit tests, end-to-end tests against real peers
+# make test   everything: format, lints, licences, docs, unit tests, end-to-end tests against real peers
 # make check  the quick checks alone      make build   target/release/hookswitch
 # make guests the example components      make bench   the published numbers, into target/bench.json
 
@@ -32,14 +32,15 @@ run: node guests
 build: setup
 	cargo build --locked --release -p hookswitch
 
-check: setup
+check: setup deny
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --quiet
 
-deny:
-	@command -v cargo-deny >/dev/null || cargo install --locked cargo-deny
-	cargo deny --all-features check licenses bans sources
+# Built with little optimisation: it runs for a second.
+deny: setup
+	@command -v cargo-deny >/dev/null || CARGO_PROFILE_RELEASE_OPT_LEVEL=1 CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 cargo install --locked --quiet cargo-deny
+	cargo deny --all-features --locked check --hide-inclusion-graph licenses bans sources
 
 unit: setup
 	cargo test --locked --workspace --exclude hookswitch-tests
@@ -49,7 +50,7 @@ e2e: setup-test guests
 
 test: setup-test check unit e2e
 
-bench: build guests
+bench: setup-test build guests
 	cargo run --locked --release -p hookswitch-bench -- --node $(TARGET)/release/hookswitch --guests $(GUESTS) --output $(TARGET)/bench.json $(BENCH)
 
 clean:

@@ -8,13 +8,14 @@ has() { command -v "$1" >/dev/null 2>&1; }
 want() { has "$1" || need+=("$2"); } # command, Debian package
 
 want cc gcc
+# Debian only recommends the C library's headers beside gcc; without them nothing links.
+[ -e /usr/include/stdio.h ] || need+=(libc6-dev)
 want make make
 if [ "${1:-build}" = test ]; then
   want sipp sip-tester       # the SIP peer that every call story runs against
   want baresip baresip-core  # a softphone as caller
   want ffprobe ffmpeg        # judges recordings
   want sox sox
-  want pkill procps
 fi
 if [ ${#need[@]} -gt 0 ]; then
   if [ "$(id -u)" = 0 ]; then

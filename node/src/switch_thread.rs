@@ -22,7 +22,7 @@ use bytes::Bytes;
 use hookswitch_call::door::{CallRecord, Command, CommandError, CommandId, CommandResult, Level};
 use hookswitch_call::{Ask, Hook, Input, Notification, Output, SessionId, Switch};
 use hookswitch_proto::Time;
-use hookswitch_proto::limits::SIP_MESSAGE_BYTES;
+use hookswitch_proto::limits::SIP_DATAGRAM_BYTES;
 use hookswitch_proto::sip::{Flow, Transport};
 use std::collections::{HashMap, VecDeque};
 use std::net::{SocketAddr, UdpSocket};
@@ -194,7 +194,7 @@ impl LogLimit {
 impl<H: Handlers> SwitchThread<H> {
     pub fn run(mut self) {
         let mut work = Work::default();
-        let mut datagrams = Receiver::new(limits::SIP_BATCH, SIP_MESSAGE_BYTES);
+        let mut datagrams = Receiver::new(limits::SIP_BATCH, SIP_DATAGRAM_BYTES);
         let fds: Vec<RawFd> = self.sockets.iter().map(|s| s.socket.as_raw_fd()).collect();
         let mut ready = vec![true; fds.len()];
         loop {

@@ -123,7 +123,6 @@ impl Node {
             .env("HOOKSWITCH_RTP_ADDRESS", self.ip.to_string())
             .env("HOOKSWITCH_STORAGE_DATA", self.data())
             .env("HOOKSWITCH_ADMIN_TOKEN", TOKEN)
-            .env("HOOKSWITCH_DEMO_GUEST", component("menu"))
             .envs(self.environment.iter().map(|(k, v)| (k, v)));
         command
     }
@@ -137,6 +136,9 @@ impl Node {
         let log = File::options().create(true).append(true).open(self.log_path()).expect("a log file");
         let errors = log.try_clone().expect("a second handle");
         let mut command = self.command(if self.demo { &["run", "--demo"] } else { &["run"] });
+        if self.demo {
+            command.env("HOOKSWITCH_DEMO_GUEST", component("menu"));
+        }
         self.child = Some(command.stdout(log).stderr(errors).spawn().expect("the node starts"));
         let started = Instant::now();
         while self.http("/healthz").is_err() {

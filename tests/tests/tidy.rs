@@ -83,9 +83,8 @@ fn only_one_room_names_wasmtime() {
 
 #[test]
 fn every_file_says_what_it_is() {
-    for (name, text) in all_sources() {
-        assert!(text.starts_with("//!"), "{name} does not begin with //!");
-    }
+    let silent: Vec<String> = all_sources().into_iter().filter(|(_, text)| !text.starts_with("//!")).map(|(name, _)| name).collect();
+    assert!(silent.is_empty(), "these do not begin with //!: {}", silent.join(", "));
 }
 
 #[test]
@@ -116,17 +115,75 @@ fn nothing_is_ignored_or_left_open() {
     }
 }
 
+/// What of a source runs in a node: nothing of a file that is for tests, and nothing of a module of tests at a file's end.
+fn of_the_node<'a>(name: &str, text: &'a str) -> &'a str {
+    let file = name.rsplit('/').next().unwrap_or(name);
+    if matches!(file, "tests.rs" | "fuzz.rs") || ["/contract/", "/tests/"].iter().any(|folder| name.contains(folder)) {
+        return "";
+    }
+    let mut from = 0;
+    while let Some(found) = text[from..].find("\n#[cfg(test)]\nmod ") {
+        let at = from + found;
+        let module = text[at..].lines().nth(2).unwrap_or("");
+        if module.ends_with('{') {
+            return &text[..at];
+        }
+        from = at + 1;
+    }
+    text
+}
+
+/// Whether `text` has `.field` (or `Enum::Variant`) as a whole word, and does more than read its value.
+fn touches(text: &str, word: &str) -> bool {
+    text.match_indices(word).any(|(at, _)| {
+        let rest = text[at + word.len()..].trim_start_matches(['\n', ' ']);
+        let longer = text[at + word.len()..].starts_with(|c: char| c.is_alphanumeric() || c == '_');
+        !longer && !rest.starts_with(".get()") && !rest.starts_with(".load(")
+    })
+}
+
 #[test]
 fn every_metric_is_used_and_every_counter_counted() {
     let sources = all_sources();
-    let (_, door) = sources.iter().find(|(n, _)| n == "node/call/src/door.rs").expect("door.rs");
-    let body = door.split("pub enum Counter {").nth(1).and_then(|t| t.split('}').next()).expect("the enum Counter");
+    let source = |name: &str| sources.iter().find(|(n, _)| n == name).map_or_else(|| panic!("no {name}"), |(_, text)| text.as_str());
+    let node = |folder: &str| -> Vec<&str> {
+        sources.iter().filter(|(n, _)| n.starts_with(folder)).map(|(n, text)| of_the_node(n, text)).collect()
+    };
+
+    let body =
+        source("node/call/src/door.rs").split("pub enum Counter {").nth(1).and_then(|t| t.split('}').next()).expect("the enum Counter");
     let counters: Vec<&str> =
         body.lines().map(|l| l.trim().trim_end_matches(',')).filter(|l| !l.is_empty() && !l.starts_with("//")).collect();
     assert!(counters.len() > 5);
+    let call = node("node/call/src/");
     for counter in counters {
         let used = format!("Counter::{counter}");
-        let places = sources.iter().filter(|(n, t)| n.starts_with("node/call/src/") && t.contains(&used)).count();
-        assert!(places > 0, "{used} is never counted");
+        assert!(call.iter().any(|text| touches(text, &used)), "{used} is never counted");
     }
+
+    let name = "node/src/metrics.rs";
+    let (before, table) = source(name).split_once("\nmetrics! {\n").expect("the table of metrics");
+    let (table, after) = table.split_once("\n}\n").expect("the table's end");
+    let fields: Vec<&str> =
+        table.lines().filter(|l| !l.trim().starts_with("///")).filter_map(|l| Some(l.trim().split_once(": ")?.0)).collect();
+    assert_eq!(fields.len(), table.matches("= \"hookswitch_").count(), "{fields:?}");
+    assert!(fields.len() > 30);
+    let own = [before, of_the_node(name, after)];
+    let mut others = node("node/src/");
+    others.retain(|text| !text.contains("\nmetrics! {\n"));
+    for field in fields {
+        // Behind `metrics.` elsewhere: many a struct has a field `legs`.
+        let used = own.iter().any(|text| touches(text, &format!("self.{field}")))
+            || others.iter().any(|text| touches(text, &format!("metrics.{field}")));
+        assert!(used, "the metric {field} is never changed");
+    }
+}
+
+#[test]
+fn code_of_tests_is_told_apart() {
+    assert_eq!(of_the_node("node/call/src/fuzz.rs", "Counter::A"), "");
+    assert_eq!(of_the_node("node/call/src/contract/mod.rs", "Counter::A"), "");
+    assert_eq!(of_the_node("a.rs", "a\n#[cfg(test)]\nmod fuzz;\nb\n#[cfg(test)]\nmod tests {\nc"), "a\n#[cfg(test)]\nmod fuzz;\nb");
+    assert!(touches("add(&metrics.legs, 1)", "metrics.legs"));
+    assert!(!touches("metrics.legs_failed", "metrics.legs") && !touches("metrics.legs.get()", "metrics.legs"));
 }

@@ -706,6 +706,7 @@ fn check(command: &IvrCommand) -> Result<(), (&'static str, &'static str)> {
         return Err(("getIVRCommandAfter", "too long"));
     }
     let mut segments = command.phrases.len();
+    let mut tones = Duration::ZERO;
     for phrase in &command.phrases {
         match phrase {
             Phrase::Tone { hz, level_dbm0, on, off, total } => {
@@ -718,6 +719,10 @@ fn check(command: &IvrCommand) -> Result<(), (&'static str, &'static str)> {
                 }
                 if [on, off, total].into_iter().any(|d| *d > limits::COLLECT_TIMEOUT) {
                     return Err(("phrases.tone", "too long"));
+                }
+                tones = tones.saturating_add(*total);
+                if tones > limits::TONE_DURATION {
+                    return Err(("phrases.tone.total", "more than two minutes of tones in a command"));
                 }
             }
             Phrase::Silence { duration } if *duration > limits::COLLECT_TIMEOUT => return Err(("phrases.silence", "too long")),

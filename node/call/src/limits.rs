@@ -58,3 +58,5 @@ pub const TONE_HZ: f32 = 4000.0;
 pub const RECORDINGS: usize = 64;
 /// Extensions of one command that are counted.
 pub const EXTENSIONS: usize = 64;
+/// Tones of one command, together: each second is 16 KB of encoded audio that lives as long as it plays.
+pub const TONE_DURATION: Duration = Duration::from_secs(120);

@@ -343,7 +343,7 @@ impl Session {
     fn hook_failed(&mut self, x: &mut Exchange, name: &str, failure: &HookFailure) {
         x.count(Counter::HookFailed);
         x.log(Level::Warn, Some(&self.info.session_id), format!("{name} failed: {}", alarm::failure_details(failure)));
-        if !matches!(failure, HookFailure::Refused { .. }) {
+        if failure.lost_instance() {
             self.info.restarted = true;
         }
     }

@@ -534,7 +534,7 @@ fn ic_227_a_command_for_another_session_is_an_alarm_and_asked_again() {
         &ivr_ladder(&world),
         "0.000 node -> guest getIvrCommand
          0.000 node -> guest alarm ivrCommandError IVR command failed
-         1.000 node -> guest getIvrCommand restarted
+         1.000 node -> guest getIvrCommand
          1.000 node -> guest sessionCompleted ivrHangup",
     );
     // The right echo is taken.
@@ -1006,7 +1006,7 @@ fn ic_262_an_empty_answer_is_retried_once_then_the_call_released() {
         "0.000 node -> guest getIvrCommand
          0.000 guest -> node failed Empty
          0.000 node -> guest alarm ivrCommandError Empty body in getIvrCommand response
-         1.000 node -> guest getIvrCommand restarted
+         1.000 node -> guest getIvrCommand
          1.000 guest -> node failed Empty
          1.000 node -> guest sessionCompleted serverError",
     );
@@ -1045,7 +1045,7 @@ fn ic_263_a_failed_request_is_retried_once_then_the_error_prompt_plays() {
 
 #[test]
 fn impossible_values_fail_the_command_and_name_the_field() {
-    let spoil: [fn(&mut IvrCommand); 10] = [
+    let spoil: [fn(&mut IvrCommand); 11] = [
         |c| c.phrases = vec![file("hello.wav"); limits::PHRASES + 1],
         |c| c.next_after = limits::COLLECT_TIMEOUT + secs(1),
         |c| c.phrases = vec![Phrase::Silence { duration: Duration::MAX }],
@@ -1053,6 +1053,7 @@ fn impossible_values_fail_the_command_and_name_the_field() {
         |c| c.phrases = vec![record(RecordPhrase { sensitivity: Some(101), ..RecordPhrase::default() })],
         |c| c.phrases = vec![record(RecordPhrase { beep: true, ..RecordPhrase::default() }); limits::PHRASES],
         |c| c.phrases = vec![Phrase::Tone { hz: vec![f32::NAN], level_dbm0: 0.0, on: secs(1), off: secs(1), total: secs(1) }],
+        |c| c.phrases = vec![Phrase::Tone { hz: vec![440.0], level_dbm0: 0.0, on: secs(1), off: secs(1), total: secs(61) }; 2],
         |c| c.dtmf = Some(Collect { max_digits: Some(0), ..Collect::default() }),
         |c| c.dtmf = Some(Collect { termination_keys: "##é".into(), ..Collect::default() }),
         |c| c.dtmf = Some(Collect { encryption: Some(DigitProtection::Md5 { salt: "s".into() }), ..Collect::default() }),

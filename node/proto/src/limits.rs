@@ -2,9 +2,12 @@
 
 use std::time::Duration;
 
-/// Largest SIP message read. UDP cannot carry more; over TCP it keeps one peer from filling memory. Larger: dropped (UDP) or closed (TCP).
-pub const SIP_MESSAGE_BYTES: usize = 65_535;
-/// Header lines in one message. RFC 4475's `longreq` has under 40; real trunks stay below 60. More: 400 (or 513 by size).
+/// Largest SIP message served: offers of browsers and signed identities stay below half of it. Larger: 513 (UDP, to those who get answers
+/// at all) or closed (TCP).
+pub const SIP_MESSAGE_BYTES: usize = 32_768;
+/// Largest datagram read at all: what UDP can carry, so that a message that is too large can be told so. Larger: dropped.
+pub const SIP_DATAGRAM_BYTES: usize = 65_535;
+/// Header lines in one message. RFC 4475's `longreq` has under 40; real trunks stay below 60. More: 400.
 pub const SIP_HEADERS: usize = 256;
 /// Live transactions. A call leaves two server transactions of up to 1 KB behind for 32 s, so 5,000 calls a second need 320,000
 /// (at most 300 MB). More: new calls are answered 503 statelessly; requests within dialogs have a quarter more room.

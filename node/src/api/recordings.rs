@@ -53,7 +53,8 @@ pub(super) fn delete(api: &Api, row: &RecordingRow, caller: &Caller) -> Result<(
     if row.state == RecordingState::Recording {
         return Err(ApiError::conflict("this recording is not finished"));
     }
-    for path in files(&row.path) {
+    // A failed recording has no file.
+    for path in files(&row.path).into_iter().filter(|_| !row.path.is_empty()) {
         match std::fs::remove_file(&path) {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}

@@ -1,3 +1,5 @@
+//! The command line: what is understood, what is usage, and commands against a served API.
+
 use super::*;
 use clap::CommandFactory;
 

@@ -7,7 +7,7 @@ pub use hookswitch_call::limits::MAILBOX;
 /// Decisions of one session that may wait beside its notifications: there is at most one for each participant.
 pub const MAILBOX_DECISIONS: usize = 4;
 /// Asks, notifications and ends that wait for one guest thread: those of some thousand sessions at once. More: the ask fails, the
-/// notification is dropped and counted, the end comes with the session's place in `LATE_SESSIONS`.
+/// notification is dropped and counted, the end waits apart.
 pub const THREAD_QUEUE: usize = 16_384;
 /// Sessions of one thread that have ended and may still get late notifications (recordings take a while to store). The oldest is
 /// forgotten; its late notifications go to the active version instead.

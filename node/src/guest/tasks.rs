@@ -56,8 +56,14 @@ pub struct Guests {
 }
 
 struct Threads {
-    senders: Vec<mpsc::Sender<Message>>,
+    senders: Vec<Sender>,
     handles: Vec<JoinHandle<()>>,
+}
+
+struct Sender {
+    messages: mpsc::Sender<Message>,
+    /// Ends that found no room among the messages: at most one for each session, and none may be lost, since it frees an instance.
+    ends: mpsc::UnboundedSender<SessionId>,
 }
 
 impl Drop for Threads {
@@ -105,26 +111,27 @@ impl Guests {
         });
         let (senders, handles) = (0..room.options.threads.max(1))
             .map(|n| {
-                let (sender, inbox) = mpsc::channel(limits::THREAD_QUEUE);
+                let (messages, inbox) = mpsc::channel(limits::THREAD_QUEUE);
+                let (ends, late_ends) = mpsc::unbounded_channel();
                 let room = room.clone();
                 let thread = std::thread::Builder::new()
                     .name(format!("guest-{n}"))
-                    .spawn(move || serve(&room, inbox))
+                    .spawn(move || serve(&room, inbox, late_ends))
                     .expect("a process that starts can start its threads");
-                (sender, thread)
+                (Sender { messages, ends }, thread)
             })
             .unzip();
         Guests { threads: Arc::new(Threads { senders, handles }), room }
     }
 
-    fn thread(&self, session: SessionId) -> &mpsc::Sender<Message> {
+    fn thread(&self, session: SessionId) -> &Sender {
         &self.threads.senders[session.slot as usize % self.threads.senders.len()]
     }
 
     /// Ask a session's handler. Never blocks; the answer is one `Input::Verdict`, whatever happens.
     pub fn ask(&self, ask: Box<Ask>) {
         let until = Instant::now() + ask.deadline;
-        if let Err(refused) = self.thread(ask.id.session).try_send(Message::Ask { ask, until })
+        if let Err(refused) = self.thread(ask.id.session).messages.try_send(Message::Ask { ask, until })
             && let Message::Ask { ask, .. } = refused.into_inner()
         {
             self.room.refuse(&ask, "the guest threads have too much to do");
@@ -134,7 +141,7 @@ impl Guests {
     /// Tell a session's handler news. Never blocks; what finds no room is dropped and counted.
     pub fn notify(&self, session: SessionId, domain: Arc<str>, notification: Notification) {
         let message = Message::Notify { session, domain, notification: Box::new(notification) };
-        if let Err(refused) = self.thread(session).try_send(message)
+        if let Err(refused) = self.thread(session).messages.try_send(message)
             && let Message::Notify { domain, notification, .. } = refused.into_inner()
         {
             self.room
@@ -146,8 +153,11 @@ impl Guests {
 
     /// The session is over: its instance goes once what waits for it is done.
     pub fn end(&self, session: SessionId) {
-        // Where it finds no room the session stays until it is the oldest one; see `LATE_SESSIONS`.
-        let _ = self.thread(session).try_send(Message::End(session));
+        let thread = self.thread(session);
+        if thread.messages.try_send(Message::End(session)).is_err() {
+            // Fails only after the thread has ended, and all sessions with it.
+            let _ = thread.ends.send(session);
+        }
     }
 
     /// New sessions of this tenant get this version from now on, or none.
@@ -210,7 +220,7 @@ fn session_of(notification: &Notification) -> &SessionInfo {
 // ------------------------------------------------------------------------------------------------------------------ a guest thread
 
 /// A guest thread: gives each message to its session's task.
-fn serve(room: &Arc<Room>, mut inbox: mpsc::Receiver<Message>) {
+fn serve(room: &Arc<Room>, mut inbox: mpsc::Receiver<Message>, mut ends: mpsc::UnboundedReceiver<SessionId>) {
     crate::guest::compile::lower_priority(room.options.nice);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
@@ -222,7 +232,14 @@ fn serve(room: &Arc<Room>, mut inbox: mpsc::Receiver<Message>) {
     runtime.block_on(async {
         let (alive, mut all_gone) = mpsc::channel(1);
         let mut sessions = Sessions { room: room.clone(), map: HashMap::new(), ended: VecDeque::new(), alive };
-        while let Some(message) = inbox.recv().await {
+        loop {
+            // Messages first: what was sent before an end is handled before it.
+            let message = tokio::select! {
+                biased;
+                message = inbox.recv() => message,
+                Some(session) = ends.recv() => Some(Message::End(session)),
+            };
+            let Some(message) = message else { break };
             sessions.handle(message);
         }
         // Without mailboxes to wait for, each task ends with what it has.
@@ -340,7 +357,7 @@ struct Session {
     /// It had an instance before.
     served: bool,
     ended: bool,
-    /// The last question: hook and transaction id. Asked again after a restart it keeps the id.
+    /// The last question, if it failed: hook and transaction id. Asked again it keeps the id.
     transaction: Option<(&'static str, String)>,
 }
 
@@ -402,7 +419,7 @@ impl Session {
         }
         let name = hook.name();
         let transaction = match self.transaction.take() {
-            Some((asked, id)) if asked == name && hook.info().restarted => id,
+            Some((asked, id)) if asked == name => id,
             _ => self.room.with_random(Random::uuid),
         };
         self.transaction = Some((name, transaction.clone()));
@@ -416,6 +433,9 @@ impl Session {
         match done {
             Ok((instance, verdict)) => {
                 self.guest = Some(Guest { instance, place });
+                if verdict.is_ok() {
+                    self.transaction = None;
+                }
                 verdict
             }
             Err(failure) => Err(failure),

@@ -318,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn ic_220_224_collected_digits_keep_their_meaning() {
+    fn ic_220_collected_digits_keep_their_meaning() {
         let request = IvrRequest {
             dtmf_buffer: Some("12#".into()),
             dtmf: Some(DtmfParams {

@@ -81,20 +81,20 @@ impl Finisher {
             }
             done.push((finish, placed));
         }
+        let mut safe = true;
         for folder in &folders {
             if let Err(error) = sync_folder(folder) {
-                tracing::error!(folder = %folder.display(), %error, "a folder of recordings could not be synced");
+                tracing::error!(folder = %folder.display(), %error, "a folder of recordings could not be synced; their spool files stay");
+                safe = false;
             }
         }
-        for (finish, placed) in &done {
-            self.store.save_recording(row(finish, placed));
-        }
-        let indexed = self.store.flush();
-        if let Err(error) = &indexed {
+        let rows = done.iter().map(|(finish, placed)| row(finish, placed)).collect();
+        if let Err(error) = self.store.put_recordings(rows) {
             tracing::error!(%error, "recordings are stored but not indexed; the next start will do it");
+            safe = false;
         }
         for (finish, placed) in done {
-            self.conclude(&finish, placed, indexed.is_ok());
+            self.conclude(&finish, placed, safe);
         }
     }
 
@@ -107,12 +107,13 @@ impl Finisher {
             file.header.stop_reason = finish.reason.into();
         }
         if finish.reason == "media_timeout" && file.header.counters.received + file.header.counters.concealed == 0 {
-            return Err("no media received".into());
+            return Err(NO_MEDIA.into());
         }
         place(&self.folders, file).map_err(|e| e.to_string())
     }
 
-    fn conclude(&self, finish: &Finish, placed: Result<Placed, String>, indexed: bool) {
+    /// `safe`: file name and row are on disk, so that the spool's name of the file may go.
+    fn conclude(&self, finish: &Finish, placed: Result<Placed, String>, safe: bool) {
         let id = &finish.start.recording_id;
         match &placed {
             Ok(placed) => {
@@ -140,8 +141,10 @@ impl Finisher {
         // Last: as long as it is there, a crash leads to another report, not to none.
         if let Some(file) = &finish.file {
             let left = match placed {
-                Ok(_) if indexed => std::fs::remove_file(file.path()),
+                Ok(_) if safe => std::fs::remove_file(file.path()),
                 Ok(_) => Ok(()),
+                // Silence of our own making: nobody wants it back, and anybody could fill the disk with it.
+                Err(ref why) if why == NO_MEDIA => std::fs::remove_file(file.path()),
                 Err(_) => set_aside(&self.folders.spool, file.path()),
             };
             if let Err(error) = left {
@@ -150,6 +153,9 @@ impl Finisher {
         }
     }
 }
+
+/// Why a recording failed whose party sent nothing at all.
+const NO_MEDIA: &str = "no media received";
 
 fn row(finish: &Finish, placed: &Result<Placed, String>) -> RecordingRow {
     let start = &finish.start;

@@ -268,7 +268,9 @@ fn nothing_but_a_media_timeout_is_a_failure() {
     assert_eq!((report.outcome, report.details), (Err("no media received".into()), None));
     assert_eq!(w.row(1).state, RecordingState::Failed);
     w.threads.stop();
-    assert!(w.folders.spool.join("failed").join(format!("{}.wav", id(1))).exists());
+    // Anybody could fill the disk with silence that nobody sent.
+    assert_eq!(w.folders.spool.join("failed").read_dir().map_or(0, Iterator::count), 0);
+    assert!(!w.folders.spool.join(format!("{}.wav", id(1))).exists());
 }
 
 #[test]
@@ -376,28 +378,22 @@ fn a_crash_between_row_and_report_loses_no_announcement() {
     let mut w = world();
     w.begin(1, "message.wav", false);
     w.give(last(block(1, false, 0, 25, A), StopReason::RemoteHangup, totals(25, 2)));
-    w.begin(2, "none.wav", false);
-    w.give(last(block(2, false, 0, 25, A), StopReason::MediaTimeout, RecordingTotals { expected: 25, silence: 25, ..totals(0, 0) }));
     w.report();
-    w.report();
-    let rows = [w.row(1), w.row(2)];
-    assert_eq!((rows[0].state, rows[1].state), (RecordingState::Available, RecordingState::Failed));
+    let row = w.row(1);
     w.threads.stop();
-    let failed = w.folders.spool.join("failed").join(format!("{}.wav", id(2)));
-    let spooled = [1, 2].map(|n| w.folders.spool.join(format!("{}.wav", id(n))));
-    std::fs::copy(&rows[0].path, &spooled[0]).unwrap();
-    std::fs::rename(&failed, &spooled[1]).unwrap();
-    // Another crash before they were announced changes nothing.
+    let spooled = w.folders.spool.join(format!("{}.wav", id(1)));
+    std::fs::copy(&row.path, &spooled).unwrap();
+    // Another crash before it was announced changes nothing.
     for _ in 0..2 {
         let repaired = repair::repair(&w.folders, &w.store, &w.metrics).unwrap();
-        assert_eq!(repaired.iter().map(|r| r.row.clone()).collect::<Vec<_>>(), rows);
-        assert!(spooled.iter().all(|path| path.exists()));
+        assert_eq!(repaired.iter().map(|r| &r.row).collect::<Vec<_>>(), [&row]);
+        assert!(spooled.exists());
     }
     for repaired in repair::repair(&w.folders, &w.store, &w.metrics).unwrap() {
         repaired.announced();
     }
     assert!(repair::repair(&w.folders, &w.store, &w.metrics).unwrap().is_empty());
-    assert!(!spooled[0].exists() && !spooled[1].exists() && failed.exists() && Path::new(&rows[0].path).exists());
+    assert!(!spooled.exists() && Path::new(&row.path).exists());
     assert_eq!(std::fs::read_dir(w.folders.blobs.join("demo.localhost")).unwrap().count(), 1);
 }
 

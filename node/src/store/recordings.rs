@@ -54,15 +54,14 @@ impl RecordingState {
 }
 
 impl Store {
-    /// Writes a recording's row: at its start, and again when it is finished. The first terminal state stays.
-    /// Nobody waits for it: file and sidecar are the truth, and repair at the next start writes what a crash took back.
-    pub fn save_recording(&self, row: RecordingRow) {
-        self.queue("recording", move |db| save(db, &row));
-    }
-
-    /// The same, and it is on disk when this returns.
+    /// Writes a recording's row; it is on disk when this returns. The first terminal state stays.
     pub fn put_recording(&self, row: RecordingRow) -> Result<(), StoreError> {
         self.wait(move |db| save(db, &row))
+    }
+
+    /// Several at once: all are on disk when this returns, or none.
+    pub fn put_recordings(&self, rows: Vec<RecordingRow>) -> Result<(), StoreError> {
+        self.wait(move |db| rows.iter().try_for_each(|row| save(db, row)))
     }
 
     pub fn recording(&self, id: &str) -> Result<Option<RecordingRow>, StoreError> {

@@ -1,3 +1,5 @@
+//! The database: migrations, queries, and what a full queue does.
+
 use super::*;
 use std::path::PathBuf;
 
@@ -28,7 +30,7 @@ fn recording(id: &str, domain: &str, created_at: u64) -> RecordingRow {
 fn what_was_written_is_there_after_opening_again() {
     let (folder, path, store, thread) = open();
     store.put_tenant(tenant("a.example", &["100"]), "test").expect("put");
-    store.save_recording(recording("r1", "a.example", 5));
+    store.put_recordings(vec![recording("r1", "a.example", 5)]).expect("put");
     store.save_call(CallRow { session: "s1".into(), domain: "a.example".into(), ..CallRow::default() });
     for file in std::fs::read_dir(folder.path()).expect("there").flatten() {
         let mode = std::os::unix::fs::PermissionsExt::mode(&file.metadata().expect("there").permissions());
@@ -152,7 +154,7 @@ fn old_versions_go_but_not_those_in_use() {
 fn recordings_page_newest_first() {
     let (_folder, _path, store, _thread) = open();
     for (id, domain, at) in [("a", "x", 1), ("b", "x", 2), ("c", "y", 2), ("d", "x", 2), ("e", "x", 3)] {
-        store.save_recording(recording(id, domain, at));
+        store.put_recording(recording(id, domain, at)).expect("put");
     }
     let page = |domain: Option<&str>, before: Option<(u64, &str)>, limit| -> Vec<String> {
         let before = before.map(|(at, id)| (at, id.to_owned()));
@@ -167,7 +169,7 @@ fn recordings_page_newest_first() {
 #[test]
 fn a_recording_has_one_terminal_state() {
     let (_folder, _path, store, _thread) = open();
-    store.save_recording(recording("r", "x", 1));
+    store.put_recording(recording("r", "x", 1)).expect("put");
     assert_eq!(store.unfinished_recordings().expect("read").len(), 1);
     store.put_recording(RecordingRow { state: RecordingState::Available, size: 44, ..recording("r", "x", 9) }).expect("put");
     store.put_recording(RecordingRow { state: RecordingState::Failed, size: 0, ..recording("r", "x", 9) }).expect("put");
@@ -182,7 +184,7 @@ fn a_recording_has_one_terminal_state() {
 fn an_error_takes_back_only_its_own_change() {
     let (_folder, _path, store, _thread) = open();
     // Queued first, so that they share a transaction with what follows.
-    store.save_recording(recording("kept", "x", 1));
+    store.put_recording(recording("kept", "x", 1)).expect("put");
     let failed: Result<(), StoreError> = store.wait(|db| {
         db.execute("INSERT INTO settings (key, value) VALUES ('half', 'done')", [])?;
         Err(StoreError::Unknown("thing"))

@@ -1,3 +1,5 @@
+//! The version registry over a loader that compiles nothing.
+
 use super::*;
 use crate::store::{FallbackRow, StoreThread, TenantRow};
 use std::os::unix::fs::PermissionsExt;

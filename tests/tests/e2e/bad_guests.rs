@@ -1,11 +1,13 @@
 //! Handlers that misbehave, and things that are none: their own call gets the documented answer, no other call notices.
 
 use hookswitch_sim::numbered::{self, Tally};
-use hookswitch_tests::audio::{heard_tones, read_wav, silence, write_wav};
+use hookswitch_tests::audio::{heard_tones, read_wav, silence, sounding, tone, write_wav};
 use hookswitch_tests::guests::{DOMAIN, install};
 use hookswitch_tests::node::{Node, component};
 use std::fs;
 use std::time::Instant;
+
+const DEMO: &str = "demo.localhost";
 
 #[test]
 fn bad_handlers_cost_their_own_calls_only() {
@@ -74,13 +76,44 @@ fn what_is_no_handler_is_refused_with_a_reason() {
 }
 
 #[test]
-fn a_prompt_that_is_no_audio_ends_no_other_call() {
+fn a_prompt_that_is_no_audio_ends_no_call() {
     let node = Node::demo();
-    // Whatever the API says to it, the node goes on taking calls.
-    let path = node.file("noise.wav");
-    fs::write(&path, b"RIFF....WAVE not at all").expect("a file");
-    let heard = node.file("heard.wav");
-    let refused = node.phone("echo").play(&path).seconds("2").run();
-    refused.fails(&["noise.wav"]);
-    node.phone("ivr").record(&heard).seconds("3").run().ok();
+    let text = b"this is text, and no audio at all";
+    let noise = node.file("noise.wav");
+    fs::write(&noise, text).expect("a file");
+    let put = ["prompt", "put", noise.to_str().expect("our paths are UTF-8"), "--domain", DEMO];
+    node.cli(&put).fails(&["not a WAV file"]);
+    let listed = node.cli(&["prompt", "list", "--domain", DEMO]);
+    listed.ok().says("welcome-menu.wav");
+    assert!(!listed.stdout.contains("noise.wav"), "{listed}");
+
+    // The disk may do what the API does not: prompts that were fine are text now.
+    let spoil = |name: &str| {
+        let path = node.data().join("prompts").join(DEMO).join(name);
+        assert!(path.is_file(), "the handler's prompt lies at {}", path.display());
+        fs::write(&path, text).expect("the prompt can be written");
+    };
+    let unread = || node.metric("hookswitch_prompts_total", &["from=\"nowhere\""]);
+    let numbers = node.file("numbered.wav");
+    write_wav(&numbers, &[silence(1.0), numbered::pcm(500)].concat());
+    let heard = node.file("witness.wav");
+    let witness = node.phone("echo").play(&numbers).record(&heard).seconds("13").start();
+    // The announcement is skipped, the echo behind it comes all the same.
+    spoil("echo.wav");
+    let said = node.file("said.wav");
+    write_wav(&said, &[silence(7.0), tone(440.0, 2.0)].concat());
+    let own = node.file("heard.wav");
+    node.phone("ivr").play(&said).dtmf("2@2s").record(&own).seconds("10").run().ok();
+    let samples = read_wav(&own);
+    let hz: Vec<f64> = heard_tones(&samples[samples.len() / 2..], &[440.0]).iter().map(|(hz, _)| *hz).collect();
+    assert_eq!(hz, [440.0]);
+    assert_eq!(unread(), 1.0);
+    // Nothing of the menu can be said: the call is answered, and the handler, asked on, says goodbye.
+    spoil("welcome-menu.wav");
+    node.phone("ivr").record(&own).seconds("10").run().ok().says("<- BYE");
+    assert!(sounding(&read_wav(&own)) > 0.2, "goodbye was heard");
+    assert!(unread() > 1.0, "the menu was read again");
+    witness.end().ok();
+    let tally = Tally::of(&read_wav(&heard));
+    assert!(tally.whole() && tally.first == Some(0) && tally.last == Some(499), "another call noticed: {tally:?}");
 }

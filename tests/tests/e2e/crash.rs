@@ -2,9 +2,11 @@
 
 use hookswitch_sim::numbered::{self, Tally};
 use hookswitch_tests::audio::{read_wav, write_wav};
-use hookswitch_tests::node::Node;
+use hookswitch_tests::node::{Node, wait_for};
 use std::thread::sleep;
 use std::time::Duration;
+
+const DEMO: &str = "demo.localhost";
 
 #[test]
 fn a_recording_that_was_cut_by_a_crash_is_repaired_and_announced() {
@@ -26,5 +28,10 @@ fn a_recording_that_was_cut_by_a_crash_is_repaired_and_announced() {
     // 6 s of call, less the beep, less at most what a crash may cost: one second, and the half second of a block not full.
     assert!(tally.numbered >= 150, "more than a second was lost: {tally:?}");
     assert!(node.log()[log_before..].contains(id), "the repaired recording is announced in the log");
+    // The handler hears of it too, in an instance of its own: the session that recorded is long gone.
+    let (name, bytes) = (recording["file_name"].as_str().expect("a name"), recording["size"].as_u64().expect("a size"));
+    assert!(bytes > 0, "{recording}");
+    let told = format!("message {name} of {bytes} bytes");
+    wait_for(&format!("the handler saying `{told}`"), || node.cli(&["guest", "logs", "--domain", DEMO]).ok().stdout.contains(&told));
     drop(call);
 }

@@ -39,6 +39,12 @@ fn malformed_sip_is_counted_and_answered_by_the_book() {
         wait_for("malformed datagrams counted", || total(&node, "malformed") > malformed);
         assert_eq!(wire.receive(Duration::from_millis(300)), None, "garbage gets no answer");
 
+        // A request that nobody needs that large: 513 (RFC 3261 21.5.7).
+        let large = total(&node, "too_large");
+        wire.send(wire.request("OPTIONS", "ivr", &Names::new(), 2, &[&format!("X-Padding: {}", "x".repeat(40_000))], ""));
+        assert_eq!(wire.final_answer("2 OPTIONS").status, 513);
+        assert_eq!(total(&node, "too_large"), large + 1.0);
+
         // A request that is one, but wrong: 400 (RFC 3261 8.1.1: a CSeq is mandatory, and its method must match).
         let text = wire.request("OPTIONS", "ivr", &Names::new(), 1, &[], "").replace("CSeq: 1 OPTIONS", "CSeq: 1 INVITE");
         wire.send(text);

@@ -134,6 +134,7 @@ impl Section {
             return Err("only RTP/AVP and RTP/AVPF are supported");
         }
         match self.connection {
+            Connection::Ip(ip) if !is_one_host(ip) => Err("the connection address is not that of one host"),
             Connection::Ip(_) => Ok(()),
             Connection::Name => Err("the connection address is a name, not an IP address"),
             Connection::None => Err("there is no connection address"),
@@ -159,7 +160,7 @@ impl Section {
         // RFC 3550 11: RTCP is on the next port unless RFC 3605 or RFC 5761 say otherwise. Port 65535 has no next one.
         let remote_rtcp = match self.rtcp {
             _ if self.rtcp_mux => remote,
-            Some((port, ip)) => SocketAddr::new(ip.unwrap_or(remote.ip()), port),
+            Some((port, ip)) => SocketAddr::new(ip.filter(|ip| is_one_host(*ip)).unwrap_or(remote.ip()), port),
             None => SocketAddr::new(remote.ip(), remote.port().saturating_add(1)),
         };
         Ok(Negotiated {
@@ -241,4 +242,12 @@ fn rtcp(value: &str) -> Option<(u16, Option<IpAddr>)> {
     let mut words = value.split_ascii_whitespace();
     let port = words.next()?.parse().ok().filter(|p| *p != 0)?;
     Some((port, words.nth(2).and_then(|ip| ip.parse().ok())))
+}
+
+/// A caller must not aim our media at a whole network. Zeros are the older way to hold.
+fn is_one_host(ip: IpAddr) -> bool {
+    match ip.to_canonical() {
+        IpAddr::V4(v4) => !v4.is_multicast() && !v4.is_broadcast(),
+        IpAddr::V6(v6) => !v6.is_multicast(),
+    }
 }

@@ -1,3 +1,5 @@
+//! Offer and answer as tables: what is read, what is agreed on, what is said.
+
 use super::*;
 
 const US: &str = "192.0.2.1:20000";
@@ -58,6 +60,8 @@ fn ic_283_what_is_refused_and_why() {
         ("m=audio 0 RTP/AVP 0", SdpError::NoAudio("the audio stream is refused (port 0)")),
         ("m=audio 4000 RTP/SAVP 0", SdpError::NoAudio("only RTP/AVP and RTP/AVPF are supported")),
         ("m=audio 4000 UDP/TLS/RTP/SAVPF 0", SdpError::NoAudio("only RTP/AVP and RTP/AVPF are supported")),
+        ("m=audio 4000 RTP/AVP 0\nc=IN IP4 224.2.1.1", SdpError::NoAudio("the connection address is not that of one host")),
+        ("m=audio 4000 RTP/AVP 0\nc=IN IP4 255.255.255.255", SdpError::NoAudio("the connection address is not that of one host")),
         ("m=audio 4000 RTP/AVP 0\nc=IN IP4 media.example.com", SdpError::NoAudio("the connection address is a name, not an IP address")),
         ("", SdpError::NoAudio("there is no audio stream")),
     ];

@@ -613,6 +613,8 @@ impl Endpoint {
     fn on_broken(&mut self, flow: Flow, broken: Broken) {
         let status = match &broken.why {
             Refusal::Version => 505,
+            // RFC 3261 21.5.7
+            Refusal::TooLarge(_) => 513,
             _ => 400,
         };
         // Never a response to a response, nor to an ACK.

@@ -189,10 +189,14 @@ impl Message {
     }
 
     pub(crate) fn read(bytes: Bytes) -> Result<Message, Broken> {
-        if bytes.len() > limits::SIP_MESSAGE_BYTES {
-            return Err(Broken { why: Refusal::TooLarge(bytes.len()), message: None });
+        let len = bytes.len();
+        if len > limits::SIP_DATAGRAM_BYTES {
+            return Err(Broken { why: Refusal::TooLarge(len), message: None });
         }
         let (mut message, fault) = Message::index(bytes)?;
+        if len > limits::SIP_MESSAGE_BYTES {
+            return Err(Broken { why: Refusal::TooLarge(len), message: Some(Box::new(message)) });
+        }
         match fault.map_or_else(|| message.check(), |why| Err(Refusal::Malformed(why))) {
             Ok(()) => Ok(message),
             Err(why) => Err(Broken { why, message: Some(Box::new(message)) }),
