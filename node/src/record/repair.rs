@@ -59,9 +59,13 @@ pub fn repair(folders: &Folders, store: &Store, metrics: &Metrics) -> io::Result
                 }
                 unannounced.push(Repaired { row, spooled: path });
             }
+            // A full disk or a database that does not answer says nothing against the file: the next start tries again.
+            Err(WavError::Io(error)) => {
+                tracing::error!(path = %path.display(), %error, "a recording could not be repaired now, it stays in the spool");
+            }
             Err(error) => {
                 add(&metrics.recordings_failed, 1);
-                tracing::error!(path = %path.display(), %error, "a file in the spool could not be repaired, set aside");
+                tracing::error!(path = %path.display(), %error, "a file in the spool is no recording of ours, set aside");
                 set_aside(&folders.spool, &path)?;
             }
         }
