@@ -23,7 +23,8 @@ impl Repaired {
     pub fn announced(self) {
         // Heard by nobody, or whole among the blobs: nothing is lost. What did not become a recording is kept for the operator.
         let cleared = match self.row.state {
-            RecordingState::Failed if self.row.frames_received + self.row.frames_concealed > 0 => match self.spooled.parent() {
+            RecordingState::Failed if self.row.frames_received.saturating_add(self.row.frames_concealed) > 0 => match self.spooled.parent()
+            {
                 Some(spool) => set_aside(spool, &self.spooled),
                 None => Ok(()),
             },
