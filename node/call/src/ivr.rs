@@ -433,7 +433,7 @@ impl Ivr {
         run.recording = Some(RecordingResult {
             recording_id: record.recording_id.clone(),
             file_name: record.file_name.clone(),
-            stop_reason: stop_reason_name(reason).to_owned(),
+            stop_reason: reason.name().to_owned(),
             stop_digit: if let StopReason::StopDigit(digit) = reason { Some(digit) } else { None },
             duration: FRAME_TIME.saturating_mul(u32::try_from(totals.expected).unwrap_or(u32::MAX)),
             contains_sound: totals.contains_voice,
@@ -670,20 +670,6 @@ impl Ivr {
 fn beep() -> PromptSource {
     let quarter = Duration::from_millis(250);
     PromptSource::Tone { hz: vec![1000.0], level_dbm0: -12.0, on: quarter, off: Duration::ZERO, total: quarter }
-}
-
-/// docs/conformance.md, "Stop reasons".
-fn stop_reason_name(reason: StopReason) -> &'static str {
-    match reason {
-        StopReason::StopDigit(_) => "stop_digit",
-        StopReason::RemoteHangup => "remote_hangup",
-        StopReason::ApiStop => "api_stop",
-        StopReason::MaxDuration => "max_duration",
-        StopReason::MaxSilence => "max_silence",
-        StopReason::InitialSilence => "initial_silence",
-        StopReason::MediaTimeout => "media_timeout",
-        StopReason::Overload => "overload",
-    }
 }
 
 /// IC-038: names of files in the tenant's storage, never paths.

@@ -28,7 +28,7 @@ use crate::net::Clock;
 use crate::store::Store;
 use finish::Finisher;
 use hookswitch_call::RecordingStart;
-use hookswitch_proto::media::{RecordingId, StopReason};
+use hookswitch_proto::media::RecordingId;
 use std::fs::DirBuilder;
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
@@ -147,20 +147,6 @@ impl RecorderThreads {
 /// All blocks of a recording go to one writer, so that they stay in order.
 pub fn writer_of(recording: RecordingId, writers: usize) -> usize {
     usize::try_from(recording.0).unwrap_or(0) % writers.max(1)
-}
-
-/// docs/conformance.md "Stop reasons", and ours where it has none.
-pub fn reason_name(reason: StopReason) -> &'static str {
-    match reason {
-        StopReason::StopDigit(_) => "stop_digit",
-        StopReason::RemoteHangup => "remote_hangup",
-        StopReason::ApiStop => "api_stop",
-        StopReason::MaxDuration => "max_duration",
-        StopReason::MaxSilence => "max_silence",
-        StopReason::InitialSilence => "initial_silence",
-        StopReason::MediaTimeout => "media_timeout",
-        StopReason::Overload => "overload",
-    }
 }
 
 /// A name that is one harmless component of a path, as near to `asked` as can be: no separators, no control characters, not hidden,

@@ -5,7 +5,7 @@ use super::wav::{HEADER, WavFile};
 use super::*;
 use crate::store::{RecordingRow, RecordingState, StoreThread};
 use hookswitch_call::{Input, SessionId};
-use hookswitch_proto::media::{BLOCK_FRAMES, Block, Codec, FRAME, FrameKind, RecordingTotals};
+use hookswitch_proto::media::{BLOCK_FRAMES, Block, Codec, FRAME, FrameKind, RecordingTotals, StopReason};
 use std::fs::File;
 use std::os::unix::fs::PermissionsExt;
 use std::sync::mpsc::Receiver;

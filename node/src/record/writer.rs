@@ -4,8 +4,8 @@
 //! pools run dry, and recordings end with `Overload`. Start with [`Writer::run`].
 
 use super::finish::Finish;
+use super::safe_name;
 use super::wav::{Counters, Header, WavFile};
-use super::{reason_name, safe_name};
 use crate::limits;
 use crate::metrics::{Metrics, add};
 use crate::net::{Clock, Priority, set_priority};
@@ -403,7 +403,7 @@ impl Open {
         let lost = (self.filled + short).min(totals.received);
         file.header.counters =
             Counters { expected: totals.expected, received: totals.received - lost, concealed: totals.concealed, silence: totals.silence };
-        file.header.stop_reason = reason_name(reason).into();
+        file.header.stop_reason = reason.name().into();
         Ok(())
     }
 
@@ -415,7 +415,7 @@ impl Open {
             wall: self.wall,
             stop_digit: self.last.and_then(|(reason, _)| if let StopReason::StopDigit(digit) = reason { Some(digit) } else { None }),
             contains_sound: self.last.map(|(_, totals)| totals.contains_voice),
-            reason: self.last.map_or("node_shutdown", |(reason, _)| reason_name(reason)),
+            reason: self.last.map_or("node_shutdown", |(reason, _)| reason.name()),
             file: self.file,
             failed: self.failed,
         }

@@ -183,6 +183,22 @@ pub enum StopReason {
     Overload,
 }
 
+impl StopReason {
+    /// As handlers, rows and files call it: docs/conformance.md "Stop reasons", and ours where it has none.
+    pub fn name(self) -> &'static str {
+        match self {
+            StopReason::StopDigit(_) => "stop_digit",
+            StopReason::RemoteHangup => "remote_hangup",
+            StopReason::ApiStop => "api_stop",
+            StopReason::MaxDuration => "max_duration",
+            StopReason::MaxSilence => "max_silence",
+            StopReason::InitialSilence => "initial_silence",
+            StopReason::MediaTimeout => "media_timeout",
+            StopReason::Overload => "overload",
+        }
+    }
+}
+
 /// A set of the sixteen DTMF digits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct DigitSet(u16);
