@@ -326,6 +326,10 @@ impl<H: Handlers> SwitchThread<H> {
             Output::Notify { session, domain, notification } => self.handlers.notify(session, domain, notification),
             Output::StartRecording(start) => self.recorder.begin(start),
             Output::DropRecording { recording } => self.recorder.forget(recording),
+            Output::Resolve(resolve) => {
+                let (session, number) = (resolve.session, resolve.number);
+                work.again.push_back(Input::Resolved { session, number, addresses: Err("no resolver yet".into()) });
+            }
             Output::Reply { id: OURS, .. } => {}
             Output::Reply { id, result } => self.commands.reply(id, result),
             Output::EndGuest { session } => {

@@ -1,10 +1,12 @@
 //! The doors of the switch: everything that comes in and everything that goes out, as closed enums.
 
-use crate::hook::{Hook, HookFailure, Notification, Phrase, RecordingDetails, Verdict};
+use crate::destination::Destination;
+use crate::hook::{Hook, HookFailure, Notification, OutboundCall, Phrase, RecordingDetails, ReplyTo, Verdict};
 use bytes::Bytes;
 use hookswitch_proto::Wall;
 use hookswitch_proto::media::{Clip, LegId, MediaCmd, MediaEvent, RecordingId};
-use hookswitch_proto::sip::Flow;
+use hookswitch_proto::sip::{Flow, Transport};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -62,8 +64,30 @@ pub struct Tenant {
     /// Calls at a time; more: 503.
     pub max_sessions: usize,
     pub fallback: Fallback,
+    /// Whom its handlers may call. None: nobody.
+    pub destinations: Vec<Destination>,
+    /// Names that placeivrcall may give as mediaserviceId (IC-074).
+    pub mediaservice_ids: Vec<String>,
+    /// P-Asserted-Identity of its handlers goes out (IC-071).
+    pub trusted: bool,
     /// File played before release when getIvrCommand failed for good (IC-263).
     pub error_prompt: Option<String>,
+}
+
+impl Tenant {
+    /// One without numbers, whose handlers may call nobody.
+    pub fn new(domain: &str) -> Tenant {
+        Tenant {
+            domain: domain.into(),
+            numbers: Vec::new(),
+            max_sessions: usize::MAX,
+            fallback: Fallback::default(),
+            destinations: Vec::new(),
+            mediaservice_ids: Vec::new(),
+            trusted: false,
+            error_prompt: None,
+        }
+    }
 }
 
 /// What happens when the handler failed a newCall for good.
@@ -96,6 +120,17 @@ pub enum PromptSource {
     Tone { hz: Vec<f32>, level_dbm0: f32, on: Duration, off: Duration, total: Duration },
 }
 
+/// Where a SIP URI leads (RFC 3263). Addresses as literals are not asked for.
+#[derive(Clone, Debug)]
+pub struct Resolve {
+    pub session: SessionId,
+    pub number: u32,
+    pub host: String,
+    /// `None`: SRV records first, then the transport's default.
+    pub port: Option<u16>,
+    pub transport: Transport,
+}
+
 /// One result per source, in order.
 pub type Clips = Vec<Result<Clip, String>>;
 
@@ -108,9 +143,12 @@ pub struct RecordingStart {
     pub session_id: String,
     pub domain: Arc<str>,
     pub participant_id: String,
+    /// Of a recording of both parties (startrecording, callRecording).
+    pub connection_id: Option<String>,
     pub caller: String,
     pub called: String,
     pub file_name: String,
+    /// Left: the caller; right: the called party.
     pub stereo: bool,
 }
 
@@ -138,19 +176,101 @@ pub struct CallRecord {
     pub duration: Duration,
     pub reason: &'static str,
     pub final_status: u16,
+    /// Of all legs together.
     pub media: hookswitch_proto::media::LegStats,
 }
 
 /// What REST, guests' host calls, the console and the CLI may order. One enum, one validation.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Command {
-    HangupParticipant { session_id: String, participant_id: String },
-    InterruptIvrCommand { session_id: String },
-    StopRecording { session_id: String, recording_id: Option<String> },
-    SendDtmf { session_id: String, participant_id: String, digits: String },
+    HangupParticipant {
+        session_id: String,
+        participant_id: String,
+    },
+    /// Its counterpart is released; the participant's own call-event follows (IC-076).
+    HangupRemoteParticipant {
+        session_id: String,
+        participant_id: String,
+    },
+    SplitConnection {
+        session_id: String,
+        connection_id: String,
+    },
+    /// Both parties of a connection. `file_name`: `None` is the default of IC-038.
+    StartRecording {
+        session_id: String,
+        connection_id: String,
+        file_name: Option<String>,
+    },
+    StopRecording {
+        session_id: String,
+        which: WhichRecording,
+    },
+    /// `command`: the one that was meant, as its `ReplyTo` says. `None`: the running one.
+    InterruptIvrCommand {
+        session_id: String,
+        command: Option<u32>,
+    },
+    SendDtmf {
+        session_id: String,
+        participant_id: String,
+        digits: String,
+    },
+    /// A call out of the blue, or into `session_id`, that is connected to the IVR when it is answered (IC-060).
+    PlaceIvrCall(Box<PlaceIvrCall>),
 }
 
-pub type CommandResult = Result<(), CommandError>;
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum WhichRecording {
+    /// The one started last.
+    Last,
+    Id(String),
+    /// The one of this connection.
+    Connection(String),
+}
+
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct PlaceIvrCall {
+    /// Join this session in place of a new one (IC-061).
+    pub session_id: Option<String>,
+    pub mediaservice_id: Option<String>,
+    /// Recording, ringback and participant id do not apply.
+    pub call: OutboundCall,
+}
+
+impl Command {
+    /// The session that carries it out; `None`: a new one.
+    pub fn session_id(&self) -> Option<&str> {
+        match self {
+            Command::HangupParticipant { session_id, .. }
+            | Command::HangupRemoteParticipant { session_id, .. }
+            | Command::SplitConnection { session_id, .. }
+            | Command::StartRecording { session_id, .. }
+            | Command::StopRecording { session_id, .. }
+            | Command::InterruptIvrCommand { session_id, .. }
+            | Command::SendDtmf { session_id, .. } => Some(session_id),
+            Command::PlaceIvrCall(call) => call.session_id.as_deref(),
+        }
+    }
+}
+
+/// What a valid command gave. It is valid and handed over; its effect comes later (IC-007).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Done {
+    Nothing,
+    /// IC-065.
+    Placed {
+        session_id: String,
+        participant_id: String,
+        reply_to: ReplyTo,
+    },
+    Recording {
+        recording_id: String,
+        file_name: String,
+    },
+}
+
+pub type CommandResult = Result<Done, CommandError>;
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CommandError {
@@ -160,6 +280,9 @@ pub enum CommandError {
     Unknown(&'static str),
     #[error("{0}")]
     WrongState(&'static str),
+    /// The node drains, or has too many calls.
+    #[error("{0}")]
+    Unavailable(&'static str),
 }
 
 #[derive(Debug)]
@@ -188,6 +311,12 @@ pub enum Input {
         number: u32,
         clips: Clips,
     },
+    /// The answer to `Output::Resolve`, best first.
+    Resolved {
+        session: SessionId,
+        number: u32,
+        addresses: Result<Vec<SocketAddr>, String>,
+    },
     Recorded(RecordingReport),
     Command {
         id: CommandId,
@@ -212,6 +341,8 @@ pub enum Output {
     },
     Ask(Box<Ask>),
     Prepare(Box<Prepare>),
+    /// A SIP host name to look up; answered by one `Input::Resolved` with the same number.
+    Resolve(Box<Resolve>),
     Notify {
         session: SessionId,
         domain: Arc<str>,

@@ -233,8 +233,8 @@ fn operate(dice: &mut Dice, world: &mut World) {
             let participant_id = participant_id.unwrap_or_default();
             let digits = dice.pick(&["1", "", "x"]).to_owned();
             let command = dice.pick(&[
-                Command::InterruptIvrCommand { session_id: ask.clone() },
-                Command::StopRecording { session_id: ask.clone(), recording_id: None },
+                Command::InterruptIvrCommand { session_id: ask.clone(), command: None },
+                Command::StopRecording { session_id: ask.clone(), which: crate::WhichRecording::Last },
                 Command::SendDtmf { session_id: ask.clone(), participant_id: participant_id.clone(), digits },
                 Command::HangupParticipant { session_id: ask, participant_id },
             ]);

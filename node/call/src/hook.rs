@@ -20,6 +20,16 @@ pub struct SessionInfo {
     pub restarted: bool,
 }
 
+/// What a replyId stands for beside its session (IC-009, IC-010). The shell signs it; ids in a request's body choose the object.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ReplyTo {
+    #[default]
+    Participant,
+    Connection,
+    /// The command that answers this request: one that has ended is not interrupted (IC-080).
+    IvrCommand(u32),
+}
+
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Privacy {
     #[default]
@@ -83,7 +93,7 @@ pub enum DigitProtection {
 pub struct IvrRequest {
     pub info: SessionInfo,
     pub participant_id: String,
-    pub reply_id: String,
+    pub reply_to: ReplyTo,
     /// Digits since the last flush; `None` when empty.
     pub dtmf_buffer: Option<String>,
     pub dtmf: Option<DtmfParams>,
@@ -135,7 +145,7 @@ pub struct CallEvent {
     pub user: String,
     pub remote_participant_id: String,
     pub remote_user: String,
-    pub reply_id: String,
+    pub reply_to: ReplyTo,
     pub sip_code: Option<u16>,
     pub reason_text: Option<String>,
     pub q850: Option<u16>,
@@ -217,7 +227,7 @@ pub enum Routing {
     },
 }
 
-/// The fields of action call; used by later work, carried whole from the first day.
+/// The fields of action call (IC-169 to IC-187).
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct OutboundCall {
     pub dest_addr: String,
@@ -230,6 +240,9 @@ pub struct OutboundCall {
     pub sip_pai: Option<String>,
     pub sip_rpid: Option<String>,
     pub sip_diversion: Option<String>,
+    pub sip_diversion_parameters: Vec<(String, String)>,
+    pub contact_parameters: Vec<(String, String)>,
+    pub contact_user_parameters: Vec<(String, String)>,
     pub display_name: Option<String>,
     pub caller_privacy: bool,
     pub x_headers: Vec<(String, String)>,
@@ -386,17 +399,21 @@ pub enum Notification {
         callee_participant_id: String,
         calling_party_number: String,
         remote_party_number: String,
+        /// Seconds (RFC 4028), where a timer was agreed on.
         calling_party_expires: Option<u32>,
-        reply_id: String,
+        called_party_expires: Option<u32>,
+        reply_to: ReplyTo,
     },
-    /// Re-INVITE or UPDATE from the party.
+    /// 180 or 183 of an outgoing leg (`ringing`), a re-INVITE (`reInvite`) or an UPDATE (`update`) of a party (IC-104 to IC-111).
     CallNotify {
         info: SessionInfo,
         event: &'static str,
         participant_id: String,
         user: String,
+        remote_participant_id: Option<String>,
+        remote_user: Option<String>,
         sip_call_id: String,
-        reply_id: String,
+        reply_to: ReplyTo,
     },
     RecordingReady {
         info: SessionInfo,

@@ -8,6 +8,7 @@ pub mod alarm;
 mod collect;
 #[cfg(any(test, feature = "contract"))]
 pub mod contract;
+pub mod destination;
 pub mod door;
 pub mod drop_code;
 mod exchange;
@@ -26,13 +27,14 @@ pub mod switch;
 mod tests;
 
 pub use adapter::Adapter;
+pub use destination::Destination;
 pub use door::{
-    Ask, AskId, CallRecord, Clips, Command, CommandId, CommandResult, Configuration, Fallback, Input, Output, Prepare, PromptSource,
-    RecordingReport, RecordingStart, SessionId, Tenant,
+    Ask, AskId, CallRecord, Clips, Command, CommandError, CommandId, CommandResult, Configuration, Done, Fallback, Input, Output,
+    PlaceIvrCall, Prepare, PromptSource, RecordingReport, RecordingStart, Resolve, SessionId, Tenant, WhichRecording,
 };
 pub use hook::{
     Alarm, AlarmKind, BackgroundPrompt, CallEvent, CallEventKind, Collect, DigitProtection, DtmfParams, DtmfReason, Hook, HookFailure,
-    IvrCommand, IvrRequest, NewCall, Notification, OutboundCall, Phrase, Privacy, RecordPhrase, RecordingDetails, RecordingResult, Routing,
-    Verdict,
+    IvrCommand, IvrRequest, NewCall, Notification, OutboundCall, Phrase, Privacy, RecordPhrase, RecordingDetails, RecordingResult, ReplyTo,
+    Routing, Verdict,
 };
 pub use switch::{Switch, SwitchConfig, SwitchGauges};

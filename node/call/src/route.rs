@@ -102,11 +102,11 @@ impl Router {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::door::{Fallback, Trunk};
+    use crate::door::Trunk;
 
     fn tenant(domain: &str, numbers: &[(Option<&str>, &str)]) -> Arc<Tenant> {
         let numbers = numbers.iter().map(|(t, n)| (t.map(str::to_owned), (*n).to_owned())).collect();
-        Arc::new(Tenant { domain: domain.into(), numbers, max_sessions: 10, fallback: Fallback::default(), error_prompt: None })
+        Arc::new(Tenant { numbers, ..Tenant::new(domain) })
     }
 
     fn configuration() -> Configuration {

@@ -6,12 +6,14 @@
 use crate::adapter::Adapter;
 use crate::alarm::{self, RoutingHook};
 use crate::door::{
-    Ask, AskId, CallRecord, Clips, Command, CommandError, CommandId, CommandResult, Counter, Fallback, Level, Output, Prepare,
-    RecordingReport, RecordingStart, SessionId, Tenant,
+    Ask, AskId, CallRecord, Clips, Command, CommandError, CommandId, CommandResult, Counter, Done, Fallback, Level, Output, Prepare,
+    RecordingReport, RecordingStart, SessionId, Tenant, WhichRecording,
 };
 use crate::drop_code::{self, DropCode};
 use crate::exchange::{Exchange, Late};
-use crate::hook::{Alarm, AlarmKind, Hook, HookFailure, IvrCommand, IvrRequest, NewCall, Notification, Routing, SessionInfo, Verdict};
+use crate::hook::{
+    Alarm, AlarmKind, Hook, HookFailure, IvrCommand, IvrRequest, NewCall, Notification, ReplyTo, Routing, SessionInfo, Verdict,
+};
 use crate::ivr::{Effect, Ivr};
 use crate::limits;
 use crate::participant::{LegState, Participant, info_digit, sdp_details};
@@ -522,7 +524,8 @@ impl Session {
                 calling_party_number: self.caller.user.clone(),
                 remote_party_number: self.called.clone(),
                 calling_party_expires: x.endpoint.session_expires(self.caller.dialog).and_then(|d| u32::try_from(d.as_secs()).ok()),
-                reply_id: x.mint.uuid(),
+                called_party_expires: None,
+                reply_to: ReplyTo::Connection,
             };
             self.notify(x, answered);
             self.ivr.start();
@@ -555,7 +558,7 @@ impl Session {
                 let request = IvrRequest {
                     info: self.info.clone(),
                     participant_id: self.caller.id.clone(),
-                    reply_id: x.mint.uuid(),
+                    reply_to: ReplyTo::IvrCommand(self.asks),
                     dtmf_buffer,
                     dtmf,
                     recording,
@@ -577,6 +580,7 @@ impl Session {
                     participant_id: self.caller.id.clone(),
                     caller: self.caller.user.clone(),
                     called: self.called.clone(),
+                    connection_id: None,
                     file_name,
                     stereo: false,
                 })));
@@ -649,7 +653,11 @@ impl Session {
             }
             SipEvent::Gone { cause, at, .. } => self.on_gone(now, x, cause, at),
             // Not of an incoming call, or not of a dialog.
-            SipEvent::Invite { .. } | SipEvent::Progress { .. } | SipEvent::Answered { .. } | SipEvent::Refused { .. } => {}
+            SipEvent::Invite { .. }
+            | SipEvent::Progress { .. }
+            | SipEvent::Answered { .. }
+            | SipEvent::OfferAnswered { .. }
+            | SipEvent::Refused { .. } => {}
         }
     }
 
@@ -684,8 +692,10 @@ impl Session {
                 event,
                 participant_id: self.caller.id.clone(),
                 user: self.caller.user.clone(),
+                remote_participant_id: None,
+                remote_user: None,
                 sip_call_id: self.caller.sip_call_id.clone(),
-                reply_id: x.mint.uuid(),
+                reply_to: ReplyTo::Participant,
             };
             self.notify(x, notify);
         }
@@ -703,7 +713,7 @@ impl Session {
             Cause::Bye { .. } => "callingPartyHangup",
             Cause::Cancelled => "canceled",
             Cause::SessionExpired => "sessionExpired",
-            Cause::NoAck | Cause::Local | Cause::Failed { .. } => "serverError",
+            Cause::NoAck | Cause::Local | Cause::Failed { .. } | Cause::CancelFailed => "serverError",
         };
         if self.end.is_some() {
             return;
@@ -804,18 +814,22 @@ impl Session {
                 if self.end.is_none() {
                     self.release(now, x, "apiHangup", Release::Refuse { status: 603, headers: Vec::new(), reason: normal() });
                 }
-                Ok(())
+                Ok(Done::Nothing)
             }
-            Command::InterruptIvrCommand { .. } => self.ivr.interrupt(now),
-            Command::StopRecording { recording_id, .. } => {
+            Command::InterruptIvrCommand { .. } => self.ivr.interrupt(now).map(|()| Done::Nothing),
+            Command::StopRecording { which, .. } => {
+                let recording_id = match which {
+                    WhichRecording::Id(id) => Some(id),
+                    _ => None,
+                };
                 let Some((recording, active_id)) = self.ivr.active_recording() else {
                     return Err(CommandError::WrongState("no recording is running"));
                 };
-                if recording_id.as_ref().is_some_and(|id| id != active_id) {
+                if recording_id.is_some_and(|id| id != active_id) {
                     return Err(CommandError::Unknown("recording"));
                 }
                 self.ivr.stop_recording(recording);
-                Ok(())
+                Ok(Done::Nothing)
             }
             Command::SendDtmf { participant_id, digits, .. } => {
                 self.find(participant_id)?;
@@ -835,8 +849,9 @@ impl Session {
                     let digit = digit.to_ascii_uppercase();
                     self.media(x, MediaCmd::SendDigit { leg, digit, duration: limits::DIGIT_DURATION });
                 }
-                Ok(())
+                Ok(Done::Nothing)
             }
+            _ => Err(CommandError::WrongState("not yet")),
         }
     }
 

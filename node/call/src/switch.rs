@@ -140,6 +140,7 @@ impl Switch {
             }
             Input::Verdict { ask, verdict } => self.dispatch(now, ask.session, SessionInput::Verdict { number: ask.number, verdict }),
             Input::Prepared { session, number, clips } => self.dispatch(now, session, SessionInput::Prepared { number, clips }),
+            Input::Resolved { .. } => {}
             Input::Recorded(report) => self.on_recorded(now, report),
             Input::Command { id, domain, command } => self.on_command(now, id, &domain, command),
             Input::Configure(configuration) => self.on_configure(&configuration),
@@ -199,6 +200,7 @@ impl Switch {
             | SipEvent::Info { dialog, .. }
             | SipEvent::Progress { dialog, .. }
             | SipEvent::Answered { dialog, .. }
+            | SipEvent::OfferAnswered { dialog, .. }
             | SipEvent::Gone { dialog, .. } => dialog,
         };
         // A dialog without a session: its INVITE was not admitted.
@@ -353,13 +355,7 @@ impl Switch {
 
     /// IC-002, IC-008: another tenant's session is as unknown as none.
     fn on_command(&mut self, now: Time, id: CommandId, domain: &str, command: Command) {
-        let session_id = match &command {
-            Command::HangupParticipant { session_id, .. }
-            | Command::InterruptIvrCommand { session_id }
-            | Command::StopRecording { session_id, .. }
-            | Command::SendDtmf { session_id, .. } => session_id,
-        };
-        let session = self.names.get(session_id).copied();
+        let session = command.session_id().and_then(|s| self.names.get(s)).copied();
         let session = session.filter(|s| self.entry(*s).is_some_and(|e| e.session.domain().eq_ignore_ascii_case(domain)));
         match session {
             Some(session) => self.dispatch(now, session, SessionInput::Command { id, command }),

@@ -3,7 +3,7 @@
 
 use crate::contract::world::{DOMAIN, World, configuration, offer, switch_config, tenant};
 use crate::contract::{Script, file};
-use crate::door::{AskId, Command, CommandError, Counter, Fallback, Input, PromptSource, SessionId, Tenant};
+use crate::door::{AskId, Command, CommandError, Counter, Done, Fallback, Input, PromptSource, SessionId, Tenant, WhichRecording};
 use crate::hook::*;
 use crate::limits;
 use crate::switch::SwitchConfig;
@@ -205,12 +205,12 @@ fn ic_160_ivr_answers_and_starts_the_loop_call_answered_first() {
          0.200 alice -> node 200
          0.200 node -> guest sessionCompleted ivrHangup",
     );
-    let Notification::CallAnswered { calling_party_number, remote_party_number, connection_id, reply_id, .. } = &world.notifications[0]
+    let Notification::CallAnswered { calling_party_number, remote_party_number, connection_id, reply_to, .. } = &world.notifications[0]
     else {
         panic!("{:?}", world.notifications)
     };
     assert_eq!((calling_party_number.as_str(), remote_party_number.as_str()), ("alice", "100"));
-    assert!(connection_id.len() == 36 && !reply_id.is_empty());
+    assert!(connection_id.len() == 36 && *reply_to == ReplyTo::Connection);
     assert_eq!(world.count(Counter::CallsAnswered), 1);
     assert_eq!(world.records[0].answered_after, Some(Duration::from_millis(100)));
     no_leaks(&mut world);
@@ -519,9 +519,14 @@ fn ic_225_every_request_has_a_reply_id_of_its_own() {
     let mut world = World::new(answers(vec![Ok(play(vec![file("hello.wav")])), Ok(play(vec![file("hello.wav")]))]));
     world.call("100");
     world.run_to(10 * S);
-    let ids: std::collections::BTreeSet<String> = requests(&world).iter().map(|r| r.reply_id.clone()).collect();
-    assert_eq!(ids.len(), 3);
-    assert!(!ids.contains(""));
+    let numbers: std::collections::BTreeSet<u32> = requests(&world)
+        .iter()
+        .map(|r| match r.reply_to {
+            ReplyTo::IvrCommand(number) => number,
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(numbers.len(), 3);
 }
 
 #[test]
@@ -989,7 +994,7 @@ fn ic_261_the_next_command_is_asked_later() {
     world.call("100");
     world.run_to(3 * S);
     let session_id = world.session_id();
-    assert_eq!(world.command(Command::InterruptIvrCommand { session_id }), Ok(()));
+    assert_eq!(world.command(Command::InterruptIvrCommand { session_id, command: None }), Ok(Done::Nothing));
     assert!(ivr_ladder(&world).ends_with("3.000 node -> guest getIvrCommand"), "{}", ivr_ladder(&world));
 }
 
@@ -1410,7 +1415,7 @@ fn ic_025_hangup_participant_refuses_or_releases() {
     world.call("100");
     world.run_to(500);
     let command = hangup_of(&world);
-    assert_eq!(world.command(command), Ok(()));
+    assert_eq!(world.command(command), Ok(Done::Nothing));
     world.run_to(10 * S);
     assert_eq!((world.records[0].final_status, world.reason()), (603, Some("apiHangup")));
     no_leaks(&mut world);
@@ -1420,15 +1425,18 @@ fn ic_025_hangup_participant_refuses_or_releases() {
     world.run_to(500);
     world.phones[0].deaf = true;
     let command = hangup_of(&world);
-    assert_eq!(world.command(command.clone()), Ok(()));
-    assert_eq!(world.command(command.clone()), Ok(()), "IC-015: again while it is being released");
+    assert_eq!(world.command(command.clone()), Ok(Done::Nothing));
+    assert_eq!(world.command(command.clone()), Ok(Done::Nothing), "IC-015: again while it is being released");
     let Command::HangupParticipant { session_id, .. } = command else { unreachable!() };
     let other = Command::HangupParticipant { session_id: session_id.clone(), participant_id: "p".into() };
     assert_eq!(world.command(other), Err(CommandError::Unknown("participant")));
-    assert_eq!(world.command(Command::InterruptIvrCommand { session_id: "none".into() }), Err(CommandError::Unknown("session")));
+    assert_eq!(
+        world.command(Command::InterruptIvrCommand { session_id: "none".into(), command: None }),
+        Err(CommandError::Unknown("session"))
+    );
     // Another tenant's eyes.
     let id = crate::door::CommandId(2);
-    world.input(Input::Command { id, domain: "b.test".into(), command: Command::InterruptIvrCommand { session_id } });
+    world.input(Input::Command { id, domain: "b.test".into(), command: Command::InterruptIvrCommand { session_id, command: None } });
     assert_eq!(world.replies.last(), Some(&Err(CommandError::Unknown("session"))));
     // A peer that does not answer our BYE.
     world.run_to(100 * S);
@@ -1440,13 +1448,13 @@ fn ic_025_hangup_participant_refuses_or_releases() {
 fn ic_079_082_interrupt_cuts_the_command_and_keeps_what_there_is() {
     let interrupt = |world: &mut World| {
         let session_id = world.session_id();
-        world.command(Command::InterruptIvrCommand { session_id })
+        world.command(Command::InterruptIvrCommand { session_id, command: None })
     };
     // Playing.
     let mut world = World::new(answers(vec![Ok(play(vec![file("menu.wav")]))]));
     world.call("100");
     world.run_to(500);
-    assert_eq!(interrupt(&mut world), Ok(()));
+    assert_eq!(interrupt(&mut world), Ok(Done::Nothing));
     world.run_to(600);
     assert!(ivr_ladder(&world).contains("0.500 node -> guest getIvrCommand dtmf=\"\" Interrupted"), "{}", ivr_ladder(&world));
     // Collecting.
@@ -1454,7 +1462,7 @@ fn ic_079_082_interrupt_cuts_the_command_and_keeps_what_there_is() {
     world.call("100");
     world.run_to(500);
     world.press('4');
-    assert_eq!(interrupt(&mut world), Ok(()));
+    assert_eq!(interrupt(&mut world), Ok(Done::Nothing));
     world.run_to(600);
     assert_eq!(dtmf(&world, 1), ("4".into(), DtmfReason::Interrupted, None));
     // Playing, with the digits that would have been enough.
@@ -1462,7 +1470,7 @@ fn ic_079_082_interrupt_cuts_the_command_and_keeps_what_there_is() {
     world.call("100");
     world.run_to(500);
     world.press('4');
-    assert_eq!(interrupt(&mut world), Ok(()));
+    assert_eq!(interrupt(&mut world), Ok(Done::Nothing));
     world.run_to(600);
     assert_eq!(dtmf(&world, 1), ("4".into(), DtmfReason::Interrupted, None));
     // Preparing: audio that comes for the old command is not the new one's.
@@ -1470,7 +1478,7 @@ fn ic_079_082_interrupt_cuts_the_command_and_keeps_what_there_is() {
     world.fetching = Duration::from_millis(500);
     world.call("100");
     world.run_to(100);
-    assert_eq!(interrupt(&mut world), Ok(()));
+    assert_eq!(interrupt(&mut world), Ok(Done::Nothing));
     world.run_to(S);
     check(
         &ivr_ladder(&world),
@@ -1482,7 +1490,7 @@ fn ic_079_082_interrupt_cuts_the_command_and_keeps_what_there_is() {
     let mut world = World::new(answers(vec![Ok(play(vec![record(RecordPhrase::default()), file("menu.wav")]))]));
     world.call("100");
     world.run_to(2 * S);
-    assert_eq!(interrupt(&mut world), Ok(()));
+    assert_eq!(interrupt(&mut world), Ok(Done::Nothing));
     world.run_to(3 * S);
     let request = &requests(&world)[1];
     let recording = request.recording.clone().expect("kept");
@@ -1502,14 +1510,17 @@ fn stop_recording_ends_the_record_phrase_and_the_command_goes_on() {
     let mut world = World::new(answers(vec![Ok(play(phrases))]));
     world.call("100");
     world.run_to(500);
-    let stop = |world: &World, id: Option<String>| Command::StopRecording { session_id: world.session_id(), recording_id: id };
+    let stop = |world: &World, id: Option<String>| Command::StopRecording {
+        session_id: world.session_id(),
+        which: id.map_or(WhichRecording::Last, WhichRecording::Id),
+    };
     let command = stop(&world, None);
     assert_eq!(world.command(command), Err(CommandError::WrongState("no recording is running")));
     world.run_to(3 * S);
     let command = stop(&world, Some("another".into()));
     assert_eq!(world.command(command), Err(CommandError::Unknown("recording")));
     let command = stop(&world, Some(world.started[0].recording_id.clone()));
-    assert_eq!(world.command(command), Ok(()));
+    assert_eq!(world.command(command), Ok(Done::Nothing));
     world.run_to(10 * S);
     assert!(ivr_ladder(&world).contains("3.500 node -> guest getIvrCommand recording=api_stop 2000 ms"), "{}", ivr_ladder(&world));
     no_leaks(&mut world);
@@ -1523,7 +1534,7 @@ fn send_dtmf_is_checked_and_sent() {
     let Command::HangupParticipant { session_id, participant_id } = hangup_of(&world) else { unreachable!() };
     let send =
         |digits: &str| Command::SendDtmf { session_id: session_id.clone(), participant_id: participant_id.clone(), digits: digits.into() };
-    assert_eq!(world.command(send("12#d")), Ok(()));
+    assert_eq!(world.command(send("12#d")), Ok(Done::Nothing));
     assert_eq!(world.sent_digits, "12#D");
     for bad in ["", "12e", &"1".repeat(65)] {
         assert!(matches!(world.command(send(bad)), Err(CommandError::BadValue { field: "digits", .. })), "{bad}");
@@ -1640,7 +1651,7 @@ fn stop_reasons_of_a_close_follow_why_the_call_ended() {
             world.hangup(0);
         } else {
             let command = hangup_of(&world);
-            assert_eq!(world.command(command), Ok(()));
+            assert_eq!(world.command(command), Ok(Done::Nothing));
         }
         world.run_to(2 * S);
         assert_eq!(world.stops, [expected]);

@@ -437,7 +437,7 @@ impl Phone {
                 let agreed = sdp::Remote::parse(&sdp).and_then(|answer| self.local.accept(&answer, Direction::SendRecv));
                 self.start_or_break(now, dialog, agreed);
             }
-            SipEvent::Confirmed { .. } | SipEvent::Info { .. } | SipEvent::Gone { .. } => {}
+            SipEvent::Confirmed { .. } | SipEvent::Info { .. } | SipEvent::OfferAnswered { .. } | SipEvent::Gone { .. } => {}
             SipEvent::Refused { why, .. } => self.tell(now, What::Trouble(format!("message not understood: {why}"))),
         }
     }
@@ -646,10 +646,11 @@ impl Phone {
                 self.tell(now, What::ByeReceived { reason });
                 Ending::Released { by_us: false }
             }
-            Cause::Failed { status } => Ending::Failed { status },
+            Cause::Failed { status, .. } => Ending::Failed { status },
             Cause::Cancelled => Ending::NotTaken,
             Cause::NoAck => Ending::Broken { why: "no ACK came".into() },
             Cause::SessionExpired => Ending::Broken { why: "no session refresh came".into() },
+            Cause::CancelFailed => Ending::Failed { status: 487 },
             Cause::Local if answered => Ending::Released { by_us },
             Cause::Local => match self.role {
                 Role::Caller(_) => Ending::Failed { status: 487 },

@@ -120,6 +120,16 @@ fn header_name(field: &str, prefixes: &[&str], name: String) -> Checked<String> 
     Ok(name)
 }
 
+/// URI or header parameters. Whether a name or value can stand in SIP is judged where the header is written.
+fn parameters(field: &str, list: Vec<(String, String)>) -> Checked<Vec<(String, String)>> {
+    if list.len() > limits::HEADERS {
+        return bad(field, format!("{} parameters; at most {}", list.len(), limits::HEADERS));
+    }
+    list.into_iter()
+        .map(|(name, value)| Ok((nonempty(field, name, limits::SHORT_TEXT)?, text(field, value, limits::SHORT_TEXT)?)))
+        .collect()
+}
+
 fn sip_uri(field: &str, value: String) -> Checked<String> {
     // Whether it is a SIP URI is judged where it is used, with its own alarm (`Invalid sip address`).
     nonempty(field, value, limits::URI)
@@ -228,9 +238,6 @@ fn outbound(call: wit::OutboundCall) -> Checked<OutboundCall> {
         ("call.recording", call.recording.is_some()),
         ("call.greeting", call.greeting.is_some()),
         ("call.monitor", call.monitor.is_some()),
-        ("call.sip-diversion-parameters", !call.sip_diversion_parameters.is_empty()),
-        ("call.contact-parameters", !call.contact_parameters.is_empty()),
-        ("call.contact-user-parameters", !call.contact_user_parameters.is_empty()),
     ];
     if let Some((field, _)) = later.iter().find(|(_, said)| *said) {
         return not_yet(field);
@@ -257,6 +264,9 @@ fn outbound(call: wit::OutboundCall) -> Checked<OutboundCall> {
         sip_pai: short("call.sip-pai", call.sip_pai)?,
         sip_rpid: short("call.sip-rpid", call.sip_rpid)?,
         sip_diversion: short("call.sip-diversion", call.sip_diversion)?,
+        sip_diversion_parameters: parameters("call.sip-diversion-parameters", call.sip_diversion_parameters)?,
+        contact_parameters: parameters("call.contact-parameters", call.contact_parameters)?,
+        contact_user_parameters: parameters("call.contact-user-parameters", call.contact_user_parameters)?,
         display_name: short("call.display-name", call.display_name)?,
         caller_privacy: call.caller_privacy,
         x_headers: headers("call.x-headers", "x-", call.x_headers)?,

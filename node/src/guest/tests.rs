@@ -110,7 +110,7 @@ fn call_event(domain: &str) -> Hook {
         user: String::new(),
         remote_participant_id: String::new(),
         remote_user: String::new(),
-        reply_id: String::new(),
+        reply_to: hookswitch_call::ReplyTo::Participant,
         sip_code: None,
         reason_text: None,
         q850: None,

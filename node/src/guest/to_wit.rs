@@ -11,6 +11,10 @@ fn ms(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
+fn token(reply: hookswitch_call::ReplyTo) -> String {
+    format!("{reply:?}")
+}
+
 fn ext(name: &str) -> wit::Extension {
     wit::Extension { name: name.to_owned(), json: "{}".into() }
 }
@@ -58,7 +62,7 @@ pub(super) fn ivr_request(request: IvrRequest, transaction: String) -> wit::IvrR
     wit::IvrRequest {
         info: info(request.info, transaction),
         participant_id: request.participant_id,
-        reply_id: request.reply_id,
+        reply_id: token(request.reply_to),
         dtmf_buffer: request.dtmf_buffer,
         dtmf_params: request.dtmf.map(dtmf_params),
         recording: request.recording.map(recording),
@@ -140,7 +144,7 @@ pub(super) fn call_event(event: CallEvent, transaction: String) -> wit::CallEven
         user: event.user,
         remote_participant_id: event.remote_participant_id,
         remote_user: event.remote_user,
-        reply_id: event.reply_id,
+        reply_id: token(event.reply_to),
         sip_code: event.sip_code,
         reason_text: event.reason_text,
         q850: event.q850,
@@ -158,7 +162,8 @@ pub(super) fn notification(notification: Notification, transaction: String) -> w
             calling_party_number,
             remote_party_number,
             calling_party_expires,
-            reply_id,
+            called_party_expires,
+            reply_to,
         } => wit::Notification::CallAnswered(wit::CallAnswered {
             info: info(session, transaction),
             connection_id,
@@ -167,33 +172,40 @@ pub(super) fn notification(notification: Notification, transaction: String) -> w
             calling_party_number,
             remote_party_number,
             calling_party_expires_ms: calling_party_expires.map(|s| u64::from(s) * 1000),
-            called_party_expires_ms: None,
+            called_party_expires_ms: called_party_expires.map(|s| u64::from(s) * 1000),
             codec: None,
             remote_rtp_ip: None,
             remote_rtp_port: None,
             monitoring_participant: false,
-            reply_id,
+            reply_id: token(reply_to),
             extra: vec![],
         }),
-        Notification::CallNotify { info: session, event, participant_id, user, sip_call_id, reply_id } => {
-            wit::Notification::CallNotify(wit::CallNotify {
-                info: info(session, transaction),
-                event: match event {
-                    "ringing" => wit::CallNotifyKind::Ringing,
-                    "reInvite" => wit::CallNotifyKind::ReInvite,
-                    "update" => wit::CallNotifyKind::Update,
-                    other => wit::CallNotifyKind::Ext(ext(other)),
-                },
-                monitoring_participant: false,
-                participant_id,
-                user,
-                remote_participant_id: None,
-                remote_user: None,
-                sip_call_id,
-                reply_id,
-                extra: vec![],
-            })
-        }
+        Notification::CallNotify {
+            info: session,
+            event,
+            participant_id,
+            user,
+            remote_participant_id,
+            remote_user,
+            sip_call_id,
+            reply_to,
+        } => wit::Notification::CallNotify(wit::CallNotify {
+            info: info(session, transaction),
+            event: match event {
+                "ringing" => wit::CallNotifyKind::Ringing,
+                "reInvite" => wit::CallNotifyKind::ReInvite,
+                "update" => wit::CallNotifyKind::Update,
+                other => wit::CallNotifyKind::Ext(ext(other)),
+            },
+            monitoring_participant: false,
+            participant_id,
+            user,
+            remote_participant_id,
+            remote_user,
+            sip_call_id,
+            reply_id: token(reply_to),
+            extra: vec![],
+        }),
         Notification::RecordingReady { info: session, successful, reason, connection_id, recording_id, file_name, file_size, details } => {
             wit::Notification::RecordingReady(wit::RecordingReady {
                 info: info(session, transaction),

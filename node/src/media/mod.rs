@@ -158,6 +158,7 @@ fn leg_of(command: &MediaCmd) -> LegId {
         | MediaCmd::StopPlay { leg }
         | MediaCmd::Record { leg, .. }
         | MediaCmd::StopRecording { leg, .. }
+        | MediaCmd::Bridge { leg, .. }
         | MediaCmd::SendDigit { leg, .. }
         | MediaCmd::Close { leg, .. } => *leg,
     }

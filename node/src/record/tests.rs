@@ -64,6 +64,7 @@ fn id(number: u64) -> String {
 impl World {
     fn begin(&self, number: u64, file_name: &str, stereo: bool) {
         self.recorder.begin(Box::new(RecordingStart {
+            connection_id: None,
             recording: RecordingId(number),
             recording_id: id(number),
             session: SessionId { slot: 1, generation: 1 },

@@ -134,6 +134,7 @@ impl TenantRow {
                 }
             },
             error_prompt: self.error_prompt.clone(),
+            ..Tenant::new("")
         }
     }
 }

@@ -326,7 +326,7 @@ impl Generator {
                 let Some(phone) = self.agents[agent].dialogs.remove(&dialog) else { return Ok(()) };
                 match cause {
                     Cause::Local => {}
-                    Cause::Failed { status } => *self.outcome.failed.entry(status).or_default() += 1,
+                    Cause::Failed { status, .. } => *self.outcome.failed.entry(status).or_default() += 1,
                     _ => *self.outcome.failed.entry(0).or_default() += 1,
                 }
                 self.phones[phone].state = State::Over;

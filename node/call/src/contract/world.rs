@@ -3,8 +3,8 @@
 
 use crate::adapter::Adapter;
 use crate::door::{
-    Ask, CallRecord, Command, CommandId, CommandResult, Configuration, Counter, Fallback, Input, Output, Prepare, PromptSource,
-    RecordingReport, RecordingStart, SessionId, Tenant, Trunk,
+    Ask, CallRecord, Command, CommandId, CommandResult, Configuration, Counter, Input, Output, Prepare, PromptSource, RecordingReport,
+    RecordingStart, SessionId, Tenant, Trunk,
 };
 use crate::hook::{Hook, HookFailure, Notification, RecordingDetails, RecordingResult, Routing, Verdict};
 use crate::switch::{Switch, SwitchConfig};
@@ -53,6 +53,7 @@ pub struct Phone {
 struct FakeLeg {
     negotiated: Negotiated,
     play: Option<Playing>,
+    pub hears: Option<LegId>,
     turn: u64,
 }
 
@@ -75,6 +76,8 @@ pub struct World {
     announced: BTreeMap<RecordingId, RecordingStart>,
     /// Prompts that exist, and how long they are.
     pub files: BTreeMap<String, Duration>,
+    /// SIP host names, and where they lead.
+    pub hosts: BTreeMap<String, Vec<SocketAddr>>,
     /// How long the caller speaks when recorded; then silence.
     pub speech: Duration,
     /// What a hook takes.
@@ -109,7 +112,7 @@ pub struct World {
 
 /// A tenant that takes every call.
 pub fn tenant() -> Tenant {
-    Tenant { domain: DOMAIN.into(), numbers: Vec::new(), max_sessions: 1000, fallback: Fallback::default(), error_prompt: None }
+    Tenant { max_sessions: 1000, destinations: crate::Destination::loopback(), ..Tenant::new(DOMAIN) }
 }
 
 /// One tenant, and a trusted trunk at 192.0.2.77.
@@ -158,6 +161,7 @@ impl World {
             files: [("menu.wav", 2000), ("hello.wav", 1000), ("bye.wav", 500), ("error.wav", 1500)]
                 .map(|(name, ms)| (name.to_owned(), Duration::from_millis(ms)))
                 .into(),
+            hosts: BTreeMap::new(),
             speech: Duration::from_secs(3),
             thinking: Duration::ZERO,
             fetching: Duration::ZERO,
@@ -324,6 +328,11 @@ impl World {
                 assert!(self.announced.remove(&recording).is_some(), "dropped without being open");
                 self.dropped.push(recording);
             }
+            Output::Resolve(resolve) => {
+                let addresses = self.hosts.get(&resolve.host).cloned().ok_or_else(|| "no such host".to_owned());
+                let input = Input::Resolved { session: resolve.session, number: resolve.number, addresses };
+                self.later(Duration::ZERO, Event::Input(input));
+            }
             Output::Reply { result, .. } => self.replies.push(result),
             Output::EndGuest { session } => {
                 assert!(!self.ended_guests.contains(&session), "a guest ends once");
@@ -386,8 +395,13 @@ impl World {
                     return self.media_event(leg, MediaKind::OpenFailed { why: "no port left".into() });
                 }
                 self.leg_configs.push((*config).clone());
-                self.legs.insert(leg, FakeLeg { negotiated: config.negotiated, play: None, turn: 0 });
+                self.legs.insert(leg, FakeLeg { negotiated: config.negotiated, play: None, hears: None, turn: 0 });
                 self.media_event(leg, MediaKind::Opened { local: "10.0.0.5:20000".parse().expect("an address") });
+            }
+            MediaCmd::Bridge { leg, hears } => {
+                if let Some(leg) = self.legs.get_mut(&leg) {
+                    leg.hears = hears;
+                }
             }
             MediaCmd::Update { leg, negotiated } => {
                 self.updates.push((*negotiated).clone());

@@ -107,7 +107,7 @@ impl Leg {
             return;
         }
         match command {
-            MediaCmd::Open { .. } | MediaCmd::Close { .. } => {}
+            MediaCmd::Open { .. } | MediaCmd::Close { .. } | MediaCmd::Bridge { .. } => {}
             MediaCmd::Update { negotiated, .. } => self.update(now, *negotiated),
             MediaCmd::Play { play, segments, barge_in, .. } => {
                 self.stop_play(now, io);

