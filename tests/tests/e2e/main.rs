@@ -3,9 +3,12 @@
 
 mod bad_guests;
 mod baresip;
+mod bridged;
+mod bridged_audio;
 mod crash;
 mod hostile;
 mod menu;
+mod proxied;
 mod sipp;
 mod versions;
 mod voicemail;
