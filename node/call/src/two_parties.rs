@@ -1193,3 +1193,14 @@ fn a_panic_in_a_session_of_two_leaves_nothing() {
     assert_eq!((world.count(Counter::SessionPanicked), world.callees[0].over), (1, true));
     assert_eq!(world.leaks(), None);
 }
+
+#[test]
+fn a_node_that_ends_releases_everybody_and_asks_nobody() {
+    let mut world = bridged(vec![Ok(to_ivr())]);
+    assert!(place(&mut world, placed_to("sip:carol@127.0.0.21")).is_ok());
+    world.input(crate::door::Input::Release);
+    world.run_to(3 * S);
+    assert!(events(&world).is_empty(), "{}", world.ladder(&[]));
+    assert!(world.records.iter().all(|r| r.reason == "apiHangup"));
+    no_leaks(&mut world);
+}
