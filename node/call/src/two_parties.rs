@@ -1109,7 +1109,7 @@ fn ic_061_a_placed_call_can_join_a_session() {
 // ------------------------------------------------------------------------------------------------ the session as a whole
 
 #[test]
-fn sm_001_201_to_203_205_206_a_session_completes_once_with_reference_and_duration() {
+fn sm_001_a_session_completes_once_with_reference_and_duration() {
     let first = OutboundCall { session_reference: Some("{\"n\":3}".into()), call_recording: true, ..call_to(BOB) };
     let mut world = world_with(bridge_then(first, vec![]), Plan::default());
     world.call("100");
