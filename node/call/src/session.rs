@@ -183,6 +183,7 @@ impl Session {
             user: call.calling_party.clone(),
             display: call.display_name.clone(),
             secret: call.privacy == crate::hook::Privacy::Secret,
+            max_forwards: invite.header("Max-Forwards").and_then(|v| v.trim().parse().ok()).or(Some(70)),
             headers: call.x_headers.iter().chain(&call.p_headers).cloned().collect(),
         };
         (session.caller, session.called) = (call.calling_party.clone(), call.called_party.clone());

@@ -351,6 +351,7 @@ fn ic_285_sm_004_a_late_200_after_cancel_is_acknowledged_released_and_an_alarm()
     world.run_to(5 * S);
     let ladder = world.ladder(&["media"]);
     assert!(ladder.contains("2.010 bob -> node 200\n2.010 node -> bob ACK\n2.010 node -> bob BYE"), "{ladder}");
+    assert_eq!(world.alarms(), ["callError cancelFailed"]);
     no_leaks(&mut world);
 }
 
@@ -1209,5 +1210,21 @@ fn a_node_that_ends_releases_everybody_and_asks_nobody() {
     world.run_to(3 * S);
     assert!(events(&world).is_empty(), "{}", world.ladder(&[]));
     assert!(world.records.iter().all(|r| r.reason == "apiHangup"));
+    no_leaks(&mut world);
+}
+
+#[test]
+fn a_call_that_goes_in_a_circle_ends() {
+    let mut world = world_with(bridge_then(call_to(BOB), vec![]), Plan::default());
+    world.call("100");
+    world.run_to(2 * S);
+    assert_eq!(world.callees[0].invite.headers("Max-Forwards"), ["69"]);
+    world.hangup(0);
+    no_leaks(&mut world);
+    let mut world = world_with(bridge_then(call_to(BOB), vec![]), Plan::default());
+    world.max_forwards = 1;
+    world.call("100");
+    world.run_to(2 * S);
+    assert_eq!((events(&world)[0].sip_code, world.callees.len()), (Some(483), 0));
     no_leaks(&mut world);
 }
