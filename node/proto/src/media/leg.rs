@@ -70,6 +70,9 @@ pub struct Leg {
     overheard: bool,
     /// Frames of this tick that had left as silence, but were lost.
     outage: u64,
+    /// The last tick, and that of the party that is heard here.
+    ticked: Time,
+    overheard_at: Time,
     closed: bool,
 }
 
@@ -108,6 +111,8 @@ impl Leg {
             framed: false,
             overheard: false,
             outage: 0,
+            ticked: now,
+            overheard_at: now,
             closed: false,
             negotiated: n,
         }
@@ -240,6 +245,7 @@ impl Leg {
         if self.closed || !self.hears_other() {
             return;
         }
+        self.overheard_at = other.ticked;
         let framed = self.framed && !self.player.echoes();
         let muted = !other.negotiated.direction.receives();
         for tap in self.taps.iter_mut().filter(|t| t.takes_heard()) {
@@ -274,7 +280,8 @@ impl Leg {
         }
     }
 
-    fn bridge(&mut self, on: bool) {
+    /// Whether another leg's party is heard from now on. The thread that owns both ends this when the other closes.
+    pub fn bridge(&mut self, on: bool) {
         self.bridged = on;
         self.framed = false;
         self.sender.cut();
@@ -327,6 +334,7 @@ impl Leg {
         if self.closed {
             return;
         }
+        self.ticked = now;
         self.source.tick(now);
         self.carry_inputs(now, io);
         self.watch(now, io);
@@ -572,7 +580,8 @@ impl Leg {
                     tap.heard((&law, codec, kind), energy, &self.heard_noise, io);
                 }
             }
-            self.taps.iter_mut().for_each(|t| t.align(io));
+            let lag = if hears_other { now.since(self.overheard_at) } else { Duration::ZERO };
+            self.taps.iter_mut().for_each(|t| t.align(lag, io));
         }
         let Some(to) = target else {
             // On hold time goes on without packets.

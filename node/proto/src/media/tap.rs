@@ -41,10 +41,12 @@ pub struct Tap {
     outage: u64,
 }
 
+const FRAME_MICROS: i64 = FRAME_TIME.as_micros() as i64;
+
 /// How far the heard side of `Both` is ahead of the other.
 #[derive(Default)]
 struct Skew {
-    /// Least and most in this window, and its ticks.
+    /// Least and most in this window, in microseconds, and its ticks.
     least: i64,
     most: i64,
     ticks: u32,
@@ -176,10 +178,11 @@ impl Tap {
         }
     }
 
-    /// Once a tick: keeps the sides together.
-    pub fn align(&mut self, io: &mut impl LegIo) {
+    /// Once a tick: keeps the sides together. The party that is heard was read `lag` ago, and has said so much more since.
+    pub fn align(&mut self, lag: Duration, io: &mut impl LegIo) {
         let (Some(speak), Some(side), false) = (&self.speak, &mut self.heard, self.full) else { return };
-        self.skew.tick(side.frames.cast_signed() - speak.frames.cast_signed());
+        let lag = lag.min(FRAME_TIME).as_micros() as i64;
+        self.skew.tick((side.frames.cast_signed() - speak.frames.cast_signed()) * FRAME_MICROS + lag);
         if self.skew.due < 0 && (self.heard_quiet || self.skew.due <= -SKEW_FRAMES) {
             self.skew.due += 1;
             let codec = side.block.codec;
@@ -287,7 +290,7 @@ impl Skew {
         self.ticks += 1;
         if self.ticks == SKEW_TICKS {
             // What it was apart at the least all the time is skew; the rest is jitter.
-            self.due = self.least.max(0) + self.most.min(0);
+            self.due = (self.least.max(0) + self.most.min(0)) / FRAME_MICROS;
             self.ticks = 0;
         }
     }
