@@ -419,6 +419,8 @@ pub struct Block {
     pub recording: RecordingId,
     /// `false`: what the party said; `true`: what it heard.
     pub heard: bool,
+    /// The recording has the other side as well.
+    pub two_sided: bool,
     pub codec: Codec,
     /// Index of the first frame on the recording's timeline.
     pub first_frame: u64,
@@ -436,6 +438,7 @@ impl Block {
         Box::new(Block {
             recording: RecordingId(0),
             heard: false,
+            two_sided: false,
             codec: Codec::Pcmu,
             first_frame: 0,
             frames: 0,

@@ -59,6 +59,7 @@ struct Side {
     /// The full block before, kept back while the end may still be cut.
     held: Option<Box<Block>>,
     keep: bool,
+    two_sided: bool,
     frames: u64,
 }
 
@@ -66,7 +67,12 @@ impl Tap {
     /// `None`: no block to begin with.
     pub fn open(recording: RecordingId, spec: &RecordSpec, in_queue: bool, codec: Codec, io: &mut impl LegIo) -> Option<Tap> {
         let keep = !spec.stop_digits.is_empty() || spec.direction == TapDirection::Both;
-        let mut side = |heard| Some(Side { block: fresh(io, recording, heard, codec, 0)?, held: None, keep, frames: 0 });
+        let two_sided = spec.direction == TapDirection::Both;
+        let mut side = |heard| {
+            let mut block = fresh(io, recording, heard, codec, 0)?;
+            block.two_sided = two_sided;
+            Some(Side { block, held: None, keep, two_sided, frames: 0 })
+        };
         let (speak, heard) = match spec.direction {
             TapDirection::Speak => (Some(side(false)?), None),
             TapDirection::Listen => (None, Some(side(true)?)),
@@ -344,7 +350,8 @@ impl Side {
         io: &mut impl LegIo,
     ) -> bool {
         if self.block.frames == BLOCK_FRAMES {
-            let Some(next) = fresh(io, recording, heard, codec, self.frames) else { return false };
+            let Some(mut next) = fresh(io, recording, heard, codec, self.frames) else { return false };
+            next.two_sided = self.two_sided;
             let full = std::mem::replace(&mut self.block, next);
             let ready = if self.keep { self.held.replace(full) } else { Some(full) };
             if let Some(ready) = ready {
