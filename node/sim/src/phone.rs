@@ -742,6 +742,7 @@ impl Sound {
             Box::new(Block {
                 recording: RECORDING,
                 heard: false,
+                two_sided: false,
                 codec: Codec::Pcmu,
                 first_frame: 0,
                 frames: 0,
