@@ -107,6 +107,8 @@ metrics! {
     /// Calls by what became of them.
     calls_offered: counter = "hookswitch_calls_total" { result = "offered" };
     /// Calls by what became of them.
+    calls_placed: counter = "hookswitch_calls_total" { result = "placed" };
+    /// Calls by what became of them.
     calls_answered: counter = "hookswitch_calls_total" { result = "answered" };
     /// Calls by what became of them.
     calls_refused: counter = "hookswitch_calls_total" { result = "refused" };
@@ -225,6 +227,7 @@ impl Metrics {
     pub fn count(&self, counter: Counter) {
         let counter = match counter {
             Counter::CallsOffered => &self.calls_offered,
+            Counter::CallsPlaced => &self.calls_placed,
             Counter::CallsAnswered => &self.calls_answered,
             Counter::CallsRefused => &self.calls_refused,
             Counter::CallsCompleted => &self.calls_completed,

@@ -382,6 +382,8 @@ pub enum Level {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Counter {
     CallsOffered,
+    /// By command, without an INVITE.
+    CallsPlaced,
     CallsAnswered,
     CallsRefused,
     CallsCompleted,

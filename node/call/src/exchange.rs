@@ -3,11 +3,11 @@
 //! It holds no call's state; `session.rs` does.
 
 use crate::alarm::AlarmLimit;
-use crate::door::{Counter, Level, Output, SessionId};
+use crate::door::{Counter, Level, Output, SessionId, Trunk};
 use crate::hook::SessionInfo;
 use crate::limits;
 use hookswitch_proto::media::{Codec, LegId, RecordingId};
-use hookswitch_proto::sip::Endpoint;
+use hookswitch_proto::sip::{DialogId, Endpoint};
 use hookswitch_proto::{KeyedMap, Random, Wall};
 use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
@@ -19,11 +19,13 @@ pub(crate) struct Mint {
     pub random: Random,
     recordings: u64,
     legs: u64,
+    prepares: u32,
+    resolves: u32,
 }
 
 impl Mint {
     pub fn new(random: Random) -> Mint {
-        Mint { random, recordings: 0, legs: 0 }
+        Mint { random, recordings: 0, legs: 0, prepares: 0, resolves: 0 }
     }
 
     pub fn uuid(&mut self) -> String {
@@ -38,6 +40,18 @@ impl Mint {
     pub fn leg(&mut self) -> LegId {
         self.legs += 1;
         LegId(self.legs)
+    }
+
+    /// The number of a preparation. Wrapping is no harm: an answer is taken only by who still waits for its number.
+    pub fn prepare(&mut self) -> u32 {
+        self.prepares = self.prepares.wrapping_add(1);
+        self.prepares
+    }
+
+    /// The number of a name's resolution.
+    pub fn resolve(&mut self) -> u32 {
+        self.resolves = self.resolves.wrapping_add(1);
+        self.resolves
     }
 }
 
@@ -57,6 +71,7 @@ pub(crate) struct Late {
     pub domain: Arc<str>,
     pub info: SessionInfo,
     pub recording_id: String,
+    pub connection_id: Option<String>,
     pub callback: bool,
 }
 
@@ -67,6 +82,8 @@ pub(crate) struct Exchange {
     pub out: VecDeque<Output>,
     pub alarms: AlarmLimit,
     pub legs: KeyedMap<LegId, SessionId>,
+    pub dialogs: KeyedMap<DialogId, SessionId>,
+    pub trunks: Vec<Trunk>,
     pub late: BTreeMap<RecordingId, Late>,
     /// Of the last datagram: a label.
     pub wall: Wall,

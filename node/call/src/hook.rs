@@ -464,4 +464,16 @@ pub struct Alarm {
     pub kind: AlarmKind,
     pub error: String,
     pub details: Option<String>,
+    /// Only of unexpectedReinviteResponse.
+    pub leg: Option<Box<AlarmLeg>>,
+}
+
+/// IC-287, IC-290.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AlarmLeg {
+    /// What the far end said.
+    pub status: u16,
+    pub participant_id: String,
+    pub user: String,
+    pub call_id: String,
 }

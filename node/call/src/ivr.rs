@@ -161,7 +161,7 @@ pub(crate) struct Ivr {
     first: bool,
     retried: bool,
     idle: u32,
-    prepares: u32,
+    /// Counts on from IVR to IVR of the same party, so that news of an earlier play are never taken for this one's.
     plays: u64,
 }
 
@@ -177,7 +177,6 @@ impl Ivr {
             first: true,
             retried: false,
             idle: 0,
-            prepares: 0,
             plays: 0,
         }
     }
@@ -194,9 +193,21 @@ impl Ivr {
         }
     }
 
-    /// The party is connected: ask for the first command.
+    /// The party is connected, perhaps not for the first time: ask for the first command.
     pub fn start(&mut self) {
+        // Keys that were pressed early count (IC-219).
+        let (buffer, session_id) = (std::mem::take(&mut self.buffer), std::mem::take(&mut self.session_id));
+        *self = Ivr { plays: self.plays, buffer, ..Ivr::new(session_id) };
         self.request();
+    }
+
+    pub fn is_on(&self) -> bool {
+        !matches!(self.state, State::Off)
+    }
+
+    /// Whether these clips are for it.
+    pub fn awaits(&self, prepare: u32) -> bool {
+        matches!(self.state, State::Preparing(_, number) if number == prepare)
     }
 
     /// The party is gone or leaves: nothing runs, nothing is asked any more (IC-264).
@@ -328,9 +339,9 @@ impl Ivr {
         if sources.is_empty() {
             return self.play(now, run, Vec::new(), mint);
         }
-        self.prepares = self.prepares.wrapping_add(1);
-        self.effects.push_back(Effect::Prepare { number: self.prepares, sources });
-        self.state = State::Preparing(Box::new(run), self.prepares);
+        let number = mint.prepare();
+        self.effects.push_back(Effect::Prepare { number, sources });
+        self.state = State::Preparing(Box::new(run), number);
     }
 
     pub fn on_prepared(&mut self, now: Time, number: u32, clips: Clips, mint: &mut Mint) {
@@ -673,7 +684,7 @@ fn beep() -> PromptSource {
 }
 
 /// IC-038: names of files in the tenant's storage, never paths.
-fn file_name_error(name: &str) -> Option<&'static str> {
+pub(crate) fn file_name_error(name: &str) -> Option<&'static str> {
     if name.is_empty() || name.len() > limits::FILE_NAME {
         return Some("file name is empty or too long");
     }

@@ -18,6 +18,7 @@ pub mod hook;
 mod invite;
 mod ivr;
 pub mod limits;
+mod outbound;
 mod participant;
 pub mod route;
 pub mod rules;
@@ -33,8 +34,8 @@ pub use door::{
     PlaceIvrCall, Prepare, PromptSource, RecordingReport, RecordingStart, Resolve, SessionId, Tenant, WhichRecording,
 };
 pub use hook::{
-    Alarm, AlarmKind, BackgroundPrompt, CallEvent, CallEventKind, Collect, DigitProtection, DtmfParams, DtmfReason, Hook, HookFailure,
-    IvrCommand, IvrRequest, NewCall, Notification, OutboundCall, Phrase, Privacy, RecordPhrase, RecordingDetails, RecordingResult, ReplyTo,
-    Routing, Verdict,
+    Alarm, AlarmKind, AlarmLeg, BackgroundPrompt, CallEvent, CallEventKind, Collect, DigitProtection, DtmfParams, DtmfReason, Hook,
+    HookFailure, IvrCommand, IvrRequest, NewCall, Notification, OutboundCall, Phrase, Privacy, RecordPhrase, RecordingDetails,
+    RecordingResult, ReplyTo, Routing, Verdict,
 };
 pub use switch::{Switch, SwitchConfig, SwitchGauges};

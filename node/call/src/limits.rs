@@ -45,6 +45,24 @@ pub const ALARM_EVERY: Duration = Duration::from_secs(10);
 pub const ALARM_KINDS: usize = 1024;
 /// Recordings whose report is still due after their session ended. More: the oldest gets no notification.
 pub const LATE_RECORDINGS: usize = 20_000;
+/// Parties of a session that live at a time: two that talk, one that is being called, and a few that wait.
+pub const PARTICIPANTS: usize = 8;
+/// Calls out that one session may place. A handler that answers every failure with another call would never end.
+pub const ATTEMPTS: u32 = 64;
+/// Wait so long for an answer, if the handler says nothing (IC-170); and the bounds of what it may say.
+pub const RING: Duration = Duration::from_secs(60);
+pub const RING_MIN: Duration = Duration::from_secs(1);
+pub const RING_MAX: Duration = Duration::from_secs(300);
+/// 3xx that one call out follows (IC-299).
+pub const REDIRECTS: u8 = 3;
+/// Addresses of one name that are tried in turn.
+pub const ADDRESSES: usize = 8;
+/// A name that is not looked up by then leads nowhere.
+pub const RESOLVE: Duration = Duration::from_secs(5);
+/// Ids of parties that are gone, remembered so that a second hang-up is no error (IC-015).
+pub const DEPARTED: usize = 32;
+/// X-, P-, URI and header parameters of one call out, together.
+pub const SIP_EXTRAS: usize = 128;
 /// How long one digit is sent (RFC 4733 asks for 40 ms at least; carriers like more).
 pub const DIGIT_DURATION: Duration = Duration::from_millis(100);
 /// Contacts in a redirect.

@@ -1,16 +1,23 @@
-//! One party of a session: its dialog, its leg, and what the two agreed on in SDP (SM-003, SM-005).
+//! One party of a session: its dialog, its leg, its IVR, and what the two sides agreed on in SDP (SM-003 to SM-005).
 //!
-//! It knows no hooks and no IVR; `session.rs` connects them.
+//! It decides nothing; the files of `session/` do.
 
 use crate::alarm;
 use crate::exchange::Settings;
+use crate::hook::{AlarmKind, OutboundCall};
+use crate::ivr::Ivr;
 use bytes::Bytes;
 use hookswitch_proto::media::{Codec, Direction, LegConfig, LegId, LegStats, Negotiated};
 use hookswitch_proto::sdp::{Local, Remote, SdpError};
-use hookswitch_proto::sip::{DialogId, Message};
-use hookswitch_proto::{MediaTime, Random};
+use hookswitch_proto::sip::{DialogId, Message, Uri};
+use hookswitch_proto::{MediaTime, Random, Time};
+use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
+
+/// A party's place in its session; never used again in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct PartyKey(pub u32);
 
 /// The leg's life. Its id is known to the media thread from `Opening` to `Gone`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,42 +29,143 @@ pub(crate) enum LegState {
     Gone,
 }
 
+/// SM-003 and SM-004.
+#[derive(Debug)]
+pub(crate) enum Phase {
+    /// Incoming, unanswered.
+    Trying,
+    /// Outgoing, unanswered.
+    Dialling(Box<Dial>),
+    /// Incoming: our 200 is out, its ACK is awaited.
+    Answered,
+    Up,
+    /// Everything of it is told to end; waits for the dialog and the leg.
+    Releasing,
+}
+
+/// A call out, until it is answered.
+#[derive(Debug)]
+pub(crate) struct Dial {
+    pub call: OutboundCall,
+    /// Of the alarm that an address raises to which nothing can go.
+    pub alarm: AlarmKind,
+    pub target: Uri,
+    /// Contacts of a 3xx that are left to try.
+    pub alternatives: VecDeque<String>,
+    pub redirects: u8,
+    /// Where the target leads, what was tried taken out.
+    pub addresses: VecDeque<SocketAddr>,
+    /// The name that is being looked up, and until when.
+    pub resolving: Option<(u32, Time)>,
+    pub ring_until: Time,
+    pub rang: bool,
+    /// The offer that went out, for the next address.
+    pub sdp: Option<Bytes>,
+}
+
 pub(crate) struct Participant {
-    /// UUID.
+    pub key: PartyKey,
+    /// UUID, or what the handler chose.
     pub id: String,
     /// User part that callbacks name it by.
     pub user: String,
     pub sip_call_id: String,
-    pub dialog: DialogId,
-    pub dialog_gone: bool,
-    /// Our 200 went out.
-    pub answered: bool,
+    pub phase: Phase,
+    /// `None`: not begun yet, or gone.
+    pub dialog: Option<DialogId>,
     pub leg: LegState,
+    pub ivr: Ivr,
+    /// The request of its IVR whose command runs.
+    pub command: Option<u32>,
+    /// Incoming: it is to be answered as soon as its leg is open.
+    pub answer_wanted: bool,
+    /// A leg that does not open by then, or a release that does not end, is given up.
+    pub give_up: Option<Time>,
+    pub close_again: Option<Time>,
+    /// Our own tone or loop plays to it.
+    pub ringback: bool,
     /// What the peer offered and we did not answer yet.
     offer: Option<Remote>,
-    /// Our offer is out, its answer comes with the ACK.
+    /// The SDP that an early answer said: the 200 repeats it.
+    said: Option<Bytes>,
+    /// Our offer is out, its answer comes with the ACK or the 2xx.
     pub offered: bool,
+    /// What our side of the stream should do; other than both ways while its counterpart holds.
+    pub direction: Direction,
+    /// A re-INVITE of ours is under way.
+    pub reoffering: bool,
     local: Local,
     pub negotiated: Option<Negotiated>,
     pub stats: LegStats,
 }
 
 impl Participant {
-    pub fn new(id: String, user: String, invite: &Message, dialog: DialogId, codecs: Vec<Codec>, random: &mut Random) -> Participant {
+    pub fn incoming(key: PartyKey, id: String, user: String, ivr: Ivr, invite: &Message, dialog: DialogId, local: Local) -> Participant {
+        let mut party = Participant::new(key, id, user, ivr, Phase::Trying, local);
+        party.sip_call_id = invite.call_id().to_owned();
+        party.dialog = Some(dialog);
+        party
+    }
+
+    pub fn outgoing(key: PartyKey, id: String, user: String, ivr: Ivr, dial: Dial, local: Local) -> Participant {
+        Participant::new(key, id, user, ivr, Phase::Dialling(Box::new(dial)), local)
+    }
+
+    fn new(key: PartyKey, id: String, user: String, ivr: Ivr, phase: Phase, local: Local) -> Participant {
         Participant {
+            key,
             id,
             user,
-            sip_call_id: invite.call_id().to_owned(),
-            dialog,
-            dialog_gone: false,
-            answered: false,
+            sip_call_id: String::new(),
+            phase,
+            dialog: None,
             leg: LegState::None,
+            ivr,
+            command: None,
+            answer_wanted: false,
+            give_up: None,
+            close_again: None,
+            ringback: false,
             offer: None,
+            said: None,
             offered: false,
-            local: Local::new(random.u64(), codecs),
+            direction: Direction::SendRecv,
+            reoffering: false,
+            local,
             negotiated: None,
             stats: LegStats::default(),
         }
+    }
+
+    pub fn is_live(&self) -> bool {
+        !matches!(self.phase, Phase::Releasing)
+    }
+
+    /// A 2xx went out or came in: only a BYE ends it now.
+    pub fn is_answered(&self) -> bool {
+        matches!(self.phase, Phase::Answered | Phase::Up)
+    }
+
+    pub fn is_up(&self) -> bool {
+        matches!(self.phase, Phase::Up)
+    }
+
+    pub fn dial(&mut self) -> Option<&mut Dial> {
+        if let Phase::Dialling(dial) = &mut self.phase { Some(dial) } else { None }
+    }
+
+    /// Told to end, and nothing of it is left.
+    pub fn is_over(&self) -> bool {
+        matches!(self.phase, Phase::Releasing) && self.dialog.is_none() && matches!(self.leg, LegState::None | LegState::Gone)
+    }
+
+    pub fn next_timeout(&self) -> Option<Time> {
+        let (ivr, ring) = match &self.phase {
+            Phase::Releasing => (None, None),
+            Phase::Dialling(dial) => (None, [Some(dial.ring_until), dial.resolving.map(|(_, until)| until)].into_iter().flatten().min()),
+            Phase::Trying | Phase::Answered | Phase::Up => (self.ivr.next_timeout(), None),
+        };
+        [ivr, ring, self.give_up, self.close_again].into_iter().flatten().min()
     }
 
     /// The offer in the INVITE. None there: we shall offer in our 200 (RFC 3261 13.2.1).
@@ -111,24 +219,60 @@ impl Participant {
         Some(SocketAddr::new(settings.media_advertise.unwrap_or(local.ip()), local.port()))
     }
 
-    /// SDP for our 200: the answer, or our own offer. `None` while the leg is not open.
+    /// SDP for our 200 or 183, or for our INVITE: the answer, or our own offer. `None` while the leg is not open.
     pub fn describe(&mut self, settings: &Settings) -> Option<Bytes> {
         let address = self.advertised(settings)?;
+        if let Some(said) = &self.said {
+            return Some(said.clone());
+        }
         Some(match (self.offer.take(), &self.negotiated) {
-            (Some(offer), Some(agreed)) => self.local.answer(&offer, agreed, address),
+            (Some(offer), Some(agreed)) => {
+                let answer = self.local.answer(&offer, agreed, address);
+                self.said = Some(answer.clone());
+                answer
+            }
             _ => {
                 self.offered = true;
-                self.local.offer(address, Direction::SendRecv)
+                self.local.offer(address, self.direction)
             }
         })
+    }
+
+    /// The INVITE is answered for good.
+    pub fn answered(&mut self) {
+        (self.offer, self.said) = (None, None);
+    }
+
+    /// Our offer in the 200 to a re-INVITE that brought none; its answer comes with the ACK.
+    pub fn offer_late(&mut self, settings: &Settings) -> Option<Bytes> {
+        let offer = self.reoffer(settings)?;
+        self.offered = true;
+        Some(offer)
+    }
+
+    /// Whether the INVITE's offer has been answered, or can be: only then may a provisional carry an answer.
+    pub fn can_answer_early(&self) -> bool {
+        self.offer.is_some() || self.said.is_some()
+    }
+
+    /// Our own offer within the dialog.
+    pub fn reoffer(&mut self, settings: &Settings) -> Option<Bytes> {
+        let address = self.advertised(settings)?;
+        Some(self.local.offer(address, self.direction))
+    }
+
+    /// Codecs of later offers, this one first: what both parties speak needs no transcoding.
+    pub fn prefer(&mut self, codec: Codec) {
+        self.local.codecs.sort_by_key(|c| *c != codec);
     }
 
     /// A new offer within the dialog: the answer to send. The leg must be told of `negotiated` then.
     pub fn renegotiate(&mut self, body: &[u8], settings: &Settings) -> Result<Bytes, SdpError> {
         let address = self.advertised(settings).ok_or(SdpError::NoAudio("no leg yet"))?;
         let offer = Remote::parse(body)?;
-        let agreed = self.local.choose(&offer, Direction::SendRecv)?;
+        let agreed = self.local.choose(&offer, self.direction)?;
         let answer = self.local.answer(&offer, &agreed, address);
+        self.said = None;
         self.negotiated = Some(agreed);
         Ok(answer)
     }
@@ -136,8 +280,8 @@ impl Participant {
     /// The answer to our offer.
     pub fn accept(&mut self, body: Option<&[u8]>) -> Result<(), SdpError> {
         self.offered = false;
-        let answer = Remote::parse(body.ok_or(SdpError::NoAudio("no answer in the ACK"))?)?;
-        self.negotiated = Some(self.local.accept(&answer, Direction::SendRecv)?);
+        let answer = Remote::parse(body.ok_or(SdpError::NoAudio("no answer came"))?)?;
+        self.negotiated = Some(self.local.accept(&answer, self.direction)?);
         Ok(())
     }
 

@@ -89,6 +89,10 @@ impl Router {
         }
     }
 
+    pub fn of_domain(&self, domain: &str) -> Option<&Arc<Tenant>> {
+        self.domains.get(&domain.to_ascii_lowercase())
+    }
+
     /// IC-297. A number given for the very trunk wins over one given for any.
     pub fn tenant(&self, trunk: Option<&str>, number: &str, domain: &str) -> Option<&Arc<Tenant>> {
         let on_trunk = trunk.and_then(|t| self.numbers.get(&(Some(t.to_owned()), number.to_owned())));

@@ -3,7 +3,9 @@
 //! What one call does is in `session.rs`; which tenant gets it, in `route.rs`. Start with [`Switch::handle`].
 
 use crate::alarm;
-use crate::door::{Command, CommandError, CommandId, Configuration, Counter, Input, Level, Output, RecordingReport, SessionId};
+use crate::door::{
+    Command, CommandError, CommandId, CommandResult, Configuration, Counter, Input, Level, Output, PlaceIvrCall, RecordingReport, SessionId,
+};
 use crate::exchange::{Exchange, Mint, Settings};
 use crate::invite;
 use crate::route::Router;
@@ -68,7 +70,6 @@ pub struct Switch {
     sessions: Slab<Entry>,
     sessions_max: usize,
     generations: u32,
-    dialogs: KeyedMap<DialogId, SessionId>,
     /// By UUID.
     names: KeyedMap<String, SessionId>,
     /// Live sessions of each tenant.
@@ -101,6 +102,8 @@ impl Switch {
             out: VecDeque::new(),
             alarms: alarm::AlarmLimit::default(),
             legs,
+            dialogs,
+            trunks: Vec::new(),
             late: BTreeMap::new(),
             wall: Wall::default(),
         };
@@ -112,7 +115,6 @@ impl Switch {
             sessions: Slab::new(),
             sessions_max: config.sessions_max,
             generations: 0,
-            dialogs,
             names,
             usage: BTreeMap::new(),
             timers: BTreeSet::new(),
@@ -135,12 +137,14 @@ impl Switch {
             }
             Input::MediaRefused { leg } => {
                 if let Some(&id) = self.exchange.legs.get(&leg) {
-                    self.dispatch(now, id, SessionInput::MediaRefused);
+                    self.dispatch(now, id, SessionInput::MediaRefused(leg));
                 }
             }
             Input::Verdict { ask, verdict } => self.dispatch(now, ask.session, SessionInput::Verdict { number: ask.number, verdict }),
             Input::Prepared { session, number, clips } => self.dispatch(now, session, SessionInput::Prepared { number, clips }),
-            Input::Resolved { .. } => {}
+            Input::Resolved { session, number, addresses } => {
+                self.dispatch(now, session, SessionInput::Resolved { number, addresses });
+            }
             Input::Recorded(report) => self.on_recorded(now, report),
             Input::Command { id, domain, command } => self.on_command(now, id, &domain, command),
             Input::Configure(configuration) => self.on_configure(&configuration),
@@ -204,7 +208,7 @@ impl Switch {
             | SipEvent::Gone { dialog, .. } => dialog,
         };
         // A dialog without a session: its INVITE was not admitted.
-        if let Some(&id) = self.dialogs.get(&dialog) {
+        if let Some(&id) = self.exchange.dialogs.get(&dialog) {
             self.dispatch(now, id, SessionInput::Sip(event));
         }
     }
@@ -255,11 +259,10 @@ impl Switch {
                 return;
             }
         };
-        self.generations = self.generations.wrapping_add(1);
-        let generation = self.generations;
-        let slot = self.sessions.vacant_key();
-        let id = SessionId { slot: u32::try_from(slot).expect("sessions are bounded far below 2^32"), generation };
-        let admitted = Admitted { id, tenant, node_address: self.node_address.clone(), invite, dialog, flow, trusted: origin.trusted };
+        let trusted = origin.trusted;
+        let id = self.next_id();
+        let x = &mut self.exchange;
+        let admitted = Admitted { id, tenant, node_address: self.node_address.clone(), invite, dialog, flow, trusted };
         let begun = catch_unwind(AssertUnwindSafe(|| {
             let mut session = Session::begin(now, admitted, x);
             session.settle(now, x);
@@ -268,14 +271,55 @@ impl Switch {
         let Ok(session) = begun else {
             x.count(Counter::SessionPanicked);
             x.log(Level::Warn, None, "a session panicked at its INVITE: the call is refused".into());
+            x.dialogs.remove(&dialog);
             let _ = x.endpoint.reject(now, dialog, 500, None, &[]);
             return;
         };
-        self.dialogs.insert(dialog, id);
+        self.take_in(now, id, session);
+    }
+
+    fn next_id(&mut self) -> SessionId {
+        self.generations = self.generations.wrapping_add(1);
+        let slot = self.sessions.vacant_key();
+        SessionId { slot: u32::try_from(slot).expect("sessions are bounded far below 2^32"), generation: self.generations }
+    }
+
+    fn take_in(&mut self, now: Time, id: SessionId, session: Session) {
         self.names.insert(session.session_id().to_owned(), id);
         *self.usage.entry(session.domain().clone()).or_default() += 1;
-        self.sessions.insert(Entry { generation, session: Box::new(session), timer: None });
+        self.sessions.insert(Entry { generation: id.generation, session: Box::new(session), timer: None });
         self.reschedule(now, id, false);
+    }
+
+    /// IC-060: a session that begins with a call of ours.
+    fn place(&mut self, now: Time, domain: &str, call: &PlaceIvrCall) -> CommandResult {
+        let tenant = self.router.of_domain(domain).cloned().ok_or(CommandError::Unknown("domain"))?;
+        if self.drain {
+            return Err(CommandError::Unavailable("draining"));
+        }
+        if self.sessions.len() >= self.sessions_max || self.usage.get(&tenant.domain).copied().unwrap_or(0) >= tenant.max_sessions {
+            return Err(CommandError::Unavailable("too many calls"));
+        }
+        let id = self.next_id();
+        let (x, node_address) = (&mut self.exchange, self.node_address.clone());
+        let placed = catch_unwind(AssertUnwindSafe(|| {
+            let (mut session, done) = Session::place(now, x, id, tenant, node_address, call)?;
+            session.settle(now, x);
+            Ok((session, done))
+        }));
+        match placed {
+            Ok(Ok((session, done))) => {
+                x.count(Counter::CallsPlaced);
+                self.take_in(now, id, session);
+                Ok(done)
+            }
+            Ok(Err(error)) => Err(error),
+            Err(_) => {
+                x.count(Counter::SessionPanicked);
+                x.log(Level::Warn, None, "a session panicked while it was placed".into());
+                Err(CommandError::Unavailable("an error of the node's own"))
+            }
+        }
     }
 
     fn on_configure(&mut self, configuration: &Configuration) {
@@ -283,6 +327,7 @@ impl Switch {
             Ok(router) => {
                 self.router = router;
                 self.node_address = configuration.node_address.clone();
+                self.exchange.trunks = configuration.trunks.clone();
                 self.drain = configuration.drain;
             }
             Err(error) => self.exchange.log(Level::Warn, None, format!("configuration refused, the old one stays: {error}")),
@@ -329,7 +374,9 @@ impl Switch {
         }
         let Entry { session, timer, .. } = self.sessions.remove(id.slot as usize);
         timer.map(|at| self.timers.remove(&(at, id)));
-        self.dialogs.remove(&session.dialog());
+        for dialog in session.dialogs() {
+            self.exchange.dialogs.remove(&dialog);
+        }
         self.names.remove(session.session_id());
         if let Some(n) = self.usage.get_mut(session.domain()) {
             *n -= 1;
@@ -345,7 +392,7 @@ impl Switch {
         }
         let Some(late) = self.exchange.late.remove(&report.recording) else { return };
         if late.callback {
-            let notification = Box::new(recording_ready(late.info, &report));
+            let notification = Box::new(recording_ready(late.info, late.connection_id, &report));
             self.exchange.emit(Output::Notify { session: report.session, domain: late.domain, notification });
         } else if let Err(why) = &report.outcome {
             let text = format!("recording {} failed: {}", late.recording_id, alarm::printable(why, 256));
@@ -355,6 +402,10 @@ impl Switch {
 
     /// IC-002, IC-008: another tenant's session is as unknown as none.
     fn on_command(&mut self, now: Time, id: CommandId, domain: &str, command: Command) {
+        if let (None, Command::PlaceIvrCall(call)) = (command.session_id(), &command) {
+            let result = self.place(now, domain, call);
+            return self.exchange.emit(Output::Reply { id, result });
+        }
         let session = command.session_id().and_then(|s| self.names.get(s)).copied();
         let session = session.filter(|s| self.entry(*s).is_some_and(|e| e.session.domain().eq_ignore_ascii_case(domain)));
         match session {

@@ -228,10 +228,8 @@ fn the_answer_says_the_advertised_address_and_the_offers_codec() {
 
 #[test]
 fn ic_164_unknown_action_raises_alarm_then_falls_back() {
-    let later: [Routing; 4] = [
+    let later: [Routing; 2] = [
         Routing::Ext { name: "mixer".into(), json: "{}".into() },
-        Routing::Call(Box::default()),
-        Routing::Join { participant_id: "p".into(), session_reference: None },
         Routing::HttpCall { receive_ip: "10.0.0.1".into(), receive_port: 4000, codec: "PCMU".into(), session_reference: None },
     ];
     for action in later {

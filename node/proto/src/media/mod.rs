@@ -382,6 +382,24 @@ pub struct LegStats {
     pub jitter: u32,
 }
 
+impl std::ops::AddAssign for LegStats {
+    /// Counters of several legs together; the worst jitter of them.
+    fn add_assign(&mut self, other: LegStats) {
+        self.received += other.received;
+        self.sent += other.sent;
+        self.lost += other.lost;
+        self.late += other.late;
+        self.duplicate += other.duplicate;
+        self.reordered += other.reordered;
+        self.concealed += other.concealed;
+        self.foreign += other.foreign;
+        self.malformed += other.malformed;
+        self.ssrc_changes += other.ssrc_changes;
+        self.digits += other.digits;
+        self.jitter = self.jitter.max(other.jitter);
+    }
+}
+
 /// What one 20 ms frame of a recording is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(u8)]

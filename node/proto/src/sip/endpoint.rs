@@ -451,6 +451,11 @@ impl Endpoint {
         format!("<sip:{}{transport}>", self.host(flow))
     }
 
+    /// `host:port` by which a peer on this flow reaches us, for a Contact of the user's own making.
+    pub fn address(&self, flow: Flow) -> String {
+        self.host(flow)
+    }
+
     /// A Via with a branch of its own, and that branch.
     fn via(&mut self, flow: Flow) -> (String, String) {
         let branch = format!("z9hG4bK{}", self.random.token(16));

@@ -1,0 +1,150 @@
+//! What REST, guests' host calls, the console and the CLI order of a session: one validation for all of them (IC-022 to IC-082).
+
+use super::*;
+use crate::door::{CommandResult, WhichRecording};
+use crate::outbound;
+use dial::Calling;
+use hookswitch_proto::media::DigitSet;
+
+impl Session {
+    pub(super) fn on_command(&mut self, now: Time, x: &mut Exchange, command: &Command) -> CommandResult {
+        if self.end.is_some() && !matches!(command, Command::HangupParticipant { .. }) {
+            return Err(CommandError::WrongState("the session is over"));
+        }
+        match command {
+            Command::HangupParticipant { participant_id, .. } => {
+                // IC-015: a second hang-up changes nothing.
+                let Some(key) = self.find(participant_id)? else { return Ok(Done::Nothing) };
+                let leave = Leave::refuse(now, 603, "apiHangup");
+                // One that is being called has not answered, whoever cancels it.
+                let failed = !self.live(key).is_some_and(Participant::is_answered);
+                let text = failed.then(|| "released by command".to_owned());
+                self.release(now, x, key, Leave { failed, sip_code: failed.then_some(487), text, ..leave });
+                Ok(Done::Nothing)
+            }
+            Command::HangupRemoteParticipant { participant_id, .. } => {
+                let key = self.find(participant_id)?.ok_or(CommandError::WrongState("the participant is gone"))?;
+                let none = CommandError::WrongState("the participant has no counterpart");
+                let other = self.counterpart(key).ok_or(none)?;
+                let failed = !self.live(other).is_some_and(Participant::is_answered);
+                let text = failed.then(|| "released by command".to_owned());
+                let leave = Leave { failed, sip_code: failed.then_some(487), text, ..Leave::refuse(now, 603, "apiHangup") };
+                self.release(now, x, other, leave);
+                Ok(Done::Nothing)
+            }
+            Command::SplitConnection { connection_id, .. } => {
+                let at = self.find_connection(connection_id)?;
+                self.split(now, x, at);
+                Ok(Done::Nothing)
+            }
+            Command::StartRecording { connection_id, file_name, .. } => {
+                let at = self.find_connection(connection_id)?;
+                let (recording_id, file_name) = self.record_connection(x, at, file_name.clone())?;
+                Ok(Done::Recording { recording_id, file_name })
+            }
+            Command::StopRecording { which, .. } => self.stop_recording(x, which),
+            Command::InterruptIvrCommand { command, .. } => {
+                let running = |p: &&mut Participant| match command {
+                    Some(number) => p.command == Some(*number),
+                    None => p.command.is_some(),
+                };
+                match (self.parties.iter_mut().filter(|p| p.is_live()).find(running), command) {
+                    (Some(party), _) => party.ivr.interrupt(now).map(|()| Done::Nothing),
+                    (None, Some(_)) => Err(CommandError::WrongState("that IVR command has ended")),
+                    (None, None) => Err(CommandError::WrongState("no IVR command is running")),
+                }
+            }
+            Command::SendDtmf { participant_id, digits, .. } => self.send_dtmf(x, participant_id, digits),
+            Command::PlaceIvrCall(call) => self.place_ivr_call(now, x, call),
+        }
+    }
+
+    /// `None`: it is gone, or about to be.
+    fn find(&self, participant_id: &str) -> Result<Option<PartyKey>, CommandError> {
+        match self.parties.iter().find(|p| p.id == participant_id) {
+            Some(party) => Ok(Some(party.key).filter(|_| party.is_live())),
+            None if self.departed.iter().any(|id| id == participant_id) => Ok(None),
+            None => Err(CommandError::Unknown("participant")),
+        }
+    }
+
+    fn find_connection(&self, connection_id: &str) -> Result<usize, CommandError> {
+        let at = self.connections.iter().position(|c| c.id == connection_id).ok_or(CommandError::Unknown("connection"))?;
+        if self.connections[at].connected { Ok(at) } else { Err(CommandError::WrongState("the connection is not up yet")) }
+    }
+
+    fn stop_recording(&mut self, x: &mut Exchange, which: &WhichRecording) -> CommandResult {
+        let none = CommandError::WrongState("no recording is running");
+        if let WhichRecording::Connection(id) = which {
+            if !self.connections.iter().any(|c| c.id == *id) {
+                return Err(CommandError::Unknown("connection"));
+            }
+            return if self.stop_recordings(x, id, StopReason::ApiStop) { Ok(Done::Nothing) } else { Err(none) };
+        }
+        let id = if let WhichRecording::Id(id) = which { Some(id) } else { None };
+        let running = |r: &&Recording| {
+            let ivr = || self.party(r.party).and_then(|p| p.ivr.active_recording()).is_some_and(|(active, _)| active == r.id);
+            !r.closed && (r.connection_id.is_some() || ivr())
+        };
+        let mut all = self.recordings.iter().filter(running).rev().peekable();
+        if all.peek().is_none() {
+            return Err(none);
+        }
+        let found = all.find(|r| id.is_none_or(|id| r.recording_id == *id)).ok_or(CommandError::Unknown("recording"))?;
+        let (recording, key) = (found.id, found.party);
+        if let Some(leg) = self.party(key).and_then(Participant::open_leg) {
+            self.media(x, MediaCmd::StopRecording { leg, recording, reason: StopReason::ApiStop });
+        }
+        Ok(Done::Nothing)
+    }
+
+    fn send_dtmf(&mut self, x: &mut Exchange, participant_id: &str, digits: &str) -> CommandResult {
+        let key = self.find(participant_id)?;
+        let bad = |why: &str| CommandError::BadValue { field: "digits", why: why.into() };
+        if digits.is_empty() || digits.len() > hookswitch_proto::limits::DIGITS {
+            return Err(bad("1 to 64 are possible"));
+        }
+        if DigitSet::parse(digits).is_none() {
+            return Err(bad("0-9, *, # and A-D are possible"));
+        }
+        let party = key.and_then(|k| self.live(k)).filter(|p| p.is_up());
+        let leg = party.and_then(Participant::open_leg).ok_or(CommandError::WrongState("the participant is not connected"))?;
+        if party.is_some_and(Participant::takes_info_digits) {
+            return Err(CommandError::WrongState("the participant takes no telephone events"));
+        }
+        for digit in digits.chars() {
+            let digit = digit.to_ascii_uppercase();
+            self.media(x, MediaCmd::SendDigit { leg, digit, duration: limits::DIGIT_DURATION });
+        }
+        Ok(Done::Nothing)
+    }
+
+    /// IC-060 to IC-075: whoever answers gets the IVR.
+    pub(super) fn place_ivr_call(&mut self, now: Time, x: &mut Exchange, placed: &PlaceIvrCall) -> CommandResult {
+        let bad = |field, why: &str| CommandError::BadValue { field, why: why.to_owned() };
+        let target = outbound::target(&placed.call.dest_addr).ok_or_else(|| bad("destAddr", "not a SIP URI"))?;
+        outbound::check(&placed.call).map_err(|e| bad(e.field, e.why))?;
+        if placed.mediaservice_id.as_ref().is_some_and(|id| !self.tenant.mediaservice_ids.contains(id)) {
+            return Err(CommandError::Unknown("mediaserviceId"));
+        }
+        if placed.call.session_reference.as_ref().is_some_and(|r| r.len() > limits::SESSION_REFERENCE) {
+            return Err(bad("sessionReferenceId", "larger than 4 KiB"));
+        }
+        self.may_dial().map_err(CommandError::WrongState)?;
+        if self.attempts >= limits::ATTEMPTS {
+            return Err(CommandError::WrongState("too many calls out of the session"));
+        }
+        self.attempts += 1;
+        if let Some(reference) = &placed.call.session_reference {
+            self.info.session_reference = Some(reference.clone());
+        }
+        let participant_id = x.mint.uuid();
+        let ivr = End::Ivr { id: x.mint.uuid(), user: placed.call.sip_from.clone().unwrap_or_default() };
+        let calling =
+            Calling { participant_id: participant_id.clone(), call: placed.call.clone(), target, alarm: AlarmKind::CallEventError };
+        let key = self.dial(now, x, calling, None);
+        self.new_connection(x, ivr, End::Party(key));
+        self.begin_dial(now, x, key);
+        Ok(Done::Placed { session_id: self.info.session_id.clone(), participant_id, reply_to: ReplyTo::Participant })
+    }
+}
