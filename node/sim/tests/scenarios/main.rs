@@ -2,6 +2,7 @@
 
 mod media;
 mod one_party;
+mod two_party;
 
 use hookswitch_sim::World;
 
