@@ -26,6 +26,8 @@ mod session;
 pub mod switch;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod two_parties;
 
 pub use adapter::Adapter;
 pub use destination::Destination;

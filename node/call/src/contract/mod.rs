@@ -4,6 +4,7 @@
 //! An adapter is made for one scenario's `program`: a handler with the behaviour that [`Program`] describes. [`Program::script`] is the
 //! reference. Run [`Scenario::run`] for each of [`scenarios`]. For the world around it see `world.rs`.
 
+pub mod callee;
 pub mod world;
 
 use crate::adapter::Adapter;

@@ -1,6 +1,7 @@
 //! A virtual world around one [`Switch`]: scripted callers, a media thread that plays and records nothing in the right time, a handler
 //! behind the [`Adapter`] trait, and a ladder of what happened. Nothing waits; time is a number.
 
+use super::callee::{Callee, Plan};
 use crate::adapter::Adapter;
 use crate::door::{
     Ask, CallRecord, Command, CommandId, CommandResult, Configuration, Counter, Input, Output, Prepare, PromptSource, RecordingReport,
@@ -27,6 +28,9 @@ enum Event {
     Input(Input),
     /// The running segment of a leg is over by itself; the number tells a later one from it.
     SegmentOver(LegId, u64),
+    /// A callee's phone does something: its index, and whether it is the second one of a fork.
+    Provisional(usize, u16, bool),
+    Final(usize, u16, bool),
 }
 
 /// A caller's call, as the caller knows it.
@@ -72,7 +76,12 @@ pub struct World {
     queue: BTreeMap<(Time, u64), Event>,
     sequence: u64,
     pub phones: Vec<Phone>,
+    /// Users that the node can call, and what their phones do.
+    pub users: BTreeMap<String, Plan>,
+    pub callees: Vec<Callee>,
     legs: BTreeMap<LegId, FakeLeg>,
+    /// Recordings of a whole leg, beside whatever plays, and since when.
+    tapped: BTreeMap<RecordingId, (LegId, Time)>,
     announced: BTreeMap<RecordingId, RecordingStart>,
     /// Prompts that exist, and how long they are.
     pub files: BTreeMap<String, Duration>,
@@ -87,9 +96,13 @@ pub struct World {
     /// The handler never says anything, not even that it failed.
     pub mute: bool,
     pub open_fails: bool,
+    /// So many legs, from the first on, never say that they are open.
+    pub swallow_opened: usize,
     /// The media thread swallows everything.
     pub media_dead: bool,
     pub recording_fails: bool,
+    /// The message that is being looked at.
+    last_sent: bytes::Bytes,
     pub steps: Vec<String>,
     pub asks: Vec<Ask>,
     pub notifications: Vec<Notification>,
@@ -156,6 +169,9 @@ impl World {
             queue: BTreeMap::new(),
             sequence: 0,
             phones: Vec::new(),
+            users: BTreeMap::new(),
+            callees: Vec::new(),
+            tapped: BTreeMap::new(),
             legs: BTreeMap::new(),
             announced: BTreeMap::new(),
             files: [("menu.wav", 2000), ("hello.wav", 1000), ("bye.wav", 500), ("error.wav", 1500)]
@@ -167,8 +183,10 @@ impl World {
             fetching: Duration::ZERO,
             mute: false,
             open_fails: false,
+            swallow_opened: 0,
             media_dead: false,
             recording_fails: false,
+            last_sent: bytes::Bytes::new(),
             steps: Vec::new(),
             asks: Vec::new(),
             notifications: Vec::new(),
@@ -232,6 +250,8 @@ impl World {
                     self.segment_over(leg, Ended::Done, None);
                 }
             }
+            Event::Provisional(i, status, sdp) => self.callee_says(i, status, sdp),
+            Event::Final(i, status, fork) => self.callee_ends(i, status, fork),
         }
     }
 
@@ -309,7 +329,8 @@ impl World {
     fn output(&mut self, output: Output) {
         match output {
             Output::Transmit { flow, bytes } => {
-                let message = Message::parse(bytes).expect("the node sends well-formed SIP");
+                let message = Message::parse(bytes.clone()).expect("the node sends well-formed SIP");
+                self.last_sent = bytes;
                 self.on_sip(flow, &message);
             }
             Output::Media { command, .. } => self.on_media(command),
@@ -396,9 +417,16 @@ impl World {
                 }
                 self.leg_configs.push((*config).clone());
                 self.legs.insert(leg, FakeLeg { negotiated: config.negotiated, play: None, hears: None, turn: 0 });
-                self.media_event(leg, MediaKind::Opened { local: "10.0.0.5:20000".parse().expect("an address") });
+                if self.swallow_opened > 0 {
+                    self.swallow_opened -= 1;
+                    return;
+                }
+                let port = 19_998 + u16::try_from(leg.0 % 10_000).unwrap_or(0) * 2;
+                self.media_event(leg, MediaKind::Opened { local: SocketAddr::new("10.0.0.5".parse().expect("an address"), port) });
             }
             MediaCmd::Bridge { leg, hears } => {
+                let what = hears.map_or("nobody".to_owned(), |h| format!("leg {}", h.0));
+                self.step("node", "media", &format!("leg {} hears {what}", leg.0));
                 if let Some(leg) = self.legs.get_mut(&leg) {
                     leg.hears = hears;
                 }
@@ -410,8 +438,14 @@ impl World {
                 }
             }
             MediaCmd::Play { leg, play, segments, barge_in } => {
-                let what: Vec<String> = segments.iter().map(segment_text).collect();
-                self.step("node", "media", &format!("play {}", what.join(", ")));
+                let mut what: Vec<String> = segments.iter().map(segment_text).collect();
+                let times = what.len();
+                what.dedup();
+                let often = if times > 1 && what.len() == 1 { format!(" {times} times") } else { String::new() };
+                if often.is_empty() {
+                    what = segments.iter().map(segment_text).collect();
+                }
+                self.step("node", "media", &format!("play {}{often}", what.join(", ")));
                 self.stop_play(leg, Ended::Stopped, StopReason::ApiStop);
                 let Some(fake) = self.legs.get_mut(&leg) else { return };
                 assert!(!segments.is_empty() && segments.len() <= hookswitch_proto::limits::PLAY_SEGMENTS);
@@ -427,12 +461,24 @@ impl World {
                 let runs = self.current(leg).is_some_and(|s| matches!(s, Segment::Record(id, _) if id == recording));
                 if runs {
                     self.segment_over(leg, Ended::Stopped, Some(reason));
+                } else if let Some((leg, began)) = self.tapped.remove(&recording) {
+                    self.close_tap(leg, recording, began, reason);
                 }
             }
             MediaCmd::SendDigit { digit, .. } => self.sent_digits.push(digit),
-            MediaCmd::Record { .. } => {}
+            MediaCmd::Record { leg, recording, spec } => {
+                self.step("node", "media", "record");
+                assert!(self.announced.contains_key(&recording), "a recording begins that was not announced");
+                if self.legs.contains_key(&leg) {
+                    self.specs.push(*spec);
+                    self.tapped.insert(recording, (leg, self.now));
+                }
+            }
             MediaCmd::Close { leg, reason } => {
                 self.step("node", "media", "close");
+                for (recording, (_, began)) in self.tapped.extract_if(.., |_, (on, _)| *on == leg).collect::<Vec<_>>() {
+                    self.close_tap(leg, recording, began, reason);
+                }
                 self.stop_play(leg, Ended::Stopped, reason);
                 if self.legs.remove(&leg).is_some() {
                     self.media_event(leg, MediaKind::Closed { stats: Box::new(LegStats::default()) });
@@ -530,6 +576,10 @@ impl World {
 
     fn close_recording(&mut self, leg: LegId, recording: RecordingId, reason: StopReason) {
         let began = self.legs.get(&leg).and_then(|l| l.play.as_ref()).map_or(self.now, |p| p.began);
+        self.close_tap(leg, recording, began, reason);
+    }
+
+    fn close_tap(&mut self, leg: LegId, recording: RecordingId, began: Time, reason: StopReason) {
         let frames = u64::try_from(self.now.since(began).as_millis() / FRAME_TIME.as_millis()).unwrap_or(0);
         let totals = RecordingTotals { expected: frames, received: frames, contains_voice: !self.speech.is_zero(), ..Default::default() };
         self.stops.push(reason);
@@ -688,7 +738,9 @@ impl World {
 
     fn on_sip(&mut self, flow: Flow, message: &Message) {
         let call_id = message.call_id();
-        let Some(i) = self.phones.iter().position(|p| p.call_id == call_id && p.flow.peer == flow.peer) else { return };
+        let Some(i) = self.phones.iter().position(|p| p.call_id == call_id && p.flow.peer == flow.peer) else {
+            return self.on_sip_to_callee(flow, message);
+        };
         let name = self.phones[i].name.clone();
         let Some(status) = message.status() else { return self.on_request(i, &name, message) };
         let cseq = message.header("CSeq").unwrap_or_default();
@@ -733,6 +785,8 @@ impl World {
     fn on_request(&mut self, i: usize, name: &str, message: &Message) {
         let method = match message.method() {
             Some(Method::Bye) => "BYE",
+            Some(Method::Invite) => return self.on_reinvite(i, name, message),
+            Some(Method::Ack) => return self.step("node", name, "ACK"),
             Some(_) => "?",
             None => return,
         };
@@ -750,6 +804,185 @@ impl World {
         }
         text.push_str("Content-Length: 0\r\n\r\n");
         self.send_text(i, "200", text);
+    }
+}
+
+impl World {
+    // ------------------------------------------------------------------------------------------------ the callees
+
+    /// A re-INVITE to a caller: taken, with the direction that fits.
+    fn on_reinvite(&mut self, i: usize, name: &str, message: &Message) {
+        let body = String::from_utf8_lossy(&message.body()).into_owned();
+        self.step("node", name, &format!("INVITE {}", direction_of(&body)));
+        if self.phones[i].deaf {
+            return;
+        }
+        let answer = offer(mirror(direction_of(&body)), true);
+        let peer = self.phones[i].flow.peer;
+        let mut text = String::from("SIP/2.0 200 OK\r\n");
+        for name in ["Via", "From", "To", "Call-ID", "CSeq"] {
+            for value in message.headers(name) {
+                let _ = write!(text, "{name}: {value}\r\n");
+            }
+        }
+        let _ = write!(
+            text,
+            "Contact: <sip:alice@{peer}>\r\nContent-Type: application/sdp\r\nContent-Length: {}\r\n\r\n{answer}",
+            answer.len()
+        );
+        self.send_text(i, "200", text);
+    }
+
+    fn on_sip_to_callee(&mut self, flow: Flow, message: &Message) {
+        let known = self.callees.iter().position(|c| c.call_id == message.call_id());
+        if let Some(status) = message.status() {
+            // The node answers a request of the callee.
+            if let Some(i) = known {
+                let (name, cseq) = (self.callees[i].name.clone(), message.header("CSeq").unwrap_or_default());
+                self.step("node", &name, &format!("{status} ({cseq})"));
+                if cseq.ends_with("INVITE") && status >= 200 {
+                    self.callees[i].heard.push(String::from_utf8_lossy(&message.body()).into_owned());
+                    let number: u32 = cseq.split(' ').next().and_then(|n| n.parse().ok()).unwrap_or(1);
+                    self.callees[i].cseq = number - 1;
+                    let ack = self.callees[i].request("ACK", "", None);
+                    self.callee_sends(i, "ACK", ack);
+                }
+                self.callees[i].over |= cseq.ends_with("BYE");
+            }
+            return;
+        }
+        match (known, message.method()) {
+            (None, Some(Method::Invite)) => self.on_call(flow, message),
+            (Some(i), Some(method)) => {
+                let method = method.clone();
+                self.on_request_to_callee(i, &method, message);
+            }
+            _ => {}
+        }
+    }
+
+    /// The node calls somebody.
+    fn on_call(&mut self, flow: Flow, message: &Message) {
+        let user = message.request_uri().and_then(|u| u.user.clone()).unwrap_or_default();
+        self.step("node", &user, "INVITE");
+        let Some(plan) = self.users.get(&user).cloned() else { return };
+        let i = self.callees.len();
+        self.callees.push(Callee::new(user, plan.clone(), flow, Message::parse(self.last_sent.clone()).expect("it was just read"), i));
+        if plan.deaf {
+            return;
+        }
+        for (after, status, sdp) in plan.provisional {
+            self.later(after, Event::Provisional(i, status, sdp));
+        }
+        if let Some((after, status)) = plan.last {
+            self.later(after, Event::Final(i, status, false));
+            if let Some(more) = plan.fork {
+                self.later(after + more, Event::Final(i, status, true));
+            }
+        }
+    }
+
+    fn callee_says(&mut self, i: usize, status: u16, with_sdp: bool) {
+        let callee = &self.callees[i];
+        if callee.finished {
+            return;
+        }
+        let sdp = callee.plan.sdp.clone();
+        let text = callee.response(&callee.invite, status, &callee.tag, "", with_sdp.then_some(sdp.as_str()));
+        self.callee_sends(i, &status.to_string(), text);
+    }
+
+    fn callee_ends(&mut self, i: usize, status: u16, fork: bool) {
+        let callee = &mut self.callees[i];
+        if callee.finished && !fork && !callee.plan.crosses_cancel {
+            return;
+        }
+        callee.finished = true;
+        callee.over |= status >= 300;
+        let callee = &self.callees[i];
+        let contacts: String = callee.plan.contacts.iter().map(|c| format!("Contact: <{c}>\r\n")).collect();
+        let tag = if fork { format!("{}x", callee.tag) } else { callee.tag.clone() };
+        let sdp = (200..300).contains(&status).then_some(callee.plan.sdp.as_str());
+        let mut text = callee.response(&callee.invite, status, &tag, &format!("{contacts}{}", callee.plan.extra), sdp);
+        if !contacts.is_empty() {
+            // Only those of the 3xx.
+            let own = format!("Contact: <sip:{}@{}>\r\n", callee.name, callee.flow.peer);
+            text = text.replace(&own, "");
+        }
+        self.callee_sends(i, &status.to_string(), text);
+    }
+
+    fn on_request_to_callee(&mut self, i: usize, method: &Method, message: &Message) {
+        let (name, deaf) = (self.callees[i].name.clone(), self.callees[i].plan.deaf);
+        let body = String::from_utf8_lossy(&message.body()).into_owned();
+        let reason = message.header("Reason").map(|r| format!(" {}", r.split(";text").next().unwrap_or_default())).unwrap_or_default();
+        let what = match method {
+            Method::Invite if body.is_empty() || !self.callees[i].finished => "INVITE".to_owned(),
+            Method::Invite => format!("INVITE {}", direction_of(&body)),
+            other => format!("{other}{reason}"),
+        };
+        self.step("node", &name, &what);
+        if deaf {
+            return;
+        }
+        match method {
+            Method::Ack => self.callees[i].acked = true,
+            Method::Cancel => {
+                let ok = self.callees[i].response(message, 200, "c", "", None);
+                self.callee_sends(i, "200 (CANCEL)", ok);
+                if !self.callees[i].finished && !self.callees[i].plan.crosses_cancel {
+                    let callee = &mut self.callees[i];
+                    (callee.finished, callee.over) = (true, true);
+                    let callee = &self.callees[i];
+                    let refusal = callee.response(&callee.invite, 487, &callee.tag, "", None);
+                    self.callee_sends(i, "487", refusal);
+                }
+            }
+            Method::Bye => {
+                self.callees[i].over = true;
+                let ok = self.callees[i].response(message, 200, "", "", None);
+                self.callee_sends(i, "200", ok);
+            }
+            Method::Invite if self.callees[i].finished => {
+                self.callees[i].heard.push(body.clone());
+                let status = self.callees[i].plan.reinvite;
+                let answer = offer(mirror(direction_of(&body)), true);
+                let sdp = (status == 200).then_some(answer.as_str());
+                let text = self.callees[i].response(message, status, "", "", sdp);
+                self.callee_sends(i, &status.to_string(), text);
+            }
+            _ => {}
+        }
+    }
+
+    fn callee_sends(&mut self, i: usize, what: &str, text: String) {
+        let (name, flow) = (self.callees[i].name.clone(), self.callees[i].flow);
+        self.step(&name, "node", what);
+        self.raw(flow, text.into_bytes());
+    }
+
+    /// A request of a callee within its call.
+    pub fn callee_request(&mut self, i: usize, method: &str, body: Option<(&str, &str)>) {
+        let text = self.callees[i].request(method, "", body);
+        self.callee_sends(i, method, text);
+    }
+
+    /// The legs that this leg of the fake media thread hears: (leg, hears).
+    pub fn bridges(&self) -> Vec<(LegId, Option<LegId>)> {
+        self.legs.iter().map(|(id, leg)| (*id, leg.hears)).collect()
+    }
+}
+
+pub fn direction_of(sdp: &str) -> &'static str {
+    ["sendonly", "recvonly", "inactive"].into_iter().find(|d| sdp.contains(&format!("a={d}"))).unwrap_or("sendrecv")
+}
+
+fn mirror(direction: &str) -> &'static str {
+    match direction {
+        "sendonly" => "recvonly",
+        "recvonly" => "sendonly",
+        "inactive" => "inactive",
+        _ => "sendrecv",
     }
 }
 
@@ -798,6 +1031,14 @@ fn ask_text(ask: &Ask) -> String {
     if let Some(reference) = &ask.hook.info().session_reference {
         let _ = write!(text, " reference={reference}");
     }
+    if let Hook::CallEvent(event) = &ask.hook {
+        let kind = format!("{:?}", event.event);
+        let (first, rest) = kind.split_at(1);
+        let _ = write!(text, " {}{rest} {}/{}", first.to_ascii_lowercase(), event.user, event.remote_user);
+        if let Some(code) = event.sip_code {
+            let _ = write!(text, " {code}");
+        }
+    }
     if let Hook::GetIvrCommand(request) = &ask.hook {
         if let Some(buffer) = &request.dtmf_buffer {
             let _ = write!(text, " buffer={buffer}");
@@ -819,6 +1060,8 @@ fn verdict_text(verdict: &Result<Verdict, HookFailure>) -> String {
         Ok(Verdict::Routing(Routing::Ivr { .. })) => "ivr".into(),
         Ok(Verdict::Routing(Routing::Redirect { status, .. })) => format!("redirect {status}"),
         Ok(Verdict::Routing(Routing::Ext { name, .. })) => format!("action {name:?}"),
+        Ok(Verdict::Routing(Routing::Call(call))) => format!("call {}", call.dest_addr),
+        Ok(Verdict::Routing(Routing::Join { .. })) => "join".into(),
         Ok(Verdict::Routing(_)) => "another routing".into(),
         Ok(Verdict::Ivr(command)) => format!("command of {} phrases", command.phrases.len()),
         Err(HookFailure::Trap { .. }) => "trap".into(),
@@ -832,7 +1075,7 @@ fn verdict_text(verdict: &Result<Verdict, HookFailure>) -> String {
 fn notification_text(notification: &Notification) -> String {
     match notification {
         Notification::CallAnswered { .. } => "callAnswered".into(),
-        Notification::CallNotify { event, .. } => format!("callNotify {event}"),
+        Notification::CallNotify { event, user, .. } => format!("callNotify {event} {user}"),
         Notification::RecordingReady { successful, .. } => format!("recordingReady {successful}"),
         Notification::SessionCompleted { reason, .. } => format!("sessionCompleted {reason}"),
         Notification::Alarm(alarm) => format!("alarm {} {}", alarm.kind.name(), alarm.error),

@@ -240,17 +240,20 @@ impl Session {
     pub(super) fn on_progress(&mut self, now: Time, x: &mut Exchange, key: PartyKey, status: u16, response: &Message) {
         let Some(dial) = self.party_mut(key).and_then(Participant::dial) else { return };
         let rings = matches!(status, 180 | 183);
-        if rings && !std::mem::replace(&mut dial.rang, true) {
+        let first = rings && !std::mem::replace(&mut dial.rang, true);
+        let early = self.connection_of(key).is_some_and(|c| c.ringback == Ringback::Early);
+        let media = response.sdp().filter(|_| early);
+        if first {
             self.notify_leg(x, key, "ringing");
-            if let Some(caller) = self.counterpart(key).and_then(|k| self.live(k))
+            if media.is_none()
+                && let Some(caller) = self.counterpart(key).and_then(|k| self.live(k))
                 && matches!(caller.phase, Phase::Trying)
                 && let Some(dialog) = caller.dialog
             {
                 ignore_late(x.endpoint.provisional(now, dialog, 180, &[], None));
             }
         }
-        let early = self.connection_of(key).is_some_and(|c| c.ringback == Ringback::Early);
-        if let Some(sdp) = response.sdp().filter(|_| early) {
+        if let Some(sdp) = media {
             let usable = self.party_mut(key).is_some_and(|p| p.accept(Some(&sdp)).is_ok());
             if usable {
                 self.update_leg(x, key);
