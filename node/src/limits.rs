@@ -25,6 +25,9 @@ pub const MEDIA_EVENTS_RESERVED: usize = 4096;
 pub const MEDIA_EVENTS_ASIDE: usize = 65_536;
 /// Legs of one media thread. More: `OpenFailed`.
 pub const LEGS: usize = 16_384;
+/// Legs that hear one and the same leg: the other party, and monitors. Each packet goes out so many times, so a sender must not choose
+/// the number. More: they hear silence.
+pub const LISTENERS: usize = 4;
 /// Blocks of recorded audio (4.2 KB each) that one media thread may have under way: 138 MB, which is 16,000 recorded sides, or 3,000 whose
 /// writers stand still for about 2 s. None left: the recording ends with `Overload`.
 pub const BLOCKS: usize = 32_768;

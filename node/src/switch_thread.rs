@@ -20,7 +20,7 @@ use crate::record::Recorder;
 use crate::store::{CallRow, Store};
 use bytes::Bytes;
 use hookswitch_call::door::{CallRecord, Command, CommandError, CommandId, CommandResult, Level};
-use hookswitch_call::{Ask, Hook, Input, Notification, Output, SessionId, Switch};
+use hookswitch_call::{Ask, Input, Notification, Output, SessionId, Switch};
 use hookswitch_proto::Time;
 use hookswitch_proto::limits::SIP_DATAGRAM_BYTES;
 use hookswitch_proto::sip::{Flow, Transport};
@@ -36,8 +36,6 @@ use tokio::sync::oneshot;
 const GAUGES_EVERY: Duration = Duration::from_millis(100);
 /// Lines of the switch logged in a second; what is beyond is counted and said in one line, so that a flood fills no disk.
 const LOG_LINES: u32 = 200;
-/// Commands of ours, whose reply nobody waits for.
-const OURS: CommandId = CommandId(u64::MAX);
 
 /// Who answers asks: guests in the node, built-in rules in tests. Nothing here may block.
 pub trait Handlers: Send {
@@ -147,8 +145,6 @@ pub struct SwitchThread<H> {
 struct Work {
     /// Inputs that outputs gave rise to.
     again: VecDeque<Input>,
-    /// Sessions alive, with what a hang-up needs: domain, session and participant.
-    live: HashMap<SessionId, (Arc<str>, String, String)>,
     log: LogLimit,
     turn: usize,
     gauges_at: Time,
@@ -213,7 +209,7 @@ impl<H: Handlers> SwitchThread<H> {
             }
             if self.ending.stage() >= Ending::RELEASE && !work.released {
                 work.released = true;
-                self.release_all(&mut work);
+                self.handle(Input::Release, &mut work);
                 continue;
             }
             if busy {
@@ -315,13 +311,7 @@ impl<H: Handlers> SwitchThread<H> {
                     work.again.push_back(Input::MediaRefused { leg });
                 }
             }
-            Output::Ask(ask) => {
-                if let Hook::NewCall(call) = &ask.hook {
-                    let live = (ask.domain.clone(), call.info.session_id.clone(), call.participant_id.clone());
-                    work.live.insert(ask.id.session, live);
-                }
-                self.handlers.ask(ask);
-            }
+            Output::Ask(ask) => self.handlers.ask(ask),
             Output::Prepare(prepare) => work.again.extend(self.prompts.prepare(self.clock.now(), *prepare)),
             Output::Notify { session, domain, notification } => self.handlers.notify(session, domain, notification),
             Output::StartRecording(start) => self.recorder.begin(start),
@@ -330,12 +320,8 @@ impl<H: Handlers> SwitchThread<H> {
                 let (session, number) = (resolve.session, resolve.number);
                 work.again.push_back(Input::Resolved { session, number, addresses: Err("no resolver yet".into()) });
             }
-            Output::Reply { id: OURS, .. } => {}
             Output::Reply { id, result } => self.commands.reply(id, result),
-            Output::EndGuest { session } => {
-                work.live.remove(&session);
-                self.handlers.end(session);
-            }
+            Output::EndGuest { session } => self.handlers.end(session),
             Output::Completed(record) => {
                 add(&self.metrics.rtp_lost, record.media.lost);
                 add(&self.metrics.rtp_late, record.media.late);
@@ -375,15 +361,6 @@ impl<H: Handlers> SwitchThread<H> {
         }
         add(&self.metrics.sip_sent, std::mem::take(&mut work.sent));
         self.media.wake();
-    }
-
-    /// The node ends: every call is released as by an operator's hang-up.
-    fn release_all(&mut self, work: &mut Work) {
-        let all: Vec<_> = work.live.values().cloned().collect();
-        for (domain, session_id, participant_id) in all {
-            let command = Command::HangupParticipant { session_id, participant_id };
-            self.handle(Input::Command { id: OURS, domain, command }, work);
-        }
     }
 }
 

@@ -65,6 +65,8 @@ fn pure_rooms_have_no_io() {
 fn walls_between_rooms_stand() {
     let depends = |package: &str, on: &str| dependencies(package).iter().any(|d| d == on);
     assert!(!depends("hookswitch-proto", "hookswitch-call"), "proto knows no call");
+    assert!(!depends("hookswitch-call", "hookswitch-sim"), "call knows no world to be tested in");
+    assert!(!depends("hookswitch-sim", "hookswitch-wasm"), "the simulated world asks any handler, none of wasm");
     assert!(!depends("hookswitch-wasm", "hookswitch-call"), "wasm knows the WIT, not the call");
     assert!(!depends("hookswitch-wasm", "hookswitch-proto"), "wasm knows the WIT, not the wire");
     assert!(!depends("hookswitch-sdk", "hookswitch-call"), "the SDK knows the WIT alone");

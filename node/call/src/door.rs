@@ -324,6 +324,8 @@ pub enum Input {
         command: Command,
     },
     Configure(Arc<Configuration>),
+    /// The node ends: every call is released, and no handler is asked about who remains.
+    Release,
     /// `next_timeout` is due.
     Tick,
 }

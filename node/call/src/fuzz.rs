@@ -1,19 +1,48 @@
-//! Operation fuzzer: many calls at once, callers, handlers, media threads and operators that do legal and illegal things in random
-//! order. Whatever they do, nothing panics, and after all calls ended nothing is left. A failing run names its seed.
+//! Operation fuzzer: many calls at once, callers, callees, handlers, media threads and operators that do legal and illegal things in
+//! random order. Whatever they do, nothing panics, each command has one reply, each session one end, and after all calls ended nothing
+//! is left. A failing run names its seed.
+//!
+//! `HOOKSWITCH_SEEDS=100000` runs more of them, `HOOKSWITCH_SEEDS=4711..4712` one alone.
 
 use crate::contract::Script;
+use crate::contract::callee::Plan;
 use crate::contract::world::{self, World, configuration, offer, switch_config, tenant};
-use crate::door::{AskId, Command, CommandId, Counter, Fallback, Input, SessionId, Tenant};
+use crate::door::{AskId, Command, CommandId, Counter, Done, Fallback, Input, PlaceIvrCall, SessionId, Tenant, WhichRecording};
 use crate::hook::*;
 use hookswitch_proto::Random;
 use hookswitch_proto::media::{BargeIn, DIGITS, DigitSource, Ended, LegId, MediaKind, PlayId, RecordingId, StopReason};
+use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::panic::catch_unwind;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// About a second of them.
+/// About three seconds of them.
 const SEEDS: u64 = 2000;
+
+/// Users whose phones the node may call, and some who do not exist.
+const USERS: [&str; 6] = ["bob", "carol", "dave", "erin", "nobody", ""];
+
+fn seeds() -> Range<u64> {
+    let Ok(wanted) = std::env::var("HOOKSWITCH_SEEDS") else { return 0..SEEDS };
+    let number = |text: &str| text.trim().parse().unwrap_or_else(|_| panic!("HOOKSWITCH_SEEDS={wanted}: a number, or FROM..UNTIL"));
+    match wanted.split_once("..") {
+        Some((from, until)) => number(from)..number(until),
+        None => 0..number(&wanted),
+    }
+}
+
+/// Ids that were seen anywhere, so that commands and joins can mean somebody.
+#[derive(Default)]
+struct Ids {
+    participants: Vec<String>,
+    /// The handler only drops from now on.
+    ending: bool,
+}
+
+type Shared = Rc<RefCell<Ids>>;
 
 /// Not `Random` itself: helpers on it.
 struct Dice(Random);
@@ -63,9 +92,40 @@ fn failure(dice: &mut Dice) -> HookFailure {
     ])
 }
 
-fn routing(dice: &mut Dice) -> Routing {
+fn outbound(dice: &mut Dice) -> OutboundCall {
+    let user = dice.pick(&USERS);
+    let host = dice.pick(&["127.0.0.1:5080", "127.0.0.1:5080", "127.0.0.1:5080", "127.0.0.2", "named.test", "unknown.test", "192.0.2.66"]);
+    let dest_addr = dice.pick(&[format!("sip:{user}@{host}"), format!("sip:{user}@{host};transport=tcp"), "bob".to_owned(), String::new()]);
+    OutboundCall {
+        // Mostly one that works.
+        dest_addr: if !dice.one_in(4) { format!("sip:{}@127.0.0.1:5080", dice.pick(&USERS[..4])) } else { dest_addr },
+        max_ring_time: dice.one_in(3).then(|| dice.millis(400_000)),
+        call_recording: dice.one_in(3),
+        recording_file_name: dice.one_in(4).then(|| dice.pick(&["t.wav", "t", "a/b.wav"]).to_owned()),
+        ringback_tone: dice.one_in(2).then(|| dice.pick(&["default", "none", "early", "menu.wav", "missing.wav", "../x"]).to_owned()),
+        sip_from: dice.one_in(6).then(|| dice.pick(&["+4670", "a\r\nX: y", ""]).to_owned()),
+        display_name: dice.one_in(8).then(|| "A \"B\"".to_owned()),
+        caller_privacy: dice.one_in(8),
+        participant_id: dice.one_in(6).then(|| "preset".to_owned()),
+        session_reference: reference(dice),
+        ..OutboundCall::default()
+    }
+}
+
+fn routing(dice: &mut Dice, ids: &Shared) -> Routing {
     let session_reference = reference(dice);
-    match dice.below(12) {
+    if ids.borrow().ending {
+        return Routing::Drop { drop_code: None, session_reference: None };
+    }
+    match dice.below(20) {
+        12..=19 => Routing::Call(Box::new(outbound(dice))),
+        11 => {
+            let mut all = ids.borrow().participants.clone();
+            all.push("nobody".into());
+            // The one seen last is the likeliest to be there.
+            let participant_id = if dice.one_in(2) { all[all.len().saturating_sub(2)].clone() } else { dice.pick(&all) };
+            Routing::Join { participant_id, session_reference }
+        }
         0 => Routing::Drop { drop_code: Some(dice.pick(&["busy", "what", "200", "699", ""]).into()), session_reference },
         1 => {
             let contacts = vec![dice.pick(&["sip:b@x", "b", "", "sip:b@x\r\nX: y"]).to_owned()];
@@ -102,7 +162,7 @@ fn phrase(dice: &mut Dice) -> Phrase {
     }
 }
 
-fn command(dice: &mut Dice) -> IvrCommand {
+fn command(dice: &mut Dice, ids: &Shared) -> IvrCommand {
     let dtmf = Collect {
         flush: dice.one_in(3),
         max_digits: dice.pick(&[None, Some(1), Some(3), Some(u32::MAX), Some(1)]),
@@ -121,20 +181,57 @@ fn command(dice: &mut Dice) -> IvrCommand {
         hangup: dice.one_in(10),
         recorded_callback: dice.one_in(2),
         next_after: if dice.one_in(3) { dice.millis(3000) } else { Duration::ZERO },
-        routing: dice.one_in(20).then(|| Box::new(routing(dice))),
+        routing: dice.one_in(10).then(|| Box::new(routing(dice, ids))),
         ext: Vec::new(),
     }
 }
 
-fn answer(dice: &mut Dice, hook: &Hook) -> Result<Verdict, HookFailure> {
+fn answer(dice: &mut Dice, hook: &Hook, ids: &Shared) -> Result<Verdict, HookFailure> {
     if dice.one_in(12) {
         return Err(failure(dice));
     }
     let wrong = dice.one_in(40);
     match hook {
-        Hook::GetIvrCommand(_) if !wrong => Ok(Verdict::Ivr(Box::new(command(dice)))),
-        Hook::NewCall(_) if wrong => Ok(Verdict::Ivr(Box::new(command(dice)))),
-        _ => Ok(Verdict::Routing(routing(dice))),
+        Hook::GetIvrCommand(_) if !wrong => Ok(Verdict::Ivr(Box::new(command(dice, ids)))),
+        // Somebody who is left by his counterpart is released soon, or nothing but calls would happen.
+        Hook::CallEvent(_) if dice.one_in(2) => Ok(Verdict::Routing(Routing::Drop { drop_code: None, session_reference: None })),
+        Hook::NewCall(_) | Hook::CallEvent(_) if wrong => Ok(Verdict::Ivr(Box::new(command(dice, ids)))),
+        _ => Ok(Verdict::Routing(routing(dice, ids))),
+    }
+}
+
+/// The participants that a hook names.
+fn participants(hook: &Hook) -> Vec<String> {
+    match hook {
+        Hook::NewCall(call) => vec![call.participant_id.clone()],
+        Hook::GetIvrCommand(request) => vec![request.participant_id.clone()],
+        Hook::CallEvent(event) => vec![event.participant_id.clone(), event.remote_participant_id.clone()],
+    }
+}
+
+/// What a user's phone does when the node calls it.
+fn plan(dice: &mut Dice) -> Plan {
+    if dice.one_in(2) {
+        return Plan { last: Some((dice.millis(1000), 200)), ..Plan::default() };
+    }
+    let (soon, later) = (dice.millis(500), dice.millis(2000));
+    let provisional = dice.pick(&[
+        vec![],
+        vec![(soon, 180, false)],
+        vec![(soon, 183, true)],
+        vec![(soon, 180, false), (soon * 2, 183, true), (later, 180, false)],
+    ]);
+    let status = dice.pick(&[200, 200, 200, 200, 486, 302, 503, 408, 422, 603]);
+    Plan {
+        provisional,
+        last: (!dice.one_in(8)).then(|| (dice.millis(3000), status)),
+        sdp: dice.pick(&[offer("sendrecv", true), offer("sendrecv", false), offer("sendonly", true), "nonsense".into(), String::new()]),
+        contacts: dice.pick(&[vec![], vec!["sip:carol@127.0.0.1:5080".to_owned()], vec!["x".to_owned(), "sip:a@192.0.2.66".to_owned()]]),
+        extra: dice.pick(&["", "Reason: Q.850;cause=17\r\n", "Supported: timer\r\nSession-Expires: 120;refresher=uas\r\n"]).into(),
+        fork: dice.one_in(8).then(|| dice.millis(500)),
+        crosses_cancel: dice.one_in(6),
+        reinvite: dice.pick(&[200, 200, 488, 491, 408]),
+        deaf: dice.one_in(12),
     }
 }
 
@@ -157,10 +254,80 @@ fn media(dice: &mut Dice) -> MediaKind {
     }
 }
 
-fn operate(dice: &mut Dice, world: &mut World) {
+/// A session, one of its participants and one of its connections, as far as handlers have heard of them; now and then nobody's.
+fn somebody(dice: &mut Dice, world: &World) -> (String, String, String) {
+    let all: Vec<&Hook> = world.asks.iter().map(|a| &a.hook).collect();
+    if all.is_empty() || dice.one_in(12) {
+        return ("none".into(), "none".into(), "none".into());
+    }
+    // The newest is the likeliest to be there.
+    let hook = if dice.one_in(2) { all[all.len() - 1] } else { dice.pick(&all) };
+    let session_id = hook.info().session_id.clone();
+    let mut parties: Vec<String> =
+        all.iter().filter(|h| h.info().session_id == session_id).flat_map(|h| participants(h)).filter(|p| !p.is_empty()).collect();
+    let mut connections = vec!["none".to_owned()];
+    for notification in &world.notifications {
+        match notification {
+            Notification::CallAnswered { info, connection_id, caller_participant_id, callee_participant_id, .. }
+                if info.session_id == session_id =>
+            {
+                connections.push(connection_id.clone());
+                parties.extend([caller_participant_id.clone(), callee_participant_id.clone()]);
+            }
+            Notification::CallNotify { info, participant_id, .. } if info.session_id == session_id => parties.push(participant_id.clone()),
+            _ => {}
+        }
+    }
+    parties.push("none".into());
+    let connection = if dice.one_in(2) { connections[connections.len() - 1].clone() } else { dice.pick(&connections) };
+    (session_id, dice.pick(&parties), connection)
+}
+
+fn order(dice: &mut Dice, world: &World) -> Command {
+    let (mut session_id, participant_id, mut connection_id) = somebody(dice, world);
+    let newest = world.notifications.iter().rev().find_map(|n| match n {
+        Notification::CallAnswered { info, connection_id, .. } => Some((info.session_id.clone(), connection_id.clone())),
+        _ => None,
+    });
+    // Splits and recordings mostly mean the connection that came last, or hardly one would be there.
+    let what = dice.below(12);
+    if let Some(newest) = newest.filter(|_| (2..=6).contains(&what) && !dice.one_in(4)) {
+        (session_id, connection_id) = newest;
+    }
+    match what {
+        0 => Command::HangupParticipant { session_id, participant_id },
+        1 => Command::HangupRemoteParticipant { session_id, participant_id },
+        2 | 3 => Command::SplitConnection { session_id, connection_id },
+        4 | 5 => {
+            let file_name = dice.pick(&[None, Some("r.wav".to_owned()), Some("a/b".to_owned()), Some(String::new())]);
+            Command::StartRecording { session_id, connection_id, file_name }
+        }
+        6 => {
+            let which = dice.pick(&[WhichRecording::Last, WhichRecording::Id("none".into()), WhichRecording::Connection(connection_id)]);
+            Command::StopRecording { session_id, which }
+        }
+        7 => Command::InterruptIvrCommand { session_id, command: dice.pick(&[None, Some(1), Some(3)]) },
+        8 => Command::SendDtmf { session_id, participant_id, digits: dice.pick(&["1", "12#", "", "x"]).to_owned() },
+        _ => Command::PlaceIvrCall(Box::new(PlaceIvrCall {
+            session_id: dice.one_in(2).then_some(session_id),
+            mediaservice_id: dice.one_in(12).then(|| "other".to_owned()),
+            call: outbound(dice),
+        })),
+    }
+}
+
+/// Gives an order, which is answered once, at once.
+fn give(world: &mut World, domain: &str, command: Command) {
+    let before = world.replies.len();
+    let text = format!("{command:?}");
+    world.input(Input::Command { id: CommandId(1), domain: domain.into(), command });
+    assert_eq!(world.replies.len(), before + 1, "{text}");
+}
+
+fn operate(dice: &mut Dice, world: &mut World, ids: &Shared) {
     let calls = world.phones.len() as u64;
     let call = |dice: &mut Dice| usize::try_from(dice.below(calls.max(1))).unwrap();
-    match dice.below(24) {
+    match dice.below(27) {
         0..=3 if calls < 12 => {
             let sdp = match dice.below(8) {
                 0 => None,
@@ -219,27 +386,16 @@ fn operate(dice: &mut Dice, world: &mut World) {
             // An answer that nobody asked for, or that comes a second time.
             let session = SessionId { slot: u32::try_from(dice.below(4)).unwrap(), generation: u32::try_from(dice.below(20)).unwrap() };
             let hook = Hook::NewCall(Box::default());
-            let verdict = answer(dice, &hook);
+            let verdict = answer(dice, &hook, ids);
             world.input(Input::Verdict { ask: AskId { session, number: u32::try_from(dice.below(4)).unwrap() }, verdict });
             world.input(Input::Prepared { session, number: u32::try_from(dice.below(4)).unwrap(), clips: vec![Err("no".into())] });
+            let addresses = dice.pick(&[Err("no".to_owned()), Ok(vec![]), Ok(vec!["127.0.0.1:5080".parse().unwrap()])]);
+            world.input(Input::Resolved { session, number: u32::try_from(dice.below(4)).unwrap(), addresses });
         }
         15 | 16 => {
-            let ask =
-                dice.pick(&world.asks.iter().map(|a| a.hook.info().session_id.clone()).chain(["none".to_owned()]).collect::<Vec<_>>());
-            let participant_id = world.asks.iter().find_map(|a| match &a.hook {
-                Hook::NewCall(c) if a.hook.info().session_id == ask => Some(c.participant_id.clone()),
-                _ => None,
-            });
-            let participant_id = participant_id.unwrap_or_default();
-            let digits = dice.pick(&["1", "", "x"]).to_owned();
-            let command = dice.pick(&[
-                Command::InterruptIvrCommand { session_id: ask.clone(), command: None },
-                Command::StopRecording { session_id: ask.clone(), which: crate::WhichRecording::Last },
-                Command::SendDtmf { session_id: ask.clone(), participant_id: participant_id.clone(), digits },
-                Command::HangupParticipant { session_id: ask, participant_id },
-            ]);
-            let domain = dice.pick(&["demo.test", "other.test"]).into();
-            world.input(Input::Command { id: CommandId(1), domain, command });
+            let domain = if dice.one_in(10) { "other.test" } else { world::DOMAIN };
+            let command = order(dice, world);
+            give(world, domain, command);
         }
         17 => {
             let legs = world.live_legs();
@@ -260,15 +416,32 @@ fn operate(dice: &mut Dice, world: &mut World) {
             }
         }
         20 => world.input(Input::Tick),
+        21..=23 => {
+            let n = world.callees.len() as u64;
+            if n > 0 {
+                // Mostly the one called last.
+                let i = if dice.one_in(2) { n - 1 } else { dice.below(n) };
+                let sdp = offer(dice.pick(&["sendrecv", "sendonly", "inactive"]), dice.one_in(2));
+                let (method, body) = dice.pick(&[
+                    ("BYE", None),
+                    ("INVITE", Some(("application/sdp", sdp.as_str()))),
+                    ("INVITE", None),
+                    ("UPDATE", Some(("application/sdp", sdp.as_str()))),
+                    ("INFO", Some(("application/dtmf-relay", "Signal=5\r\nDuration=160\r\n"))),
+                    ("CANCEL", None),
+                ]);
+                world.callee_request(usize::try_from(i).unwrap(), method, body);
+            }
+        }
         _ => {
-            let ms = dice.pick(&[0, 1, 20, 300, 2000, 9000]);
+            let ms = dice.pick(&[0, 1, 20, 300, 1000, 2000, 9000]);
             world.run_for(ms);
         }
     }
 }
 
-/// What the counters say in the end.
-fn run(seed: u64) -> BTreeMap<Counter, u64> {
+/// What the counters say in the end, and how often things happened that a fuzzer of two parties must reach.
+fn run(seed: u64) -> (BTreeMap<Counter, u64>, BTreeMap<&'static str, u64>) {
     let mut dice = Dice::new(seed);
     let mut handler = Dice::new(seed ^ 0xabcd);
     let fallback = if dice.one_in(2) {
@@ -278,16 +451,26 @@ fn run(seed: u64) -> BTreeMap<Counter, u64> {
     };
     let error_prompt = dice.one_in(2).then(|| "error.wav".to_owned());
     let tenant = Tenant { fallback, error_prompt, max_sessions: 8, ..tenant() };
-    let script = Script::new(move |ask| answer(&mut handler, &ask.hook));
+    let ids = Shared::default();
+    let seen = ids.clone();
+    let script = Script::new(move |ask| {
+        seen.borrow_mut().participants.extend(participants(&ask.hook).into_iter().filter(|p| !p.is_empty()));
+        answer(&mut handler, &ask.hook, &seen)
+    });
     let mut world = World::with(configuration(tenant.clone()), switch_config(u8::try_from(seed % 256).unwrap()), Box::new(script));
     world.thinking = dice.pick(&[Duration::ZERO, Duration::from_millis(30), Duration::from_secs(2)]);
     world.speech = dice.millis(3000);
     world.recording_fails = dice.one_in(4);
     world.open_fails = dice.one_in(16);
+    for user in &USERS[..4] {
+        world.users.insert((*user).to_owned(), plan(&mut dice));
+    }
+    world.hosts.insert("named.test".into(), vec!["192.0.2.66:5060".parse().unwrap(), "127.0.0.1:5080".parse().unwrap()]);
     for _ in 0..dice.below(150) {
-        operate(&mut dice, &mut world);
+        operate(&mut dice, &mut world, &ids);
     }
     // Now everything ends.
+    ids.borrow_mut().ending = true;
     let mut draining = configuration(tenant);
     draining.drain = true;
     world.input(Input::Configure(Arc::new(draining)));
@@ -299,40 +482,91 @@ fn run(seed: u64) -> BTreeMap<Counter, u64> {
     }
     // The longest release is 40 s, after 32 s of waiting for an ACK that does not come.
     world.run_for(100_000);
-    // Callers do not know of calls that they began by mistake (a re-INVITE after their call was over): the operator ends those.
-    let calls: Vec<Command> = world
-        .asks
-        .iter()
-        .filter_map(|a| match &a.hook {
-            Hook::NewCall(c) => {
-                Some(Command::HangupParticipant { session_id: c.info.session_id.clone(), participant_id: c.participant_id.clone() })
-            }
-            _ => None,
-        })
-        .collect();
-    for command in calls {
-        world.input(Input::Command { id: CommandId(1), domain: world::DOMAIN.into(), command });
+    // Callers do not know of calls that they began by mistake (a re-INVITE after their call was over), and callees do not know when to
+    // hang up: the operator ends those.
+    let mut commands: Vec<Command> = Vec::new();
+    let mut end = |info: &SessionInfo, participant_id: &String| {
+        commands.push(Command::HangupParticipant { session_id: info.session_id.clone(), participant_id: participant_id.clone() });
+    };
+    for ask in &world.asks {
+        participants(&ask.hook).iter().for_each(|p| end(ask.hook.info(), p));
     }
+    for notification in &world.notifications {
+        match notification {
+            Notification::CallAnswered { info, caller_participant_id, callee_participant_id, .. } => {
+                end(info, caller_participant_id);
+                end(info, callee_participant_id);
+            }
+            Notification::CallNotify { info, participant_id, .. } => end(info, participant_id),
+            _ => {}
+        }
+    }
+    for reply in &world.replies {
+        if let Ok(Done::Placed { session_id, participant_id, .. }) = reply {
+            end(&SessionInfo { session_id: session_id.clone(), ..SessionInfo::default() }, participant_id);
+        }
+    }
+    for command in commands {
+        give(&mut world, world::DOMAIN, command);
+    }
+    // Whoever is still being called rings for five minutes at most.
+    world.run_for(400_000);
     let leaks = world.leaks();
     assert_eq!(leaks, None, "seed {seed}\n{}", world.ladder(&[]));
     assert_eq!(world.count(Counter::SessionPanicked), 0, "seed {seed}: {:?}", world.logs);
-    let (completed, offered) = (world.count(Counter::CallsCompleted), world.count(Counter::CallsOffered));
-    assert!(completed <= offered && completed as usize == world.records.len(), "seed {seed}");
-    world.counters
+    let begun = world.count(Counter::CallsOffered) + world.count(Counter::CallsPlaced);
+    let completed = world.count(Counter::CallsCompleted);
+    assert!(completed <= begun && completed as usize == world.records.len(), "seed {seed}");
+    (world.counters.clone(), reached(&world))
+}
+
+/// How far it came.
+fn reached(world: &World) -> BTreeMap<&'static str, u64> {
+    let mut reached = BTreeMap::new();
+    let mut add = |what, n: usize| {
+        if n > 0 {
+            reached.insert(what, n as u64);
+        }
+    };
+    let steps = |text: &str| world.steps.iter().filter(|s| s.contains(text)).count();
+    add("bridged", steps("hears leg"));
+    add("separated", steps("hears nobody"));
+    add("recorded", steps("media record"));
+    add("cancelled", steps(" CANCEL"));
+    add("placed", world.replies.iter().filter(|r| matches!(r, Ok(Done::Placed { .. }))).count());
+    for ask in &world.asks {
+        if let Hook::CallEvent(event) = &ask.hook {
+            let kind = match event.event {
+                CallEventKind::CallingPartyDrop => "calling party drop",
+                CallEventKind::CalledPartyDrop => "called party drop",
+                CallEventKind::CallingPartyFailure => "calling party failure",
+                CallEventKind::CalledPartyFailure => "called party failure",
+                CallEventKind::CallerConnectionSplit => "caller split",
+                CallEventKind::CalleeConnectionSplit => "callee split",
+            };
+            *reached.entry(kind).or_default() += 1;
+        }
+    }
+    reached
 }
 
 #[test]
 fn random_operations_neither_panic_nor_leak() {
-    let mut total: BTreeMap<Counter, u64> = BTreeMap::new();
-    for seed in 0..SEEDS {
-        let counters = catch_unwind(|| run(seed)).unwrap_or_else(|_| panic!("seed {seed}"));
-        for (counter, n) in counters {
-            *total.entry(counter).or_default() += n;
-        }
+    let (mut total, mut reached): (BTreeMap<Counter, u64>, BTreeMap<&str, u64>) = Default::default();
+    let seeds = seeds();
+    let many = seeds.end - seeds.start;
+    for seed in seeds {
+        let (counters, steps) = catch_unwind(|| run(seed)).unwrap_or_else(|_| panic!("seed {seed}"));
+        counters.into_iter().for_each(|(counter, n)| *total.entry(counter).or_default() += n);
+        steps.into_iter().for_each(|(step, n)| *reached.entry(step).or_default() += n);
+    }
+    if many < SEEDS {
+        return;
     }
     // A fuzzer that gets nowhere proves nothing.
     for counter in [
         Counter::CallsAnswered,
+        Counter::CallsPlaced,
         Counter::CallsRefused,
         Counter::BadOffer,
         Counter::HookFailed,
@@ -343,7 +577,22 @@ fn random_operations_neither_panic_nor_leak() {
         Counter::SipMalformed,
         Counter::SipNoMatch,
     ] {
-        let least = if counter == Counter::DigitsDropped { 0 } else { SEEDS / 20 };
+        let least = if counter == Counter::DigitsDropped { 0 } else { many / 20 };
         assert!(total.get(&counter).copied().unwrap_or(0) >= least, "{counter:?}: {total:?}");
+    }
+    for step in [
+        "bridged",
+        "separated",
+        "recorded",
+        "cancelled",
+        "placed",
+        "calling party drop",
+        "called party drop",
+        "calling party failure",
+        "called party failure",
+        "caller split",
+        "callee split",
+    ] {
+        assert!(reached.get(step).copied().unwrap_or(0) >= many / 50, "{step}: {reached:?}");
     }
 }

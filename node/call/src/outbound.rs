@@ -17,6 +17,8 @@ pub(crate) struct Identity {
     pub secret: bool,
     /// X- and P- headers of the inbound INVITE, for copyHeaders.
     pub headers: Vec<(String, String)>,
+    /// What the inbound INVITE may still be passed on; `None`: the call begins here.
+    pub max_forwards: Option<u8>,
 }
 
 /// Where it is sent from and to.
@@ -118,6 +120,10 @@ pub(crate) fn parts(call: &OutboundCall, target: &Uri, context: &Context<'_>) ->
     let to_uri = Uri { user: call.sip_to.clone().or_else(|| target.user.clone()), parameters: Vec::new(), headers: None, ..target.clone() };
 
     add("Contact", contact(call, context));
+    // RFC 3261 16.3: a call that goes in a circle through nodes ends.
+    if let Some(left) = identity.max_forwards {
+        add("Max-Forwards", left.saturating_sub(1).to_string());
+    }
     let mut withheld = false;
     let own_pai = call.sip_pai.as_deref().filter(|_| context.trusted);
     withheld |= call.sip_pai.is_some() && own_pai.is_none();
@@ -239,6 +245,7 @@ mod tests {
             user: "alice".into(),
             display: Some("Alice".into()),
             secret: false,
+            max_forwards: None,
             headers: headers.map(|(n, v)| (n.to_owned(), v.to_owned())).to_vec(),
         }
     }

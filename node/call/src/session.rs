@@ -56,6 +56,8 @@ pub(crate) enum SessionInput {
         id: CommandId,
         command: Command,
     },
+    /// The node ends.
+    Release,
     /// `next_timeout` is due.
     Timeout,
 }
@@ -181,6 +183,7 @@ impl Session {
             user: call.calling_party.clone(),
             display: call.display_name.clone(),
             secret: call.privacy == crate::hook::Privacy::Secret,
+            max_forwards: invite.header("Max-Forwards").and_then(|v| v.trim().parse().ok()).or(Some(70)),
             headers: call.x_headers.iter().chain(&call.p_headers).cloned().collect(),
         };
         (session.caller, session.called) = (call.calling_party.clone(), call.called_party.clone());
@@ -236,6 +239,7 @@ impl Session {
                 let result = self.on_command(now, x, &command);
                 x.emit(Output::Reply { id, result });
             }
+            SessionInput::Release => self.release_all(now, x, &Leave::refuse(now, 603, "apiHangup")),
             SessionInput::Timeout => self.on_timeout(now, x),
         }
         self.settle(now, x);
@@ -309,7 +313,8 @@ impl Session {
         if self.end.is_none() && self.expires.is_some_and(|t| t <= now) {
             self.expires = None;
             self.alarm(now, x, AlarmKind::SessionError, alarm::MAX_DURATION, None);
-            return self.release_all(now, x, "maxDuration", crate::drop_code::reason(102, "Recovery on timer expiry"));
+            let q850 = crate::drop_code::reason(102, "Recovery on timer expiry");
+            return self.release_all(now, x, &Leave { q850, ..Leave::refuse(now, 480, "maxDuration") });
         }
         if self.asked.as_ref().is_some_and(|a| a.guard <= now) {
             self.on_verdict(now, x, Err(HookFailure::Deadline));

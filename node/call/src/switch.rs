@@ -147,6 +147,12 @@ impl Switch {
             }
             Input::Recorded(report) => self.on_recorded(now, report),
             Input::Command { id, domain, command } => self.on_command(now, id, &domain, command),
+            Input::Release => {
+                let ids: Vec<SessionId> = self.names.values().copied().collect::<BTreeSet<_>>().into_iter().collect();
+                for id in ids {
+                    self.dispatch(now, id, SessionInput::Release);
+                }
+            }
             Input::Configure(configuration) => self.on_configure(&configuration),
             Input::Tick => {}
         }

@@ -351,6 +351,7 @@ fn ic_285_sm_004_a_late_200_after_cancel_is_acknowledged_released_and_an_alarm()
     world.run_to(5 * S);
     let ladder = world.ladder(&["media"]);
     assert!(ladder.contains("2.010 bob -> node 200\n2.010 node -> bob ACK\n2.010 node -> bob BYE"), "{ladder}");
+    assert_eq!(world.alarms(), ["callError cancelFailed"]);
     no_leaks(&mut world);
 }
 
@@ -658,7 +659,10 @@ fn ic_287_290_a_reinvite_that_is_refused_is_an_alarm_and_the_call_goes_on() {
     world.reinvite(0, Some(&offer("sendonly", true)));
     world.run_to(3 * S);
     assert_eq!(world.alarms(), ["callError unexpectedReinviteResponse"]);
-    let leg = world.notifications.iter().find_map(|n| if let Notification::Alarm(a) = n { a.leg.clone() } else { None }).expect("the leg");
+    let alarm =
+        world.notifications.iter().find_map(|n| if let Notification::Alarm(a) = n { Some(a.clone()) } else { None }).expect("an alarm");
+    assert_eq!((alarm.info.domain.as_str(), alarm.info.session_id.len()), ("demo.test", 36));
+    let leg = alarm.leg.expect("the leg");
     assert_eq!((leg.status, leg.user.as_str(), leg.call_id.as_str()), (488, "bob", world.callees[0].call_id.as_str()));
     assert_eq!(leg.participant_id, both(&world).1);
     assert!(world.records.is_empty());
@@ -1106,7 +1110,7 @@ fn ic_061_a_placed_call_can_join_a_session() {
 // ------------------------------------------------------------------------------------------------ the session as a whole
 
 #[test]
-fn sm_001_201_203_205_206_a_session_completes_once_with_reference_and_duration() {
+fn sm_001_a_session_completes_once_with_reference_and_duration() {
     let first = OutboundCall { session_reference: Some("{\"n\":3}".into()), call_recording: true, ..call_to(BOB) };
     let mut world = world_with(bridge_then(first, vec![]), Plan::default());
     world.call("100");
@@ -1118,7 +1122,11 @@ fn sm_001_201_203_205_206_a_session_completes_once_with_reference_and_duration()
         .iter()
         .enumerate()
         .filter_map(|(i, n)| match n {
-            Notification::SessionCompleted { info, duration, .. } => Some((i, info.session_reference.clone(), *duration)),
+            Notification::SessionCompleted { info, duration, .. } => {
+                assert_eq!((info.domain.as_str(), info.ivr_server.as_str()), ("demo.test", "192.0.2.1"));
+                assert_eq!((info.session_id.len(), info.trace_id.len()), (36, 36));
+                Some((i, info.session_reference.clone(), *duration))
+            }
             _ => None,
         })
         .collect();
@@ -1192,4 +1200,31 @@ fn a_panic_in_a_session_of_two_leaves_nothing() {
     world.run_to(3 * S);
     assert_eq!((world.count(Counter::SessionPanicked), world.callees[0].over), (1, true));
     assert_eq!(world.leaks(), None);
+}
+
+#[test]
+fn a_node_that_ends_releases_everybody_and_asks_nobody() {
+    let mut world = bridged(vec![Ok(to_ivr())]);
+    assert!(place(&mut world, placed_to("sip:carol@127.0.0.21")).is_ok());
+    world.input(crate::door::Input::Release);
+    world.run_to(3 * S);
+    assert!(events(&world).is_empty(), "{}", world.ladder(&[]));
+    assert!(world.records.iter().all(|r| r.reason == "apiHangup"));
+    no_leaks(&mut world);
+}
+
+#[test]
+fn a_call_that_goes_in_a_circle_ends() {
+    let mut world = world_with(bridge_then(call_to(BOB), vec![]), Plan::default());
+    world.call("100");
+    world.run_to(2 * S);
+    assert_eq!(world.callees[0].invite.headers("Max-Forwards"), ["69"]);
+    world.hangup(0);
+    no_leaks(&mut world);
+    let mut world = world_with(bridge_then(call_to(BOB), vec![]), Plan::default());
+    world.max_forwards = 1;
+    world.call("100");
+    world.run_to(2 * S);
+    assert_eq!((events(&world)[0].sip_code, world.callees.len()), (Some(483), 0));
+    no_leaks(&mut world);
 }

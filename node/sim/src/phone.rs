@@ -70,6 +70,8 @@ pub enum Callee {
     Reject { ring: Duration, status: u16 },
     /// 180 and never an answer.
     Ring,
+    /// 183 with early media at once: the script's clip plays from there on. 200 after this long.
+    Early { ring: Duration },
 }
 
 /// What the phone does once the call is up. Times count from the answer.
@@ -91,6 +93,8 @@ pub enum Act {
     /// In place of what plays.
     Play(Clip),
     StopPlay,
+    /// A re-INVITE with this direction: `SendOnly` and `Inactive` hold, `SendRecv` talks on.
+    Offer(Direction),
     Bye,
 }
 
@@ -134,6 +138,10 @@ pub enum What {
     Changed {
         direction: Direction,
     },
+    /// Our own re-INVITE.
+    Offered {
+        direction: Direction,
+    },
     ByeSent,
     ByeReceived {
         reason: Option<String>,
@@ -158,6 +166,7 @@ impl std::fmt::Display for What {
             What::DigitImpossible(digit) => write!(f, "digit {digit} not sent: the far end takes no telephone-event"),
             What::DigitHeard(digit) => write!(f, "<- digit {digit}"),
             What::Changed { direction } => write!(f, "<- session changed, we are {direction:?}"),
+            What::Offered { direction } => write!(f, "-> re-INVITE, we are {direction:?}"),
             What::ByeSent => f.write_str("-> BYE"),
             What::ByeReceived { reason: None } => f.write_str("<- BYE"),
             What::ByeReceived { reason: Some(reason) } => write!(f, "<- BYE ({reason})"),
@@ -223,6 +232,8 @@ enum State {
         dialog: DialogId,
         decide_at: Option<Time>,
         offer: Option<Box<sdp::Remote>>,
+        /// The answer that a 183 has already given.
+        early: Option<Bytes>,
     },
     Talking {
         dialog: DialogId,
@@ -247,6 +258,9 @@ pub struct Phone {
     dialog: Option<DialogId>,
     leg: Option<Leg>,
     telephone_event: bool,
+    /// What we want of the stream; what we offered and nobody has answered yet.
+    direction: Direction,
+    offered: Option<Direction>,
     next_tick: Time,
     next_play: u64,
     /// Acts not done yet, the last one first.
@@ -292,6 +306,8 @@ impl Phone {
             dialog: None,
             leg: None,
             telephone_event: false,
+            direction: Direction::SendRecv,
+            offered: None,
             next_tick: now,
             next_play: 1,
             acts: Vec::new(),
@@ -437,7 +453,8 @@ impl Phone {
                 let agreed = sdp::Remote::parse(&sdp).and_then(|answer| self.local.accept(&answer, Direction::SendRecv));
                 self.start_or_break(now, dialog, agreed);
             }
-            SipEvent::Confirmed { .. } | SipEvent::Info { .. } | SipEvent::OfferAnswered { .. } | SipEvent::Gone { .. } => {}
+            SipEvent::OfferAnswered { result, .. } => self.on_offer_answered(now, result),
+            SipEvent::Confirmed { .. } | SipEvent::Info { .. } | SipEvent::Gone { .. } => {}
             SipEvent::Refused { why, .. } => self.tell(now, What::Trouble(format!("message not understood: {why}"))),
         }
     }
@@ -476,13 +493,21 @@ impl Phone {
                 return;
             }
         };
-        // A `Gone` tells if the caller has already given up.
-        let _ = self.endpoint.provisional(now, dialog, 180, &[], None);
         let decide_at = match callee {
-            Callee::Answer { ring } | Callee::Reject { ring, .. } => Some(now + ring),
+            Callee::Answer { ring } | Callee::Reject { ring, .. } | Callee::Early { ring } => Some(now + ring),
             Callee::Ring => None,
         };
-        self.state = State::Ringing { dialog, decide_at, offer };
+        let agreed = offer.as_ref().filter(|_| matches!(callee, Callee::Early { .. }));
+        let agreed = agreed.and_then(|offer| Some((offer, self.local.choose(offer, self.direction).ok()?)));
+        let early = agreed.map(|(offer, agreed)| (self.local.answer(offer, &agreed, self.config.rtp), agreed));
+        // A `Gone` tells if the caller has already given up.
+        let status = if early.is_some() { 183 } else { 180 };
+        let _ = self.endpoint.provisional(now, dialog, status, &[], early.as_ref().map(|(answer, _)| answer.clone()));
+        let early = early.map(|(answer, agreed)| {
+            self.open_media(now, agreed);
+            answer
+        });
+        self.state = State::Ringing { dialog, decide_at, offer, early };
     }
 
     fn refuse(&mut self, now: Time, dialog: DialogId, status: u16) {
@@ -494,7 +519,13 @@ impl Phone {
 
     /// The ringing is over: answer or reject, as the script says.
     fn decide(&mut self, now: Time) {
-        let State::Ringing { dialog, offer, .. } = std::mem::replace(&mut self.state, State::Over) else { return };
+        let State::Ringing { dialog, offer, early, .. } = std::mem::replace(&mut self.state, State::Over) else { return };
+        if let Some(answer) = early {
+            self.state = State::Talking { dialog };
+            self.answered_at = Some(now);
+            let _ = self.endpoint.answer(now, dialog, &[], answer);
+            return self.begin_script(now);
+        }
         match self.role {
             Role::Callee(Callee::Reject { status, .. }) => self.refuse(now, dialog, status),
             _ => match offer {
@@ -538,6 +569,11 @@ impl Phone {
 
     /// The call is up: open the leg and start the script's clock.
     fn start_media(&mut self, now: Time, agreed: Negotiated) {
+        self.open_media(now, agreed);
+        self.begin_script(now);
+    }
+
+    fn open_media(&mut self, now: Time, agreed: Negotiated) {
         self.tell(now, What::Answered { codec: agreed.codec, remote: agreed.remote });
         self.telephone_event = agreed.telephone_event.is_some();
         let [high, low, ..] = self.random.u32().to_be_bytes();
@@ -568,6 +604,9 @@ impl Phone {
             self.play(now, clip);
             self.tell(now, What::PlayStarted);
         }
+    }
+
+    fn begin_script(&mut self, now: Time) {
         self.acts = self.script.acts.iter().map(|(after, act)| (now + *after, act.clone())).collect();
         // Stable, so that acts of one time keep their order; popped from the end.
         self.acts.sort_by_key(|(at, _)| *at);
@@ -601,6 +640,16 @@ impl Phone {
                 self.script.play_again = false;
                 self.media(now, MediaCmd::StopPlay { leg: LEG });
             }
+            Act::Offer(direction) => {
+                let sdp = self.local.offer(self.config.rtp, direction);
+                match self.endpoint.offer(now, dialog, sdp) {
+                    Ok(()) => {
+                        self.offered = Some(direction);
+                        self.tell(now, What::Offered { direction });
+                    }
+                    Err(error) => self.tell(now, What::Trouble(format!("no re-INVITE: {error}"))),
+                }
+            }
             Act::Bye => {
                 if self.endpoint.bye(now, dialog, &[]).is_ok() {
                     self.tell(now, What::ByeSent);
@@ -615,14 +664,14 @@ impl Phone {
         // RFC 3311 5.2: an UPDATE without offer only refreshes. A re-INVITE without one wants ours; this phone has no second idea
         // of its media, so it says again what it said first.
         let Some(body) = sdp else {
-            let again = self.local.offer(self.config.rtp, Direction::SendRecv);
+            let again = self.local.offer(self.config.rtp, self.direction);
             if self.endpoint.accept_offer(now, dialog, Some(again)).is_err() {
                 let _ = self.endpoint.accept_offer(now, dialog, None);
             }
             return;
         };
         let agreed = sdp::Remote::parse(&body).and_then(|offer| {
-            self.local.choose(&offer, Direction::SendRecv).map(|agreed| (self.local.answer(&offer, &agreed, self.config.rtp), agreed))
+            self.local.choose(&offer, self.direction).map(|agreed| (self.local.answer(&offer, &agreed, self.config.rtp), agreed))
         });
         match agreed {
             Ok((answer, agreed)) => {
@@ -635,6 +684,22 @@ impl Phone {
                 self.tell(now, What::Trouble(error.to_string()));
                 let _ = self.endpoint.refuse_offer(now, dialog, 488);
             }
+        }
+    }
+
+    fn on_offer_answered(&mut self, now: Time, result: Result<Bytes, u16>) {
+        let Some(direction) = self.offered.take() else { return };
+        let answer = result.map_err(|status| format!("the re-INVITE got {status}"));
+        let agreed = answer.and_then(|sdp| {
+            sdp::Remote::parse(&sdp).and_then(|answer| self.local.accept(&answer, direction)).map_err(|error| error.to_string())
+        });
+        match agreed {
+            Ok(agreed) => {
+                self.direction = direction;
+                self.telephone_event = agreed.telephone_event.is_some();
+                self.media(now, MediaCmd::Update { leg: LEG, negotiated: Box::new(agreed) });
+            }
+            Err(why) => self.tell(now, What::Trouble(why)),
         }
     }
 
@@ -742,6 +807,7 @@ impl Sound {
             Box::new(Block {
                 recording: RECORDING,
                 heard: false,
+                two_sided: false,
                 codec: Codec::Pcmu,
                 first_frame: 0,
                 frames: 0,

@@ -3,7 +3,7 @@
 
 use crate::limits;
 use crate::record::{BlockLink, writer_of};
-use hookswitch_proto::media::{BLOCK_FRAMES, Block, Codec, FRAME, FrameKind, RecordingId};
+use hookswitch_proto::media::Block;
 use std::collections::VecDeque;
 
 /// Spare blocks made ahead while the thread has time, so that a tick seldom has to.
@@ -33,7 +33,7 @@ impl Blocks {
         }
         (self.total < limits::BLOCKS).then(|| {
             self.total += 1;
-            empty()
+            Block::empty()
         })
     }
 
@@ -72,7 +72,7 @@ impl Blocks {
             self.free.truncate(SPARE);
             self.free.shrink_to(SPARE);
         } else if self.free.len() < SPARE && self.total < limits::BLOCKS {
-            self.free.push(empty());
+            self.free.push(Block::empty());
             self.total += 1;
         }
     }
@@ -95,19 +95,6 @@ impl Blocks {
             }
         }
     }
-}
-
-fn empty() -> Box<Block> {
-    Box::new(Block {
-        recording: RecordingId(0),
-        heard: false,
-        codec: Codec::Pcma,
-        first_frame: 0,
-        frames: 0,
-        kinds: [FrameKind::Voice; BLOCK_FRAMES],
-        law: [0; BLOCK_FRAMES * FRAME],
-        last: None,
-    })
 }
 
 #[cfg(test)]

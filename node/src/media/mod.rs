@@ -11,6 +11,8 @@
 
 mod blocks;
 mod ports;
+#[cfg(test)]
+mod tests;
 mod thread;
 
 pub use ports::PortPool;

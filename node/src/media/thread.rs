@@ -34,7 +34,7 @@ pub(super) struct MediaThread {
     commands: rtrb::Consumer<MediaCmd>,
     outbox: Outbox,
     ports: PortPool,
-    legs: Slab<Box<Slot>>,
+    legs: Legs,
     places: HashMap<LegId, usize>,
     phases: [Vec<usize>; PHASES],
     blocks: Blocks,
@@ -46,6 +46,8 @@ pub(super) struct MediaThread {
 
 struct Slot {
     id: LegId,
+    /// Its own place among the legs.
+    key: usize,
     leg: Leg,
     port: u16,
     rtp: UdpSocket,
@@ -56,6 +58,10 @@ struct Slot {
     /// Its index in `phases[phase]`.
     place: usize,
     ticks: u32,
+    /// Keys of the leg that is heard here, and of those that hear this one. Both ends are cleared when either leg goes, so that a key is
+    /// always of the leg that was meant.
+    hears: Option<usize>,
+    heard_by: Vec<usize>,
 }
 
 /// The way up: events for the switch. Digits and ends of things have reserved room.
@@ -147,6 +153,85 @@ impl LegIo for Io<'_> {
     }
     fn give_block(&mut self, block: Box<Block>) {
         self.blocks.give(block);
+    }
+}
+
+impl Slot {
+    /// The leg, and what it may do to the world.
+    fn parts<'a>(&'a mut self, outbox: &'a mut Outbox, blocks: &'a mut Blocks, tally: &'a mut Tally) -> (&'a mut Leg, Io<'a>) {
+        (&mut self.leg, Io { rtp: &self.rtp, rtcp: &self.rtcp, connected: self.connected, outbox, blocks, tally })
+    }
+}
+
+type Legs = Slab<Box<Slot>>;
+
+/// Takes what came for a leg, and sends on what others hear of it. `at` is the leg whose code runs.
+#[allow(clippy::too_many_arguments, reason = "parts of the thread, borrowed apart: one of them is the place of two legs")]
+fn read(
+    legs: &mut Legs,
+    key: usize,
+    at: &mut usize,
+    now: Time,
+    packets: &mut Receiver,
+    outbox: &mut Outbox,
+    blocks: &mut Blocks,
+    tally: &mut Tally,
+) {
+    let Some(slot) = legs.get(key) else { return };
+    let overheard = slot.heard_by.iter().any(|listener| legs.get(*listener).is_some_and(|slot| slot.leg.overhears()));
+    let Some(slot) = legs.get_mut(key) else { return };
+    slot.leg.set_overheard(overheard);
+    slot.ticks = slot.ticks.wrapping_add(1);
+    let n = packets.receive(&slot.rtp);
+    tally.received += n as u64;
+    for i in 0..n {
+        let (Some(packet), Some(slot)) = (packets.get(i), legs.get_mut(key)) else { continue };
+        if packet.cut {
+            tally.cut += 1;
+            continue;
+        }
+        let Some(spoken) = slot.leg.push(now, packet.from, false, packet.bytes) else { continue };
+        for turn in 0..slot.heard_by.len() {
+            let listener = legs.get(key).and_then(|slot| slot.heard_by.get(turn).copied());
+            let Some(listener) = listener else { break };
+            *at = listener;
+            if let Some(listener) = legs.get_mut(listener) {
+                let (leg, mut io) = listener.parts(outbox, blocks, tally);
+                leg.relay(&spoken, &mut io);
+            }
+            *at = key;
+        }
+    }
+    let Some(slot) = legs.get_mut(key).filter(|slot| slot.ticks.is_multiple_of(limits::RTCP_EVERY_TICKS)) else { return };
+    let n = packets.receive(&slot.rtcp);
+    tally.received += n as u64;
+    for i in 0..n {
+        match packets.get(i) {
+            Some(packet) if packet.cut => tally.cut += 1,
+            Some(packet) => drop(slot.leg.push(now, packet.from, true, packet.bytes)),
+            None => {}
+        }
+    }
+}
+
+/// One frame of a leg, and what recordings of others hear of it.
+fn tick(legs: &mut Legs, key: usize, at: &mut usize, now: Time, outbox: &mut Outbox, blocks: &mut Blocks, tally: &mut Tally) {
+    *at = key;
+    let Some(slot) = legs.get_mut(key) else { return };
+    let (leg, mut io) = slot.parts(outbox, blocks, tally);
+    leg.tick(now, &mut io);
+    if let Some(source) = slot.leg.take_locked_source() {
+        // From here on the kernel drops what others send.
+        slot.connected = slot.rtp.connect(source).is_ok().then_some(source);
+    }
+    for turn in 0..slot.heard_by.len() {
+        let Some(&listener) = legs.get(key).and_then(|slot| slot.heard_by.get(turn)) else { break };
+        let Some((slot, other)) = legs.get2_mut(key, listener) else { continue };
+        if other.leg.overhears() {
+            *at = listener;
+            let (leg, mut io) = other.parts(outbox, blocks, tally);
+            leg.overhear(&slot.leg, &mut io);
+        }
     }
 }
 
@@ -250,42 +335,20 @@ impl MediaThread {
     fn tick(&mut self, phase: usize, packets: &mut Receiver, tally: &mut Tally) {
         let now = self.clock.now();
         let mut broken = Vec::new();
-        for key in &self.phases[phase] {
-            let Some(slot) = self.legs.get_mut(*key) else { continue };
-            let slot = &mut **slot;
-            let (outbox, blocks) = (&mut self.outbox, &mut self.blocks);
-            // A fault of ours in one leg must not silence the others.
-            let whole = catch_unwind(AssertUnwindSafe(|| {
-                let n = packets.receive(&slot.rtp);
-                tally.received += n as u64;
-                for i in 0..n {
-                    match packets.get(i) {
-                        Some(packet) if packet.cut => tally.cut += 1,
-                        Some(packet) => slot.leg.push(now, packet.from, false, packet.bytes),
-                        None => {}
-                    }
+        for &key in &self.phases[phase] {
+            let (legs, outbox, blocks) = (&mut self.legs, &mut self.outbox, &mut self.blocks);
+            // A fault of ours in one leg must not silence the others: neither its bridge's other end, whose code it may have been.
+            let mut at = key;
+            let read = catch_unwind(AssertUnwindSafe(|| read(legs, key, &mut at, now, packets, outbox, blocks, tally)));
+            if read.is_err() {
+                broken.extend(legs.get(at).map(|slot| slot.id));
+                if at == key {
+                    continue;
                 }
-                slot.ticks = slot.ticks.wrapping_add(1);
-                if slot.ticks.is_multiple_of(limits::RTCP_EVERY_TICKS) {
-                    let n = packets.receive(&slot.rtcp);
-                    tally.received += n as u64;
-                    for i in 0..n {
-                        match packets.get(i) {
-                            Some(packet) if packet.cut => tally.cut += 1,
-                            Some(packet) => slot.leg.push(now, packet.from, true, packet.bytes),
-                            None => {}
-                        }
-                    }
-                }
-                let mut io = Io { rtp: &slot.rtp, rtcp: &slot.rtcp, connected: slot.connected, outbox, blocks, tally };
-                slot.leg.tick(now, &mut io);
-                if let Some(source) = slot.leg.take_locked_source() {
-                    // From here on the kernel drops what others send.
-                    slot.connected = slot.rtp.connect(source).is_ok().then_some(source);
-                }
-            }));
+            }
+            let whole = catch_unwind(AssertUnwindSafe(|| tick(legs, key, &mut at, now, outbox, blocks, tally)));
             if whole.is_err() {
-                broken.push(slot.id);
+                broken.extend(legs.get(at).map(|slot| slot.id));
             }
         }
         for leg in broken {
@@ -300,13 +363,14 @@ impl MediaThread {
             match command {
                 MediaCmd::Open { leg, config } => self.open(now, leg, *config),
                 MediaCmd::Close { leg, reason } => self.close(now, leg, reason, tally),
+                MediaCmd::Bridge { leg, hears } => self.bridge(leg, hears),
                 command => {
                     let leg = leg_of(&command);
                     let Some(slot) = self.places.get(&leg).and_then(|key| self.legs.get_mut(*key)) else { continue };
                     let (outbox, blocks) = (&mut self.outbox, &mut self.blocks);
                     let whole = catch_unwind(AssertUnwindSafe(|| {
-                        let mut io = Io { rtp: &slot.rtp, rtcp: &slot.rtcp, connected: slot.connected, outbox, blocks, tally };
-                        slot.leg.command(now, command, &mut io);
+                        let (leg, mut io) = slot.parts(outbox, blocks, tally);
+                        leg.command(now, command, &mut io);
                     }));
                     // After an SDP that moved the peer the source is learnt anew, so everybody may speak again.
                     if slot.connected.is_some() && slot.leg.source_is_open() {
@@ -344,8 +408,11 @@ impl MediaThread {
             }
         };
         let phase = (0..PHASES).min_by_key(|p| self.phases[*p].len()).unwrap_or(0);
+        let place = self.legs.vacant_entry();
+        let key = place.key();
         let slot = Slot {
             id: leg,
+            key,
             leg: Leg::new(now, leg, config),
             port: pair.port,
             rtp: pair.rtp,
@@ -355,8 +422,10 @@ impl MediaThread {
             place: self.phases[phase].len(),
             // RTCP sockets of legs that opened together are not all read in the same tick.
             ticks: u32::from(pair.port / 2),
+            hears: None,
+            heard_by: Vec::new(),
         };
-        let key = self.legs.insert(Box::new(slot));
+        place.insert(Box::new(slot));
         self.phases[phase].push(key);
         self.places.insert(leg, key);
         self.metrics.legs.up();
@@ -365,14 +434,26 @@ impl MediaThread {
 
     fn close(&mut self, now: Time, leg: LegId, reason: StopReason, tally: &mut Tally) {
         let Some(mut slot) = self.remove(leg) else { return };
-        let (outbox, blocks) = (&mut self.outbox, &mut self.blocks);
+        let (legs, outbox, blocks) = (&mut self.legs, &mut self.outbox, &mut self.blocks);
         let whole = catch_unwind(AssertUnwindSafe(|| {
-            let mut io = Io { rtp: &slot.rtp, rtcp: &slot.rtcp, connected: slot.connected, outbox, blocks, tally };
-            slot.leg.close(now, reason, &mut io);
+            let (leg, mut io) = slot.parts(outbox, blocks, tally);
+            leg.close(now, reason, &mut io);
         }));
         if whole.is_err() {
-            self.outbox.push(MediaEvent { leg, at: now, what: MediaKind::Closed { stats: Box::new(LegStats::default()) } });
+            outbox.push(MediaEvent { leg, at: now, what: MediaKind::Closed { stats: Box::new(LegStats::default()) } });
         }
+        // Its last frames belong to the recordings of who heard it.
+        for listener in &slot.heard_by {
+            let Some(listener) = legs.get_mut(*listener) else { continue };
+            let whole = catch_unwind(AssertUnwindSafe(|| {
+                let (leg, mut io) = listener.parts(outbox, blocks, tally);
+                leg.overhear(&slot.leg, &mut io);
+            }));
+            if whole.is_err() {
+                tracing::error!(leg = listener.id.0, "a leg panicked at the end of its bridge");
+            }
+        }
+        self.part(&slot);
         let port = slot.port;
         drop(slot);
         self.ports.release(port);
@@ -384,11 +465,53 @@ impl MediaThread {
         tracing::error!(leg = leg.0, "a leg panicked; its call ends");
         add(&self.metrics.sessions_panicked, 1);
         if let Some(slot) = self.remove(leg) {
+            self.part(&slot);
             let port = slot.port;
             drop(slot);
             self.ports.release(port);
         }
         self.outbox.push(MediaEvent { leg, at, what: MediaKind::Closed { stats: Box::new(LegStats::default()) } });
+    }
+
+    /// From now on `leg` hears the other one, or nobody: also where that is unknown (it may just have closed), is itself, or is heard by
+    /// too many.
+    fn bridge(&mut self, leg: LegId, hears: Option<LegId>) {
+        let Some(&key) = self.places.get(&leg) else { return };
+        if let Some(before) = self.legs.get_mut(key).and_then(|slot| slot.hears.take()) {
+            self.forget(before, key);
+        }
+        let other = hears.filter(|other| *other != leg).and_then(|other| self.places.get(&other).copied());
+        let heard = other.filter(|other| match self.legs.get_mut(*other) {
+            Some(slot) if slot.heard_by.len() < limits::LISTENERS => {
+                slot.heard_by.push(key);
+                true
+            }
+            _ => false,
+        });
+        if let Some(slot) = self.legs.get_mut(key) {
+            slot.hears = heard;
+            slot.leg.bridge(heard.is_some());
+        }
+    }
+
+    /// `key` no longer hears `other`.
+    fn forget(&mut self, other: usize, key: usize) {
+        if let Some(slot) = self.legs.get_mut(other) {
+            slot.heard_by.retain(|k| *k != key);
+        }
+    }
+
+    /// Ends the bridges of a leg that was removed. Whom it heard is told by the key of its own place, which is free by now.
+    fn part(&mut self, gone: &Slot) {
+        for listener in &gone.heard_by {
+            if let Some(slot) = self.legs.get_mut(*listener) {
+                slot.hears = None;
+                slot.leg.bridge(false);
+            }
+        }
+        if let Some(other) = gone.hears {
+            self.forget(other, gone.key);
+        }
     }
 
     fn remove(&mut self, leg: LegId) -> Option<Box<Slot>> {

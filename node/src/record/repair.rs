@@ -114,19 +114,10 @@ fn repair_one(folders: &Folders, store: &Store, path: &Path) -> Result<(Recordin
     let header = &mut file.header;
     if header.state == State::Recording {
         header.stop_reason = "crash".into();
-        let c = &mut header.counters;
-        // The header is up to a second behind the samples. What those frames are was lost with it; they came from the party in time or
-        // were concealed then, and are counted as received.
-        let behind = header.frames.saturating_sub(c.known());
-        c.received = c.received.saturating_add(behind);
-        // Ahead of the samples it can only be after a power cut, when the file system lost some.
-        let mut ahead = c.known().saturating_sub(header.frames);
-        for counter in [&mut c.received, &mut c.silence, &mut c.concealed] {
-            let cut = ahead.min(*counter);
-            *counter -= cut;
-            ahead -= cut;
+        header.counters.repair(header.frames);
+        if header.heard.expected > 0 {
+            header.heard.repair(header.frames);
         }
-        c.expected = header.frames;
     }
     let mut row = row_of(header);
     if header.frames == 0 {

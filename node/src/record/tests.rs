@@ -1,11 +1,12 @@
 //! The recorder from blocks to rows, with its real threads, files and store; crashes are copies of the spool taken on the way.
 
-use super::verify::verify;
-use super::wav::{HEADER, WavFile};
+use super::verify::{hex, verify};
+use super::wav::{Counters, HEADER, Header, WavFile};
 use super::*;
 use crate::store::{RecordingRow, RecordingState, StoreThread};
 use hookswitch_call::{Input, SessionId};
-use hookswitch_proto::media::{BLOCK_FRAMES, Block, Codec, FRAME, FrameKind, RecordingTotals, StopReason};
+use hookswitch_proto::media::{BLOCK_FRAMES, Block, Codec, FRAME, FrameKind, RecordingTotals, SideTotals, StopReason};
+use sha2::{Digest, Sha256};
 use std::fs::File;
 use std::os::unix::fs::PermissionsExt;
 use std::sync::mpsc::Receiver;
@@ -121,6 +122,7 @@ fn block(number: u64, heard: bool, first_frame: u64, frames: usize, byte: u8) ->
     Block {
         recording: RecordingId(number),
         heard,
+        two_sided: false,
         codec: Codec::Pcma,
         first_frame,
         frames,
@@ -131,7 +133,7 @@ fn block(number: u64, heard: bool, first_frame: u64, frames: usize, byte: u8) ->
 }
 
 fn totals(expected: u64, concealed: u64) -> RecordingTotals {
-    RecordingTotals { expected, received: expected - concealed, concealed, silence: 0, contains_voice: true }
+    RecordingTotals { expected, received: expected - concealed, concealed, contains_voice: true, ..Default::default() }
 }
 
 fn last(mut block: Block, reason: StopReason, totals: RecordingTotals) -> Block {
@@ -226,25 +228,38 @@ fn a_lost_block_is_missing_in_the_counters_and_silence_in_the_file() {
 }
 
 #[test]
-fn two_sides_become_two_channels_or_one_sum() {
+fn ur_009_two_sides_become_two_channels_or_one_sum() {
     let mut w = world();
     for (number, stereo) in [(1, true), (2, false)] {
         w.begin(number, "both.wav", stereo);
-        w.give(block(number, false, 0, 25, A));
-        w.give(block(number, true, 0, 25, B));
-        w.give(block(number, false, 25, 10, A));
-        w.give(last(block(number, true, 25, 10, B), StopReason::ApiStop, totals(35, 0)));
+        let block = |heard, from, frames, byte| Block { two_sided: true, ..block(number, heard, from, frames, byte) };
+        let heard = SideTotals { received: 55, concealed: 3, silence: 2, skipped: 1 };
+        // One side may be a second ahead: nothing of the other is lost by that, in a sum neither.
+        w.give(block(false, 0, 25, A));
+        w.give(block(false, 25, 25, A));
+        w.give(block(true, 0, 25, B));
+        w.give(block(false, 50, 10, A));
+        w.give(block(true, 25, 25, B));
+        w.give(last(block(true, 50, 10, B), StopReason::ApiStop, RecordingTotals { heard, ..totals(60, 6) }));
         w.report();
         let row = w.row(number);
         let audio = samples(Path::new(&row.path));
         if stereo {
-            assert_eq!(audio.len(), 2 * 35 * FRAME);
+            assert_eq!(audio.len(), 2 * 60 * FRAME);
             assert!(audio.chunks(2).all(|c| c == [pcm(A), pcm(B)]));
         } else {
-            assert_eq!(audio.len(), 35 * FRAME);
+            assert_eq!(audio.len(), 60 * FRAME);
             assert!(audio.iter().all(|s| *s == pcm(A).saturating_add(pcm(B))));
         }
         assert!(verify(File::open(&row.path).unwrap(), &row).unwrap().ok);
+        let header = WavFile::reopen(Path::new(&row.path)).unwrap().header;
+        assert_eq!(header.heard, Counters { expected: 60, received: 55, concealed: 3, silence: 2 });
+        // Both sides are judged.
+        let mut bytes = std::fs::read(&row.path).unwrap();
+        bytes[..HEADER].copy_from_slice(&Header { heard: Counters { silence: 1, ..header.heard }, ..header }.encode());
+        let row = RecordingRow { sha256: hex(&Sha256::digest(&bytes)), ..row };
+        let verdict = verify(&bytes[..], &row).unwrap();
+        assert!(!verdict.ok && verdict.line.contains("second side"), "{}", verdict.line);
     }
 }
 
@@ -354,6 +369,33 @@ fn after_a_crash_the_file_is_repaired_once() {
     repaired.announced();
     assert!(repair::repair(&folders, &store, &w.metrics).unwrap().is_empty());
     assert_eq!(w.metrics.recordings_repaired.load(std::sync::atomic::Ordering::Relaxed), 1);
+}
+
+#[test]
+fn ur_009_after_a_crash_both_sides_add_up() {
+    let mut w = world();
+    for (number, stereo) in [(1, true), (2, false)] {
+        w.begin(number, "both.wav", stereo);
+        for i in 0..4 {
+            for heard in [false, true] {
+                w.give(Block { two_sided: true, ..block(number, heard, i * 25, 25, A) });
+            }
+        }
+    }
+    // The last second is in no header yet.
+    w.wait_for_blocks(16);
+    let after = w.folder.path().join("after");
+    let folders = crash(&w, &after);
+    let (store, _thread) = Store::open(&after.join("db")).unwrap();
+    for repaired in repair::repair(&folders, &store, &w.metrics).unwrap() {
+        let row = &repaired.row;
+        let verdict = verify(File::open(&row.path).unwrap(), row).unwrap();
+        assert!(verdict.ok, "{}", verdict.line);
+        let header = WavFile::reopen(Path::new(&row.path)).unwrap().header;
+        // Without one flushed header nothing says that there were two sides; then the one says all there is.
+        assert_eq!((header.frames, header.counters.known()), (100, 100));
+        assert!(header.heard.expected == 0 || header.heard.known() == 100, "{:?}", header.heard);
+    }
 }
 
 #[test]

@@ -75,6 +75,10 @@ fn fault(row: &RecordingRow, sha256: &str, size: u64, head: &[u8], missing: u64)
     {
         return Some("the file's counters are not the row's".into());
     }
+    // The second side has no columns of its own: its file says what it holds.
+    if header.heard.expected > 0 && (header.heard.expected != header.frames || header.heard.known() != header.frames) {
+        return Some("the counters of the second side do not add up".into());
+    }
     if row.frames_received + row.frames_concealed + row.frames_silence > row.frames_expected {
         return Some("the counters do not add up: more frames than the timeline holds".into());
     }

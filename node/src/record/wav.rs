@@ -11,7 +11,7 @@
 //! Samples are appended behind what the header says; then the header is rewritten in place by one write. In between readers see a
 //! shorter, whole file. It is no general WAV reader: prompts are read by `hound`.
 
-use hookswitch_proto::media::FRAME;
+use hookswitch_proto::media::{FRAME, FrameKind};
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
@@ -50,6 +50,29 @@ impl Counters {
     pub fn missing(self) -> u64 {
         self.expected.saturating_sub(self.known())
     }
+
+    pub fn count(&mut self, kind: Option<FrameKind>) {
+        self.expected += 1;
+        match kind {
+            Some(FrameKind::Voice) => self.received += 1,
+            Some(FrameKind::Concealed) => self.concealed += 1,
+            Some(FrameKind::Silence | FrameKind::Masked) | None => self.silence += 1,
+        }
+    }
+
+    /// Of a file that was left behind: its header is up to a second behind the samples. What those frames are was lost with it; they came
+    /// from the party in time or were concealed then, and are counted as received. Ahead of the samples it can only be after a power cut,
+    /// when the file system lost some.
+    pub fn repair(&mut self, frames: u64) {
+        self.received = self.received.saturating_add(frames.saturating_sub(self.known()));
+        let mut ahead = self.known().saturating_sub(frames);
+        for counter in [&mut self.received, &mut self.silence, &mut self.concealed] {
+            let cut = ahead.min(*counter);
+            *counter -= cut;
+            ahead -= cut;
+        }
+        self.expected = frames;
+    }
 }
 
 /// What a file says about itself.
@@ -68,6 +91,8 @@ pub struct Header {
     /// Frames of samples in the file.
     pub frames: u64,
     pub counters: Counters,
+    /// The same of the second side, what the party heard; all zero where only one side is recorded.
+    pub heard: Counters,
     /// Empty while it runs.
     pub stop_reason: String,
     pub state: State,
@@ -126,12 +151,18 @@ impl Header {
             State::Recording => "recording",
             State::Finished => "finished",
         };
-        let c = self.counters;
+        let (c, heard) = (self.counters, self.heard);
         // Counters first: they are what a cut text must not lose.
         let mut text = format!(
             "hookswitch 1\nstate {state}\nframes {}\nexpected {}\nreceived {}\nconcealed {}\nsilence {}\nstarted {}\n",
             self.frames, c.expected, c.received, c.concealed, c.silence, self.started
         );
+        if heard.expected > 0 {
+            text.push_str(&format!(
+                "heard_expected {}\nheard_received {}\nheard_concealed {}\nheard_silence {}\n",
+                heard.expected, heard.received, heard.concealed, heard.silence
+            ));
+        }
         let values = [
             ("recording", &self.recording_id),
             ("session", &self.session_id),
@@ -193,6 +224,10 @@ impl Header {
                 "received" => header.counters.received = number(),
                 "concealed" => header.counters.concealed = number(),
                 "silence" => header.counters.silence = number(),
+                "heard_expected" => header.heard.expected = number(),
+                "heard_received" => header.heard.received = number(),
+                "heard_concealed" => header.heard.concealed = number(),
+                "heard_silence" => header.heard.silence = number(),
                 "started" => header.started = number(),
                 "recording" => header.recording_id = value.to_string(),
                 "session" => header.session_id = value.to_string(),
@@ -289,6 +324,7 @@ mod tests {
     fn what_is_written_is_read_again() {
         let mut h = header(2);
         h.counters = Counters { expected: 10, received: 7, concealed: 2, silence: 1 };
+        h.heard = Counters { expected: 10, received: 3, concealed: 1, silence: 6 };
         h.frames = 10;
         h.state = State::Finished;
         h.stop_reason = "stop_digit".into();
@@ -313,6 +349,7 @@ mod tests {
             channels: 2,
             frames: u64::MAX,
             counters: Counters { expected: u64::MAX, received: u64::MAX, concealed: u64::MAX, silence: u64::MAX },
+            heard: Counters { expected: u64::MAX, received: u64::MAX, concealed: u64::MAX, silence: u64::MAX },
             stop_reason: "initial_silence".into(),
             state: State::Recording,
         };

@@ -10,7 +10,7 @@ use crate::limits;
 use crate::metrics::{Metrics, add};
 use crate::net::{Clock, Priority, set_priority};
 use hookswitch_call::RecordingStart;
-use hookswitch_proto::media::{Block, FRAME, FrameKind, RecordingId, RecordingTotals, StopReason, g711};
+use hookswitch_proto::media::{Block, FRAME, FrameKind, RecordingId, RecordingTotals, SideTotals, StopReason, g711};
 use hookswitch_proto::{Time, Wall};
 use std::collections::HashMap;
 use std::io;
@@ -183,7 +183,8 @@ struct Open {
     /// Made with the first block.
     file: Option<WavFile>,
     header_at: Time,
-    mode: Mode,
+    /// Both sides are to be put together: into two channels, or into one, which only its blocks tell.
+    two_sided: bool,
     /// What has come and is not written: `[speak, listen]`. Empty most of the time for a one-sided recording.
     sides: [Side; 2],
     /// Frames of the timeline that came from no block.
@@ -192,20 +193,11 @@ struct Open {
     failed: Option<String>,
 }
 
-/// Whether two sides are to be put together. A mono recording says so only by its blocks.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Mode {
-    Unknown,
-    One,
-    Two,
-}
-
 /// Frames of one side ahead of the file.
 #[derive(Default)]
 struct Side {
     kinds: Vec<FrameKind>,
     samples: Vec<i16>,
-    blocks: u32,
 }
 
 impl Side {
@@ -216,13 +208,12 @@ impl Side {
 
 impl Open {
     fn new(start: Box<RecordingStart>, wall: Wall) -> Open {
-        let mode = if start.stereo { Mode::Two } else { Mode::Unknown };
         Open {
-            start,
             wall,
             file: None,
             header_at: Time::ZERO,
-            mode,
+            two_sided: start.stereo,
+            start,
             sides: [Side::default(), Side::default()],
             filled: 0,
             last: None,
@@ -246,6 +237,7 @@ impl Open {
         if self.failed.is_some() {
             return;
         }
+        self.two_sided |= block.two_sided;
         let result = self.open_file(now, spool).and_then(|()| {
             self.queue(block, frames);
             self.write_ready(scratch)?;
@@ -295,7 +287,6 @@ impl Open {
     fn queue(&mut self, block: &Block, frames: usize) {
         let written = self.written();
         let side = &mut self.sides[usize::from(block.heard)];
-        side.blocks = side.blocks.saturating_add(1);
         let next = written + side.frames() as u64;
         let hole = usize::try_from(block.first_frame.saturating_sub(next)).unwrap_or(usize::MAX);
         if hole <= MAX_HOLE {
@@ -310,19 +301,10 @@ impl Open {
 
     fn write_ready(&mut self, scratch: &mut Vec<u8>) -> io::Result<()> {
         let [speak, listen] = &self.sides;
-        if self.mode != Mode::Two {
-            if speak.blocks > 0 && listen.blocks > 0 {
-                self.mode = Mode::Two;
-            } else if self.mode == Mode::Unknown && (speak.blocks > 1 || listen.blocks > 1) {
-                self.mode = Mode::One;
-            }
-        }
-        let [speak, listen] = &self.sides;
         let (shorter, longer) = (speak.frames().min(listen.frames()), speak.frames().max(listen.frames()));
-        let ready = match self.mode {
-            Mode::Unknown => 0,
-            Mode::One => longer,
-            Mode::Two => shorter.max(longer.saturating_sub(usize::try_from(limits::SIDE_WAIT_FRAMES).unwrap_or(usize::MAX))),
+        let ready = match self.two_sided {
+            false => longer,
+            true => shorter.max(longer.saturating_sub(usize::try_from(limits::SIDE_WAIT_FRAMES).unwrap_or(usize::MAX))),
         };
         self.write(ready, scratch)
     }
@@ -346,14 +328,13 @@ impl Open {
             }
         }
         file.append(scratch)?;
-        let counters = &mut file.header.counters;
         for i in 0..frames {
-            counters.expected += 1;
-            // Of two sides the one that comes from the network counts, as in the tap's totals: what we play cannot get lost.
-            match speak.kinds.get(i).or(listen.kinds.get(i)) {
-                Some(FrameKind::Voice) => counters.received += 1,
-                Some(FrameKind::Concealed) => counters.concealed += 1,
-                Some(FrameKind::Silence | FrameKind::Masked) | None => counters.silence += 1,
+            let (speak, listen) = (speak.kinds.get(i), listen.kinds.get(i));
+            if self.two_sided {
+                file.header.counters.count(speak.copied());
+                file.header.heard.count(listen.copied());
+            } else {
+                file.header.counters.count(speak.or(listen).copied());
             }
         }
         for side in [speak, listen] {
@@ -403,6 +384,13 @@ impl Open {
         let lost = (self.filled + short).min(totals.received);
         file.header.counters =
             Counters { expected: totals.expected, received: totals.received - lost, concealed: totals.concealed, silence: totals.silence };
+        let heard = totals.heard;
+        if heard != SideTotals::default() {
+            let (received, concealed, silence) = (heard.received, heard.concealed, heard.silence);
+            file.header.heard = Counters { expected: totals.expected, received, concealed, silence };
+        } else if self.two_sided {
+            file.header.heard.repair(totals.expected);
+        }
         file.header.stop_reason = reason.name().into();
         Ok(())
     }

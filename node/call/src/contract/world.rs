@@ -96,6 +96,8 @@ pub struct World {
     /// The handler never says anything, not even that it failed.
     pub mute: bool,
     pub open_fails: bool,
+    /// Of the callers' requests.
+    pub max_forwards: u8,
     /// So many legs, from the first on, never say that they are open.
     pub swallow_opened: usize,
     /// The media thread swallows everything.
@@ -183,6 +185,7 @@ impl World {
             fetching: Duration::ZERO,
             mute: false,
             open_fails: false,
+            max_forwards: 70,
             swallow_opened: 0,
             media_dead: false,
             recording_fails: false,
@@ -671,6 +674,7 @@ impl World {
             over: false,
         };
         phone.invite = phone.request("INVITE", 1, &phone.branch, extra, sdp.map(|s| ("application/sdp", s)));
+        phone.invite = phone.invite.replace("Max-Forwards: 70", &format!("Max-Forwards: {}", self.max_forwards));
         let text = phone.invite.clone();
         self.phones.push(phone);
         self.send_text(i, "INVITE", text);

@@ -70,7 +70,7 @@ impl Connection {
 }
 
 /// How and why a party leaves.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Leave {
     pub at: Time,
     /// One of IC-204.
@@ -563,12 +563,13 @@ impl Session {
     }
 
     /// Everybody goes.
-    pub(super) fn release_all(&mut self, now: Time, x: &mut Exchange, reason: &'static str, q850: String) {
+    pub(super) fn release_all(&mut self, now: Time, x: &mut Exchange, leave: &Leave) {
         // No question is asked any more about those who are still there for a moment.
         self.connections.clear();
+        self.waiting.retain(|w| matches!(w, Waiting::News(_)));
         let keys: Vec<PartyKey> = self.parties.iter().map(|p| p.key).collect();
         for key in keys {
-            self.release(now, x, key, Leave { q850: q850.clone(), ..Leave::refuse(now, 480, reason) });
+            self.release(now, x, key, leave.clone());
         }
     }
 }

@@ -61,6 +61,10 @@ impl Session {
             return self.call_failed_at_once(now, x, key, (participant_id, String::new()), (484, "not a SIP address"));
         };
         let user = target.user.clone().unwrap_or_default();
+        if self.identity.max_forwards.is_some_and(|left| left <= 1) {
+            // RFC 3261 16.3.
+            return self.call_failed_at_once(now, x, key, (participant_id, user), (483, "too many hops"));
+        }
         if let Err(why) = self.may_dial() {
             self.alarm(now, x, by.kind(), alarm::MEDIA_SERVER_ERROR, Some(why.into()));
             return self.call_failed_at_once(now, x, key, (participant_id, user), (503, why));

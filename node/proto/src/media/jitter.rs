@@ -4,6 +4,8 @@
 //! are whole, so none, one or two of them a tick: that follows the sender's clock exactly, and jitter inserts nothing. A hole waits
 //! [`REORDER`] for a straggler and is then concealed. Where the peer sent nothing by right (DTX, digits as events) there is silence. When
 //! nothing has come for [`STOP`], and before the first packet, the timeline goes on by our clock, in silence.
+//!
+//! While nobody listens only the timeline and the statistics go on: no frame is kept, and there is no memory for any.
 
 use super::plc::{HISTORY, Plc};
 use super::{Codec, FRAME, FrameKind, LegStats, g711};
@@ -29,12 +31,21 @@ const DROPOUT: i16 = 3000;
 const FLOW_FRAMES: usize = 2;
 const STOP_FRAMES: usize = 8;
 
+/// Frames that are kept after they have left: concealment wants the last 50 ms before a hole.
+const KEPT: u64 = HISTORY.div_ceil(FRAME) as u64;
+/// The ring begins with so many frames, enough for a hole that waits. It grows with a burst or a stall, in at most four steps.
+const RING: u64 = 8;
+
 const FULL: [u64; 3] = [u64::MAX, u64::MAX, u64::MAX >> 32];
 
 pub struct Jitter {
-    slots: Box<[Slot; JITTER_FRAMES]>,
-    /// The frame that leaves next.
+    /// A ring of frames; empty while nobody listens.
+    slots: Vec<Slot>,
+    /// The frame that leaves next, and the one that left first in this tick.
     head: u64,
+    left: u64,
+    /// Of the last audio.
+    codec: Codec,
     /// Position after the newest sample known, and its timestamp.
     end: u64,
     end_timestamp: u32,
@@ -67,6 +78,8 @@ struct Slot {
     codec: Codec,
     /// Some samples came from the peer.
     voice: bool,
+    /// What it was when it left.
+    kind: FrameKind,
 }
 
 /// RFC 3550 A.1 and A.8 for one SSRC.
@@ -120,6 +133,17 @@ pub struct Packet<'a> {
     pub audio: Option<(Codec, &'a [u8])>,
 }
 
+/// What a packet was found to be.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Verdict {
+    /// After all others; the first of a stream is `fresh`.
+    Newest { fresh: bool },
+    /// A straggler.
+    Older,
+    /// A duplicate, far too late, or not (yet) of a stream.
+    Unused,
+}
+
 /// A frame on its way out.
 pub struct Frame<'a> {
     pub law: &'a [u8; FRAME],
@@ -138,11 +162,11 @@ enum Order {
 
 impl Jitter {
     pub fn new(now: Time, codec: Codec) -> Jitter {
-        let slot = || Slot { law: [g711::silence(codec); FRAME], have: [0; 3], hole: 0, codec, voice: false };
-        let slots: Vec<Slot> = (0..JITTER_FRAMES).map(|_| slot()).collect();
         Jitter {
-            slots: slots.into_boxed_slice().try_into().unwrap_or_else(|_| unreachable!("made with this length")),
+            slots: Vec::new(),
             head: 0,
+            left: 0,
+            codec,
             end: 0,
             end_timestamp: 0,
             clock: Clock::Ours { since: now, position: 0 },
@@ -165,6 +189,68 @@ impl Jitter {
         }
     }
 
+    /// Whether frames are wanted. They begin, and end, where the timeline is.
+    pub fn listen(&mut self, on: bool) {
+        if on != self.slots.is_empty() {
+            return;
+        }
+        self.head = self.end / FRAME as u64;
+        self.left = self.head;
+        self.plc.running = false;
+        self.slots = Vec::new();
+        if on {
+            self.grow(RING);
+            let part = (self.end % FRAME as u64) as usize;
+            if part > 0 {
+                // The samples of this frame that nobody listened to.
+                let start = self.head * FRAME as u64;
+                self.claim(start, self.codec).have = mask(0, part);
+            }
+        }
+    }
+
+    /// Frames that have left in this tick.
+    pub fn said(&self) -> impl Iterator<Item = Frame<'_>> {
+        (self.left..self.head).filter_map(|frame| {
+            let slot = self.slots.get(self.index(frame))?;
+            Some(Frame { law: &slot.law, codec: slot.codec, kind: slot.kind })
+        })
+    }
+
+    fn grow(&mut self, frames: u64) {
+        let codec = self.codec;
+        let slot = || Slot { law: [g711::silence(codec); FRAME], have: [0; 3], hole: 0, codec, voice: false, kind: FrameKind::Silence };
+        let mut ring: Vec<Slot> = (0..frames).map(|_| slot()).collect();
+        let old = self.slots.len() as u64;
+        let first = self.head.saturating_sub(KEPT);
+        for frame in first..first + old {
+            let index = self.index(frame);
+            std::mem::swap(&mut ring[(frame % frames) as usize], &mut self.slots[index]);
+        }
+        self.slots = ring;
+    }
+
+    /// Room for frames up to this position, which is within capacity.
+    fn reserve(&mut self, end: u64) {
+        let wanted = end.div_ceil(FRAME as u64).saturating_sub(self.head) + KEPT;
+        if !self.slots.is_empty() && wanted > self.slots.len() as u64 {
+            self.grow(wanted.next_power_of_two());
+        }
+    }
+
+    /// The timeline goes on to here. Where nobody listens frames leave as they come.
+    fn move_end(&mut self, samples: usize) {
+        self.end += samples as u64;
+        if self.slots.is_empty() {
+            self.head = self.end / FRAME as u64;
+            self.left = self.head;
+        }
+    }
+
+    fn index(&self, frame: u64) -> usize {
+        (frame % (self.slots.len() as u64).max(1)) as usize
+    }
+
     pub fn stream(&self) -> Option<&Stream> {
         self.stream.as_ref()
     }
@@ -179,10 +265,10 @@ impl Jitter {
         self.lost_before + self.stream.as_ref().map_or(0, Stream::lost)
     }
 
-    pub fn push(&mut self, now: Time, packet: Packet<'_>, stats: &mut LegStats) {
+    pub fn push(&mut self, now: Time, packet: Packet<'_>, stats: &mut LegStats) -> Verdict {
         if packet.audio.is_some_and(|(_, law)| law.len() > PAYLOAD) {
             stats.malformed += 1;
-            return;
+            return Verdict::Unused;
         }
         let Some(stream) = self.stream.as_mut().filter(|s| s.ssrc == packet.ssrc) else {
             return self.other_stream(now, packet, stats);
@@ -204,15 +290,20 @@ impl Jitter {
                     stream.samples = law.len();
                     self.append(now, Some(packet.timestamp), lost, codec, law, stats);
                 }
+                return Verdict::Newest { fresh: false };
             }
-            Order::Older => match packet.audio {
-                Some((codec, law)) if !self.fill(packet.timestamp, codec, law) => stats.late += 1,
-                _ => stats.reordered += 1,
-            },
+            Order::Older => {
+                match packet.audio {
+                    Some((codec, law)) if !self.fill(packet.timestamp, codec, law) => stats.late += 1,
+                    _ => stats.reordered += 1,
+                }
+                return Verdict::Older;
+            }
             Order::Duplicate => stats.duplicate += 1,
             Order::TooOld => stats.late += 1,
             Order::Restart => {}
         }
+        Verdict::Unused
     }
 
     /// RTCP BYE: the next SSRC need not be confirmed.
@@ -227,9 +318,9 @@ impl Jitter {
     }
 
     /// A packet that does not continue the stream.
-    fn other_stream(&mut self, now: Time, packet: Packet<'_>, stats: &mut LegStats) {
+    fn other_stream(&mut self, now: Time, packet: Packet<'_>, stats: &mut LegStats) -> Verdict {
         // Events and comfort noise alone do not make a stream.
-        let Some((codec, law)) = packet.audio.filter(|(_, law)| !law.is_empty()) else { return };
+        let Some((codec, law)) = packet.audio.filter(|(_, law)| !law.is_empty()) else { return Verdict::Unused };
         // A stream that has been silent may be replaced at once; one that flows only by two packets in a row.
         let free = self.stream.is_none() || matches!(self.clock, Clock::Ours { .. });
         let mut kept = self.candidate.take();
@@ -246,7 +337,8 @@ impl Jitter {
                     self.end_timestamp = c.timestamp.wrapping_add(c.len as u32);
                     c.waiting = false;
                     self.candidate = kept;
-                    return self.push(now, packet, stats);
+                    self.push(now, packet, stats);
+                    return Verdict::Newest { fresh: true };
                 }
                 None => {
                     let mut stream = Stream::new(packet.ssrc, packet.sequence);
@@ -257,6 +349,8 @@ impl Jitter {
                     self.end_timestamp = packet.timestamp.wrapping_add(law.len() as u32);
                 }
             }
+            self.candidate = kept;
+            return Verdict::Newest { fresh: true };
         } else if let Some(c) = &mut kept {
             stats.foreign += u64::from(std::mem::replace(&mut c.waiting, law.len() <= STASH));
             if c.waiting {
@@ -266,6 +360,7 @@ impl Jitter {
             }
         }
         self.candidate = kept;
+        Verdict::Unused
     }
 
     /// Puts a packet after all that is known. `timestamp` is `None` for the first of a stream, whose place our clock gives.
@@ -299,10 +394,12 @@ impl Jitter {
             self.outage += (lost.saturating_sub(gap) / FRAME) as u64;
         }
         let lost = lost.min(gap);
+        self.codec = codec;
+        self.reserve(self.end + (gap + law.len()) as u64);
         self.mark_lost(now, codec, lost);
         self.mark_silent(codec, gap - lost);
         self.write(self.end, codec, law, true);
-        self.end += law.len() as u64;
+        self.move_end(law.len());
         if let Some(timestamp) = timestamp {
             self.end_timestamp = timestamp.wrapping_add(law.len() as u32);
         }
@@ -311,6 +408,9 @@ impl Jitter {
 
     /// A straggler into its hole. False: too late.
     fn fill(&mut self, timestamp: u32, codec: Codec, law: &[u8]) -> bool {
+        if self.slots.is_empty() {
+            return true;
+        }
         let back = i64::from(self.end_timestamp.wrapping_sub(timestamp).cast_signed());
         let Some(start) = u64::try_from(back).ok().and_then(|back| self.end.checked_sub(back)) else { return false };
         let fits = start >= self.head * FRAME as u64 && start + law.len() as u64 <= self.end && self.is_free(start, law.len());
@@ -326,15 +426,16 @@ impl Jitter {
         let frames = u64::try_from(now.since(since).as_millis() / 20).unwrap_or(0);
         let due = position + frames * FRAME as u64;
         let capacity = (self.head + JITTER_FRAMES as u64 - 20) * FRAME as u64;
-        let codec = self.slot(self.end).codec;
         let samples = due.min(capacity).saturating_sub(self.end);
-        self.mark_silent(codec, usize::try_from(samples).unwrap_or(0));
+        self.reserve(self.end + samples);
+        self.mark_silent(self.codec, usize::try_from(samples).unwrap_or(0));
         self.end_timestamp = self.end_timestamp.wrapping_add(samples as u32);
     }
 
     /// Begins a tick; then [`Jitter::pop`] until `None`.
     pub fn tick(&mut self, now: Time) {
         self.allowed = FLOW_FRAMES;
+        self.left = self.head;
         if let Clock::Peer { until } = self.clock
             && now.since(until) >= STOP
         {
@@ -351,8 +452,7 @@ impl Jitter {
         self.allowed = usize::MAX;
         let part = (self.end % FRAME as u64) as usize;
         if part != 0 {
-            let codec = self.slot(self.end).codec;
-            self.mark_silent(codec, FRAME - part);
+            self.mark_silent(self.codec, FRAME - part);
         }
     }
 
@@ -362,7 +462,7 @@ impl Jitter {
         if self.end < (at + 1) * FRAME as u64 || self.allowed == 0 {
             return None;
         }
-        let index = (at % JITTER_FRAMES as u64) as usize;
+        let index = self.index(at);
         let whole = self.slots[index].have == FULL;
         if !whole {
             let waited = milliseconds(now).wrapping_sub(self.slots[index].hole);
@@ -382,14 +482,14 @@ impl Jitter {
             (true, true) => FrameKind::Voice,
             (true, false) => FrameKind::Silence,
         };
-        (slot.have, slot.hole, slot.voice) = ([0; 3], 0, false);
+        (slot.have, slot.hole, slot.voice, slot.kind) = ([0; 3], 0, false, kind);
         Some(Frame { law: &slot.law, codec: slot.codec, kind })
     }
 
     fn conceal(&mut self, frame: u64) {
         let start = frame * FRAME as u64;
+        let index = self.index(frame);
         for i in 0..FRAME {
-            let index = (frame % JITTER_FRAMES as u64) as usize;
             if self.slots[index].have[i / 64] & 1 << (i % 64) != 0 {
                 self.plc.running = false;
                 continue;
@@ -412,7 +512,7 @@ impl Jitter {
     }
 
     fn slot(&self, position: u64) -> &Slot {
-        &self.slots[(position / FRAME as u64 % JITTER_FRAMES as u64) as usize]
+        &self.slots[self.index(position / FRAME as u64)]
     }
 
     fn is_free(&self, start: u64, len: usize) -> bool {
@@ -424,6 +524,9 @@ impl Jitter {
 
     /// Writes samples. The caller has checked that they lie between head and capacity.
     fn write(&mut self, start: u64, codec: Codec, law: &[u8], voice: bool) {
+        if self.slots.is_empty() {
+            return;
+        }
         let mut done = 0;
         for (position, from, n) in parts(start, law.len()) {
             let slot = self.claim(position, codec);
@@ -435,27 +538,28 @@ impl Jitter {
     }
 
     fn mark_silent(&mut self, codec: Codec, samples: usize) {
-        for (position, from, n) in parts(self.end, samples) {
+        for (position, from, n) in parts(self.end, if self.slots.is_empty() { 0 } else { samples }) {
             let slot = self.claim(position, codec);
             slot.law[from..from + n].fill(g711::silence(slot.codec));
             slot.have = join(slot.have, mask(from, n));
         }
-        self.end += samples as u64;
+        self.move_end(samples);
     }
 
     fn mark_lost(&mut self, now: Time, codec: Codec, samples: usize) {
-        for (position, ..) in parts(self.end, samples) {
+        for (position, ..) in parts(self.end, if self.slots.is_empty() { 0 } else { samples }) {
             let slot = self.claim(position, codec);
             if slot.hole == 0 {
                 slot.hole = milliseconds(now);
             }
         }
-        self.end += samples as u64;
+        self.move_end(samples);
     }
 
     /// The slot of a position, in this codec if nothing is in it yet.
     fn claim(&mut self, position: u64, codec: Codec) -> &mut Slot {
-        let slot = &mut self.slots[(position / FRAME as u64 % JITTER_FRAMES as u64) as usize];
+        let index = self.index(position / FRAME as u64);
+        let slot = &mut self.slots[index];
         if slot.have == [0; 3] {
             slot.codec = codec;
         }

@@ -3,16 +3,24 @@
 //! The thread that owns a leg calls `push` for each datagram and then `tick` once per 20 ms. Neither allocates, locks nor waits.
 //! `push` only sorts what came; all decisions fall in `tick`, in this order: digits, received frames into the taps, the taps' ends, the
 //! frame to send, RTCP.
+//!
+//! A bridge is two legs that hear each other. What `push` accepts of one goes on to the other at once ([`Leg::relay`]), with nothing but
+//! a new header; the other's tick then sends nothing, unless it has something of its own to play. A packet waits in its socket until it
+//! is read, up to 20 ms: the same for all packets of a stream, as long as the sender's phase keeps away from the reader's, so that no
+//! jitter comes of it. Clocks that differ by 100 ppm pass each other once in three minutes; jitter around that moment is spread to 20 ms.
+//! Frames out of the jitter buffer are made only for who wants frames: recordings ([`Leg::overhear`]), an echo, or a far end that
+//! insists on another packet time.
 
 use super::dtmf::{Keypad, Press, Presses};
-use super::jitter::{Jitter, Packet};
+use super::jitter::{Jitter, Packet, Verdict};
 use super::player::{Echo, Player, Step};
 use super::rtcp::{self, Heard, Rtcp, Sent};
+use super::sender::{Content, Sender, Spoken};
 use super::source::Source;
 use super::tap::Tap;
 use super::tone::ToneSpec;
 use super::voice::Noise;
-use super::{Clip, Codec, DigitSource, FRAME, FrameKind, LegConfig, LegId, LegIo, LegStats, MediaCmd, MediaEvent, MediaKind};
+use super::{Clip, Codec, DigitSource, FRAME, FRAME_TIME, FrameKind, LegConfig, LegId, LegIo, LegStats, MediaCmd, MediaEvent, MediaKind};
 use super::{Negotiated, RecordSpec, RecordingId, RecordingTotals, StopReason, g711};
 use crate::limits::TAPS;
 use crate::sdp::TELEPHONE_EVENT;
@@ -24,10 +32,8 @@ use std::time::Duration;
 const INPUTS: usize = 64;
 /// Digits that wait to be sent as tones, where the peer has no telephone-event.
 const TONES: usize = 16;
-/// RTP header without extensions.
-const HEADER: usize = 12;
-/// Largest packet time that is negotiated, 60 ms, and one frame more.
-const SEND_BUFFER: usize = 480 + FRAME;
+/// How long a relayed digit sounds where it cannot be relayed as an event: long enough for every detector, and known before the key is up.
+const RELAYED_DIGIT: Duration = Duration::from_millis(100);
 /// Comfort noise (RFC 3389): by right no audio.
 const COMFORT_NOISE: u8 = 13;
 
@@ -54,6 +60,19 @@ pub struct Leg {
     last_heard: Time,
     timed_out: bool,
     stats: LegStats,
+    /// Another leg's party is heard, wherever nothing of our own is sent.
+    bridged: bool,
+    /// The last frame was our own: a prompt, a digit.
+    own: bool,
+    /// The peer insists on another packet time than the party sends: frames are put together anew.
+    framed: bool,
+    /// Somebody else wants this party's frames.
+    overheard: bool,
+    /// Frames of this tick that had left as silence, but were lost.
+    outage: u64,
+    /// The last tick, and that of the party that is heard here.
+    ticked: Time,
+    overheard_at: Time,
     closed: bool,
 }
 
@@ -77,16 +96,7 @@ impl Leg {
             voice: false,
             player: Player::default(),
             echo: Echo::new(n.codec),
-            sender: Sender {
-                ssrc: config.ssrc,
-                sequence: config.first_sequence,
-                timestamp: config.first_timestamp.0,
-                marker: true,
-                buffer: [0; SEND_BUFFER],
-                len: 0,
-                packets: 0,
-                octets: 0,
-            },
+            sender: Sender::new(config.ssrc, config.first_sequence, config.first_timestamp.0),
             keypad: Keypad::new(),
             tones: Vec::with_capacity(TONES),
             rtcp: Rtcp::new(now, config.ssrc, &config.cname),
@@ -96,6 +106,13 @@ impl Leg {
             last_heard: now,
             timed_out: false,
             stats: LegStats::default(),
+            bridged: false,
+            own: false,
+            framed: false,
+            overheard: false,
+            outage: 0,
+            ticked: now,
+            overheard_at: now,
             closed: false,
             negotiated: n,
         }
@@ -107,7 +124,9 @@ impl Leg {
             return;
         }
         match command {
-            MediaCmd::Open { .. } | MediaCmd::Close { .. } | MediaCmd::Bridge { .. } => {}
+            MediaCmd::Open { .. } | MediaCmd::Close { .. } => {}
+            // Whom it hears is the thread's business; to hear oneself would be an echo, which is another command.
+            MediaCmd::Bridge { hears, .. } => self.bridge(hears.is_some_and(|other| other != self.id)),
             MediaCmd::Update { negotiated, .. } => self.update(now, *negotiated),
             MediaCmd::Play { play, segments, barge_in, .. } => {
                 self.stop_play(now, io);
@@ -119,39 +138,35 @@ impl Leg {
                 // Not at once: a digit or a hang-up in the same frame comes first (UR 6.5).
                 self.taps.iter_mut().filter(|t| t.recording == recording).for_each(|t| t.ask_stop(reason));
             }
-            MediaCmd::SendDigit { digit, duration, .. } => {
-                if self.negotiated.telephone_event.is_some() {
-                    self.keypad.press(digit, duration);
-                } else if self.tones.len() < TONES {
-                    self.tones.extend(tone(digit, duration).map(|clip| (clip, 0)));
-                }
-            }
+            MediaCmd::SendDigit { digit, duration, .. } => self.press(digit, duration),
         }
+        self.jitter.listen(self.wants_frames());
     }
 
-    /// A datagram from the RTP socket (`rtcp` false) or the RTCP socket.
-    pub fn push(&mut self, arrival: Time, from: SocketAddr, rtcp: bool, packet: &[u8]) {
+    /// A datagram from the RTP socket (`rtcp` false) or the RTCP socket. What comes back is the party's, and for who hears it.
+    pub fn push<'p>(&mut self, arrival: Time, from: SocketAddr, rtcp: bool, packet: &'p [u8]) -> Option<Spoken<'p>> {
         if self.closed {
-            return;
+            return None;
         }
         // RFC 5761 4: on a shared port the second byte tells RTCP (192 to 223) from RTP.
         if rtcp || packet.get(1).is_some_and(|kind| (192..224).contains(kind)) {
-            return self.push_rtcp(arrival, from, packet);
+            self.push_rtcp(arrival, from, packet);
+            return None;
         }
         let Ok(rtp) = rtp_rs::RtpReader::new(packet) else {
             self.stats.malformed += 1;
-            return;
+            return None;
         };
         let (ssrc, payload_type) = (rtp.ssrc(), rtp.payload_type());
         let codec = self.codec_of(payload_type);
         let event = codec.is_none() && self.is_event(payload_type);
         if codec.is_none() && !event && payload_type != COMFORT_NOISE {
             self.stats.malformed += 1;
-            return;
+            return None;
         }
         if !self.source.accept(arrival, from, ssrc) {
             self.stats.foreign += 1;
-            return;
+            return None;
         }
         self.stats.received += 1;
         self.hear(arrival);
@@ -159,10 +174,14 @@ impl Leg {
             self.flowing = true;
             self.note(arrival, Input::Flowing(from));
         }
+        let mut pressed = None;
         if event {
             // Not bound to the audio's SSRC: some gateways send events under one of their own.
             let inputs = &mut self.inputs;
             self.presses.packet(arrival, ssrc, rtp.timestamp(), rtp.payload(), |press| {
+                if let Press::Down { digit, .. } = press {
+                    pressed = Some(digit);
+                }
                 if inputs.len() < INPUTS {
                     inputs.push((arrival, Input::Press(press)));
                 }
@@ -174,7 +193,123 @@ impl Leg {
             timestamp: rtp.timestamp(),
             audio: codec.map(|codec| (codec, rtp.payload())),
         };
-        self.jitter.push(arrival, packet, &mut self.stats);
+        let verdict = self.jitter.push(arrival, packet, &mut self.stats);
+        // On hold nothing is taken from the peer (RFC 3264 5.1), whatever it sends.
+        if verdict == Verdict::Unused && pressed.is_none() || !self.negotiated.direction.receives() {
+            return None;
+        }
+        Some(Spoken {
+            at: arrival,
+            ssrc,
+            sequence: packet.sequence,
+            timestamp: packet.timestamp,
+            marker: rtp.mark(),
+            fresh: verdict == Verdict::Newest { fresh: true },
+            newest: matches!(verdict, Verdict::Newest { .. }),
+            in_stream: verdict != Verdict::Unused,
+            content: match codec {
+                Some(codec) => Content::Audio(codec, rtp.payload()),
+                None if event => Content::Event(rtp.payload()),
+                None => Content::Noise,
+            },
+            pressed,
+        })
+    }
+
+    /// What the other party of a bridge said, sent on at once. Anything of our own goes first.
+    pub fn relay(&mut self, spoken: &Spoken<'_>, io: &mut impl LegIo) {
+        if !self.bridged || self.closed {
+            return;
+        }
+        let event = matches!(spoken.content, Content::Event(_));
+        let as_event = spoken.in_stream && self.negotiated.telephone_event.is_some() && !self.framed;
+        if let Some(digit) = spoken.pressed.filter(|_| !as_event) {
+            self.press(digit, RELAYED_DIGIT);
+        }
+        let Some(to) = self.source.target().filter(|_| self.negotiated.direction.sends()) else { return };
+        if event && !spoken.in_stream || self.own {
+            return;
+        }
+        if let Content::Audio(_, law) = spoken.content {
+            let insists = self.negotiated.ptime != FRAME_TIME;
+            self.framed = insists && law.len() != self.samples();
+        }
+        if self.framed {
+            return;
+        }
+        self.sender.relay(io, to, &self.negotiated, spoken);
+    }
+
+    /// The frames that the other party of a bridge said in its tick just now, for the recordings of what this party hears.
+    pub fn overhear(&mut self, other: &Leg, io: &mut impl LegIo) {
+        if self.closed || !self.hears_other() {
+            return;
+        }
+        self.overheard_at = other.ticked;
+        let framed = self.framed && !self.player.echoes();
+        let muted = !other.negotiated.direction.receives();
+        for tap in self.taps.iter_mut().filter(|t| t.takes_heard()) {
+            tap.heard_outage(other.outage);
+        }
+        for frame in other.jitter.said() {
+            let silence = [g711::silence(frame.codec); FRAME];
+            let (law, kind) = if muted { (&silence, FrameKind::Silence) } else { (frame.law, frame.kind) };
+            if framed {
+                self.echo.put(law, frame.codec);
+            }
+            let energy = g711::mean_square(frame.codec, law);
+            if kind == FrameKind::Voice {
+                self.heard_noise.hear(energy);
+            }
+            for tap in &mut self.taps {
+                tap.heard((law, frame.codec, kind), energy, &self.heard_noise, io);
+            }
+        }
+    }
+
+    /// Whether [`Leg::overhear`] has a use: then the other leg must be told, by [`Leg::set_overheard`].
+    pub fn overhears(&self) -> bool {
+        self.bridged && (self.framed || self.taps.iter().any(Tap::takes_heard))
+    }
+
+    /// Somebody who hears this leg wants its frames, from now on, or no more.
+    pub fn set_overheard(&mut self, on: bool) {
+        if on != self.overheard {
+            self.overheard = on;
+            self.jitter.listen(self.wants_frames());
+        }
+    }
+
+    /// Whether another leg's party is heard from now on. The thread that owns both ends this when the other closes.
+    pub fn bridge(&mut self, on: bool) {
+        self.bridged = on;
+        self.framed = false;
+        self.sender.cut();
+        if !on {
+            self.sender.marker = true;
+        }
+    }
+
+    /// What this party hears is the other's voice, and not something of our own.
+    fn hears_other(&self) -> bool {
+        self.bridged && !self.own && self.negotiated.direction.sends() && self.source.target().is_some()
+    }
+
+    fn wants_frames(&self) -> bool {
+        self.overheard || self.player.echoes() || self.taps.iter().any(Tap::takes_speech)
+    }
+
+    fn press(&mut self, digit: char, duration: Duration) {
+        if self.negotiated.telephone_event.is_some() {
+            self.keypad.press(digit, duration);
+        } else if self.tones.len() < TONES {
+            self.tones.extend(tone(digit, duration).map(|clip| (clip, 0)));
+        }
+    }
+
+    /// Samples in a packet of our own.
+    fn samples(&self) -> usize {
+        (self.negotiated.ptime.as_millis() as usize * 8).clamp(80, 480)
     }
 
     fn push_rtcp(&mut self, arrival: Time, from: SocketAddr, packet: &[u8]) {
@@ -199,6 +334,7 @@ impl Leg {
         if self.closed {
             return;
         }
+        self.ticked = now;
         self.source.tick(now);
         self.carry_inputs(now, io);
         self.watch(now, io);
@@ -206,6 +342,7 @@ impl Leg {
         self.receive(now, io);
         self.end_taps(now, io);
         self.send(now, io);
+        self.jitter.listen(self.wants_frames());
         if now >= self.rtcp.due {
             self.report(now, false, io);
         }
@@ -259,9 +396,9 @@ impl Leg {
             self.flowing = false;
         }
         if new.codec != old.codec {
-            g711::recode(old.codec, new.codec, &mut self.sender.buffer);
-            self.sender.marker = true;
+            self.sender.recode(old.codec, new.codec);
         }
+        self.framed = false;
         if new.direction.receives() && !old.direction.receives() {
             self.hear(now);
         }
@@ -363,6 +500,7 @@ impl Leg {
         let recorded = self.taps.iter().any(Tap::takes_speech);
         let receiving = self.negotiated.direction.receives();
         let outage = self.jitter.take_outage();
+        self.outage = outage;
         if outage > 0 {
             self.stats.concealed += outage;
             self.taps.iter_mut().filter(|t| t.takes_speech()).for_each(|t| t.outage(outage));
@@ -422,35 +560,43 @@ impl Leg {
         }
         law[filled..].fill(g711::silence(codec));
         let toned = self.overlay_tone(codec, &mut law);
+        let digit = self.negotiated.telephone_event.filter(|_| !self.keypad.is_idle());
+        self.own = filled > 0 || toned || digit.is_some();
+        let hears_other = self.hears_other();
+        if hears_other && self.framed {
+            self.echo.take(codec, &mut law);
+        }
         let sends = self.negotiated.direction.sends();
         let target = self.source.target().filter(|_| sends);
         if self.taps.iter().any(Tap::takes_heard) {
-            let kind = if target.is_some() && (filled > 0 || toned) { FrameKind::Voice } else { FrameKind::Silence };
-            if target.is_none() {
-                law.fill(g711::silence(codec));
+            if !hears_other {
+                let kind = if target.is_some() && (filled > 0 || toned) { FrameKind::Voice } else { FrameKind::Silence };
+                if target.is_none() {
+                    law.fill(g711::silence(codec));
+                }
+                let energy = g711::mean_square(codec, &law);
+                self.heard_noise.hear(energy);
+                for tap in &mut self.taps {
+                    tap.heard((&law, codec, kind), energy, &self.heard_noise, io);
+                }
             }
-            let energy = g711::mean_square(codec, &law);
-            self.heard_noise.hear(energy);
-            for tap in &mut self.taps {
-                tap.heard((&law, codec, kind), energy, &self.heard_noise, io);
-            }
+            let lag = if hears_other { now.since(self.overheard_at) } else { Duration::ZERO };
+            self.taps.iter_mut().for_each(|t| t.align(lag, io));
         }
         let Some(to) = target else {
             // On hold time goes on without packets.
             self.sender.skip();
             return;
         };
-        let event = match self.negotiated.telephone_event {
-            Some(payload_type) if !self.keypad.is_idle() => self.keypad.frame(self.sender.timestamp).map(|e| (payload_type, e)),
-            _ => None,
-        };
+        let event = digit.and_then(|payload_type| self.keypad.frame(self.sender.timestamp).map(|e| (payload_type, e)));
         match event {
             Some((payload_type, event)) => {
                 self.sender.skip();
                 self.sender.packet(io, to, payload_type, event.first, event.timestamp, &event.payload());
             }
+            None if hears_other && !self.framed && !self.sender.waited() => {}
             None => {
-                let samples = (self.negotiated.ptime.as_millis() as usize * 8).clamp(80, 480);
+                let samples = self.samples();
                 self.sender.audio(io, to, self.negotiated.payload_type, samples, &law);
             }
         }
@@ -493,58 +639,4 @@ fn tone(digit: char, duration: Duration) -> Option<Clip> {
     let mut linear = ToneSpec::dtmf(digit, ms, -6.0)?.linear();
     linear.resize(linear.len() + 640, 0);
     Some(Clip::from_linear(&linear))
-}
-
-/// The stream that we send.
-struct Sender {
-    ssrc: u32,
-    sequence: u16,
-    /// Of the next frame.
-    timestamp: u32,
-    /// The next packet begins a talkspurt (RFC 3551 4.1).
-    marker: bool,
-    buffer: [u8; SEND_BUFFER],
-    len: usize,
-    packets: u64,
-    octets: u64,
-}
-
-impl Sender {
-    /// A frame passes without audio.
-    fn skip(&mut self) {
-        self.len = 0;
-        self.marker = true;
-        self.timestamp = self.timestamp.wrapping_add(FRAME as u32);
-    }
-
-    fn audio(&mut self, io: &mut impl LegIo, to: SocketAddr, payload_type: u8, samples: usize, law: &[u8; FRAME]) {
-        let mut timestamp = self.timestamp.wrapping_sub(self.len as u32);
-        self.buffer[self.len..self.len + FRAME].copy_from_slice(law);
-        self.len += FRAME;
-        self.timestamp = self.timestamp.wrapping_add(FRAME as u32);
-        let buffer = self.buffer;
-        let mut done = 0;
-        while self.len - done >= samples {
-            let marker = std::mem::take(&mut self.marker);
-            self.packet(io, to, payload_type, marker, timestamp, &buffer[done..done + samples]);
-            timestamp = timestamp.wrapping_add(samples as u32);
-            done += samples;
-        }
-        self.buffer.copy_within(done..self.len, 0);
-        self.len -= done;
-    }
-
-    fn packet(&mut self, io: &mut impl LegIo, to: SocketAddr, payload_type: u8, marker: bool, timestamp: u32, payload: &[u8]) {
-        let mut packet = [0; HEADER + SEND_BUFFER];
-        packet[0] = 0x80;
-        packet[1] = payload_type & 0x7f | u8::from(marker) << 7;
-        packet[2..4].copy_from_slice(&self.sequence.to_be_bytes());
-        packet[4..8].copy_from_slice(&timestamp.to_be_bytes());
-        packet[8..12].copy_from_slice(&self.ssrc.to_be_bytes());
-        packet[HEADER..HEADER + payload.len()].copy_from_slice(payload);
-        io.send(to, false, &packet[..HEADER + payload.len()]);
-        self.sequence = self.sequence.wrapping_add(1);
-        self.packets += 1;
-        self.octets += payload.len() as u64;
-    }
 }

@@ -10,12 +10,14 @@ mod leg;
 mod player;
 mod plc;
 mod rtcp;
+mod sender;
 mod source;
 mod tap;
 pub mod tone;
 mod voice;
 
 pub use leg::Leg;
+pub use sender::Spoken;
 
 use crate::time::{MediaTime, Time};
 use std::net::SocketAddr;
@@ -350,7 +352,7 @@ pub enum MediaKind {
 }
 
 /// What a recording holds, counted by the tap in frames of 20 ms. `expected = received + concealed + silence`. With two sides these are
-/// the counts of what the party said; the other side is made equally long.
+/// the counts of what the party said; the other side, counted in `heard`, is made equally long.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RecordingTotals {
     pub expected: u64,
@@ -361,6 +363,19 @@ pub struct RecordingTotals {
     /// The peer sent nothing there by right (DTX, hold, before first packet).
     pub silence: u64,
     pub contains_voice: bool,
+    /// All zero unless both sides are recorded.
+    pub heard: SideTotals,
+}
+
+/// What the second side of a recording holds: `received + concealed + silence` are the recording's frames.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SideTotals {
+    /// Played by us, or received in time from the bridged party and written byte for byte.
+    pub received: u64,
+    pub concealed: u64,
+    pub silence: u64,
+    /// Left out, so that this side stays with the other: one quiet frame in 100 s where clocks are 200 ppm apart.
+    pub skipped: u64,
 }
 
 /// Counters of a leg over its life.
@@ -422,6 +437,8 @@ pub struct Block {
     pub recording: RecordingId,
     /// `false`: what the party said; `true`: what it heard.
     pub heard: bool,
+    /// The recording has the other side as well.
+    pub two_sided: bool,
     pub codec: Codec,
     /// Index of the first frame on the recording's timeline.
     pub first_frame: u64,
@@ -439,6 +456,7 @@ impl Block {
         Box::new(Block {
             recording: RecordingId(0),
             heard: false,
+            two_sided: false,
             codec: Codec::Pcmu,
             first_frame: 0,
             frames: 0,

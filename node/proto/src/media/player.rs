@@ -172,7 +172,7 @@ impl Echo {
         self.len += 1;
     }
 
-    fn take(&mut self, codec: Codec, mut out: &mut [u8]) {
+    pub fn take(&mut self, codec: Codec, mut out: &mut [u8]) {
         self.flowing |= self.len >= Echo::AHEAD;
         while !out.is_empty() {
             if self.len == 0 || !self.flowing {

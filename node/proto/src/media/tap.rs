@@ -2,16 +2,18 @@
 
 use super::voice::{Detector, Noise};
 use super::{BLOCK_FRAMES, Block, Codec, DigitSet, FRAME, FRAME_TIME, FrameKind, LegIo, RecordSpec, RecordingId, RecordingTotals};
-use super::{StopReason, TapDirection, g711};
+use super::{SideTotals, StopReason, TapDirection, g711};
 use std::time::Duration;
 
 /// Frames that a stop digit may cut (240 ms).
 const TRIM: usize = 12;
 /// The tone was there before its first event packet: a gateway needs some 100 ms to be sure.
 const TRIM_BEFORE: usize = 5;
-/// How far apart the two sides of `Both` may drift, and for how long, before silence on the heard side is used to bring them together.
-const DRIFT_FRAMES: i64 = 5;
-const DRIFT_TICKS: i32 = 100;
+/// Sides of `Both` run by the clocks of their senders, which differ. Apart for all of so many ticks (2 s, four times what a stall of the
+/// network may hold a side up) they are brought together on the heard side, where it is quiet.
+const SKEW_TICKS: u32 = 100;
+/// So far apart (60 ms) it is done without waiting for quiet: music has none.
+const SKEW_FRAMES: i64 = 3;
 
 pub struct Tap {
     pub recording: RecordingId,
@@ -31,10 +33,25 @@ pub struct Tap {
     /// A limit is reached: nothing more is written.
     full: bool,
     trim: usize,
-    drift: i32,
+    skew: Skew,
+    /// The frame heard last was quiet.
+    heard_quiet: bool,
     totals: RecordingTotals,
     /// Frames written as silence that turned out to be lost.
     outage: u64,
+}
+
+const FRAME_MICROS: i64 = FRAME_TIME.as_micros() as i64;
+
+/// How far the heard side of `Both` is ahead of the other.
+#[derive(Default)]
+struct Skew {
+    /// Least and most in this window, in microseconds, and its ticks.
+    least: i64,
+    most: i64,
+    ticks: u32,
+    /// Frames to leave out, or below zero to put in.
+    due: i64,
 }
 
 struct Side {
@@ -42,6 +59,7 @@ struct Side {
     /// The full block before, kept back while the end may still be cut.
     held: Option<Box<Block>>,
     keep: bool,
+    two_sided: bool,
     frames: u64,
 }
 
@@ -49,7 +67,12 @@ impl Tap {
     /// `None`: no block to begin with.
     pub fn open(recording: RecordingId, spec: &RecordSpec, in_queue: bool, codec: Codec, io: &mut impl LegIo) -> Option<Tap> {
         let keep = !spec.stop_digits.is_empty() || spec.direction == TapDirection::Both;
-        let mut side = |heard| Some(Side { block: fresh(io, recording, heard, codec, 0)?, held: None, keep, frames: 0 });
+        let two_sided = spec.direction == TapDirection::Both;
+        let mut side = |heard| {
+            let mut block = fresh(io, recording, heard, codec, 0)?;
+            block.two_sided = two_sided;
+            Some(Side { block, held: None, keep, two_sided, frames: 0 })
+        };
         let (speak, heard) = match spec.direction {
             TapDirection::Speak => (Some(side(false)?), None),
             TapDirection::Listen => (None, Some(side(true)?)),
@@ -80,7 +103,8 @@ impl Tap {
             stop: None,
             full: false,
             trim: 0,
-            drift: 0,
+            skew: Skew::default(),
+            heard_quiet: true,
             totals: RecordingTotals::default(),
             outage: 0,
         })
@@ -133,40 +157,46 @@ impl Tap {
         self.judge(active, receiving);
     }
 
-    /// A frame of what the party hears; always one a tick.
+    /// A frame of what the party hears: one a tick of what we play, or none, one or two of what a bridged party says.
     pub fn heard(&mut self, frame: (&[u8; FRAME], Codec, FrameKind), energy: f32, noise: &Noise, io: &mut impl LegIo) {
         if self.full {
             return;
         }
         let Some(side) = &mut self.heard else { return };
-        let Some(speak) = &self.speak else {
+        let voice = frame.2 == FrameKind::Voice;
+        if self.speak.is_none() {
             if !side.append(frame, self.recording, true, io) {
                 return self.limit(StopReason::Overload);
             }
             self.count(frame.2, 1);
-            let active = self.detector.hear((frame.2 == FrameKind::Voice).then_some(energy), noise);
+            let active = self.detector.hear(voice.then_some(energy), noise);
             return self.judge(active, true);
-        };
-        // The other side runs by the peer's clock, which differs from ours. Where we say nothing a frame more or less hurts nobody.
-        let ahead = side.frames.cast_signed() - speak.frames.cast_signed();
-        self.drift = match ahead {
-            DRIFT_FRAMES.. => self.drift.max(0) + 1,
-            _ if ahead <= -DRIFT_FRAMES => self.drift.min(0) - 1,
-            _ => 0,
-        };
-        let silent = frame.2 == FrameKind::Silence;
-        let times = match self.drift {
-            DRIFT_TICKS.. if silent => 0,
-            drift if drift <= -DRIFT_TICKS && silent => 2,
-            _ => 1,
-        };
-        let mut written = true;
-        for _ in 0..times {
-            written &= side.append(frame, self.recording, true, io);
         }
-        self.heard_voice = !silent && energy > super::voice::threshold(44);
-        if !written {
+        self.heard_voice = voice && energy > super::voice::threshold(44);
+        self.heard_quiet = frame.2 == FrameKind::Silence || voice && !self.heard_voice;
+        if self.skew.due > 0 && (self.heard_quiet || self.skew.due >= SKEW_FRAMES) {
+            self.skew.due -= 1;
+            self.totals.heard.skipped += 1;
+        } else if side.append(frame, self.recording, true, io) {
+            self.totals.heard.count(frame.2);
+        } else {
             self.limit(StopReason::Overload);
+        }
+    }
+
+    /// Once a tick: keeps the sides together. The party that is heard was read `lag` ago, and has said so much more since.
+    pub fn align(&mut self, lag: Duration, io: &mut impl LegIo) {
+        let (Some(speak), Some(side), false) = (&self.speak, &mut self.heard, self.full) else { return };
+        let lag = lag.min(FRAME_TIME).as_micros() as i64;
+        self.skew.tick((side.frames.cast_signed() - speak.frames.cast_signed()) * FRAME_MICROS + lag);
+        if self.skew.due < 0 && (self.heard_quiet || self.skew.due <= -SKEW_FRAMES) {
+            self.skew.due += 1;
+            let codec = side.block.codec;
+            if side.append((&[g711::silence(codec); FRAME], codec, FrameKind::Silence), self.recording, true, io) {
+                self.totals.heard.count(FrameKind::Silence);
+            } else {
+                self.limit(StopReason::Overload);
+            }
         }
     }
 
@@ -189,9 +219,18 @@ impl Tap {
         }
     }
 
-    /// So many of the silent frames before had been sent and lost.
+    /// So many of the party's silent frames before had been sent and lost.
     pub fn outage(&mut self, frames: u64) {
         self.outage += frames;
+    }
+
+    /// The same of what the party heard.
+    pub fn heard_outage(&mut self, frames: u64) {
+        if self.speak.is_none() {
+            self.outage += frames;
+        } else {
+            self.totals.heard.lose(frames);
+        }
     }
 
     fn limit(&mut self, reason: StopReason) {
@@ -230,10 +269,13 @@ impl Tap {
         totals.silence -= outage;
         totals.concealed += outage;
         if let (Some(speak), Some(heard)) = (&self.speak, &mut self.heard) {
-            heard.cut(heard.frames.saturating_sub(speak.frames) as usize, |_| ());
+            let totals = &mut self.totals;
+            heard.cut(heard.frames.saturating_sub(speak.frames) as usize, |kind| totals.heard.uncount(kind));
             let codec = heard.block.codec;
             let silence = [g711::silence(codec); FRAME];
             while heard.frames < speak.frames && heard.append((&silence, codec, FrameKind::Silence), self.recording, true, io) {}
+            // The writer makes up, in silence, for what no block was left for, and cuts what could not be cut here any more.
+            totals.heard.settle(totals.expected);
         }
         let last = Some((reason, self.totals));
         match (self.speak, self.heard) {
@@ -248,6 +290,56 @@ impl Tap {
     }
 }
 
+impl Skew {
+    fn tick(&mut self, ahead: i64) {
+        (self.least, self.most) = if self.ticks == 0 { (ahead, ahead) } else { (self.least.min(ahead), self.most.max(ahead)) };
+        self.ticks += 1;
+        if self.ticks == SKEW_TICKS {
+            // What it was apart at the least all the time is skew; the rest is jitter.
+            self.due = (self.least.max(0) + self.most.min(0)) / FRAME_MICROS;
+            self.ticks = 0;
+        }
+    }
+}
+
+impl SideTotals {
+    fn place(&mut self, kind: FrameKind) -> &mut u64 {
+        match kind {
+            FrameKind::Voice => &mut self.received,
+            FrameKind::Concealed => &mut self.concealed,
+            FrameKind::Silence | FrameKind::Masked => &mut self.silence,
+        }
+    }
+
+    fn count(&mut self, kind: FrameKind) {
+        *self.place(kind) += 1;
+    }
+
+    fn uncount(&mut self, kind: FrameKind) {
+        let place = self.place(kind);
+        *place = place.saturating_sub(1);
+    }
+
+    /// Frames that were silent turned out to be lost.
+    fn lose(&mut self, frames: u64) {
+        let lost = frames.min(self.silence);
+        self.silence -= lost;
+        self.concealed += lost;
+    }
+
+    /// Makes the sum so many frames.
+    fn settle(&mut self, frames: u64) {
+        let sum = self.received + self.concealed + self.silence;
+        self.silence += frames.saturating_sub(sum);
+        let mut over = sum.saturating_sub(frames);
+        for part in [&mut self.silence, &mut self.concealed, &mut self.received] {
+            let cut = over.min(*part);
+            *part -= cut;
+            over -= cut;
+        }
+    }
+}
+
 impl Side {
     /// False: the block is full and there is no other.
     fn append(
@@ -258,7 +350,8 @@ impl Side {
         io: &mut impl LegIo,
     ) -> bool {
         if self.block.frames == BLOCK_FRAMES {
-            let Some(next) = fresh(io, recording, heard, codec, self.frames) else { return false };
+            let Some(mut next) = fresh(io, recording, heard, codec, self.frames) else { return false };
+            next.two_sided = self.two_sided;
             let full = std::mem::replace(&mut self.block, next);
             let ready = if self.keep { self.held.replace(full) } else { Some(full) };
             if let Some(ready) = ready {

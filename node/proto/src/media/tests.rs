@@ -4,6 +4,8 @@ use super::*;
 use crate::Random;
 use std::collections::VecDeque;
 
+mod bridge;
+
 const PEER: &str = "10.0.0.9:4000";
 
 /// What a leg does to the world, kept.

@@ -26,6 +26,8 @@ pub(crate) struct Dialog {
     route_set: Vec<String>,
     /// How the first request came, or went.
     flow: Flow,
+    /// Of our requests. A call that is passed on counts down.
+    pub max_forwards: u8,
     /// The peer is right behind the flow and names an address that we cannot reach (NAT), or a connection: stay on the flow.
     pinned: bool,
 }
@@ -54,6 +56,7 @@ impl Dialog {
             target,
             route_set: route_set(invite),
             flow,
+            max_forwards: 70,
             pinned: direct && (behind_nat || flow.transport == Transport::Tcp),
         }
     }
@@ -71,6 +74,7 @@ impl Dialog {
             target: without_headers(target),
             route_set: Vec::new(),
             flow,
+            max_forwards: 70,
             pinned: flow.transport == Transport::Tcp,
         }
     }
@@ -88,6 +92,7 @@ impl Dialog {
             target: invite.request_uri_text()?.to_owned(),
             route_set: Vec::new(),
             flow,
+            max_forwards: 70,
             pinned: flow.transport == Transport::Tcp,
         })
     }
@@ -140,7 +145,7 @@ impl Dialog {
         if let Some(target) = last {
             w.line("Route", format!("<{target}>"));
         }
-        w.line("Max-Forwards", "70");
+        w.line("Max-Forwards", self.max_forwards.to_string());
         w.line("From", &self.local);
         w.line("To", &self.remote);
         w.line("Call-ID", &self.call_id);

@@ -232,6 +232,8 @@ enum Purpose {
     Invite(DialogId),
     /// Session refresh (RFC 4028).
     Refresh(DialogId),
+    /// Our own offer within the dialog.
+    Offer(DialogId),
     /// `None`: its dialog is gone already.
     Bye(Option<DialogId>),
     Cancel,
@@ -579,7 +581,8 @@ impl Endpoint {
     /// A request of ours got no final response. RFC 3261 8.1.3.1: as if this status had come.
     fn on_no_answer(&mut self, now: Time, tx: ClientTransaction, status: u16) {
         match tx.purpose {
-            Purpose::Invite(id) => self.on_invite_failed(now, id, status),
+            Purpose::Invite(id) => self.on_invite_failed(now, id, status, None),
+            Purpose::Offer(id) => self.on_offer_response(now, id, status, None),
             Purpose::Refresh(id) => self.on_refresh_response(now, id, status, None),
             Purpose::Bye(Some(id)) => self.end(now, id, Cause::Local),
             Purpose::Bye(None) | Purpose::Cancel => {}

@@ -19,6 +19,10 @@ pub(super) struct Call {
     pub offer: Option<Offer>,
     /// Our session refresh that waits for its answer.
     pub refreshing: bool,
+    /// Our own offer, until its answer.
+    pub offering: Option<Offering>,
+    /// The dialog's Call-ID is ours, which decides who waits longer after crossing offers (RFC 3261 14.1).
+    pub caller: bool,
     /// BYE was asked for while our 2xx waited for its ACK.
     pub bye: Option<Vec<Header>>,
     pub session: Option<SessionTimer>,
@@ -87,7 +91,21 @@ pub(super) struct Offer {
     pub agreed: Option<Agreed>,
 }
 
+/// An offer of ours within the dialog.
+pub(super) struct Offering {
+    pub sdp: Bytes,
+    /// When it is sent (again); `None` while its re-INVITE is out.
+    pub due: Option<Time>,
+    /// How often it was refused because the two sides' offers crossed.
+    pub crossed: u8,
+}
+
 impl Call {
+    /// A re-INVITE or UPDATE of ours waits for its answer.
+    pub fn asks(&self) -> bool {
+        self.refreshing || self.offering.as_ref().is_some_and(|o| o.due.is_none())
+    }
+
     pub fn new(id: DialogId, dialog: Dialog, phase: Phase) -> Call {
         Call {
             id,
@@ -96,6 +114,8 @@ impl Call {
             unacked: None,
             offer: None,
             refreshing: false,
+            offering: None,
+            caller: false,
             bye: None,
             session: None,
             peer_updates: false,
@@ -112,6 +132,7 @@ impl Call {
         };
         let unacked = self.unacked.as_ref().map(|u| u.next.min(u.deadline));
         let session = self.session.as_ref().map(SessionTimer::next_timeout);
-        [phase, unacked, session].into_iter().flatten().min()
+        let offering = self.offering.as_ref().and_then(|o| o.due);
+        [phase, unacked, session, offering].into_iter().flatten().min()
     }
 }

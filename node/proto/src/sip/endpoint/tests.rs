@@ -952,7 +952,7 @@ fn cancel_waits_for_a_provisional() {
 }
 
 #[test]
-fn a_200_that_crosses_our_cancel_is_released() {
+fn ic_285_a_200_that_crosses_our_cancel_is_released() {
     let mut b = Bench::new();
     let (d, invite) = calling(&mut b);
     b.receive(response(&invite, "180 Ringing", "bob", "", ""));
@@ -962,7 +962,10 @@ fn a_200_that_crosses_our_cancel_is_released() {
     let bye = b.last();
     assert_eq!((bye.cseq(), bye.request_uri_text()), (invite.cseq() + 1, Some("sip:bob@127.0.0.1:5071")));
     b.receive(&ok);
-    check(&mut b, "0.000 > INVITE\n0.000 ! Progress(180)\n0.000 > CANCEL\n0.000 > ACK\n0.000 > BYE\n0.000 ! Gone(Local)\n0.000 > ACK");
+    check(
+        &mut b,
+        "0.000 > INVITE\n0.000 ! Progress(180)\n0.000 > CANCEL\n0.000 > ACK\n0.000 > BYE\n0.000 ! Gone(CancelFailed)\n0.000 > ACK",
+    );
     b.assert_clean();
 }
 
@@ -975,7 +978,7 @@ fn a_cancel_that_nothing_follows_ends_the_call() {
     let ok = response(b.last(), "200 OK", "bob", "", "");
     b.receive(ok);
     b.pass(33_000);
-    assert_eq!(b.gone(), [Cause::Local]);
+    assert_eq!(b.gone(), [Cause::CancelFailed]);
     b.assert_clean();
 }
 
@@ -1249,5 +1252,190 @@ fn a_call_over_tcp_stays_on_its_connection_and_lingers_nowhere() {
     tcp(&mut b, request("ACK", 1, "i2", "x", "", ""));
     b.pass(0);
     check(&mut b, "10.500 > 100 INVITE\n10.500 ! Invite\n10.500 > 486 INVITE\n10.500 ! Gone(Local)");
+    b.assert_clean();
+}
+
+// ------------------------------------------------------------------------------------------------ our own offers
+
+/// A response of the caller `al` to a request of ours within the dialog.
+fn from_al(request: &Message, status: &str, extra: &str, body: &str) -> String {
+    let content = if body.is_empty() { "" } else { "Content-Type: application/sdp\r\n" };
+    let mut text = format!("SIP/2.0 {status}\r\n");
+    for name in ["Via", "From", "To", "Call-ID", "CSeq"] {
+        text.push_str(&format!("{name}: {}\r\n", request.header(name).expect("a request has it")));
+    }
+    text + &format!("Contact: <sip:al@127.0.0.1:5070>\r\n{extra}{content}Content-Length: {}\r\n\r\n{body}", body.len())
+}
+
+#[test]
+fn our_offer_is_answered_once_and_acknowledged_each_time() {
+    let mut b = Bench::new();
+    answered(&mut b, "");
+    let d = b.dialog();
+    b.ladder();
+    b.run(|e, now| e.offer(now, d, Bytes::from(SDP_A))).expect("the call is up");
+    assert_eq!(b.run(|e, now| e.offer(now, d, Bytes::from(SDP_A))), Err(CommandError::WrongState), "one at a time");
+    let offer = from_al(b.last(), "200 OK", "", SDP_B);
+    assert_eq!(b.last().body(), SDP_A.as_bytes());
+    b.receive(&offer);
+    assert_eq!((b.last().method(), b.last().cseq()), (Some(&Method::Ack), b.sent[0].1.cseq()));
+    b.receive(&offer);
+    check(&mut b, &format!("0.000 > INVITE\n0.000 > ACK\n0.000 ! OfferAnswered(Ok({}))\n0.000 > ACK", SDP_B.len()));
+    b.run(|e, now| e.offer(now, d, Bytes::from(SDP_A))).expect("another one");
+    let no = from_al(b.last(), "488 Not Acceptable Here", "", "");
+    b.receive(no);
+    check(&mut b, "0.000 > INVITE\n0.000 > ACK\n0.000 ! OfferAnswered(Err(488))");
+    b.run(|e, now| e.bye(now, d, &[])).expect("still up");
+    let ok = from_al(b.last(), "200 OK", "", "");
+    b.receive(ok);
+    b.assert_clean();
+}
+
+#[test]
+fn crossing_offers_are_491_and_ours_is_repeated() {
+    // RFC 3261 14.1: the callee waits at most 2 s, so that the owner of the Call-ID, who waits 2.1 s at least, comes after it.
+    let mut b = Bench::new();
+    let tag = answered(&mut b, "");
+    let d = b.dialog();
+    b.ladder();
+    b.run(|e, now| e.offer(now, d, Bytes::from(SDP_A))).expect("up");
+    b.receive(request("INVITE", 2, "i2", &tag, "", SDP_B));
+    b.receive(request("ACK", 2, "i2", &tag, "", ""));
+    let pending = from_al(&b.sent[0].1, "491 Request Pending", "", "");
+    b.receive(pending);
+    check(&mut b, "0.000 > INVITE\n0.000 > 491 INVITE\n0.000 ! Refused(status)\n0.000 > ACK");
+    let before = b.now;
+    b.pass(2000);
+    let again = b.sent.pop().expect("the offer again").1;
+    assert_eq!((again.method(), again.body()), (Some(&Method::Invite), Bytes::from(SDP_A)));
+    assert!(b.now.since(before) <= Duration::from_secs(2));
+    b.receive(from_al(&again, "200 OK", "", SDP_B));
+    assert!(b.ladder().contains("OfferAnswered(Ok"));
+    // It gives up after some rounds.
+    b.run(|e, now| e.offer(now, d, Bytes::from(SDP_A))).expect("up");
+    for _ in 0..6 {
+        let invite =
+            b.sent.iter().rev().find(|(_, m)| m.method() == Some(&Method::Invite)).map(|(_, m)| from_al(m, "491 Request Pending", "", ""));
+        b.receive(invite.expect("an offer"));
+        b.pass(2000);
+    }
+    assert!(b.ladder().ends_with("OfferAnswered(Err(491))"), "{}", b.ladder());
+    b.run(|e, now| e.bye(now, d, &[])).expect("still up");
+    b.assert_clean();
+}
+
+#[test]
+fn as_caller_we_wait_longer_after_491() {
+    let mut b = Bench::new();
+    let (d, invite) = calling(&mut b);
+    b.receive(response(&invite, "200 OK", "bob", "", SDP_B));
+    b.run(|e, now| e.offer(now, d, Bytes::from(SDP_A))).expect("up");
+    let pending = from_al(b.last(), "491 Request Pending", "", "");
+    b.receive(pending);
+    b.ladder();
+    b.pass(2099);
+    check(&mut b, "");
+    b.pass(1902);
+    assert!(b.ladder().contains("> INVITE"));
+    b.run(|e, now| e.bye(now, d, &[])).expect("up");
+    b.assert_clean();
+}
+
+#[test]
+fn our_offer_waits_for_the_peers_and_ends_with_the_dialog() {
+    let mut b = Bench::new();
+    let tag = answered(&mut b, "");
+    let d = b.dialog();
+    b.receive(request("INVITE", 2, "i2", &tag, "", SDP_A));
+    b.ladder();
+    b.run(|e, now| e.offer(now, d, Bytes::from(SDP_B))).expect("up");
+    b.pass(200);
+    check(&mut b, "");
+    b.run(|e, now| e.accept_offer(now, d, Some(Bytes::from(SDP_B)))).expect("the peer's");
+    b.receive(request("ACK", 2, "a2", &tag, "", ""));
+    b.pass(100);
+    assert!(b.ladder().ends_with("> INVITE"));
+    // RFC 3261 12.2.1.2: 481 means that the dialog is gone there.
+    b.run(|_, _| ());
+    b.pass(0);
+    let mut other = Bench::new();
+    answered(&mut other, "");
+    let d2 = other.dialog();
+    other.ladder();
+    other.run(|e, now| e.offer(now, d2, Bytes::from(SDP_A))).expect("up");
+    let gone = from_al(other.last(), "481 Gone", "", "");
+    other.receive(gone);
+    check(&mut other, "0.000 > INVITE\n0.000 > ACK\n0.000 > BYE\n0.000 ! Gone(Failed { status: 481 })");
+    other.assert_clean();
+    // The peer hangs up meanwhile.
+    b.receive(request("BYE", 3, "b3", &tag, "", ""));
+    assert!(b.ladder().ends_with("! Gone(Bye { reason: None })"));
+    b.assert_clean();
+}
+
+#[test]
+fn ic_284_an_offer_keeps_the_session_timer() {
+    let mut b = Bench::new();
+    answered(&mut b, "Supported: timer\r\nSession-Expires: 120;refresher=uas\r\n");
+    let d = b.dialog();
+    b.run(|e, now| e.offer(now, d, Bytes::from(SDP_A))).expect("up");
+    assert_eq!(b.last().header("Session-Expires").as_deref(), Some("120;refresher=uac"));
+    let ok = from_al(b.last(), "200 OK", "Session-Expires: 120;refresher=uac\r\n", SDP_B);
+    b.receive(ok);
+    assert_eq!(b.endpoint.session_expires(d), Some(Duration::from_secs(120)));
+    b.run(|e, now| e.bye(now, d, &[])).expect("up");
+    b.assert_clean();
+}
+
+#[test]
+fn our_offers_bye_and_ack_follow_the_route_set() {
+    // Through two proxies: the lists are reversed for the caller, kept for the callee (RFC 3261 12.1), and a moved target changes neither.
+    let routes = "Record-Route: <sip:127.0.0.1:5081;lr>\r\nRecord-Route: <sip:127.0.0.1:5082;lr>\r\n";
+    let mut b = Bench::new();
+    let (d, invite) = calling(&mut b);
+    b.receive(response(&invite, "200 OK", "bob", routes, SDP_B));
+    let expect = |b: &Bench, method: Method| {
+        let (flow, message) = b.sent.last().expect("sent");
+        assert_eq!((message.method(), flow.peer.port()), (Some(&method), 5082));
+        assert_eq!(message.headers("Route"), ["<sip:127.0.0.1:5082;lr>", "<sip:127.0.0.1:5081;lr>"]);
+    };
+    expect(&b, Method::Ack);
+    b.run(|e, now| e.offer(now, d, Bytes::from(SDP_A))).expect("up");
+    expect(&b, Method::Invite);
+    let ok = from_al(b.last(), "200 OK", "Record-Route: <sip:127.0.0.1:5099;lr>\r\n", SDP_B);
+    b.receive(ok);
+    expect(&b, Method::Ack);
+    assert_eq!(b.last().request_uri_text(), Some("sip:al@127.0.0.1:5070"), "the target moved, the routes did not");
+    b.run(|e, now| e.bye(now, d, &[])).expect("up");
+    expect(&b, Method::Bye);
+    b.assert_clean();
+}
+
+#[test]
+fn a_refusal_says_why_and_where_else() {
+    let mut b = Bench::new();
+    let (_, invite) = calling(&mut b);
+    let extra = "Contact: <sip:a@127.0.0.1>;q=0.2, \"B\" <sip:b@127.0.0.1;transport=tcp>;q=0.9, <http://x>, <sip:c@127.0.0.1>\r\n";
+    let refusal = response(&invite, "302 Moved Temporarily", "bob", extra, "");
+    b.receive(refusal.replace("Contact: <sip:bob@127.0.0.1:5071>\r\n", ""));
+    let Some(Cause::Failed { status: 302, why }) = b.gone().pop() else { panic!("{:?}", b.gone()) };
+    assert_eq!(why.contacts, ["sip:c@127.0.0.1", "sip:b@127.0.0.1;transport=tcp", "sip:a@127.0.0.1"]);
+    let (_, invite) = calling(&mut b);
+    b.receive(response(&invite, "486 Busy Here", "bob", "Reason: Q.850;cause=17\r\n", ""));
+    let Some(Cause::Failed { why, .. }) = b.gone().pop() else { panic!("{:?}", b.gone()) };
+    assert_eq!((why.phrase.as_deref(), why.reason.as_deref()), (Some("Busy Here"), Some("Q.850;cause=17")));
+    assert!(why.contacts.is_empty(), "only a 3xx leads elsewhere");
+    b.assert_clean();
+}
+
+#[test]
+fn max_forwards_of_a_call_that_is_passed_on() {
+    let mut b = Bench::new();
+    let headers = vec![Header { name: "Max-Forwards".into(), value: "9".into() }];
+    let invite =
+        Invite { target: "sip:bob@127.0.0.1:5070".into(), from: "<sip:a@b>".into(), to: None, flow: flow_from(5070), headers, sdp: None };
+    let d = b.run(|e, now| e.invite(now, invite)).expect("sent");
+    assert_eq!(b.last().headers("Max-Forwards"), ["9"]);
+    b.run(|e, now| e.cancel(now, d)).expect("cancel");
     b.assert_clean();
 }

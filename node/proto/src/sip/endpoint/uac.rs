@@ -1,6 +1,6 @@
 //! Our own calls: INVITE, what comes back (also from several forks), CANCEL, and the refreshing of sessions.
 
-use super::call::{Call, Cancel, Outgoing, Phase};
+use super::call::{Call, Cancel, Offering, Outgoing, Phase};
 use super::within::Begun;
 use super::*;
 use crate::sip::dialog::{Dialog, without_headers};
@@ -14,15 +14,25 @@ use crate::sip::write::{ack_for, cancel_for, check_headers};
 /// How long a callee may ring since its last provisional: proxies must wait three minutes (RFC 3261 16.6 timer C), which they
 /// prolong by a provisional a minute. A peer that died while ringing would hold the call for ever.
 const RING: Duration = Duration::from_secs(240);
+/// How long an offer of ours waits for another exchange in its dialog before it looks again.
+const OFFER_WAIT: Duration = Duration::from_millis(50);
+/// How often an offer that crossed the peer's is repeated. Two sides that keep crossing have more than a race between them.
+const OFFERS_CROSSED: u8 = 5;
+/// Contacts of a 3xx that are looked at.
+const CONTACTS: usize = 16;
 /// Forks of one INVITE that are remembered. More 2xx than these are not even acknowledged; their phones give up by themselves.
 const FORKS: usize = 8;
 
 impl Endpoint {
-    /// Send an INVITE. Ends in `Answered` or `Gone`.
+    /// Send an INVITE. Ends in `Answered` or `Gone`. A Max-Forwards among its headers takes the place of 70: who passes a call on counts
+    /// down, so that calls in a circle end (RFC 3261 16.3).
     ///
     /// Give it an offer: a 2xx is acknowledged at once and the ACK carries no answer.
     pub fn invite(&mut self, now: Time, invite: Invite) -> Result<DialogId, CommandError> {
         check_headers(&invite.headers)?;
+        let is_hops = |h: &Header| h.name.eq_ignore_ascii_case("Max-Forwards");
+        let hops = invite.headers.iter().find(|h| is_hops(h)).and_then(|h| h.value.parse().ok());
+        let headers: Vec<Header> = invite.headers.into_iter().filter(|h| !is_hops(h)).collect();
         let good_uri = |t: &str| uri::scan(t.as_bytes()).is_some_and(|u| u.is_sip() || u.is_tel());
         if !good_uri(&invite.target) {
             return Err(CommandError::BadUri);
@@ -41,20 +51,22 @@ impl Endpoint {
         }
         let id = self.next_id();
         let (call_id, tag, seq) = (self.random.token(24), self.random.token(16), self.random.u32() >> 16);
-        let dialog = Dialog::to_be(call_id, tag, &invite.from, &to, &target, seq, invite.flow);
+        let mut dialog = Dialog::to_be(call_id, tag, &invite.from, &to, &target, seq, invite.flow);
+        dialog.max_forwards = hops.unwrap_or(dialog.max_forwards);
         let (via, branch) = self.via(invite.flow);
         let mut w = dialog.request(&Method::Invite, seq, &via);
-        self.capabilities(&mut w, invite.flow, &invite.headers);
+        self.capabilities(&mut w, invite.flow, &headers);
         if let Some(interval) = self.config.session_expires {
             w.line("Session-Expires", interval.max(self.config.min_se).as_secs().to_string());
             w.line("Min-SE", self.config.min_se.as_secs().to_string());
         }
-        w.lines(&invite.headers);
+        w.lines(&headers);
         let bytes = w.finish(invite.sdp.as_deref());
         let transaction = self.client_key(branch.as_bytes(), &Method::Invite);
         let outgoing = Outgoing { transaction, cancel: Cancel::No, early: Vec::new(), give_up: None };
         let mut call = Call::new(id, dialog, Phase::Outgoing(Box::new(outgoing)));
         call.local_sdp = invite.sdp;
+        call.caller = true;
         self.insert_call(now, call);
         self.start(now, (&branch, &Method::Invite, seq), invite.flow, bytes, Purpose::Invite(id));
         Ok(id)
@@ -107,7 +119,7 @@ impl Endpoint {
         let (cancel, key) = (outgoing.cancel, outgoing.transaction);
         if cancel == Cancel::Sent {
             self.clients.remove(&key);
-            return self.end(now, id, Cause::Local);
+            return self.end(now, id, Cause::CancelFailed);
         }
         // The callee rings beyond all reason: cancel it, and tell the user now. A 2xx that still comes is released by its transaction.
         outgoing.cancel = Cancel::Wanted;
@@ -142,7 +154,8 @@ impl Endpoint {
                     (Answered::Pass, _) if status >= 200 => self.on_invite_success(now, key, purpose, response),
                     (Answered::Pass, Purpose::Invite(id)) => self.on_provisional(now, id, status, response),
                     (Answered::PassAndAck, Purpose::Invite(id)) if status == 422 && self.invite_again(now, key, id, &response) => {}
-                    (Answered::PassAndAck, Purpose::Invite(id)) => self.on_invite_failed(now, id, status),
+                    (Answered::PassAndAck, Purpose::Invite(id)) => self.on_invite_failed(now, id, status, Some(&response)),
+                    (Answered::PassAndAck, Purpose::Offer(id)) => self.on_offer_response(now, id, status, Some(&response)),
                     (Answered::PassAndAck, Purpose::Refresh(id)) => self.on_refresh_response(now, id, status, Some(&response)),
                     _ => {}
                 }
@@ -211,9 +224,10 @@ impl Endpoint {
     }
 
     /// 300-699, or none at all.
-    pub(super) fn on_invite_failed(&mut self, now: Time, id: DialogId, status: u16) {
+    pub(super) fn on_invite_failed(&mut self, now: Time, id: DialogId, status: u16, response: Option<&Message>) {
         let Some(Phase::Outgoing(outgoing)) = self.call(id).map(|c| &c.phase) else { return };
-        let cause = if outgoing.cancel == Cancel::No { Cause::Failed { status, why: Box::default() } } else { Cause::Local };
+        let why = Box::new(response.map(failure).unwrap_or_default());
+        let cause = if outgoing.cancel == Cancel::No { Cause::Failed { status, why } } else { Cause::Local };
         self.end(now, id, cause);
     }
 
@@ -238,6 +252,13 @@ impl Endpoint {
                 self.acknowledge(key, &dialog, seq, tag);
                 self.on_refresh_response(now, id, 200, Some(&response));
             }
+            Purpose::Offer(id) => {
+                let Some(call) = self.call_mut(id) else { return };
+                call.dialog.refresh_target(&response);
+                let dialog = call.dialog.clone();
+                self.acknowledge(key, &dialog, seq, tag);
+                self.on_offer_response(now, id, 200, Some(&response));
+            }
             Purpose::Invite(id) if tx.acks.is_empty() && self.is_awaited(id) => {
                 let min_se = self.config.min_se;
                 let Some(call) = self.call_mut(id) else { return };
@@ -261,7 +282,7 @@ impl Endpoint {
                 w.line("User-Agent", &self.config.agent);
                 self.start(now, (&branch, &Method::Bye, seq + 1), hop, w.finish(None), Purpose::Bye(None));
                 if self.call(id).is_some_and(|c| matches!(c.phase, Phase::Outgoing(_))) {
-                    self.end(now, id, Cause::Local);
+                    self.end(now, id, Cause::CancelFailed);
                 }
             }
             Purpose::Bye(_) | Purpose::Cancel => {}
@@ -288,7 +309,7 @@ impl Endpoint {
     /// we last said.
     pub(super) fn refresh_session(&mut self, now: Time, id: DialogId) {
         let Some(call) = self.call_mut(id) else { return };
-        let busy = call.offer.is_some() || call.unacked.is_some() || call.refreshing;
+        let busy = call.offer.is_some() || call.unacked.is_some() || call.asks();
         let (by_update, sdp) = (call.peer_updates, call.local_sdp.clone());
         let Some(session) = &mut call.session else { return };
         if busy {
@@ -343,14 +364,92 @@ impl Endpoint {
     /// Our own offer within a dialog, by re-INVITE (RFC 3261 14.1). Ends in one `OfferAnswered`, unless `Gone` comes first. Where the
     /// two sides' offers cross (491) it is repeated after the wait of 14.1.
     pub fn offer(&mut self, now: Time, d: DialogId, sdp: Bytes) -> Result<(), CommandError> {
-        let _ = (now, sdp);
-        self.call(d).ok_or(CommandError::NoDialog)?;
-        Err(CommandError::WrongState)
+        let call = self.call_mut(d).ok_or(CommandError::NoDialog)?;
+        if !matches!(call.phase, Phase::Established) || call.offering.is_some() {
+            return Err(CommandError::WrongState);
+        }
+        call.offering = Some(Offering { sdp, due: Some(now), crossed: 0 });
+        self.send_offer(now, d);
+        self.arm(now, d);
+        Ok(())
+    }
+
+    /// Now, or as soon as what else is under way in the dialog is done: one offer at a time (RFC 3264 4).
+    pub(super) fn send_offer(&mut self, now: Time, id: DialogId) {
+        let Some(call) = self.call_mut(id) else { return };
+        let busy = call.offer.is_some() || call.unacked.is_some() || call.refreshing;
+        let session = call.session.map(|s| (s.interval, s.refresh.is_some()));
+        let Some(offering) = &mut call.offering else { return };
+        if busy {
+            offering.due = Some(now + OFFER_WAIT);
+            return;
+        }
+        offering.due = None;
+        let sdp = offering.sdp.clone();
+        call.local_sdp = Some(sdp.clone());
+        let Some(Begun { mut writer, cseq, branch, flow }) = self.request_within(id, &Method::Invite) else { return };
+        self.capabilities(&mut writer, flow, &[]);
+        // RFC 4028 7.4: without it the timer would end. In this request we are the UAC.
+        if let Some((interval, ours)) = session {
+            writer.line("Session-Expires", format!("{};refresher={}", interval.as_secs(), if ours { "uac" } else { "uas" }));
+            writer.line("Min-SE", self.config.min_se.as_secs().to_string());
+        }
+        let bytes = writer.finish(Some(&sdp));
+        self.start(now, (&branch, &Method::Invite, cseq), flow, bytes, Purpose::Offer(id));
+    }
+
+    pub(super) fn on_offer_response(&mut self, now: Time, id: DialogId, status: u16, response: Option<&Message>) {
+        let min_se = self.config.min_se;
+        let random = self.random.u32();
+        let Some(call) = self.call_mut(id) else { return };
+        let Some(offering) = call.offering.as_mut().filter(|o| o.due.is_none()) else { return };
+        let result = match status {
+            200..300 => {
+                let interval = call.session.map(|s| s.interval);
+                call.session = response.and_then(|r| started(now, r, min_se, interval));
+                Ok(response.and_then(Message::sdp).unwrap_or_default())
+            }
+            // RFC 3261 14.1, in steps of 10 ms: the owner of the Call-ID waits longer, so that the other one gets through.
+            491 if offering.crossed < OFFERS_CROSSED => {
+                offering.crossed += 1;
+                let wait = if call.caller { 2100 + u64::from(random % 191) * 10 } else { u64::from(random % 201) * 10 };
+                offering.due = Some(now + Duration::from_millis(wait));
+                return self.arm(now, id);
+            }
+            // RFC 3261 12.2.1.2: the dialog is gone on the other side.
+            408 | 481 => {
+                self.send_bye(now, id, &[], false);
+                return self.end(now, id, Cause::Failed { status, why: Box::default() });
+            }
+            status => Err(status),
+        };
+        call.offering = None;
+        self.arm(now, id);
+        self.tell(SipEvent::OfferAnswered { dialog: id, result });
     }
 
     /// Negotiated Session-Expires of a dialog (RFC 4028).
     pub fn session_expires(&self, d: DialogId) -> Option<Duration> {
         Some(self.call(d)?.session?.interval)
+    }
+}
+
+/// What a refusal says beside its status.
+fn failure(response: &Message) -> Failure {
+    let mut contacts: Vec<(f32, String)> = response
+        .name_addrs("Contact")
+        .iter()
+        .filter(|c| matches!(c.uri.scheme.as_str(), "sip" | "sips" | "tel"))
+        .take(CONTACTS)
+        .map(|c| (c.parameter("q").and_then(|q| q.parse().ok()).filter(|q: &f32| q.is_finite()).unwrap_or(1.0), c.uri.to_string()))
+        .collect();
+    // Stable: equal ones stay in the order in which they came.
+    contacts.sort_by(|a, b| b.0.total_cmp(&a.0));
+    let redirects = matches!(response.status(), Some(300..400));
+    Failure {
+        phrase: response.reason_phrase().filter(|p| !p.is_empty()),
+        reason: response.header("Reason"),
+        contacts: if redirects { contacts.into_iter().map(|(_, uri)| uri).collect() } else { Vec::new() },
     }
 }
 

@@ -124,7 +124,7 @@ impl Endpoint {
             481
         } else if call.offer.is_some() || (early && (invite || sdp.is_some())) {
             500
-        } else if (invite && (unacked || call.refreshing)) || (sdp.is_some() && (our_offer_is_open || call.refreshing)) {
+        } else if (invite && (unacked || call.asks())) || (sdp.is_some() && (our_offer_is_open || call.asks())) {
             491
         } else {
             0
@@ -250,6 +250,7 @@ impl Endpoint {
             call.phase = Phase::Ending;
             call.session = None;
             call.unacked = None;
+            call.offering = None;
         }
     }
 
@@ -299,6 +300,7 @@ impl Endpoint {
                 self.send_bye(now, id, &[], false);
                 self.end(now, id, Cause::SessionExpired);
             }
+            _ if due(call.offering.as_ref().and_then(|o| o.due)) => self.send_offer(now, id),
             _ if due(call.session.and_then(|s| s.refresh)) => self.refresh_session(now, id),
             _ => {}
         }
