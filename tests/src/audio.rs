@@ -132,8 +132,11 @@ pub fn sox_channel_hz(path: &Path, channel: u16, from: f64, seconds: f64) -> f64
     let (channel, from, seconds) = (channel.to_string(), from.to_string(), seconds.to_string());
     let output = Command::new("sox").arg(path).args(["-n", "remix", &channel, "trim", &from, &seconds, "stat"]).output().expect("sox runs");
     let text = String::from_utf8_lossy(&output.stderr);
-    let hz = text.lines().find_map(|line| line.strip_prefix("Rough   frequency:")).and_then(|value| value.trim().parse().ok());
-    hz.unwrap_or_else(|| panic!("sox says no frequency: {text}"))
+    let hz = text.lines().find_map(|line| line.strip_prefix("Rough   frequency:")).and_then(|value| value.trim().parse::<f64>().ok());
+    let rough = hz.unwrap_or_else(|| panic!("sox says no frequency: {text}"));
+    // Rough because it takes the difference of neighbouring samples for a derivative; of a sine it is that of half the angle's sine.
+    let half_turn = f64::from(RATE) / std::f64::consts::PI;
+    half_turn * (rough / half_turn).clamp(0.0, 1.0).asin()
 }
 
 #[cfg(test)]

@@ -1,8 +1,9 @@
 //! tshark as a witness on the wire: what RTP there was, counted by somebody who took no part.
 
+use crate::node::wait_for;
 use crate::peer::require;
 use std::fs::{self, File};
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -11,9 +12,13 @@ use std::time::{Duration, Instant};
 const LONGEST: &str = "duration:60";
 const POLL: Duration = Duration::from_millis(20);
 
+/// Sent when all is over: what came before it is in the file once it is.
+const MARK: &[u8] = b"the end of what tshark should see";
+
 /// A capture on loopback; killed when it is dropped.
 pub struct Tshark {
     child: Option<Child>,
+    ip: IpAddr,
     file: PathBuf,
     log: PathBuf,
 }
@@ -41,7 +46,7 @@ impl Tshark {
         command.args(["-i", "lo", "-B", "16", "-f", &filter, "-a", LONGEST, "-w"]).arg(&file);
         let errors = File::create(&log).expect("a log file");
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(errors).spawn().expect("tshark runs");
-        let mut tshark = Tshark { child: Some(child), file, log };
+        let mut tshark = Tshark { child: Some(child), ip, file, log };
         tshark.wait();
         tshark
     }
@@ -60,10 +65,21 @@ impl Tshark {
         }
     }
 
+    /// The kernel hands packets over in blocks, and a block that is not full is lost when the capture ends.
+    fn flush(&self) {
+        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a socket");
+        wait_for("the last packets in the capture", || {
+            // A port where nobody is: the answer by ICMP is none of ours.
+            let _ = socket.send_to(MARK, (self.ip, 9));
+            fs::read(&self.file).is_ok_and(|bytes| bytes.windows(MARK.len()).any(|w| w == MARK))
+        });
+    }
+
     /// Ends the capture. The RTP streams that were in it.
     pub fn streams(mut self) -> Vec<Stream> {
+        self.flush();
         let mut child = self.child.take().expect("ended once");
-        // As by Ctrl-C, so that what was captured is written.
+        // As by Ctrl-C, so that the file is whole.
         let asked = Command::new("kill").args(["-INT", &child.id().to_string()]).status().expect("kill runs");
         assert!(asked.success(), "tshark had ended: {}", fs::read_to_string(&self.log).unwrap_or_default());
         child.wait().expect("tshark ends");

@@ -10,6 +10,8 @@ use hookswitch_tests::sipp::Sipp;
 use hookswitch_tests::tshark::{Stream, Tshark};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::thread::sleep;
+use std::time::Duration;
 
 const CALLER: f64 = 440.0;
 const CALLEE: f64 = 880.0;
@@ -82,7 +84,13 @@ fn baresip_is_called_holds_resumes_and_hangs_up() {
     packets(&node, "a second of both", 100.0);
     callee.keys("/hold\n");
     callee.wait_log("hold");
-    packets(&node, "a second of the caller", 50.0);
+    // He said so by `sendonly` and sends nothing himself; the caller was told, and stopped.
+    let received = || node.metric("hookswitch_media_packets_total", &["direction=\"in\""]);
+    wait_for("nobody who sends", || {
+        let before = received();
+        sleep(Duration::from_millis(300));
+        received() == before
+    });
     callee.keys("/resume\n");
     packets(&node, "a second of both", 100.0);
     callee.keys("/hangup\n");
