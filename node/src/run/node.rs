@@ -8,6 +8,7 @@ use crate::demo;
 use crate::guest::{Compiler, Guests, Options};
 use crate::metrics::{Metrics, render_guests};
 use crate::record::{details_of, private_folder};
+use crate::reply_keys::ReplyKeys;
 use crate::store::{RecordingRow, RecordingState, Store, StoreThread};
 use crate::switch_thread::Handlers;
 use crate::versions::{GuestLoader, Versions};
@@ -97,7 +98,8 @@ impl Node {
             tracing::warn!("{warning}");
         }
         let engine = Arc::new(engine);
-        let options = Options { threads: config.guests.threads, ..Options::default() };
+        let reply_keys = Arc::new(ReplyKeys::load(&data).map_err(io_error("the keys of replyIds"))?);
+        let options = Options { threads: config.guests.threads, reply_keys, ..Options::default() };
         let guests = Guests::start(engine.clone(), options, prepared.inbox());
         let loader = GuestLoader::new(Compiler::new(&data, engine), guests.clone());
         let other = |e: &dyn std::error::Error| StartError::Other(e.to_string());
