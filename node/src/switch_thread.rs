@@ -10,6 +10,7 @@
 //! It decides nothing about calls. It never waits for a disk or another thread; it sleeps in one `ppoll` until there is something.
 //! Start with [`SwitchThread::run`].
 
+use crate::api::Live;
 use crate::limits;
 use crate::media::Media;
 use crate::metrics::{Metrics, add};
@@ -53,28 +54,29 @@ pub struct Commands {
     inbox: crate::inbox::SwitchInbox,
     next: Arc<AtomicU64>,
     pending: Pending,
+    live: Arc<Mutex<HashMap<SessionId, Live>>>,
 }
 
 type Pending = Arc<Mutex<HashMap<CommandId, oneshot::Sender<CommandResult>>>>;
 
 impl Commands {
     pub fn new(inbox: crate::inbox::SwitchInbox) -> Commands {
-        Commands { inbox, next: Arc::default(), pending: Pending::default() }
+        Commands { inbox, next: Arc::default(), pending: Pending::default(), live: Arc::default() }
     }
 
-    /// What the switch says to it. `WrongState` too when the node is too busy, or ends.
+    /// What the switch says to it. `Unavailable` when the node is too busy, or ends.
     pub async fn order(&self, domain: &str, command: Command) -> CommandResult {
         let (reply, answer) = oneshot::channel();
         let id = CommandId(self.next.fetch_add(1, Ordering::Relaxed));
         {
             let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
             if pending.len() >= limits::PENDING_COMMANDS {
-                return Err(CommandError::WrongState("too many commands are waiting"));
+                return Err(CommandError::Unavailable("too many commands are waiting"));
             }
             pending.insert(id, reply);
         }
         self.inbox.send(Input::Command { id, domain: domain.into(), command });
-        answer.await.unwrap_or(Err(CommandError::WrongState("the node is stopping")))
+        answer.await.unwrap_or(Err(CommandError::Unavailable("the node is stopping")))
     }
 
     fn reply(&self, id: CommandId, result: CommandResult) {
@@ -83,6 +85,30 @@ impl Commands {
             // Nobody waits any more: the API call was given up.
             let _ = waiting.send(result);
         }
+    }
+
+    /// Calls that are up, newest first: of a tenant, or all.
+    pub fn sessions(&self, domain: Option<&str>, limit: usize) -> Vec<Live> {
+        let live = self.live.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut found: Vec<Live> = live.values().filter(|live| domain.is_none_or(|domain| live.domain == domain)).cloned().collect();
+        drop(live);
+        found.sort_by(|a, b| b.started_at.cmp(&a.started_at).then_with(|| a.session_id.cmp(&b.session_id)));
+        found.truncate(limit);
+        found
+    }
+
+    /// Whose session this is, if it is up.
+    pub fn domain_of(&self, session_id: &str) -> Option<String> {
+        let live = self.live.lock().unwrap_or_else(PoisonError::into_inner);
+        live.values().find(|live| live.session_id == session_id).map(|live| live.domain.clone())
+    }
+
+    fn begun(&self, session: SessionId, call: Live) {
+        self.live.lock().unwrap_or_else(PoisonError::into_inner).insert(session, call);
+    }
+
+    fn ended(&self, session: SessionId) {
+        self.live.lock().unwrap_or_else(PoisonError::into_inner).remove(&session);
     }
 
     fn give_up(&self) {
@@ -147,8 +173,6 @@ pub struct SwitchThread<H> {
 struct Work {
     /// Inputs that outputs gave rise to.
     again: VecDeque<Input>,
-    /// Sessions alive, with what a hang-up needs: domain, session and participant.
-    live: HashMap<SessionId, (Arc<str>, String, String)>,
     log: LogLimit,
     turn: usize,
     gauges_at: Time,
@@ -317,8 +341,15 @@ impl<H: Handlers> SwitchThread<H> {
             }
             Output::Ask(ask) => {
                 if let Hook::NewCall(call) = &ask.hook {
-                    let live = (ask.domain.clone(), call.info.session_id.clone(), call.participant_id.clone());
-                    work.live.insert(ask.id.session, live);
+                    let live = Live {
+                        session_id: call.info.session_id.clone(),
+                        domain: ask.domain.to_string(),
+                        participant_id: call.participant_id.clone(),
+                        caller: call.calling_party.clone(),
+                        called: call.called_party.clone(),
+                        started_at: self.clock.wall().0,
+                    };
+                    self.commands.begun(ask.id.session, live);
                 }
                 self.handlers.ask(ask);
             }
@@ -333,7 +364,7 @@ impl<H: Handlers> SwitchThread<H> {
             Output::Reply { id: OURS, .. } => {}
             Output::Reply { id, result } => self.commands.reply(id, result),
             Output::EndGuest { session } => {
-                work.live.remove(&session);
+                self.commands.ended(session);
                 self.handlers.end(session);
             }
             Output::Completed(record) => {
@@ -379,10 +410,9 @@ impl<H: Handlers> SwitchThread<H> {
 
     /// The node ends: every call is released as by an operator's hang-up.
     fn release_all(&mut self, work: &mut Work) {
-        let all: Vec<_> = work.live.values().cloned().collect();
-        for (domain, session_id, participant_id) in all {
+        for Live { session_id, domain, participant_id, .. } in self.commands.sessions(None, usize::MAX) {
             let command = Command::HangupParticipant { session_id, participant_id };
-            self.handle(Input::Command { id: OURS, domain, command }, work);
+            self.handle(Input::Command { id: OURS, domain: domain.into(), command }, work);
         }
     }
 }
