@@ -164,10 +164,13 @@ impl Kind {
 
     /// As JSON Schema.
     pub(super) fn schema(self) -> Value {
-        let tolerant = || json!({ "type": ["string", "number", "null"] });
+        let filled = |most: usize| json!({ "type": ["string", "number"], "minLength": 1, "maxLength": most });
         match self {
-            Kind::Id | Kind::ReplyId | Kind::Uri | Kind::Digits => json!({ "type": ["string", "number"] }),
-            Kind::Text => tolerant(),
+            Kind::Id => filled(ID),
+            Kind::ReplyId => filled(crate::jwt::TOKEN_BYTES),
+            Kind::Uri => filled(URI),
+            Kind::Digits => filled(hookswitch_proto::limits::DIGITS),
+            Kind::Text => json!({ "type": ["string", "number", "null"], "maxLength": SHORT }),
             Kind::FileName => json!({ "type": ["string", "number", "null"], "maxLength": call_limits::FILE_NAME }),
             Kind::Seconds(from, to) => json!({ "type": ["number", "string", "null"], "minimum": from, "maximum": to }),
             Kind::Flag => json!({ "type": ["boolean", "null"] }),

@@ -153,9 +153,9 @@ fn path_parameters(path: &str) -> Vec<Value> {
     names
         .map(|name| {
             let (schema, says) = match name {
-                "domain" => (json!({ "type": "string", "maxLength": 253 }), "The tenant."),
+                "domain" => (json!({ "type": "string" }), "The tenant."),
                 "number" => (json!({ "type": "integer", "minimum": 1, "maximum": u32::MAX }), "A version."),
-                "name" => (json!({ "type": "string", "minLength": 1, "maxLength": 255 }), "A file's name."),
+                "name" => (json!({ "type": "string", "minLength": 1, "maxLength": 255, "pattern": r"^[^./\\][^/\\]*$" }), "A file's name."),
                 "session" => (json!({ "type": "string" }), "A session."),
                 "label" => (json!({ "type": "string", "minLength": 1, "maxLength": 128, "pattern": "^[!-~]+$" }), "What it is for."),
                 _ => (json!({ "type": "string" }), "Which one."),
