@@ -16,6 +16,9 @@ if [ "${1:-build}" = test ]; then
   want baresip baresip-core  # a softphone as caller
   want ffprobe ffmpeg        # judges recordings
   want sox sox
+  want python3 python3       # Schemathesis judges the API by its document
+  # Debian's python3 can make a virtual environment only with this.
+  python3 -c 'import ensurepip' 2>/dev/null || need+=(python3-venv)
 fi
 if [ ${#need[@]} -gt 0 ]; then
   if [ "$(id -u)" = 0 ]; then
@@ -36,4 +39,14 @@ if has rustup; then
   for c in rustfmt clippy; do
     rustup component list --installed --toolchain "$channel" | grep -q "^$c" || rustup component add --toolchain "$channel" "$c"
   done
+fi
+
+# Versions are pinned; what is there already needs no network.
+if [ "${1:-build}" = test ]; then
+  venv=${CARGO_TARGET_DIR:-target}/schemathesis
+  if ! cmp -s tests/schemathesis-requirements.txt "$venv/installed.txt"; then
+    python3 -m venv --clear "$venv"
+    "$venv/bin/pip" install --quiet --disable-pip-version-check --no-deps -r tests/schemathesis-requirements.txt
+    cp tests/schemathesis-requirements.txt "$venv/installed.txt"
+  fi
 fi

@@ -3,9 +3,11 @@
 
 mod bad_guests;
 mod baresip;
+mod commands;
 mod crash;
 mod hostile;
 mod menu;
+mod openapi;
 mod sipp;
 mod versions;
 mod voicemail;
