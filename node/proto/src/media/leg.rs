@@ -1,6 +1,7 @@
 //! One participant's media: socket-less RTP in and out, digits, prompts, recording taps.
 //!
-//! The thread that owns a leg calls `push` for each datagram and then `tick` once per 20 ms. Neither allocates, locks nor waits.
+//! The thread that owns a leg calls `push` for each datagram and then `tick` once per 20 ms. Neither locks nor waits, and neither allocates
+//! but where a recording, an echo or a digit begins.
 //! `push` only sorts what came; all decisions fall in `tick`, in this order: digits, received frames into the taps, the taps' ends, the
 //! frame to send, RTCP.
 //!
@@ -30,6 +31,8 @@ use std::time::Duration;
 
 /// What `push` leaves for the next `tick`. One press makes two; a tick reads eight datagrams.
 const INPUTS: usize = 64;
+/// And of these there is room for so many from the start: more come only in a flood.
+const INPUTS_USUAL: usize = 8;
 /// Digits that wait to be sent as tones, where the peer has no telephone-event.
 const TONES: usize = 16;
 /// How long a relayed digit sounds where it cannot be relayed as an event: long enough for every detector, and known before the key is up.
@@ -89,8 +92,8 @@ impl Leg {
             source: Source::new(now, n.remote, config.learn_any_ip),
             presses: Presses::default(),
             jitter: Jitter::new(now, n.codec),
-            inputs: Vec::with_capacity(INPUTS),
-            taps: Vec::with_capacity(TAPS),
+            inputs: Vec::with_capacity(INPUTS_USUAL),
+            taps: Vec::new(),
             noise: Noise::new(),
             heard_noise: Noise::new(),
             voice: false,
@@ -98,7 +101,7 @@ impl Leg {
             echo: Echo::new(n.codec),
             sender: Sender::new(config.ssrc, config.first_sequence, config.first_timestamp.0),
             keypad: Keypad::new(),
-            tones: Vec::with_capacity(TONES),
+            tones: Vec::new(),
             rtcp: Rtcp::new(now, config.ssrc, &config.cname),
             rtcp_from: None,
             flowing: false,
