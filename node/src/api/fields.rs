@@ -277,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn ic_063_headers_are_one_line_for_each_value_and_smuggle_none() {
+    fn headers_are_one_line_for_each_value_and_smuggle_none() {
         let mut values = read(FIELDS, br#"{"id":"a","xHeaders":{"X-One":"1","x-Many":["a",2]}}"#).expect("read");
         let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
         assert_eq!(values.pairs("xHeaders"), [pair("X-One", "1"), pair("x-Many", "a"), pair("x-Many", "2")]);

@@ -41,7 +41,7 @@ fn told(node: &Node, count: usize) -> Vec<Told> {
 }
 
 #[test]
-fn ic_007_025_026_027_028_079_081_082_a_back_office_commands_a_call() {
+fn ic_007_026_027_028_079_081_a_back_office_commands_a_call() {
     let (node, token) = office();
     let call = node.phone("office").seconds("40").start();
     let first = told(&node, 1).remove(0);
