@@ -1,7 +1,7 @@
 //! What is measured with calls between two phones: how many a core holds without a frame missing, what being in the middle adds to
 //! setup, delay and jitter. Both phones are the generator's, so that every frame that one says is looked for at the other.
 
-use crate::calls::{ASTERISK, NO_ASTERISK, mark, rate_line, stored, told};
+use crate::calls::{ASTERISK, NO_ASTERISK, at_least, mark, rate_line, stored, told};
 use crate::generator::Reach;
 use crate::node::Node;
 use crate::peers::{Kind, Peer};
@@ -58,7 +58,15 @@ impl Middle {
                 }
                 Ok((outcome, grown))
             }
-            Middle::Peer(kind) => run(&Peer::start(kind, options)?, Reach::Proxy),
+            Middle::Peer(kind) => {
+                let peer = Peer::start(kind, options)?;
+                let (outcome, grown) = run(&peer, Reach::Proxy)?;
+                if kind == (Kind::Relay { recorded: true }) {
+                    let (calls, kept) = (usize::try_from(outcome.counts.answered)?, peer.kept());
+                    ensure!(kept >= calls, "{kept} pcap files of {calls} calls");
+                }
+                Ok((outcome, grown))
+            }
             Middle::Nobody => run(&Nobody, Reach::Direct),
         }
     }
@@ -175,15 +183,16 @@ fn jitter(
     limits: [Option<f64>; 2],
     report: &mut Report,
 ) -> Result<()> {
-    let mut values: [[Vec<f64>; 2]; 2] = Default::default();
-    let mut loads = [0; 2];
+    // The phones alone, with as many calls as the higher load has: the generator's own part.
+    let middles = [middles[0], middles[1], Middle::Nobody];
+    let load = |limit: Option<f64>| (limit.unwrap_or(0.0) * JITTER_LOAD) as usize;
+    let loads = [load(limits[0]), load(limits[1]), load(limits[0]).max(load(limits[1]))];
+    let mut values: [[Vec<f64>; 2]; 3] = Default::default();
     for run in 1..=options.runs.max(1) {
-        for (n, middle) in middles.into_iter().enumerate() {
-            let calls = (limits[n].unwrap_or(0.0) * JITTER_LOAD) as usize;
-            if calls == 0 || reasons[n].is_some() {
+        for (n, (middle, calls)) in middles.into_iter().zip(loads).enumerate() {
+            if calls == 0 {
                 continue;
             }
-            loads[n] = calls;
             let plan = Plan::Hold { calls, ramp: options.ramp, hold: Duration::from_secs(options.seconds) };
             match middle.run(plan, options) {
                 Ok((outcome, _)) => {
@@ -195,26 +204,22 @@ fn jitter(
             }
         }
     }
-    let [[our_jitter, our_delay], [their_jitter, their_delay]] = values.map(|both| both.map(machine::median));
-    let [ours, theirs] = loads;
-    let measured = |load: usize, n: usize| {
-        reasons[n].clone().unwrap_or_else(|| {
-            format!("from the sending phone's stamp to the kernel's stamp at the receiving one, at {load} calls, 80 % of what is held; the generator's own part included")
-        })
-    };
-    report
-        .add(
-            &format!("jitter, {what}, p99"),
-            "ms",
-            our_jitter,
-            format!("difference of two neighbouring frames' times under way, {}", measured(ours, 0)),
-        )
-        .beside_if(middles[1].name(), their_jitter, measured(theirs, 1));
-    report.add(&format!("delay, {what}, p50"), "ms", our_delay, format!("time under way, {}", measured(ours, 0))).beside_if(
-        middles[1].name(),
-        their_delay,
-        measured(theirs, 1),
-    );
+    let values = values.map(|both| both.map(machine::median));
+    let figures = [("jitter", "p99", "difference of two neighbouring frames' times under way"), ("delay", "p50", "time under way")];
+    for (at, (name, percent, what_it_is)) in figures.into_iter().enumerate() {
+        let how = format!(
+            "{what_it_is}, from the sending phone's stamp to the kernel's stamp at the receiving one, at {} calls, 80 % of what is held",
+            loads[0]
+        );
+        report
+            .add(&format!("{name}, {what}, {percent}"), "ms", values[0][at], reasons[0].clone().unwrap_or(how))
+            .beside_if(
+                middles[1].name(),
+                values[1][at],
+                reasons[1].clone().unwrap_or_else(|| format!("at {} calls, 80 % of what it holds", loads[1])),
+            )
+            .beside_if(middles[2].name(), values[2][at], format!("the generator's own part, at {} calls", loads[2]));
+    }
     Ok(())
 }
 
@@ -258,6 +263,7 @@ pub fn setup(options: &Options, report: &mut Report) -> Result<()> {
     let reasons = middles.map(|middle| why_not(middle, options));
     // Of 180 and of 200: p50 and p99; then bridged calls a second.
     let mut values: [[Vec<f64>; 5]; 4] = Default::default();
+    let mut full = [0.0f64; 4];
     for run in 1..=options.runs.max(1) {
         for (n, middle) in middles.into_iter().enumerate() {
             if let Some(why) = &reasons[n] {
@@ -278,6 +284,7 @@ pub fn setup(options: &Options, report: &mut Report) -> Result<()> {
                 println!("bridged, run {run}: {}: {}", middle.name(), rate_line(&outcome));
                 if outcome.failures() == 0 {
                     values[n][4].push(outcome.answered_a_second);
+                    full[n] = full[n].max(outcome.generator_load);
                 }
             }
         }
@@ -305,12 +312,13 @@ pub fn setup(options: &Options, report: &mut Report) -> Result<()> {
         "INVITE to BYE through the one in the middle, {} calls at a time, median of {} runs of {} s; both phones on the generator's core",
         options.window, options.runs, options.rate_seconds
     );
-    let figure = report.add("bridged calls a second", "calls/s", values[0][4], reasons[0].clone().unwrap_or(how));
+    let figure =
+        report.add("bridged calls a second", "calls/s", values[0][4], reasons[0].clone().unwrap_or_else(|| at_least(&how, full[0])));
     for n in [1, 2] {
         figure.beside_if(
             middles[n].name(),
             values[n][4],
-            reasons[n].clone().unwrap_or_else(|| "a proxy: no second dialog of its own, no program of a tenant".into()),
+            reasons[n].clone().unwrap_or_else(|| at_least("a proxy: no second dialog of its own, no program of a tenant", full[n])),
         );
     }
     Ok(())

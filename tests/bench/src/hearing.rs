@@ -143,6 +143,7 @@ impl Spread {
         self.count += 1;
     }
 
+    #[cfg(test)]
     pub fn count(&self) -> u64 {
         self.count
     }

@@ -168,6 +168,12 @@ impl Peer {
         }
     }
 
+    /// Files that rtpengine keeps of calls, finished ones.
+    pub fn kept(&self) -> usize {
+        let entries = std::fs::read_dir(self.path().join("pcaps")).into_iter().flatten().flatten();
+        entries.filter(|entry| entry.metadata().is_ok_and(|file| file.len() > 1000)).count()
+    }
+
     fn processes(&self) -> Vec<u32> {
         self.groups.iter().flat_map(|child| machine::group(child.id())).collect()
     }
@@ -261,7 +267,7 @@ request_route {{
         exit;
     }}
     if ($rU == "answer") {{
-        append_to_reply("Contact: <sip:{sip}>\r\nContent-Type: application/sdp\r\n");
+        append_to_reply("Contact: <sip:{sip}>\r\n");
         set_reply_body("v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\nm=audio 9 RTP/AVP 0\r\n", "application/sdp");
         sl_send_reply("200", "OK");
         exit;
@@ -273,6 +279,7 @@ request_route {{
 }}
 onreply_route[ANSWER] {{
     {answer}
+    exit;
 }}
 "#
     )

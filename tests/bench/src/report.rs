@@ -112,7 +112,8 @@ fn ratio(value: Option<f64>, peer: Option<f64>) -> Option<f64> {
 }
 
 pub fn number(value: f64) -> String {
-    if value.abs() >= 100.0 { format!("{value:.0}") } else { format!("{value:.2}") }
+    // Whole numbers are counts.
+    if value.abs() >= 100.0 || value.fract() == 0.0 { format!("{value:.0}") } else { format!("{value:.2}") }
 }
 
 #[cfg(test)]
