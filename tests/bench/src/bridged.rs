@@ -12,9 +12,10 @@ use crate::{Options, machine, recordings};
 use anyhow::{Context, Result, ensure};
 use std::time::Duration;
 
-/// The demo's numbers that call whom `X-Dest` names: the one records both sides, the other does not.
-const BRIDGE_RECORDED: Reach = Reach::Bridge("bridge");
+/// The handler that connects and does nothing else (`tests/guests/relay`), and its two numbers.
+const HANDLER: &str = "relay";
 const BRIDGE: Reach = Reach::Bridge("relay");
+const BRIDGE_RECORDED: Reach = Reach::Bridge("relay-recorded");
 /// Of the load that is held: where jitter is told. Full load would tell how it breaks, half of it nothing.
 const JITTER_LOAD: f64 = 0.8;
 /// Calls a second at which setup is told: a core that has nothing else to do.
@@ -51,7 +52,7 @@ impl Middle {
         };
         match self {
             Middle::Node { recorded } => {
-                let node = Node::start(options)?;
+                let node = Node::start_with(options, HANDLER)?;
                 let (mut outcome, grown) = run(&node, if recorded { BRIDGE_RECORDED } else { BRIDGE })?;
                 if recorded && matches!(plan, Plan::Hold { .. }) {
                     check_recordings(&node, &mut outcome)?;

@@ -35,13 +35,19 @@ pub struct Node {
 }
 
 impl Node {
+    /// With the demo's handler.
     pub fn start(options: &Options) -> Result<Node> {
+        Node::start_with(options, "menu")
+    }
+
+    /// With another handler in the demo's place.
+    pub fn start_with(options: &Options, handler: &str) -> Result<Node> {
         let folder = options.folder("hookswitch-bench-")?;
         let sip = SocketAddr::from(([127, 0, 0, 1], free_port()?));
         let api = SocketAddr::from(([127, 0, 0, 1], free_port()?));
         let log = File::create(folder.path().join("node.log"))?;
         let binary = options.node.canonicalize().with_context(|| options.node.display().to_string())?;
-        let guest = options.guests.join("menu.component.wasm");
+        let guest = options.guests.join(format!("{handler}.component.wasm"));
         let guest = guest.canonicalize().with_context(|| guest.display().to_string())?;
         let child = Command::new("taskset")
             .args(["-c", &options.node_core.to_string()])
