@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what a Debian machine with rustup lacks: as root by apt and rustup, otherwise it prints the exact commands and fails.
-# usage: setup.sh build|test
+# usage: setup.sh build|test|bench
 set -eu
 cd "$(dirname "$0")/.."
 need=()
@@ -20,11 +20,24 @@ if [ "${1:-build}" = test ]; then
   # Debian's python3 can make a virtual environment only with this.
   python3 -c 'import ensurepip' 2>/dev/null || need+=(python3-venv)
 fi
+if [ "${1:-build}" = bench ]; then
+  want sipp sip-tester              # a second generator, and one who answers
+  want taskset util-linux           # a core each
+  # Peers. Debian 12 has no Asterisk; the bench says so.
+  PATH=$PATH:/usr/sbin want kamailio kamailio
+  want rtpengine rtpengine-daemon
+fi
 if [ ${#need[@]} -gt 0 ]; then
   if [ "$(id -u)" = 0 ]; then
     echo "installing: ${need[*]}"
     apt-get update -qq
     DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${need[@]}" >/dev/null
+    # Debian starts what it installs. The bench runs its own, with its own configuration, for as long as it measures.
+    if [ -d /run/systemd/system ]; then
+      for service in kamailio rtpengine-daemon; do
+        case " ${need[*]} " in *" $service "*) systemctl disable --now --quiet "$service" || true ;; esac
+      done
+    fi
   else
     echo "missing: ${need[*]}. Run: sudo apt-get install -y ${need[*]}" >&2
     exit 1
