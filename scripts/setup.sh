@@ -14,6 +14,8 @@ want make make
 if [ "${1:-build}" = test ]; then
   want sipp sip-tester       # the SIP peer that every call story runs against
   want baresip baresip-core  # a softphone as caller
+  want kamailio kamailio     # a proxy between the node and its peers
+  want tshark tshark         # counts RTP on the wire
   want ffprobe ffmpeg        # judges recordings
   want sox sox
   want python3 python3       # Schemathesis judges the API by its document
@@ -27,17 +29,24 @@ if [ "${1:-build}" = bench ]; then
   PATH=$PATH:/usr/sbin want kamailio kamailio
   want rtpengine rtpengine-daemon
 fi
+# Debian starts a service when it installs it, and then at each boot. The tests want kamailio as a program: started by them, on addresses
+# of theirs.
+quietly_installed() {
+  local policy=/usr/sbin/policy-rc.d ours=
+  if [ ! -e $policy ]; then
+    printf '#!/bin/sh\nexit 101\n' >$policy && chmod 755 $policy && ours=$policy
+  fi
+  local status=0
+  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >/dev/null || status=$?
+  [ -z "$ours" ] || rm -f "$ours"
+  case " $* " in *" kamailio "*) update-rc.d kamailio disable >/dev/null 2>&1 || systemctl disable kamailio >/dev/null 2>&1 || true ;; esac
+  return $status
+}
 if [ ${#need[@]} -gt 0 ]; then
   if [ "$(id -u)" = 0 ]; then
     echo "installing: ${need[*]}"
     apt-get update -qq
-    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${need[@]}" >/dev/null
-    # Debian starts what it installs. The bench runs its own, with its own configuration, for as long as it measures.
-    if [ -d /run/systemd/system ]; then
-      for service in kamailio rtpengine-daemon; do
-        case " ${need[*]} " in *" $service "*) systemctl disable --now --quiet "$service" || true ;; esac
-      done
-    fi
+    quietly_installed "${need[@]}"
   else
     echo "missing: ${need[*]}. Run: sudo apt-get install -y ${need[*]}" >&2
     exit 1

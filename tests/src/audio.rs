@@ -35,6 +35,16 @@ pub fn read_wav(path: &Path) -> Vec<i16> {
     reader.samples::<i16>().collect::<Result<_, _>>().unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
+/// Left and right, 8 kHz, 16 bits, or the test fails: that is what a recording of both sides is.
+pub fn read_stereo(path: &Path) -> (Vec<i16>, Vec<i16>) {
+    let mut reader = hound::WavReader::open(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    let spec = reader.spec();
+    assert_eq!((spec.channels, spec.sample_rate, spec.bits_per_sample), (2, RATE, 16), "{}", path.display());
+    let samples: Result<Vec<i16>, _> = reader.samples::<i16>().collect();
+    let samples = samples.unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    samples.chunks_exact(2).map(|pair| (pair[0], pair[1])).unzip()
+}
+
 /// Share of a window's energy that is `hz`: 1 for a pure tone.
 fn share(window: &[i16], hz: f64) -> f64 {
     let energy: f64 = window.iter().map(|s| f64::from(*s).powi(2)).sum();
@@ -82,8 +92,13 @@ pub fn sounding(samples: &[i16]) -> f64 {
     windows as f64 * WINDOW as f64 / f64::from(RATE)
 }
 
-/// Length in seconds as ffprobe sees it.
+/// Length in seconds of a mono recording as ffprobe sees it.
 pub fn ffprobe_seconds(path: &Path) -> f64 {
+    ffprobe(path, 1)
+}
+
+/// The same of a recording with so many channels.
+pub fn ffprobe(path: &Path, channels: u16) -> f64 {
     require("ffprobe", "ffmpeg");
     let output = Command::new("ffprobe")
         .args([
@@ -99,7 +114,7 @@ pub fn ffprobe_seconds(path: &Path) -> f64 {
         .expect("ffprobe runs");
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success() && output.stderr.is_empty(), "ffprobe: {text}{}", String::from_utf8_lossy(&output.stderr));
-    for expected in ["codec_name=pcm_s16le", "sample_rate=8000", "channels=1"] {
+    for expected in ["codec_name=pcm_s16le", "sample_rate=8000", &format!("channels={channels}")] {
         assert!(text.contains(expected), "ffprobe lacks {expected}: {text}");
     }
     let seconds = text.lines().find_map(|line| line.strip_prefix("duration=")).and_then(|value| value.parse().ok());
@@ -108,9 +123,14 @@ pub fn ffprobe_seconds(path: &Path) -> f64 {
 
 /// The main frequency of a part of a file as sox sees it.
 pub fn sox_hz(path: &Path, from: f64, seconds: f64) -> f64 {
+    sox_channel_hz(path, 1, from, seconds)
+}
+
+/// The same of one channel; the first one is 1.
+pub fn sox_channel_hz(path: &Path, channel: u16, from: f64, seconds: f64) -> f64 {
     require("sox", "sox");
-    let output =
-        Command::new("sox").arg(path).args(["-n", "trim", &from.to_string(), &seconds.to_string(), "stat"]).output().expect("sox runs");
+    let (channel, from, seconds) = (channel.to_string(), from.to_string(), seconds.to_string());
+    let output = Command::new("sox").arg(path).args(["-n", "remix", &channel, "trim", &from, &seconds, "stat"]).output().expect("sox runs");
     let text = String::from_utf8_lossy(&output.stderr);
     let hz = text.lines().find_map(|line| line.strip_prefix("Rough   frequency:")).and_then(|value| value.trim().parse().ok());
     hz.unwrap_or_else(|| panic!("sox says no frequency: {text}"))

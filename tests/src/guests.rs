@@ -15,6 +15,11 @@ pub fn moods(hz: u32) -> PathBuf {
     component("moods", hz)
 }
 
+/// A node whose demo tenant has the numbers of `two-party`: it may call this machine, and every number reaches it.
+pub fn two_party() -> Node {
+    Node::demo_of(component("two-party", 0))
+}
+
 /// The component of a folder of `tests/guests`; built once a process for each frequency.
 pub fn component(name: &str, hz: u32) -> PathBuf {
     // One build at a time: they share a target folder.

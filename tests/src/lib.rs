@@ -5,7 +5,10 @@
 
 pub mod audio;
 pub mod guests;
+pub mod kamailio;
 pub mod node;
 pub mod pcap;
 pub mod peer;
+pub mod sipp;
+pub mod tshark;
 pub mod wire;

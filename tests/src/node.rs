@@ -76,6 +76,8 @@ pub struct Node {
     pub ip: Ipv4Addr,
     folder: tempfile::TempDir,
     demo: bool,
+    /// The demo tenant's handler.
+    guest: PathBuf,
     environment: Vec<(String, String)>,
 }
 
@@ -85,10 +87,19 @@ impl Node {
         Node::with(true, &[])
     }
 
+    /// A node whose demo tenant has this handler in place of its own.
+    pub fn demo_of(guest: PathBuf) -> Node {
+        Node::made(true, guest, &[])
+    }
+
     pub fn with(demo: bool, environment: &[(&str, &str)]) -> Node {
+        Node::made(demo, component("menu"), environment)
+    }
+
+    fn made(demo: bool, guest: PathBuf, environment: &[(&str, &str)]) -> Node {
         let folder = tempfile::Builder::new().prefix("hookswitch-e2e-").tempdir().expect("a temporary folder");
         let environment = environment.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
-        let mut node = Node { child: None, ip: address(), folder, demo, environment };
+        let mut node = Node { child: None, ip: address(), folder, demo, guest, environment };
         node.start();
         node
     }
@@ -147,7 +158,7 @@ impl Node {
         let errors = log.try_clone().expect("a second handle");
         let mut command = self.command(if self.demo { &["run", "--demo"] } else { &["run"] });
         if self.demo {
-            command.env("HOOKSWITCH_DEMO_GUEST", component("menu"));
+            command.env("HOOKSWITCH_DEMO_GUEST", &self.guest);
         }
         self.child = Some(command.stdout(log).stderr(errors).spawn().expect("the node starts"));
         let started = Instant::now();

@@ -1,9 +1,9 @@
 //! Peers from Debian packages: sipp with scenarios of ours, baresip as a softphone. A missing one fails the test by name.
 
-use crate::node::{Node, Run, address, root};
+use crate::node::{Node, Run, address, root, wait_for};
 use crate::pcap::Capture;
 use std::fs;
-use std::net::{Ipv4Addr, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -13,6 +13,16 @@ use std::time::{Duration, Instant};
 pub fn require(program: &str, package: &str) {
     let found = std::env::var_os("PATH").is_some_and(|path| std::env::split_paths(&path).any(|folder| folder.join(program).is_file()));
     assert!(found, "`{program}` is missing: install it by `apt-get install {package}` (`make test` does so as root)");
+}
+
+/// Waits until somebody has this UDP port: asked of the kernel, since a socket of ours would be in the way.
+#[track_caller]
+pub fn wait_udp(address: SocketAddr) {
+    let SocketAddr::V4(v4) = address else { panic!("the tests' peers live in 127.0.0.0/8") };
+    // The address as the kernel's own word of memory, the port as a number.
+    let entry = format!("{:08X}:{:04X}", u32::from_ne_bytes(v4.ip().octets()), v4.port());
+    let bound = || fs::read_to_string("/proc/net/udp").is_ok_and(|t| t.lines().any(|l| l.split_whitespace().nth(1) == Some(&entry)));
+    wait_for(&format!("somebody who listens on {address}"), bound);
 }
 
 /// Runs one call of `tests/sipp/SCENARIO.xml` against the node; the captures that it plays lie in the folder it runs in.
@@ -42,6 +52,7 @@ pub fn sipp(node: &Node, scenario: &str, user: &str, captures: &[(&str, &Capture
 /// A baresip without sound card: it says what a WAV file says and writes down what it hears.
 pub struct Baresip {
     child: Child,
+    sip: SocketAddr,
     log: std::path::PathBuf,
     folder: std::path::PathBuf,
 }
@@ -49,12 +60,24 @@ pub struct Baresip {
 impl Baresip {
     /// Starts it and has it run `commands` (as typed at its prompt) once it is up.
     pub fn start(node: &Node, wav: &Path, commands: &[&str]) -> Baresip {
+        Baresip::with(node, wav, "audio_codecs=PCMU/8000/1", commands)
+    }
+
+    /// One that answers at once.
+    pub fn callee(node: &Node, wav: &Path) -> Baresip {
+        let phone = Baresip::with(node, wav, "audio_codecs=PCMU/8000/1;answermode=auto", &[]);
+        wait_udp(phone.sip);
+        phone
+    }
+
+    /// With these parameters of its account.
+    pub fn with(node: &Node, wav: &Path, account: &str, commands: &[&str]) -> Baresip {
         // Its RTP socket is bound to no address, so what it sends comes from the address the kernel chooses: 127.0.0.1. If it named
         // another one in its SDP the node would, rightly, not listen to it.
         let ip = Ipv4Addr::LOCALHOST;
         let port = UdpSocket::bind((ip, 0)).and_then(|socket| socket.local_addr()).expect("a free port").port();
         require("baresip", "baresip-core");
-        let folder = node.file("baresip");
+        let folder = node.file(&format!("baresip-{port}"));
         fs::create_dir_all(&folder).expect("a folder");
         let modules = ["/usr/lib/baresip/modules", "/usr/local/lib/baresip/modules"];
         let modules = modules.iter().find(|path| Path::new(path).is_dir()).expect("baresip's modules: `apt-get install baresip-core`");
@@ -68,7 +91,7 @@ impl Baresip {
             folder = folder.display(),
         );
         fs::write(folder.join("config"), config).expect("a config file");
-        fs::write(folder.join("accounts"), format!("<sip:baresip@{ip}:{port}>;regint=0;audio_codecs=PCMU/8000/1;dtmfmode=rtpevent\n"))
+        fs::write(folder.join("accounts"), format!("<sip:baresip@{ip}:{port}>;regint=0;dtmfmode=rtpevent;{account}\n"))
             .expect("an accounts file");
         fs::write(folder.join("contacts"), "").expect("a contacts file");
         let log = folder.join("log");
@@ -80,7 +103,12 @@ impl Baresip {
             command.args(["-e", text]);
         }
         let child = command.current_dir(&folder).stdin(Stdio::piped()).stdout(out).stderr(errors).spawn().expect("baresip runs");
-        Baresip { child, log, folder }
+        Baresip { child, sip: (ip, port).into(), log, folder }
+    }
+
+    /// What a handler calls to reach it.
+    pub fn uri(&self) -> String {
+        format!("sip:baresip@{}", self.sip)
     }
 
     pub fn log(&self) -> String {

@@ -3,11 +3,14 @@
 
 mod bad_guests;
 mod baresip;
+mod bridged;
+mod bridged_audio;
 mod commands;
 mod crash;
 mod hostile;
 mod menu;
 mod openapi;
+mod proxied;
 mod sipp;
 mod versions;
 mod voicemail;
