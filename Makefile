@@ -1,23 +1,26 @@
 # make run    install what is missing, build node and example guests, start the node with the demo tenant
 # make test   everything: format, lints, licences, docs, unit tests, end-to-end tests against real peers
 # make check  the quick checks alone      make build   target/release/hookswitch
-# make guests the example components      make bench   the published numbers, into target/bench.json
+# make guests the example components      make bench   the published numbers, into target/bench.json and bench.svg
+# make soak   load in waves for MINUTES=10, and whether anything is left behind, into target/soak.json
 
 TARGET := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),$(CURDIR)/target)
 HOOKSWITCH := $(TARGET)/debug/hookswitch
 GUESTS := $(TARGET)/guests
 EXAMPLES := $(notdir $(patsubst %/Cargo.toml,%,$(wildcard guest-examples/*/Cargo.toml)))
 
-.PHONY: run test check build guests bench deny unit e2e node setup setup-test clean help
+.PHONY: run test check build guests bench soak deny unit e2e node setup setup-test setup-bench clean help
 .DEFAULT_GOAL := help
 
 help:
-	@sed -n 's/^# //p' Makefile | head -4
+	@sed -n 's/^# //p' Makefile | head -5
 
 setup:
 	@scripts/setup.sh build
 setup-test:
 	@scripts/setup.sh test
+setup-bench:
+	@scripts/setup.sh bench
 
 node: setup
 	cargo build --locked -p hookswitch
@@ -50,8 +53,15 @@ e2e: setup-test guests
 
 test: setup-test check unit e2e
 
-bench: setup-test build guests
+# More by BENCH, e.g. BENCH="--only bridged --runs 1"; docs/bench.md has the options.
+bench: setup-bench build guests
+	$(HOOKSWITCH) guest build tests/guests/relay --output $(GUESTS)/relay.component.wasm
 	cargo run --locked --release -p hookswitch-bench -- --node $(TARGET)/release/hookswitch --guests $(GUESTS) --output $(TARGET)/bench.json $(BENCH)
+
+MINUTES ?= 10
+soak: setup-bench build guests
+	cargo run --locked --release -p hookswitch-bench -- --node $(TARGET)/release/hookswitch --guests $(GUESTS) \
+		soak --minutes $(MINUTES) --report $(TARGET)/soak.json $(SOAK)
 
 clean:
 	cargo clean

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what a Debian machine with rustup lacks: as root by apt and rustup, otherwise it prints the exact commands and fails.
-# usage: setup.sh build|test
+# usage: setup.sh build|test|bench
 set -eu
 cd "$(dirname "$0")/.."
 need=()
@@ -18,6 +18,16 @@ if [ "${1:-build}" = test ]; then
   want tshark tshark         # counts RTP on the wire
   want ffprobe ffmpeg        # judges recordings
   want sox sox
+  want python3 python3       # Schemathesis judges the API by its document
+  # Debian's python3 can make a virtual environment only with this.
+  python3 -c 'import ensurepip' 2>/dev/null || need+=(python3-venv)
+fi
+if [ "${1:-build}" = bench ]; then
+  want sipp sip-tester              # a second generator, and one who answers
+  want taskset util-linux           # a core each
+  # Peers. Debian 12 has no Asterisk; the bench says so.
+  PATH=$PATH:/usr/sbin want kamailio kamailio
+  want rtpengine rtpengine-daemon
 fi
 # Debian starts a service when it installs it, and then at each boot. The tests want kamailio as a program: started by them, on addresses
 # of theirs.
@@ -51,4 +61,14 @@ if has rustup; then
   for c in rustfmt clippy; do
     rustup component list --installed --toolchain "$channel" | grep -q "^$c" || rustup component add --toolchain "$channel" "$c"
   done
+fi
+
+# Versions are pinned; what is there already needs no network.
+if [ "${1:-build}" = test ]; then
+  venv=${CARGO_TARGET_DIR:-target}/schemathesis
+  if ! cmp -s tests/schemathesis-requirements.txt "$venv/installed.txt"; then
+    python3 -m venv --clear "$venv"
+    "$venv/bin/pip" install --quiet --disable-pip-version-check --no-deps -r tests/schemathesis-requirements.txt
+    cp tests/schemathesis-requirements.txt "$venv/installed.txt"
+  fi
 fi

@@ -49,8 +49,9 @@ pub fn prepare(store: &Store, versions: &Versions, prompts: &Path, guest: Option
         fallback: FallbackRow::Refuse { status: 503 },
         max_sessions: u32::try_from(hookswitch_call::limits::SESSIONS).unwrap_or(u32::MAX),
         error_prompt: Some(ERROR_PROMPT.into()),
-        default: false,
-        created_at: 0,
+        // The machine itself, and nobody else.
+        destinations: hookswitch_call::Destination::loopback().iter().map(ToString::to_string).collect(),
+        ..TenantRow::default()
     });
     if !whole.default {
         store.put_tenant(TenantRow { default: true, ..whole }, "--demo")?;
@@ -171,6 +172,7 @@ mod tests {
         assert_eq!(loader.active(), [(DOMAIN.to_owned(), 1)]);
         let tenant = store.tenant(DOMAIN).expect("read").expect("there");
         assert!(tenant.default);
+        assert_eq!(tenant.destinations, ["127.0.0.0/8", "::1"]);
         assert_eq!(tenant.numbers.iter().map(|n| n.number.as_str()).collect::<Vec<_>>(), NUMBERS);
 
         // The operator's own changes, and a next start.

@@ -70,6 +70,14 @@ pub const DRAIN: Duration = Duration::from_secs(2);
 pub const CLOSE: Duration = Duration::from_secs(5);
 /// Characters of the line that says why an upload was refused: a compiler's complaint may be pages. More: cut.
 pub const REFUSAL_TEXT: usize = 500;
+/// Keys of replyIds that may still have valid tokens: a rotation every half hour. More: the rotation is refused, since the oldest key's
+/// tokens would be void.
+pub const REPLY_KEYS: usize = 12;
+/// Commands of one tenant a second, and at once after a pause: thousands of calls with one command in ten seconds each. More: 429, counted.
+pub const COMMANDS_PER_SECOND: u32 = 500;
+pub const COMMANDS_AT_ONCE: u32 = 1000;
+/// What a client is told to wait where the node drains or is full.
+pub const RETRY_AFTER: Duration = Duration::from_secs(5);
 /// API calls that wait for the switch. More: 503.
 pub const PENDING_COMMANDS: usize = 10_000;
 /// Open files a node wants: two sockets a leg, one file a recording, and some.

@@ -208,6 +208,10 @@ metrics! {
     prompts_failed: counter = "hookswitch_prompts_total" { from = "nowhere" };
     /// Handlers that tenants sent and the node did not take.
     uploads_refused: counter = "hookswitch_uploads_refused_total";
+    /// Properties of API operations that were not known, and ignored.
+    api_unknown_properties: counter = "hookswitch_api_unknown_properties_total";
+    /// Commands refused since their tenant sent too many a second.
+    api_rate_limited: counter = "hookswitch_api_rate_limited_total";
     /// Prompt files that tenants sent and the node did not take.
     prompts_refused: counter = "hookswitch_prompts_refused_total";
     /// Bytes of prompts in memory.

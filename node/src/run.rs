@@ -25,7 +25,7 @@ mod tests;
 
 pub use node::{Node, run};
 
-use crate::api::Upload;
+use crate::api::{Count, Live, Upload};
 use crate::config::{Config, Scheme};
 use crate::inbox::SwitchInbox;
 use crate::limits;
@@ -37,11 +37,13 @@ use crate::record::{self, Folders, RecorderThreads};
 use crate::store::{Store, StoreError};
 use crate::switch_thread::{Commands, Ending, Handlers, LogLimit, SipSocket, SwitchThread};
 use crate::{api, media};
+use hookswitch_call::door::{Command, CommandResult};
 use hookswitch_call::{Configuration, Input, Switch, SwitchConfig};
 use hookswitch_proto::sip::{EndpointConfig, Listen, Transport};
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::JoinHandle;
@@ -113,6 +115,26 @@ impl api::Node for Handles {
     fn decode_prompt(&self, bytes: &[u8]) -> Result<Duration, String> {
         let clip = prompt::decode(bytes)?;
         Ok(Duration::from_micros(clip.pcmu.len() as u64 * 125))
+    }
+
+    fn order(&self, domain: &str, command: Command) -> Pin<Box<dyn Future<Output = CommandResult> + Send>> {
+        let (commands, domain) = (self.commands.clone(), domain.to_owned());
+        Box::pin(async move { commands.order(&domain, command).await })
+    }
+
+    fn sessions(&self, domain: Option<&str>, limit: usize) -> Vec<Live> {
+        self.commands.sessions(domain, limit)
+    }
+
+    fn domain_of(&self, session_id: &str) -> Option<String> {
+        self.commands.domain_of(session_id)
+    }
+
+    fn count(&self, what: Count) {
+        match what {
+            Count::UnknownProperties(properties) => add(&self.metrics.api_unknown_properties, properties),
+            Count::RateLimited => add(&self.metrics.api_rate_limited, 1),
+        }
     }
 
     fn refused(&self, what: Upload, domain: &str, why: &str) {

@@ -10,6 +10,7 @@
 //! It decides nothing about calls. It never waits for a disk or another thread; it sleeps in one `ppoll` until there is something.
 //! Start with [`SwitchThread::run`].
 
+use crate::api::Live;
 use crate::limits;
 use crate::media::Media;
 use crate::metrics::{Metrics, add};
@@ -20,7 +21,7 @@ use crate::record::Recorder;
 use crate::store::{CallRow, Store};
 use bytes::Bytes;
 use hookswitch_call::door::{CallRecord, Command, CommandError, CommandId, CommandResult, Level};
-use hookswitch_call::{Ask, Input, Notification, Output, SessionId, Switch};
+use hookswitch_call::{Ask, Hook, Input, Notification, Output, SessionId, Switch};
 use hookswitch_proto::Time;
 use hookswitch_proto::limits::SIP_DATAGRAM_BYTES;
 use hookswitch_proto::sip::{Flow, Transport};
@@ -51,28 +52,29 @@ pub struct Commands {
     inbox: crate::inbox::SwitchInbox,
     next: Arc<AtomicU64>,
     pending: Pending,
+    live: Arc<Mutex<HashMap<SessionId, Live>>>,
 }
 
 type Pending = Arc<Mutex<HashMap<CommandId, oneshot::Sender<CommandResult>>>>;
 
 impl Commands {
     pub fn new(inbox: crate::inbox::SwitchInbox) -> Commands {
-        Commands { inbox, next: Arc::default(), pending: Pending::default() }
+        Commands { inbox, next: Arc::default(), pending: Pending::default(), live: Arc::default() }
     }
 
-    /// What the switch says to it. `WrongState` too when the node is too busy, or ends.
+    /// What the switch says to it. `Unavailable` when the node is too busy, or ends.
     pub async fn order(&self, domain: &str, command: Command) -> CommandResult {
         let (reply, answer) = oneshot::channel();
         let id = CommandId(self.next.fetch_add(1, Ordering::Relaxed));
         {
             let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
             if pending.len() >= limits::PENDING_COMMANDS {
-                return Err(CommandError::WrongState("too many commands are waiting"));
+                return Err(CommandError::Unavailable("too many commands are waiting"));
             }
             pending.insert(id, reply);
         }
         self.inbox.send(Input::Command { id, domain: domain.into(), command });
-        answer.await.unwrap_or(Err(CommandError::WrongState("the node is stopping")))
+        answer.await.unwrap_or(Err(CommandError::Unavailable("the node is stopping")))
     }
 
     fn reply(&self, id: CommandId, result: CommandResult) {
@@ -81,6 +83,30 @@ impl Commands {
             // Nobody waits any more: the API call was given up.
             let _ = waiting.send(result);
         }
+    }
+
+    /// Calls that are up, newest first: of a tenant, or all.
+    pub fn sessions(&self, domain: Option<&str>, limit: usize) -> Vec<Live> {
+        let live = self.live.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut found: Vec<Live> = live.values().filter(|live| domain.is_none_or(|domain| live.domain == domain)).cloned().collect();
+        drop(live);
+        found.sort_by(|a, b| b.started_at.cmp(&a.started_at).then_with(|| a.session_id.cmp(&b.session_id)));
+        found.truncate(limit);
+        found
+    }
+
+    /// Whose session this is, if it is up.
+    pub fn domain_of(&self, session_id: &str) -> Option<String> {
+        let live = self.live.lock().unwrap_or_else(PoisonError::into_inner);
+        live.values().find(|live| live.session_id == session_id).map(|live| live.domain.clone())
+    }
+
+    fn begun(&self, session: SessionId, call: Live) {
+        self.live.lock().unwrap_or_else(PoisonError::into_inner).insert(session, call);
+    }
+
+    fn ended(&self, session: SessionId) {
+        self.live.lock().unwrap_or_else(PoisonError::into_inner).remove(&session);
     }
 
     fn give_up(&self) {
@@ -311,7 +337,20 @@ impl<H: Handlers> SwitchThread<H> {
                     work.again.push_back(Input::MediaRefused { leg });
                 }
             }
-            Output::Ask(ask) => self.handlers.ask(ask),
+            Output::Ask(ask) => {
+                if let Hook::NewCall(call) = &ask.hook {
+                    let live = Live {
+                        session_id: call.info.session_id.clone(),
+                        domain: ask.domain.to_string(),
+                        participant_id: call.participant_id.clone(),
+                        caller: call.calling_party.clone(),
+                        called: call.called_party.clone(),
+                        started_at: self.clock.wall().0,
+                    };
+                    self.commands.begun(ask.id.session, live);
+                }
+                self.handlers.ask(ask);
+            }
             Output::Prepare(prepare) => work.again.extend(self.prompts.prepare(self.clock.now(), *prepare)),
             Output::Notify { session, domain, notification } => self.handlers.notify(session, domain, notification),
             Output::StartRecording(start) => self.recorder.begin(start),
@@ -321,7 +360,10 @@ impl<H: Handlers> SwitchThread<H> {
                 work.again.push_back(Input::Resolved { session, number, addresses: Err("no resolver yet".into()) });
             }
             Output::Reply { id, result } => self.commands.reply(id, result),
-            Output::EndGuest { session } => self.handlers.end(session),
+            Output::EndGuest { session } => {
+                self.commands.ended(session);
+                self.handlers.end(session);
+            }
             Output::Completed(record) => {
                 add(&self.metrics.rtp_lost, record.media.lost);
                 add(&self.metrics.rtp_late, record.media.late);

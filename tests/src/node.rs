@@ -20,7 +20,7 @@ const POLL: Duration = Duration::from_millis(50);
 const LOG_LINES: usize = 80;
 
 /// The operator's token of all nodes under test.
-const TOKEN: &str = "end-to-end-operator-token";
+pub const TOKEN: &str = "end-to-end-operator-token";
 
 /// The binary under test: `HOOKSWITCH_BIN`, else the one built beside this test.
 pub fn binary() -> PathBuf {
@@ -46,6 +46,16 @@ pub fn component(name: &str) -> PathBuf {
     };
     let path = folder.join(format!("{name}.component.wasm"));
     assert!(path.is_file(), "no component at {}: build it by `make guests`, or name its folder in HOOKSWITCH_GUESTS", path.display());
+    path
+}
+
+/// The tool that judges the API by its document: `HOOKSWITCH_SCHEMATHESIS`, else the one that `scripts/setup.sh test` put below `target`.
+pub fn schemathesis() -> PathBuf {
+    let path = match std::env::var_os("HOOKSWITCH_SCHEMATHESIS") {
+        Some(path) => PathBuf::from(path),
+        None => target().parent().expect("target/PROFILE").join("schemathesis/bin/schemathesis"),
+    };
+    assert!(path.is_file(), "no schemathesis at {}: `make setup-test` installs it, or name it in HOOKSWITCH_SCHEMATHESIS", path.display());
     path
 }
 
@@ -185,6 +195,15 @@ impl Node {
     pub fn http(&self, path: &str) -> anyhow::Result<String> {
         let mut response = ureq::get(format!("http://{}{path}", self.api())).header("Authorization", format!("Bearer {TOKEN}")).call()?;
         Ok(response.body_mut().read_to_string()?)
+    }
+
+    /// Posts JSON with a token; any status is an answer.
+    pub fn post(&self, path: &str, token: &str, body: &Value) -> (u16, Value) {
+        let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
+        let request = agent.post(format!("http://{}{path}", self.api())).header("Authorization", format!("Bearer {token}"));
+        let mut answer = request.header("Content-Type", "application/json").send(body.to_string()).expect("an answer");
+        let text = answer.body_mut().read_to_string().expect("a body");
+        (answer.status().as_u16(), serde_json::from_str(&text).unwrap_or(Value::String(text)))
     }
 
     /// Prometheus samples by name and labels as written.

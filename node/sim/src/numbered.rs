@@ -82,6 +82,18 @@ pub fn read(samples: &[i16]) -> Heard {
     }
 }
 
+/// The number that a u-law payload says. Byte-exact over the whole frame, or it does not count.
+pub fn read_law(payload: &[u8]) -> Option<u32> {
+    let digits = payload.get(PREAMBLE.len()..PREAMBLE.len() + DIGITS)?;
+    let number = digits.iter().enumerate().try_fold(0u32, |number, (i, byte)| {
+        let flip = if i % 2 == 0 { 0 } else { 0x80 };
+        // Symbol n is 0xa0 + 2n: what is odd or out of range finds no place in the alphabet, or fails the comparison below.
+        let digit = u32::from((byte ^ flip).wrapping_sub(SYMBOLS[0]) / 2);
+        (digit < 16).then_some(number | digit << (4 * i))
+    })?;
+    (payload == frame(number)).then_some(number)
+}
+
 /// What a whole recording holds, by its own samples.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
@@ -154,7 +166,20 @@ mod tests {
         for number in [0, 1, 15, 16, 255, 4095, 65_535, 1 << 20, u32::MAX] {
             let samples: Vec<i16> = frame(number).iter().map(|b| law::ulaw_to_pcm(*b)).collect();
             assert_eq!(read(&samples), Heard::Number(number));
+            assert_eq!(read_law(&frame(number)), Some(number));
         }
+    }
+
+    #[test]
+    fn a_payload_with_a_changed_byte_says_nothing() {
+        for at in 0..FRAME {
+            let mut payload = frame(77);
+            payload[at] ^= 1;
+            assert_eq!(read_law(&payload), None, "byte {at}");
+        }
+        assert_eq!(read_law(&[0xff; FRAME]), None);
+        assert_eq!(read_law(&frame(77)[..FRAME - 1]), None);
+        assert_eq!(read_law(&[]), None);
     }
 
     #[test]

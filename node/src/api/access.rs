@@ -1,8 +1,10 @@
 //! Who may do what: tokens, and the one place where a request is let through or not. Every request passes `guard`, also those that no
 //! route takes, so that a stranger learns nothing about what exists.
 
+use super::bearer::{Jwt, PublicKey};
 use super::reply::{ApiError, forget, gather};
 use super::{Api, blocking};
+use crate::store::{Store, wall_ms};
 use axum::extract::{FromRequestParts, Request, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, Method, header};
@@ -19,8 +21,6 @@ use subtle::ConstantTimeEq;
 pub const ADMIN_TOKEN_FILE: &str = "admin-token";
 /// Shorter ones can be guessed; the operator is told, since it is a choice of theirs.
 const TOKEN_WEAK: usize = 16;
-/// Longest token looked at; an RS256 JWT stays below 1 KB.
-const TOKEN_BYTES: usize = 4096;
 
 /// The operator's token, as its hash. Comparing hashes takes the same time whatever was sent.
 #[derive(Clone)]
@@ -66,7 +66,7 @@ impl AdminToken {
 }
 
 fn check(token: &str) -> Result<(), &'static str> {
-    if token.is_empty() || token.len() > TOKEN_BYTES || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
+    if token.is_empty() || token.len() > crate::jwt::TOKEN_BYTES || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Err("a token is made of visible ASCII characters");
     }
     if token.len() < TOKEN_WEAK {
@@ -94,10 +94,10 @@ pub(super) fn new_token() -> io::Result<String> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Caller {
     Operator,
-    /// A token of this domain.
+    /// With a token of this domain, or a JWT that one of its keys verifies. `by`: which one, as the audit says it.
     Tenant {
         domain: String,
-        label: String,
+        by: String,
     },
 }
 
@@ -105,7 +105,7 @@ impl std::fmt::Display for Caller {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Caller::Operator => f.write_str("operator"),
-            Caller::Tenant { label, .. } => write!(f, "token {label}"),
+            Caller::Tenant { by, .. } => f.write_str(by),
         }
     }
 }
@@ -124,7 +124,7 @@ pub(super) const RESERVED: [&str; 6] = ["admin", "metrics", "healthz", "console"
 fn scope(path: &str) -> Scope {
     let first = path.trim_start_matches('/').split('/').next().unwrap_or("");
     match first {
-        _ if path == "/healthz" => Scope::Open,
+        _ if path == "/healthz" || path == "/openapi.json" => Scope::Open,
         "" => Scope::Operator,
         first if RESERVED.contains(&first) => Scope::Operator,
         first => Scope::Tenant(first.to_ascii_lowercase()),
@@ -157,6 +157,7 @@ pub(super) async fn guard(State(api): State<Arc<Api>>, mut request: Request, nex
     };
     // IC-004. Credentials are a header that a foreign page does not have, never a cookie: any origin may ask.
     response.headers_mut().insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+    response.headers_mut().insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static("retry-after, content-range"));
     response
 }
 
@@ -172,8 +173,12 @@ async fn authorize(api: &Arc<Api>, headers: &HeaderMap, scope: Scope) -> Result<
         let caller = if operator {
             Caller::Operator
         } else {
-            let (domain, label) = store.token_owner(&hash_hex(&token))?.ok_or_else(ApiError::unauthorized)?;
-            Caller::Tenant { domain, label }
+            let owner = match Jwt::parse(&token) {
+                Some(jwt) => signer(&store, &jwt, &scope)?,
+                None => store.token_owner(&hash_hex(&token))?.map(|(domain, label)| (domain, format!("token {label}"))),
+            };
+            let (domain, by) = owner.ok_or_else(ApiError::unauthorized)?;
+            Caller::Tenant { domain, by }
         };
         match (&caller, scope) {
             (Caller::Operator, Scope::Tenant(domain)) => match store.tenant(&domain)? {
@@ -188,10 +193,27 @@ async fn authorize(api: &Arc<Api>, headers: &HeaderMap, scope: Scope) -> Result<
     .await
 }
 
+/// The tenant that a JWT is for and that has a key that verifies it, and which key (IC-005). Where it is for several, the one that is asked
+/// for comes first.
+fn signer(store: &Store, jwt: &Jwt<'_>, scope: &Scope) -> Result<Option<(String, String)>, ApiError> {
+    /// Domains that a token may be for; more are not looked at: each costs a look into the store, and who sent it is not proven yet.
+    const AUDIENCE: usize = 4;
+    let mut domains: Vec<String> = jwt.audience().into_iter().map(str::to_ascii_lowercase).collect();
+    domains.sort_by_key(|domain| !matches!(scope, Scope::Tenant(asked) if asked == domain));
+    for domain in domains.into_iter().take(AUDIENCE) {
+        for row in store.keys(&domain)? {
+            if PublicKey::from_stored(&row.key).is_some_and(|key| jwt.is_valid(&key, wall_ms() / 1000)) {
+                return Ok(Some((domain, format!("key {}", row.label))));
+            }
+        }
+    }
+    Ok(None)
+}
+
 fn bearer(headers: &HeaderMap) -> Option<String> {
     let (scheme, token) = headers.get(header::AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
     let token = token.trim();
-    (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty() && token.len() <= TOKEN_BYTES).then(|| token.to_owned())
+    (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty() && token.len() <= crate::jwt::TOKEN_BYTES).then(|| token.to_owned())
 }
 
 /// IC-003. It tells nothing that the documentation does not.
@@ -199,7 +221,7 @@ fn preflight() -> Response {
     let headers = [
         (header::ACCESS_CONTROL_ALLOW_ORIGIN, "*"),
         (header::ACCESS_CONTROL_ALLOW_METHODS, "GET, POST, PUT, DELETE, OPTIONS"),
-        (header::ACCESS_CONTROL_ALLOW_HEADERS, "authorization, content-type, idempotency-key"),
+        (header::ACCESS_CONTROL_ALLOW_HEADERS, "authorization, content-type, idempotency-key, range"),
         (header::ACCESS_CONTROL_MAX_AGE, "3600"),
     ];
     (headers, axum::Json(serde_json::json!({}))).into_response()
@@ -233,6 +255,7 @@ mod tests {
         let tenant = |domain: &str| Scope::Tenant(domain.into());
         for (path, expected) in [
             ("/healthz", Scope::Open),
+            ("/openapi.json", Scope::Open),
             ("/healthz/", Scope::Operator),
             ("/healthz/guests", Scope::Operator),
             ("/", Scope::Operator),

@@ -1,6 +1,7 @@
 //! `/{domain}/calls` and `/admin/calls`: calls that ended. `/admin/audit`: who did what.
 
 use super::access::Domain;
+use super::endpoint;
 use super::reply::{self, ApiError, Reply};
 use super::{Api, Shared, blocking, rfc3339};
 use crate::store::CallRow;
@@ -36,6 +37,43 @@ pub(super) async fn audit(State(api): Shared, request: Request) -> Reply {
     let lines = blocking(move || Ok(api.store.audit(limit)?)).await?;
     let to_json = |line: &crate::store::AuditRow| json!({ "at": rfc3339(line.at), "who": line.who, "domain": line.domain, "what": line.what, "detail": line.detail });
     reply::list("audit", lines.iter().map(to_json).collect(), None)
+}
+
+pub(super) fn schema() -> Value {
+    let packets = |says| endpoint::number(says);
+    endpoint::object(&[
+        ("session", endpoint::text("UUID of the session.")),
+        ("domain", endpoint::text("Its tenant.")),
+        ("caller", endpoint::text("Who called.")),
+        ("called", endpoint::text("The number that was called.")),
+        ("started_at", endpoint::time("When the call came in.")),
+        ("answered_after_ms", endpoint::nullable(endpoint::number("Milliseconds until it was answered; null: it was not."))),
+        ("duration_ms", endpoint::number("Milliseconds from first to last.")),
+        ("reason", endpoint::text("Why it ended, as sessionCompleted says it.")),
+        ("final_status", endpoint::number("The INVITE's final SIP status.")),
+        (
+            "rtp",
+            endpoint::object(&[
+                ("received", packets("Packets.")),
+                ("sent", packets("Packets.")),
+                ("lost", packets("Packets.")),
+                ("late", packets("Packets that came after their time.")),
+                ("concealed", packets("Frames of 20 ms that were made up.")),
+                ("foreign", packets("Packets of somebody else.")),
+                ("jitter", packets("Interarrival jitter in RTP ticks (RFC 3550).")),
+            ]),
+        ),
+    ])
+}
+
+pub(super) fn schema_of_audit() -> Value {
+    endpoint::object(&[
+        ("at", endpoint::time("When.")),
+        ("who", endpoint::text("operator, or a tenant's token or key by its label.")),
+        ("domain", endpoint::text("About which tenant; empty: none.")),
+        ("what", endpoint::text("What was done.")),
+        ("detail", endpoint::text("To what.")),
+    ])
 }
 
 fn to_json(row: &CallRow) -> Value {

@@ -1,12 +1,13 @@
 //! `/{domain}/guests`: upload a handler, see its versions, activate one, go back.
 
 use super::access::{Caller, Domain};
+use super::endpoint::{self, Path};
 use super::reply::{self, ApiError, Reply};
 use super::{Api, Shared, Upload, blocking, rfc3339};
 use crate::guest::LogLine;
 use crate::store::VersionRow;
 use crate::versions::{COMPONENT_BYTES, VersionError};
-use axum::extract::{Path, Request, State};
+use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -25,7 +26,7 @@ pub(super) async fn upload(State(api): Shared, caller: Caller, Domain(domain): D
 async fn take(api: Arc<Api>, caller: Caller, domain: String, request: Request) -> Reply {
     let note = reply::query(&request, "note")?.unwrap_or_default();
     let activate = reply::flag(&request, "activate")?;
-    let accept = |given: &str| given == "application/wasm" || given == "application/octet-stream";
+    let accept = |given: &str| TYPES.contains(&given);
     let component = reply::body(request, COMPONENT_BYTES, "component", accept, "application/wasm").await?;
     let (uploaded, activated) = blocking(move || {
         let who = caller.to_string();
@@ -64,6 +65,38 @@ pub(super) async fn log(State(api): Shared, Domain(domain): Domain) -> Reply {
 async fn change(change: impl FnOnce() -> Result<crate::versions::Activated, VersionError> + Send + 'static) -> Reply {
     let activated = blocking(move || Ok(change()?)).await?;
     reply::ok(json!({ "version": to_json(&activated.version), "previous": activated.previous }))
+}
+
+pub(super) const TYPES: &[&str] = &["application/wasm", "application/octet-stream"];
+
+pub(super) fn schema() -> Value {
+    endpoint::object(&[
+        ("number", endpoint::number("Counts up in its tenant.")),
+        ("domain", endpoint::text("Its tenant.")),
+        ("active", endpoint::flag("New calls get it.")),
+        ("sha256", endpoint::text("Of the component, in hex.")),
+        ("size", endpoint::number("Bytes.")),
+        ("note", endpoint::text("As it was given.")),
+        ("uploaded_at", endpoint::time("When.")),
+    ])
+}
+
+pub(super) fn uploaded() -> Vec<(&'static str, Value)> {
+    let [version, previous] = changed();
+    vec![version, ("known", endpoint::flag("These bytes were a version already.")), previous]
+}
+
+pub(super) fn changed() -> [(&'static str, Value); 2] {
+    [("version", schema()), ("previous", endpoint::nullable(endpoint::number("The version that was active before.")))]
+}
+
+pub(super) fn schema_of_log() -> Value {
+    endpoint::object(&[
+        ("at", endpoint::time("When.")),
+        ("session", endpoint::text("UUID of the session.")),
+        ("level", endpoint::text("trace, debug, info, warn or error.")),
+        ("text", endpoint::text("The line.")),
+    ])
 }
 
 fn to_json(version: &VersionRow) -> Value {

@@ -1,19 +1,29 @@
 //! The HTTP API: translates requests into calls on the store, the version registry and the running node, and formats what they say.
 //! It decides nothing about calls.
 //!
-//! `/healthz` is open; everything else needs a token, `/metrics` too: behind a proxy on the same machine every peer looks like loopback.
+//! `/healthz` and `/openapi.json` are open; everything else needs a token, `/metrics` too: behind a proxy on the same machine every peer looks like loopback.
 //! `/admin/…` is the operator's, `/{domain}/…` a tenant's. Who may do what is decided in one place, `access.rs`.
 //!
-//! Start with [`Api::router`]; [`Api::start`] serves it.
+//! Start with [`endpoints`], the table of everything that is served; [`Api::router`] and `/openapi.json` are made from it, and [`Api::start`]
+//! serves them.
 
 mod access;
+mod bearer;
 mod calls;
+mod endpoint;
+mod fields;
 mod guests;
+mod idempotency;
+mod keys;
 mod listener;
+mod openapi;
+mod operations;
 mod prompts;
+mod rate;
 mod recordings;
 mod reply;
 mod server;
+mod sessions;
 mod tenants;
 
 pub use access::{ADMIN_TOKEN_FILE, AdminToken};
@@ -22,15 +32,22 @@ pub use reply::rfc3339;
 pub use server::Server;
 pub use tenants::check_domain;
 
+use crate::limits;
+use crate::reply_keys::ReplyKeys;
 use crate::store::Store;
 use crate::versions::Versions;
 use axum::Router;
-use axum::routing::{get, post, put};
+use endpoint::{AUDIO, Endpoint, delete, get, number, post, put, text};
+use hookswitch_call::door::{Command, CommandResult};
+use idempotency::Answers;
+use operations::Operation;
+use rate::{Buckets, Rate};
 use reply::{ApiError, Reply};
 use serde_json::json;
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::time::Duration;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 /// What the API needs of the running node.
 pub trait Node: Send + Sync + 'static {
@@ -42,6 +59,35 @@ pub trait Node: Send + Sync + 'static {
     fn decode_prompt(&self, bytes: &[u8]) -> Result<Duration, String>;
     /// A tenant's upload was not taken: counted, and said in one line of the log.
     fn refused(&self, what: Upload, domain: &str, why: &str);
+    /// Hands a command to its session and waits for whether it is valid, not for its effect.
+    fn order(&self, domain: &str, command: Command) -> Pin<Box<dyn Future<Output = CommandResult> + Send>>;
+    /// Calls that are up, newest first: of a tenant, or all.
+    fn sessions(&self, domain: Option<&str>, limit: usize) -> Vec<Live>;
+    /// Whose session this is, if it is up.
+    fn domain_of(&self, session_id: &str) -> Option<String>;
+    fn count(&self, what: Count);
+}
+
+/// A call that is up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Live {
+    pub session_id: String,
+    pub domain: String,
+    /// Of the party that called.
+    pub participant_id: String,
+    pub caller: String,
+    pub called: String,
+    /// Milliseconds since the Unix epoch.
+    pub started_at: u64,
+}
+
+/// What the API counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Count {
+    /// So many properties of an operation's body were not known (IC-014).
+    UnknownProperties(u64),
+    /// A command beyond its tenant's rate.
+    RateLimited,
 }
 
 /// What a tenant brings to the node.
@@ -59,40 +105,223 @@ pub struct Api {
     token: AdminToken,
     /// `prompts/<domain>/<name>` below the data folder.
     prompts: PathBuf,
+    reply_keys: Arc<ReplyKeys>,
+    rate: Mutex<Buckets>,
+    answers: Mutex<Answers>,
+    started: Instant,
 }
+
+/// Largest body of an operation: a session reference of 4 KiB and 64 headers fit ten times.
+const BODY: usize = 64 << 10;
+/// Commands of each tenant.
+const RATE: Rate = Rate { per_second: limits::COMMANDS_PER_SECOND, burst: limits::COMMANDS_AT_ONCE };
 
 type Shared = axum::extract::State<Arc<Api>>;
 
 impl Api {
     /// `prompts`: the folder with one folder of prompts per tenant.
-    pub fn new(store: Store, versions: Arc<Versions>, node: Arc<dyn Node>, token: AdminToken, prompts: PathBuf) -> Arc<Api> {
-        Arc::new(Api { store, versions, node, token, prompts })
+    pub fn new(
+        store: Store,
+        versions: Arc<Versions>,
+        node: Arc<dyn Node>,
+        token: AdminToken,
+        prompts: PathBuf,
+        reply_keys: Arc<ReplyKeys>,
+    ) -> Arc<Api> {
+        let (rate, answers) = (Mutex::new(Buckets::new(RATE)), Mutex::default());
+        Arc::new(Api { store, versions, node, token, prompts, reply_keys, rate, answers, started: Instant::now() })
+    }
+
+    /// The API's clock, for what is limited or kept for a time.
+    fn since_start(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    fn count_unknown(&self, properties: u64) {
+        if properties > 0 {
+            self.node.count(Count::UnknownProperties(properties));
+        }
     }
 
     pub fn router(self: Arc<Api>) -> Router {
-        Router::new()
-            .route("/healthz", get(healthz))
-            .route("/metrics", get(metrics))
-            .route("/admin/tenants", get(tenants::list))
-            .route("/admin/tenants/{domain}", get(tenants::show).put(tenants::put).delete(tenants::remove))
-            .route("/admin/tenants/{domain}/tokens/{label}", put(tenants::make_token).delete(tenants::remove_token))
-            .route("/admin/calls", get(calls::list_all))
-            .route("/admin/audit", get(calls::audit))
-            .route("/{domain}/guests", get(guests::list).post(guests::upload))
-            .route("/{domain}/guests/log", get(guests::log))
-            .route("/{domain}/guests/rollback", post(guests::roll_back))
-            .route("/{domain}/guests/{number}/activate", post(guests::activate))
-            .route("/{domain}/recordings", get(recordings::list))
-            .route("/{domain}/recordings/{id}", get(recordings::show).delete(recordings::remove))
-            .route("/{domain}/recordings/{id}/audio", get(recordings::audio))
-            .route("/{domain}/promptfile", get(prompts::list))
-            .route("/{domain}/promptfile/{name}", get(prompts::show).put(prompts::put).delete(prompts::remove))
-            .route("/{domain}/calls", get(calls::list))
+        endpoints()
+            .into_iter()
+            .fold(Router::new(), |router, endpoint| router.route(endpoint.path, endpoint.answered_by))
             .fallback(|| async { ApiError::not_found("no such resource") })
             .method_not_allowed_fallback(|| async { ApiError::method_not_allowed() })
             .layer(axum::middleware::from_fn_with_state(self.clone(), access::guard))
             .with_state(self)
     }
+}
+
+/// Everything that is served: one line each for the router and for `/openapi.json`.
+fn endpoints() -> Vec<Endpoint> {
+    let mut table = vec![
+        get("/healthz", "health", healthz).says("Whether the node is up.").open().succeeds(
+            200,
+            "It is.",
+            &[("status", json!({ "const": "ok" }))],
+        ),
+        get("/openapi.json", "openapi", openapi::show).says("This document.").open().answers(
+            200,
+            "OpenAPI 3.1.",
+            endpoint::JSON,
+            json!({ "type": "object" }),
+        ),
+        get("/metrics", "metrics", metrics).says("What the node counts, as Prometheus reads it.").answers(
+            200,
+            "The text format, version 0.0.4.",
+            &["text/plain"],
+            json!({ "type": "string" }),
+        ),
+        // The operator's.
+        get("/admin/tenants", "listTenants", tenants::list).says("All tenants, newest first.").lists("tenants", tenants::schema()),
+        get("/admin/tenants/{domain}", "showTenant", tenants::show).says("A tenant's configuration.").succeeds(
+            200,
+            "The tenant.",
+            &[("tenant", tenants::schema())],
+        ),
+        put("/admin/tenants/{domain}", "putTenant", tenants::put)
+            .says("Makes a tenant, or replaces its configuration as a whole: what is not named gets its default.")
+            .body(endpoint::JSON, tenants::schema_of_body())
+            .succeeds(200, "Changed.", &[("tenant", tenants::schema())])
+            .succeeds(201, "Made.", &[("tenant", tenants::schema())])
+            .refuses(&[409]),
+        delete("/admin/tenants/{domain}", "removeTenant", tenants::remove)
+            .says("Removes a tenant and its versions; recordings and prompts stay on disk.")
+            .succeeds(200, "Removed.", &[]),
+        put("/admin/tenants/{domain}/tokens/{label}", "makeToken", tenants::make_token)
+            .says("Makes a token that opens the tenant's part of the API. Only its hash is kept; an earlier one of the label is void.")
+            .succeeds(201, "The token, told once.", &[("token", text("To be sent as bearer token."))]),
+        delete("/admin/tenants/{domain}/tokens/{label}", "removeToken", tenants::remove_token).says("Makes a token void.").succeeds(
+            200,
+            "Void.",
+            &[],
+        ),
+        get("/admin/tenants/{domain}/keys", "listKeys", keys::list)
+            .says("Public keys that the tenant's JWTs are verified with, newest first.")
+            .lists("keys", keys::schema()),
+        put("/admin/tenants/{domain}/keys/{label}", "putKey", keys::put)
+            .says("Registers a public RSA key of 2048 to 8192 bits, as PEM or JWK. An earlier one of the label is void.")
+            .body(keys::TYPES, json!({ "description": "PEM (`PUBLIC KEY` or `RSA PUBLIC KEY`) or a JWK." }))
+            .succeeds(200, "Replaced.", &[("key", keys::schema())])
+            .succeeds(201, "Registered.", &[("key", keys::schema())])
+            .refuses(&[409]),
+        delete("/admin/tenants/{domain}/keys/{label}", "removeKey", keys::remove)
+            .says("Forgets a public key: JWTs signed with its private half are no longer valid.")
+            .succeeds(200, "Forgotten.", &[]),
+        post("/admin/reply-keys/rotate", "rotateReplyKeys", keys::rotate_reply_keys)
+            .says("Signs replyIds with a new key from now on. Earlier keys stay while a token of theirs can be valid.")
+            .succeeds(200, "Names of the keys, newest first.", &[("kids", json!({ "type": "array", "items": { "type": "string" } }))])
+            .refuses(&[409]),
+        get("/admin/sessions", "listAllSessions", sessions::list_all)
+            .says("Calls that are up, newest first.")
+            .limited()
+            .lists("sessions", sessions::schema()),
+        get("/admin/calls", "listAllCalls", calls::list_all)
+            .says("Calls that ended, newest first.")
+            .paged()
+            .lists("calls", calls::schema()),
+        get("/admin/audit", "listAudit", calls::audit)
+            .says("Who changed what, newest first.")
+            .limited()
+            .lists("audit", calls::schema_of_audit()),
+        // Tenants'.
+        get("/{domain}/guests", "listVersions", guests::list)
+            .says("Versions of the handler, newest first.")
+            .lists("versions", guests::schema()),
+        post("/{domain}/guests", "uploadVersion", guests::upload)
+            .says("Uploads a component: it is validated, compiled and kept as a version. The same bytes again are the same version.")
+            .query("note", json!({ "type": "string" }), "Kept with the version.")
+            .query("activate", json!({ "type": "boolean" }), "Give it to new calls at once.")
+            .body(guests::TYPES, json!({ "description": "A WebAssembly component." }))
+            .succeeds(200, "Known already.", &guests::uploaded())
+            .succeeds(201, "A new version.", &guests::uploaded())
+            .refuses(&[409, 429]),
+        get("/{domain}/guests/log", "handlerLog", guests::log)
+            .says("What the tenant's handlers wrote last, newest first.")
+            .lists("log", guests::schema_of_log()),
+        post("/{domain}/guests/rollback", "rollBack", guests::roll_back)
+            .says("Gives new calls the version that was active before.")
+            .succeeds(200, "Done.", &guests::changed())
+            .refuses(&[409]),
+        post("/{domain}/guests/{number}/activate", "activateVersion", guests::activate)
+            .says("Gives this version to new calls; those that are up keep theirs.")
+            .succeeds(200, "Done.", &guests::changed())
+            .refuses(&[409]),
+        get("/{domain}/recordings", "listRecordings", recordings::list)
+            .says("Recordings, newest first.")
+            .paged()
+            .query("session", json!({ "type": "string" }), "Only those of this session.")
+            .lists("recordings", recordings::schema()),
+        get("/{domain}/recordings/{id}", "showRecording", recordings::show).says("What is known of a recording.").succeeds(
+            200,
+            "The recording.",
+            &[("recording", recordings::schema())],
+        ),
+        delete("/{domain}/recordings/{id}", "removeRecording", recordings::remove)
+            .says("Removes a recording and its audio.")
+            .succeeds(200, "Removed.", &[])
+            .refuses(&[409]),
+        get("/{domain}/recordings/{id}/audio", "recordingAudio", recordings::audio)
+            .says("The audio of a finished recording, or a range of its bytes.")
+            .header("Range", json!({ "type": "string" }), "`bytes=FROM-TO`, one range. Others are ignored.")
+            .answers(200, "The whole file.", AUDIO, json!({}))
+            .answers(206, "The range.", AUDIO, json!({}))
+            .refuses(&[409, 416]),
+        get("/{domain}/promptfile", "listPrompts", prompts::list)
+            .says("Files that handlers play, newest first.")
+            .lists("prompts", prompts::schema()),
+        get("/{domain}/promptfile/{name}", "promptFile", prompts::show)
+            .says("A prompt, or a recording by the name that it was made under.")
+            .header("Range", json!({ "type": "string" }), "Of a recording: `bytes=FROM-TO`, one range. Others are ignored.")
+            .answers(200, "The audio.", AUDIO, json!({}))
+            .answers(206, "The range.", AUDIO, json!({}))
+            .refuses(&[409, 416]),
+        put("/{domain}/promptfile/{name}", "putPrompt", prompts::put)
+            .says("Stores a prompt of at most ten minutes; it must decode.")
+            .body(&["audio/wav", "application/octet-stream"], json!({ "description": "A WAV file." }))
+            .succeeds(200, "Replaced.", &[("duration_ms", number("How long it plays."))])
+            .succeeds(201, "Stored.", &[("duration_ms", number("How long it plays."))])
+            .refuses(&[409, 429]),
+        delete("/{domain}/promptfile/{name}", "removePrompt", prompts::remove)
+            .says("Removes a prompt, or a recording by its name.")
+            .succeeds(200, "Removed.", &[])
+            .refuses(&[409]),
+        get("/{domain}/sessions", "listSessions", sessions::list)
+            .says("Calls that are up, newest first.")
+            .limited()
+            .lists("sessions", sessions::schema()),
+        get("/{domain}/calls", "listCalls", calls::list).says("Calls that ended, newest first.").paged().lists("calls", calls::schema()),
+    ];
+    for operation in Operation::ALL {
+        let (path, of_operator) = operation.paths();
+        let ask = async move |api: Shared, domain: access::Domain, request: axum::extract::Request| {
+            operations::of_tenant(operation, api, domain, request).await
+        };
+        let mut endpoint = post(path, operation.name(), ask)
+            .says(operation.says())
+            .body(endpoint::JSON, fields::schema(operation.fields()))
+            .succeeds(200, "Valid, and handed to the session.", &operation.gives())
+            .refuses(&[409, 429]);
+        if operation.starts_something() {
+            let schema = json!({ "type": "string", "minLength": 1, "maxLength": idempotency::KEY, "pattern": "^[!-~]+$" });
+            endpoint = endpoint.header("Idempotency-Key", schema, "The same key with the same body gets the first answer for 10 minutes.");
+        }
+        table.push(endpoint);
+        if let Some((path, id)) = of_operator {
+            let ask = async move |api: Shared, caller: access::Caller, path: endpoint::Path<String>, request: axum::extract::Request| {
+                operations::of_operator(operation, api, caller, path, request).await
+            };
+            let endpoint = post(path, id, ask)
+                .says(operation.says())
+                .body(endpoint::JSON, fields::schema(&operation.fields_of_operator()))
+                .succeeds(200, "Valid, and handed to the session.", &operation.gives())
+                .refuses(&[409]);
+            table.push(endpoint);
+        }
+    }
+    table
 }
 
 async fn healthz() -> Reply {

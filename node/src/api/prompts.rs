@@ -2,11 +2,12 @@
 //! were made under, to read and to remove.
 
 use super::access::{Caller, Domain};
+use super::endpoint::{self, Path as UrlPath};
 use super::recordings;
 use super::reply::{self, ApiError, Reply};
 use super::{Api, Shared, Upload, blocking, rfc3339};
 use crate::store::RecordingRow;
-use axum::extract::{Path as UrlPath, Request, State};
+use axum::extract::{Request, State};
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use serde_json::json;
@@ -49,7 +50,12 @@ pub(super) async fn list(State(api): Shared, Domain(domain): Domain) -> Reply {
     reply::list("prompts", items.collect(), None)
 }
 
-pub(super) async fn show(State(api): Shared, Domain(domain): Domain, UrlPath((_, name)): UrlPath<(String, String)>) -> Reply {
+pub(super) async fn show(
+    State(api): Shared,
+    Domain(domain): Domain,
+    UrlPath((_, name)): UrlPath<(String, String)>,
+    request: Request,
+) -> Reply {
     enum Found {
         Prompt(Vec<u8>),
         Recording(Box<RecordingRow>),
@@ -63,7 +69,7 @@ pub(super) async fn show(State(api): Shared, Domain(domain): Domain, UrlPath((_,
     .await?;
     match found {
         Found::Prompt(bytes) => Ok(([(header::CONTENT_TYPE, "audio/wav")], bytes).into_response()),
-        Found::Recording(row) => recordings::stream(&row).await,
+        Found::Recording(row) => recordings::stream(&row, request.headers()).await,
     }
 }
 
@@ -115,6 +121,14 @@ pub(super) async fn remove(
     })
     .await?;
     reply::ok(json!({}))
+}
+
+pub(super) fn schema() -> serde_json::Value {
+    endpoint::object(&[
+        ("name", endpoint::text("As handlers name it.")),
+        ("size", endpoint::number("Bytes.")),
+        ("changed_at", endpoint::time("When it was stored.")),
+    ])
 }
 
 fn recording(api: &Api, domain: &str, name: &str) -> Result<RecordingRow, ApiError> {

@@ -1,12 +1,13 @@
 //! `/{domain}/recordings`: what was recorded, the audio itself, and removing it.
 
 use super::access::{Caller, Domain};
+use super::endpoint::{self, Path};
 use super::reply::{self, ApiError, Reply};
 use super::{Api, Shared, blocking, rfc3339};
 use crate::store::{RecordingRow, RecordingState};
 use axum::body::{Body, Bytes};
-use axum::extract::{Path, Request, State};
-use axum::http::header;
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use futures_core::Stream;
 use serde_json::{Value, json};
@@ -14,16 +15,21 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use tokio::io::{AsyncRead, ReadBuf};
+use tokio::io::{AsyncRead, AsyncSeekExt, ReadBuf};
 
 /// Read from the file at a time, a download: large enough to be quick, small enough for thousands of them.
 const CHUNK: usize = 64 << 10;
 
-/// `?limit=` and `?before=`, which is `next` of the page before.
+/// `?limit=`, `?before=`, which is `next` of the page before, and `?session=`.
 pub(super) async fn list(State(api): Shared, Domain(domain): Domain, request: Request) -> Reply {
     let limit = reply::limit(&request)?;
     let before = reply::query(&request, "before")?.map(|cursor| from_cursor(&cursor)).transpose()?;
-    let rows = blocking(move || Ok(api.store.recordings(Some(&domain), before, limit)?)).await?;
+    let session = reply::query(&request, "session")?;
+    let rows = blocking(move || match session {
+        Some(session) => Ok(api.store.recordings_of(&domain, &session, before, limit)?),
+        None => Ok(api.store.recordings(Some(&domain), before, limit)?),
+    })
+    .await?;
     let full = u32::try_from(rows.len()).is_ok_and(|rows| rows >= limit);
     let next = rows.last().filter(|_| full).map(|row| format!("{}.{}", row.created_at, row.id));
     reply::list("recordings", rows.iter().map(to_json).collect(), next)
@@ -34,9 +40,9 @@ pub(super) async fn show(State(api): Shared, Domain(domain): Domain, Path((_, id
     reply::ok(json!({ "recording": to_json(&row) }))
 }
 
-pub(super) async fn audio(State(api): Shared, Domain(domain): Domain, Path((_, id)): Path<(String, String)>) -> Reply {
+pub(super) async fn audio(State(api): Shared, Domain(domain): Domain, Path((_, id)): Path<(String, String)>, request: Request) -> Reply {
     let row = blocking(move || find(&api, &domain, &id)).await?;
-    stream(&row).await
+    stream(&row, request.headers()).await
 }
 
 /// The file first: a row without a file can be removed again, a file without a row would be lost.
@@ -77,8 +83,8 @@ fn find(api: &Arc<Api>, domain: &str, id: &str) -> Result<RecordingRow, ApiError
     api.store.recording(id)?.filter(|row| row.domain == domain).ok_or_else(|| ApiError::not_found("unknown recording"))
 }
 
-/// The audio of a finished recording, as it lies on disk.
-pub(super) async fn stream(row: &RecordingRow) -> Result<Response, ApiError> {
+/// The audio of a finished recording, as it lies on disk: all of it, or the range that is asked for.
+pub(super) async fn stream(row: &RecordingRow, asked: &HeaderMap) -> Result<Response, ApiError> {
     match row.state {
         RecordingState::Recording => return Err(ApiError::conflict("this recording is not finished")),
         RecordingState::Failed => return Err(ApiError::conflict("this recording failed: there is no audio")),
@@ -88,14 +94,54 @@ pub(super) async fn stream(row: &RecordingRow) -> Result<Response, ApiError> {
         tracing::error!(path = row.path, %error, "a recording's file cannot be read");
         ApiError::not_found("the recording's file is gone")
     };
-    let file = tokio::fs::File::open(&row.path).await.map_err(gone)?;
+    let mut file = tokio::fs::File::open(&row.path).await.map_err(gone)?;
     let length = file.metadata().await.map_err(gone)?.len();
+    let tag = format!("\"{}\"", row.sha256);
+    // RFC 9110 13.1.5: a part of another file than the one the client has the beginning of would be noise.
+    let same = asked.get(header::IF_RANGE).is_none_or(|given| given.as_bytes() == tag.as_bytes());
+    let range = match asked.get(header::RANGE).and_then(|range| range.to_str().ok()).filter(|_| same) {
+        Some(range) => part(range, length)?,
+        None => None,
+    };
+    let (status, first, left) = match range {
+        Some((first, last)) => (StatusCode::PARTIAL_CONTENT, first, last - first + 1),
+        None => (StatusCode::OK, 0, length),
+    };
+    file.seek(io::SeekFrom::Start(first)).await.map_err(gone)?;
     let headers = [
         (header::CONTENT_TYPE, "audio/wav".to_owned()),
-        (header::CONTENT_LENGTH, length.to_string()),
+        (header::CONTENT_LENGTH, left.to_string()),
+        (header::ACCEPT_RANGES, "bytes".to_owned()),
+        (header::ETAG, tag),
         (header::CONTENT_DISPOSITION, format!("attachment; filename=\"{}.wav\"", row.id)),
     ];
-    Ok((headers, Body::from_stream(FileStream { file, left: length, chunk: vec![0; CHUNK] })).into_response())
+    let mut response = (status, headers, Body::from_stream(FileStream { file, left, chunk: vec![0; CHUNK] })).into_response();
+    if let Some((first, last)) = range
+        && let Ok(value) = format!("bytes {first}-{last}/{length}").parse()
+    {
+        response.headers_mut().insert(header::CONTENT_RANGE, value);
+    }
+    Ok(response)
+}
+
+/// First and last byte of a Range header (RFC 9110 14.1.2). `None`: not one that is served, and the whole file is the answer.
+fn part(range: &str, length: u64) -> Result<Option<(u64, u64)>, ApiError> {
+    let Some((first, last)) = range.strip_prefix("bytes=").and_then(|range| range.split_once('-')) else { return Ok(None) };
+    let number = |text: &str| text.trim().parse::<u64>().ok();
+    let (first, last) = match (number(first), number(last)) {
+        (Some(first), Some(last)) if last < first => return Ok(None),
+        (Some(first), Some(last)) => (first, last.min(length.saturating_sub(1))),
+        (Some(first), None) if last.trim().is_empty() => (first, length.saturating_sub(1)),
+        // So many bytes at the end.
+        (None, Some(count)) if first.trim().is_empty() && count > 0 => (length.saturating_sub(count), length.saturating_sub(1)),
+        (None, Some(0)) if first.trim().is_empty() => (length, length),
+        // More than one range, or nonsense.
+        _ => return Ok(None),
+    };
+    if first >= length {
+        return Err(ApiError::bad_range(format!("Range: the file has {length} bytes")));
+    }
+    Ok(Some((first, last)))
 }
 
 /// A file in chunks, exactly as long as was announced: more or less would break the connection for the next request.
@@ -130,12 +176,36 @@ fn from_cursor(cursor: &str) -> Result<(u64, String), ApiError> {
     parts.ok_or_else(|| ApiError::bad("before", "is not the `next` of a listing"))
 }
 
+pub(super) fn schema() -> Value {
+    endpoint::object(&[
+        ("id", endpoint::text("UUID of the recording.")),
+        ("domain", endpoint::text("Its tenant.")),
+        ("session", endpoint::text("UUID of the session.")),
+        ("connection", endpoint::nullable(endpoint::text("UUID of the connection, of a recording of both parties."))),
+        ("caller", endpoint::text("Who called.")),
+        ("called", endpoint::text("The number that was called.")),
+        ("file_name", endpoint::text("The name that it was made under.")),
+        ("created_at", endpoint::time("When it began.")),
+        ("created_at_ms", endpoint::number("The same in milliseconds since the Unix epoch.")),
+        ("duration_ms", endpoint::number("Milliseconds.")),
+        ("frames_expected", endpoint::number("Frames of 20 ms: received, concealed and silence together.")),
+        ("frames_received", endpoint::number("Frames that came.")),
+        ("frames_concealed", endpoint::number("Frames that were made up.")),
+        ("frames_silence", endpoint::number("Frames in which nobody sent.")),
+        ("sha256", endpoint::text("Of the file, in hex; empty until it is finished.")),
+        ("size", endpoint::number("Bytes.")),
+        ("stop_reason", endpoint::text("Why it ended; empty while it runs.")),
+        ("state", json!({ "enum": ["recording", "available", "failed"] })),
+    ])
+}
+
 /// Everything but where it lies: that is the node's business.
 fn to_json(row: &RecordingRow) -> Value {
     json!({
         "id": row.id,
         "domain": row.domain,
         "session": row.session,
+        "connection": row.connection,
         "caller": row.caller,
         "called": row.called,
         "file_name": row.file_name,

@@ -21,17 +21,27 @@ pub(super) struct ApiError {
     pub(super) status: StatusCode,
     pub(super) code: &'static str,
     pub(super) message: String,
+    /// When to try again.
+    after: Option<Duration>,
 }
 
 impl ApiError {
     fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> ApiError {
-        ApiError { status, code, message: message.into() }
+        ApiError { status, code, message: message.into(), after: None }
+    }
+    /// With Retry-After, in whole seconds.
+    pub(super) fn after(mut self, wait: Duration) -> ApiError {
+        self.after = Some(wait);
+        self
     }
     pub(super) fn bad(field: &str, why: impl std::fmt::Display) -> ApiError {
         ApiError::new(StatusCode::BAD_REQUEST, "bad_value", format!("{field}: {why}"))
     }
     pub(super) fn unauthorized() -> ApiError {
-        ApiError::new(StatusCode::UNAUTHORIZED, "unauthorized", "Authorization: a valid bearer token is needed")
+        ApiError::unauthorized_because("Authorization: a valid bearer token is needed")
+    }
+    pub(super) fn unauthorized_because(why: &str) -> ApiError {
+        ApiError::new(StatusCode::UNAUTHORIZED, "unauthorized", why)
     }
     pub(super) fn forbidden(why: &str) -> ApiError {
         ApiError::new(StatusCode::FORBIDDEN, "forbidden", why)
@@ -49,7 +59,10 @@ impl ApiError {
         ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", format!("{field}: larger than {limit} bytes"))
     }
     pub(super) fn too_many(why: impl Into<String>) -> ApiError {
-        ApiError::new(StatusCode::TOO_MANY_REQUESTS, "too_many", why)
+        ApiError::new(StatusCode::TOO_MANY_REQUESTS, "too_many", why).after(Duration::from_secs(1))
+    }
+    pub(super) fn bad_range(why: impl Into<String>) -> ApiError {
+        ApiError::new(StatusCode::RANGE_NOT_SATISFIABLE, "bad_range", why)
     }
     pub(super) fn unavailable(why: impl Into<String>) -> ApiError {
         ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", why)
@@ -63,6 +76,10 @@ impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let body = Json(json!({ "success": false, "error": self.code, "message": self.message }));
         let mut response = (self.status, body).into_response();
+        if let Some(wait) = self.after {
+            let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+            response.headers_mut().insert(header::RETRY_AFTER, seconds.max(1).into());
+        }
         if self.status == StatusCode::UNAUTHORIZED {
             response.headers_mut().insert(header::WWW_AUTHENTICATE, header::HeaderValue::from_static("Bearer"));
         }

@@ -1,12 +1,14 @@
 //! `/admin/tenants`: who may be called here. The body is read by hand, so that a refusal names the field.
 
 use super::access::{Caller, RESERVED, hash_hex, new_token};
+use super::endpoint::{self, Path};
 use super::prompts::check_file_name;
 use super::reply::{self, ApiError, Reply};
 use super::{Shared, blocking, rfc3339};
 use crate::store::{FallbackRow, NumberRow, TenantRow};
-use axum::extract::{Path, Request, State};
+use axum::extract::{Request, State};
 use axum::http::StatusCode;
+use hookswitch_call::Destination;
 use serde_json::{Map, Value, json};
 
 /// A tenant's configuration: 10,000 numbers fit.
@@ -17,6 +19,11 @@ const NUMBERS: usize = 10_000;
 const NAME: usize = 128;
 /// Files of a fallback announcement; more than one is for "closed" and "opening hours".
 const FILES: usize = 8;
+/// Destinations of a tenant: trunks and partners. Each is looked at for each outgoing call. More: 400.
+const DESTINATIONS: usize = 256;
+/// Mediaservice ids of a tenant, and origins that its handlers may post to: one for each of its systems. More: 400.
+const MEDIASERVICES: usize = 64;
+const ORIGINS: usize = 64;
 /// Calls at a time of a tenant that says nothing.
 const MAX_SESSIONS: u32 = 100;
 
@@ -108,6 +115,10 @@ fn to_json(tenant: &TenantRow) -> Value {
         "fallback": tenant.fallback,
         "max_sessions": tenant.max_sessions,
         "error_prompt": tenant.error_prompt,
+        "destinations": tenant.destinations,
+        "mediaservice_ids": tenant.mediaservice_ids,
+        "trusted": tenant.trusted,
+        "outbox_origins": tenant.outbox_origins,
         "created_at": rfc3339(tenant.created_at),
     })
 }
@@ -146,6 +157,20 @@ fn from_json(domain: String, mut body: Map<String, Value>, before: Option<&Tenan
         Value::Bool(default) => default,
         _ => return Err(ApiError::bad("default", "must be true or false")),
     };
+    let destinations = texts(&mut body, "destinations", DESTINATIONS, |text| match text.parse::<Destination>() {
+        Ok(destination) => Ok(destination.to_string()),
+        Err(error) => Err(error.to_string()),
+    })?;
+    let mediaservice_ids = texts(&mut body, "mediaservice_ids", MEDIASERVICES, |text| match check_name("", text) {
+        Ok(()) => Ok(text.to_owned()),
+        Err(_) => Err(format!("must be 1 to {NAME} visible ASCII characters")),
+    })?;
+    let outbox_origins = texts(&mut body, "outbox_origins", ORIGINS, origin)?;
+    let trusted = match body.remove("trusted").unwrap_or_default() {
+        Value::Null => false,
+        Value::Bool(trusted) => trusted,
+        _ => return Err(ApiError::bad("trusted", "must be true or false")),
+    };
     // What a listing says about a tenant may be sent back with changes.
     body.remove("created_at");
     if let Some(named) = body.remove("domain")
@@ -157,7 +182,124 @@ fn from_json(domain: String, mut body: Map<String, Value>, before: Option<&Tenan
     if let Some(unknown) = body.keys().next() {
         return Err(ApiError::bad(unknown, "no such field"));
     }
-    Ok(TenantRow { domain, numbers, fallback, max_sessions, error_prompt, default, created_at: 0 })
+    Ok(TenantRow {
+        domain,
+        numbers,
+        fallback,
+        max_sessions,
+        error_prompt,
+        destinations,
+        mediaservice_ids,
+        trusted,
+        outbox_origins,
+        default,
+        created_at: 0,
+    })
+}
+
+/// A list of texts, each of them read by `check`.
+fn texts(
+    body: &mut Map<String, Value>,
+    field: &str,
+    most: usize,
+    check: impl Fn(&str) -> Result<String, String>,
+) -> Result<Vec<String>, ApiError> {
+    match body.remove(field).unwrap_or_default() {
+        Value::Null => Ok(Vec::new()),
+        Value::Array(items) if items.len() <= most => {
+            let read = |(place, item): (usize, &Value)| {
+                let text = item.as_str().ok_or_else(|| "must be a text".to_owned());
+                text.and_then(&check).map_err(|why| ApiError::bad(&format!("{field}[{place}]"), why))
+            };
+            items.iter().enumerate().map(read).collect()
+        }
+        Value::Array(_) => Err(ApiError::bad(field, format!("more than {most}"))),
+        _ => Err(ApiError::bad(field, "must be a list")),
+    }
+}
+
+/// An origin (RFC 6454 6.2): scheme, host, perhaps a port, and nothing else. Without TLS only this machine: what handlers post holds
+/// numbers and digits.
+fn origin(text: &str) -> Result<String, String> {
+    let wrong = || format!("{text:.128?} is no origin: https://host or https://host:port, http:// for this machine alone");
+    let uri: axum::http::Uri = text.parse().map_err(|_| wrong())?;
+    let (scheme, authority) = (uri.scheme_str().unwrap_or_default(), uri.authority().ok_or_else(wrong)?);
+    // `Uri` gives a missing path as `/`.
+    let bare = text.strip_suffix('/').unwrap_or(text).eq_ignore_ascii_case(&format!("{scheme}://{authority}"));
+    let host = authority.host();
+    let ip = host.trim_start_matches('[').trim_end_matches(']').parse::<std::net::IpAddr>();
+    let here = ip.map_or(host.eq_ignore_ascii_case("localhost"), |ip| ip.is_loopback());
+    let secure = scheme == "https" || (scheme == "http" && here);
+    if !bare || !secure || host.is_empty() || authority.as_str().contains('@') {
+        return Err(wrong());
+    }
+    Ok(format!("{scheme}://{}", authority.as_str().to_ascii_lowercase()))
+}
+
+/// A tenant as it is shown.
+pub(super) fn schema() -> Value {
+    let Value::Object(properties) = properties() else { return Value::Null };
+    let shown = properties.iter().chain(&extra()).map(|(name, schema)| (name.clone(), schema.clone())).collect::<Vec<_>>();
+    endpoint::object(&shown.iter().map(|(name, schema)| (name.as_str(), schema.clone())).collect::<Vec<_>>())
+}
+
+/// A tenant as it is put: what is not named, or null, gets its default.
+pub(super) fn schema_of_body() -> Value {
+    let Value::Object(mut properties) = properties() else { return Value::Null };
+    for schema in properties.values_mut() {
+        *schema = json!({ "anyOf": [schema.clone(), { "type": "null" }] });
+    }
+    properties.extend(extra());
+    json!({ "type": "object", "properties": properties, "additionalProperties": false })
+}
+
+/// What is shown, and may be sent back unchanged.
+fn extra() -> Map<String, Value> {
+    let extra = json!({
+        "domain": endpoint::text("The tenant: a host name in lower case. In a body: as in the path."),
+        "created_at": endpoint::time("When it was made. In a body: ignored."),
+    });
+    extra.as_object().cloned().unwrap_or_default()
+}
+
+fn properties() -> Value {
+    let texts = |most: usize, says: &str| json!({ "type": "array", "maxItems": most, "items": { "type": "string" }, "description": says });
+    let name = json!({ "type": "string", "minLength": 1, "maxLength": NAME, "pattern": "^[!-~]+$" });
+    json!({
+        "default": endpoint::flag("Takes what no number and no domain matches. Not named: stays as it was."),
+        "numbers": {
+            "type": "array", "maxItems": NUMBERS, "description": "Numbers that lead to its handler, from any trunk or from one.",
+            "items": { "anyOf": [name, {
+                "type": "object", "required": ["number"],
+                "properties": { "trunk": { "anyOf": [name, { "type": "null" }] }, "number": name },
+            }] },
+        },
+        "fallback": {
+            "description": "What a caller gets when the handler failed for good: a SIP status, or files that are played.",
+            "oneOf": [
+                {
+                    "type": "object", "required": ["action", "status"], "additionalProperties": false,
+                    "properties": { "action": { "const": "refuse" }, "status": { "type": "integer", "minimum": 400, "maximum": 699 } },
+                },
+                {
+                    "type": "object", "required": ["action", "files"], "additionalProperties": false,
+                    "properties": {
+                        "action": { "const": "announce" },
+                        "files": { "type": "array", "minItems": 1, "maxItems": FILES, "items": { "type": "string" } },
+                    },
+                },
+            ],
+        },
+        "max_sessions": {
+            "type": "integer", "minimum": 0, "maximum": hookswitch_call::limits::SESSIONS, "default": MAX_SESSIONS,
+            "description": "Calls at a time; more are refused with 503.",
+        },
+        "error_prompt": endpoint::nullable(endpoint::text("File played before a call is released because its handler failed.")),
+        "destinations": texts(DESTINATIONS, "Whom its handlers may call: an address with an optional /prefix, a host name, *.domain or                                              trunk:NAME, the first three perhaps with :port. None: nobody."),
+        "mediaservice_ids": texts(MEDIASERVICES, "Names that placeivrcall may give as mediaserviceId."),
+        "trusted": endpoint::flag("P-Asserted-Identity of its handlers goes out."),
+        "outbox_origins": texts(ORIGINS, "Origins that its handlers may post to: https://host[:port]; http:// for this machine alone."),
+    })
 }
 
 fn number(place: usize, item: &Value) -> Result<NumberRow, ApiError> {
@@ -184,7 +326,7 @@ fn number(place: usize, item: &Value) -> Result<NumberRow, ApiError> {
     Ok(NumberRow { trunk, number: number.to_owned() })
 }
 
-fn check_name(field: &str, name: &str) -> Result<(), ApiError> {
+pub(super) fn check_name(field: &str, name: &str) -> Result<(), ApiError> {
     let fits = !name.is_empty() && name.len() <= NAME && name.bytes().all(|byte| byte.is_ascii_graphic());
     if fits { Ok(()) } else { Err(ApiError::bad(field, format!("must be 1 to {NAME} visible ASCII characters"))) }
 }

@@ -3,6 +3,7 @@
 use super::*;
 use crate::store::{CallRow, RecordingRow, RecordingState, StoreThread};
 use crate::versions::tests::FakeLoader;
+use hookswitch_call::door::Done;
 use serde_json::Value;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -15,6 +16,10 @@ pub(crate) const TENANT: &str = "a.example";
 struct FakeNode {
     configured: AtomicU32,
     refused: Mutex<Vec<(Upload, String, String)>>,
+    /// What was ordered, and what the next orders give.
+    orders: Mutex<Vec<(String, Command)>>,
+    answer: Mutex<Option<CommandResult>>,
+    counted: Mutex<Vec<Count>>,
 }
 
 impl Node for FakeNode {
@@ -30,6 +35,28 @@ impl Node for FakeNode {
     fn refused(&self, what: Upload, domain: &str, why: &str) {
         self.refused.lock().expect("whole").push((what, domain.into(), why.into()));
     }
+    fn order(&self, domain: &str, command: Command) -> Pin<Box<dyn Future<Output = CommandResult> + Send>> {
+        self.orders.lock().expect("whole").push((domain.into(), command));
+        let answer = self.answer.lock().expect("whole").clone().unwrap_or(Ok(Done::Nothing));
+        Box::pin(async move { answer })
+    }
+    fn sessions(&self, domain: Option<&str>, limit: usize) -> Vec<Live> {
+        let live = Live {
+            session_id: "s-1".into(),
+            domain: TENANT.into(),
+            participant_id: "p-1".into(),
+            caller: "alice".into(),
+            called: "100".into(),
+            started_at: 1,
+        };
+        std::iter::once(live).filter(|live| domain.is_none_or(|domain| live.domain == domain)).take(limit).collect()
+    }
+    fn domain_of(&self, session_id: &str) -> Option<String> {
+        (session_id == "s-1").then(|| TENANT.into())
+    }
+    fn count(&self, what: Count) {
+        self.counted.lock().expect("whole").push(what);
+    }
 }
 
 /// A served API on a port of its own, and what stands behind it.
@@ -38,6 +65,8 @@ pub(crate) struct World {
     pub(crate) store: Store,
     pub(crate) loader: Arc<FakeLoader>,
     node: Arc<FakeNode>,
+    pub(crate) reply_keys: Arc<ReplyKeys>,
+    api: Arc<Api>,
     pub(crate) address: std::net::SocketAddr,
     agent: ureq::Agent,
     _server: Server,
@@ -51,12 +80,13 @@ pub(crate) fn world() -> World {
     let node = Arc::new(FakeNode::default());
     let versions = Arc::new(Versions::open(store.clone(), loader.clone(), folder.path()).expect("opens"));
     let token = AdminToken::load(folder.path(), Some(TOKEN)).expect("given");
-    let api = Api::new(store.clone(), versions, node.clone(), token, folder.path().join("prompts"));
-    let server = api.start("127.0.0.1:0".parse().expect("an address")).expect("a port");
+    let reply_keys = Arc::new(ReplyKeys::load(folder.path()).expect("made"));
+    let api = Api::new(store.clone(), versions, node.clone(), token, folder.path().join("prompts"), reply_keys.clone());
+    let server = api.clone().start("127.0.0.1:0".parse().expect("an address")).expect("a port");
     let address = server.address();
     // A connection of its own for each request: one whose body was refused unread is closed behind its answer.
     let agent = ureq::Agent::config_builder().http_status_as_error(false).max_idle_connections(0).build().into();
-    let world = World { folder, store, loader, node, address, agent, _server: server, _thread: thread };
+    let world = World { folder, store, loader, node, reply_keys, api, address, agent, _server: server, _thread: thread };
     let (status, _) = world.ask("PUT", &format!("/admin/tenants/{TENANT}"), Some(TOKEN), JSON, br#"{"numbers":["100"]}"#);
     assert_eq!(status, 201);
     world
@@ -67,7 +97,14 @@ const WASM: Option<&str> = Some("application/wasm");
 const WAV: Option<&str> = Some("audio/wav");
 
 impl World {
-    fn raw(&self, method: &str, path: &str, token: Option<&str>, kind: Option<&str>, body: &[u8]) -> ureq::http::Response<ureq::Body> {
+    pub(super) fn raw(
+        &self,
+        method: &str,
+        path: &str,
+        token: Option<&str>,
+        kind: Option<&str>,
+        body: &[u8],
+    ) -> ureq::http::Response<ureq::Body> {
         let mut request = ureq::http::Request::builder().method(method).uri(format!("http://{}{path}", self.address));
         if let Some(token) = token {
             request = request.header("authorization", format!("Bearer {token}"));
@@ -83,17 +120,44 @@ impl World {
         answer.expect("an answer")
     }
 
-    fn ask(&self, method: &str, path: &str, token: Option<&str>, kind: Option<&str>, body: &[u8]) -> (u16, Value) {
+    pub(super) fn ask(&self, method: &str, path: &str, token: Option<&str>, kind: Option<&str>, body: &[u8]) -> (u16, Value) {
         let mut answer = self.raw(method, path, token, kind, body);
         let status = answer.status().as_u16();
         let text = answer.body_mut().read_to_string().expect("a body");
-        (status, serde_json::from_str(&text).unwrap_or(Value::String(text)))
+        let body = serde_json::from_str(&text).unwrap_or(Value::String(text));
+        is_documented(method, path, status, &body);
+        (status, body)
     }
 
     pub(crate) fn get(&self, path: &str) -> Value {
         let (status, body) = self.ask("GET", path, Some(TOKEN), None, b"");
         assert_eq!(status, 200, "{path}: {body}");
         body
+    }
+
+    /// Forgets what was ordered, and says it.
+    pub(super) fn ordered(&self) -> Vec<(String, Command)> {
+        std::mem::take(&mut *self.node.orders.lock().expect("whole"))
+    }
+
+    pub(super) fn counted(&self) -> Vec<Count> {
+        std::mem::take(&mut *self.node.counted.lock().expect("whole"))
+    }
+
+    /// What orders give from now on.
+    pub(super) fn gives(&self, answer: CommandResult) {
+        *self.node.answer.lock().expect("whole") = Some(answer);
+    }
+
+    pub(super) fn rated(&self, per_second: u32, burst: u32) {
+        *self.api.rate.lock().expect("whole") = Buckets::new(Rate { per_second, burst });
+    }
+
+    /// A line of the command line orders this, of the first tenant.
+    pub(crate) fn sends<E: std::fmt::Debug>(&self, line: &str, run: &impl Fn(&str) -> Result<(), E>, expected: Command) {
+        // The only tenant at that time, so that no --domain is needed.
+        assert!(run(line).is_ok(), "{line}: {:?}", run(line));
+        assert_eq!(self.ordered(), [(TENANT.to_owned(), expected)], "{line}");
     }
 
     fn recording(&self, id: &str, state: RecordingState, created_at: u64, audio: Option<&[u8]>) {
@@ -112,6 +176,95 @@ impl World {
         };
         self.store.put_recording(row).expect("put");
     }
+}
+
+/// The public key of the tenant in these tests.
+pub(crate) fn tenant_key() -> &'static str {
+    bearer::tests::public_pem()
+}
+
+/// Every answer that a test sees is one that `/openapi.json` has: status and body.
+fn is_documented(method: &str, path: &str, status: u16, body: &Value) {
+    let document = openapi::tests::document();
+    let asked: Vec<&str> = path.split('?').next().unwrap_or_default().split('/').collect();
+    let fits = |template: &str| {
+        let parts: Vec<&str> = template.split('/').collect();
+        let same = parts.len() == asked.len() && parts.iter().zip(&asked).all(|(part, asked)| part.starts_with('{') || part == asked);
+        // A literal path goes before one with a placeholder.
+        same.then(|| parts.iter().filter(|part| part.starts_with('{')).count())
+    };
+    let paths = document["paths"].as_object().expect("paths");
+    let Some((_, template)) = paths.keys().filter_map(|template| Some((fits(template)?, template))).min() else { return };
+    let operation = &paths[template][method.to_ascii_lowercase()];
+    if operation.is_null() {
+        return;
+    }
+    let shown = format!("{method} {path}: {status} {body}");
+    let response = &operation["responses"][status.to_string()];
+    let response = match response["$ref"].as_str() {
+        Some(reference) => document.pointer(reference.trim_start_matches('#')).expect("what is referred to is there"),
+        None => response,
+    };
+    assert!(response.is_object(), "{shown}: this status is not documented");
+    let content = response["content"].as_object().expect("content").values().next().expect("one type");
+    if let Err(why) = conforms(document, &content["schema"], body) {
+        panic!("{shown}: {why}");
+    }
+}
+
+/// As much of JSON Schema as the document uses.
+fn conforms(document: &Value, schema: &Value, value: &Value) -> Result<(), String> {
+    if let Some(reference) = schema["$ref"].as_str() {
+        return conforms(document, document.pointer(reference.trim_start_matches('#')).expect("there"), value);
+    }
+    let no = |why: &str| Err(format!("{value} is not {schema}: {why}"));
+    if schema.get("const").is_some_and(|expected| expected != value) {
+        return no("const");
+    }
+    if schema["enum"].as_array().is_some_and(|values| !values.contains(value)) {
+        return no("enum");
+    }
+    let kind = match value {
+        Value::Null => "null",
+        Value::Bool(_) => "boolean",
+        Value::Number(number) if number.is_u64() || number.is_i64() => "integer",
+        Value::Number(_) => "number",
+        Value::String(_) => "string",
+        Value::Array(_) => "array",
+        Value::Object(_) => "object",
+    };
+    let kinds: Vec<&str> = match &schema["type"] {
+        Value::Null => vec![],
+        Value::Array(kinds) => kinds.iter().filter_map(Value::as_str).collect(),
+        one => one.as_str().into_iter().collect(),
+    };
+    let fits = kinds.is_empty() || kinds.contains(&kind) || (kind == "integer" && kinds.contains(&"number"));
+    if !fits {
+        return no("type");
+    }
+    for choice in ["oneOf", "anyOf"] {
+        if schema[choice].as_array().is_some_and(|schemas| !schemas.iter().any(|schema| conforms(document, schema, value).is_ok())) {
+            return no(choice);
+        }
+    }
+    if let Some(fields) = value.as_object() {
+        for name in schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str) {
+            if !fields.contains_key(name) {
+                return no(name);
+            }
+        }
+        for (name, field) in fields {
+            match schema["properties"].get(name) {
+                Some(schema) => conforms(document, schema, field)?,
+                None if schema["additionalProperties"] == Value::Bool(false) => return no(name),
+                None => {}
+            }
+        }
+    }
+    for item in value.as_array().into_iter().flatten() {
+        conforms(document, &schema["items"], item)?;
+    }
+    Ok(())
 }
 
 /// IC-008: every refusal has this form, and its message names the field where one is wrong.
@@ -385,6 +538,9 @@ fn recordings_are_listed_fetched_and_deleted() {
     let mut answer = world.raw("GET", "/a.example/promptfile/r2-named.wav", Some(TOKEN), None, b"");
     assert!(answer.body_mut().read_to_vec().expect("audio") == audio);
 
+    assert_eq!(world.get("/a.example/recordings?session=s-of-none")["recordings"], json!([]));
+    assert_eq!(world.get("/a.example/recordings?session=")["recordings"].as_array().map(Vec::len), Some(3));
+
     // Another tenant does not see it.
     assert_eq!(world.ask("PUT", "/admin/tenants/b.example", Some(TOKEN), JSON, b"{}").0, 201);
     assert_eq!(world.ask("GET", "/b.example/recordings/r2", Some(TOKEN), None, b"").0, 404);
@@ -416,6 +572,90 @@ fn ic_083_084_085_a_prompt_is_put_read_and_removed() {
 }
 
 #[test]
+fn a_part_of_the_audio_is_enough() {
+    let world = world();
+    let audio: Vec<u8> = (0..1000u32).map(|n| (n % 251) as u8).collect();
+    world.recording("r", RecordingState::Available, 1, Some(&audio));
+    let fetch = |headers: &[(&str, &str)]| {
+        let mut request = ureq::http::Request::builder().uri(format!("http://{}/a.example/recordings/r/audio", world.address));
+        for (name, value) in [("authorization", format!("Bearer {TOKEN}").as_str())].iter().chain(headers) {
+            request = request.header(*name, *value);
+        }
+        let mut answer = world.agent.run(request.body(()).expect("a request")).expect("an answer");
+        let range = answer.headers().get("content-range").map(|range| range.to_str().expect("ASCII").to_owned());
+        (answer.status().as_u16(), range, answer.body_mut().read_to_vec().expect("a body"))
+    };
+    for (range, first, last) in [
+        ("bytes=0-0", 0, 0),
+        ("bytes=10-19", 10, 19),
+        ("bytes=990-", 990, 999),
+        ("bytes=-5", 995, 999),
+        ("bytes=900-5000", 900, 999),
+        ("bytes=-5000", 0, 999),
+    ] {
+        let (status, told, body) = fetch(&[("range", range)]);
+        assert_eq!((status, told), (206, Some(format!("bytes {first}-{last}/1000"))), "{range}");
+        assert_eq!(body, audio[first..=last], "{range}");
+    }
+    for range in ["bytes=1-2,5-6", "lines=1-2", "bytes=9-1", "bytes=a-b", "bytes"] {
+        let (status, told, body) = fetch(&[("range", range)]);
+        assert_eq!((status, told, body.len()), (200, None, 1000), "{range}");
+    }
+    for range in ["bytes=1000-", "bytes=1000-2000", "bytes=-0"] {
+        assert_eq!(fetch(&[("range", range)]).0, 416, "{range}");
+    }
+    // Of another file than the client's: all of it.
+    assert_eq!(fetch(&[("range", "bytes=1-2"), ("if-range", "\"other\"")]).0, 200);
+    assert_eq!(fetch(&[("range", "bytes=1-2"), ("if-range", "\"\"")]).0, 206);
+}
+
+#[test]
+fn tenants_say_whom_they_may_reach() {
+    let world = world();
+    let put = |body: Value| world.ask("PUT", "/admin/tenants/b.example", Some(TOKEN), JSON, body.to_string().as_bytes());
+    let (status, answer) = put(json!({
+        "destinations": ["192.0.2.0/24", "SIP.Example.com:5080", "trunk:carrier"], "mediaservice_ids": ["one"], "trusted": true,
+        "outbox_origins": ["https://CRM.example", "http://127.0.0.1:9000/", "http://localhost:1", "https://[::1]:8443"],
+    }));
+    assert_eq!(status, 201, "{answer}");
+    let tenant = &answer["tenant"];
+    assert_eq!(tenant["destinations"], json!(["192.0.2.0/24", "sip.example.com:5080", "trunk:carrier"]));
+    assert_eq!(
+        tenant["outbox_origins"],
+        json!(["https://crm.example", "http://127.0.0.1:9000", "http://localhost:1", "https://[::1]:8443"])
+    );
+    assert_eq!((&tenant["mediaservice_ids"], &tenant["trusted"]), (&json!(["one"]), &json!(true)));
+    let configured = world.store.configuration().expect("read");
+    let configured = configured.tenants.iter().find(|tenant| &*tenant.domain == "b.example").expect("there");
+    assert_eq!((configured.destinations.len(), configured.trusted, configured.mediaservice_ids.len()), (3, true, 1));
+
+    let many = |count: usize| vec!["a.example"; count];
+    for (body, field) in [
+        (json!({ "destinations": "a.example" }), "destinations"),
+        (json!({ "destinations": ["a.example", "a b"] }), "destinations[1]"),
+        (json!({ "destinations": [5] }), "destinations[0]"),
+        (json!({ "destinations": many(257) }), "destinations"),
+        (json!({ "mediaservice_ids": [""] }), "mediaservice_ids[0]"),
+        (json!({ "mediaservice_ids": many(65) }), "mediaservice_ids"),
+        (json!({ "trusted": "yes" }), "trusted"),
+        (json!({ "outbox_origins": ["crm.example"] }), "outbox_origins[0]"),
+        (json!({ "outbox_origins": ["http://crm.example"] }), "outbox_origins[0]"),
+        (json!({ "outbox_origins": ["https://crm.example/path"] }), "outbox_origins[0]"),
+        (json!({ "outbox_origins": ["https://user@crm.example"] }), "outbox_origins[0]"),
+        (json!({ "outbox_origins": ["ftp://crm.example"] }), "outbox_origins[0]"),
+        (json!({ "outbox_origins": ["https://crm.example?x"] }), "outbox_origins[0]"),
+    ] {
+        let (status, answer) = put(body.clone());
+        let message = answer["message"].as_str().unwrap_or_default();
+        assert!(status == 400 && message.starts_with(&format!("{field}: ")), "{body}: {status} {message}");
+    }
+    assert_eq!(world.get("/admin/tenants/b.example")["tenant"], *tenant, "nothing of it was kept");
+    // Nothing is allowed that was not said.
+    let (_, answer) = put(json!({}));
+    assert_eq!((&answer["tenant"]["destinations"], &answer["tenant"]["trusted"]), (&json!([]), &json!(false)));
+}
+
+#[test]
 fn ended_calls_are_listed() {
     let world = world();
     for (session, domain) in [("s1", TENANT), ("s2", "b.example"), ("s3", TENANT)] {
@@ -443,10 +683,10 @@ fn file_names_are_safe_or_refused() {
 #[test]
 fn a_stopped_server_is_gone_and_a_taken_port_is_said() {
     let world = world();
-    let World { folder, store, loader, node, address, _server: server, _thread: thread, .. } = world;
+    let World { folder, store, loader, node, reply_keys, address, _server: server, _thread: thread, .. } = world;
     let versions = Arc::new(Versions::open(store.clone(), loader, folder.path()).expect("opens"));
     let token = AdminToken::load(folder.path(), Some(TOKEN)).expect("given");
-    let second = Api::new(store, versions, node, token, folder.path().join("prompts"));
+    let second = Api::new(store, versions, node, token, folder.path().join("prompts"), reply_keys);
     assert_eq!(second.clone().start(address).err().map(|error| error.kind()), Some(std::io::ErrorKind::AddrInUse));
     server.stop();
     assert_eq!(second.start(address).expect("free again").address(), address);

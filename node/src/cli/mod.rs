@@ -10,6 +10,7 @@ mod guest;
 mod output;
 mod prompt;
 mod recording;
+mod session;
 mod tenant;
 
 use crate::config::Config;
@@ -62,12 +63,24 @@ enum Command {
     /// Handlers: make, build, upload, activate, go back
     #[command(subcommand)]
     Guest(guest::Command),
+    /// Calls that are up, and what they are told to do
+    #[command(subcommand)]
+    Session(session::Command),
+    /// The keys that replyIds are signed with
+    #[command(subcommand)]
+    ReplyKeys(ReplyKeys),
     /// What was recorded
     #[command(subcommand)]
     Recording(recording::Command),
     /// Audio files that handlers play
     #[command(subcommand)]
     Prompt(prompt::Command),
+}
+
+#[derive(Subcommand, Debug)]
+enum ReplyKeys {
+    /// Sign with a new key from now on; replyIds that were given stay valid
+    Rotate,
 }
 
 #[derive(Args, Debug, Clone, Default)]
@@ -146,6 +159,8 @@ fn dispatch(cli: Cli) -> Outcome {
         },
         Command::Tenant(command) => tenant::run(&common, command),
         Command::Guest(command) => guest::run(&common, command),
+        Command::Session(command) => session::run(&common, command),
+        Command::ReplyKeys(ReplyKeys::Rotate) => rotate(&common),
         Command::Recording(command) => recording::run(&common, command),
         Command::Prompt(command) => prompt::run(&common, command),
     }
@@ -154,6 +169,15 @@ fn dispatch(cli: Cli) -> Outcome {
 /// Runs the node until it is told to stop.
 fn run(common: &Common, args: RunArgs) -> Outcome {
     Ok(crate::run::run(common.load()?, &RunArgs { token: common.token.clone(), config: common.config.clone(), ..args })?)
+}
+
+fn rotate(common: &Common) -> Outcome {
+    let answer = common.client()?.ask(ureq::http::Method::POST, "/admin/reply-keys/rotate", client::Content::None)?;
+    if common.json {
+        return output::say_json(&answer);
+    }
+    let kids: Vec<&str> = answer["kids"].as_array().into_iter().flatten().filter_map(serde_json::Value::as_str).collect();
+    output::say(&kids.join("\n"))
 }
 
 impl Common {

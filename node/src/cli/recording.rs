@@ -183,6 +183,7 @@ fn from_json(value: &Value) -> RecordingRow {
         id: text("id"),
         domain: text("domain"),
         session: text("session"),
+        connection: value["connection"].as_str().map(str::to_owned),
         caller: text("caller"),
         called: text("called"),
         file_name: text("file_name"),

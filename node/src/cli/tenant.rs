@@ -1,10 +1,11 @@
 //! `hookswitch tenant …`.
 
 use super::client::{Client, Content, encode};
-use super::output::{cell, say, say_json, table};
+use super::output::{cell, say, say_json, table, when};
 use super::{Common, Failure, Outcome};
 use clap::{Args, Subcommand};
 use serde_json::{Map, Value, json};
+use std::path::PathBuf;
 use ureq::http::{Method, StatusCode};
 
 #[derive(Subcommand, Debug)]
@@ -23,6 +24,27 @@ pub(super) enum Command {
         /// Make the token of this label void instead
         #[arg(long)]
         revoke: bool,
+    },
+    /// Public keys that the tenant's JWTs are verified with
+    #[command(subcommand)]
+    Key(Key),
+}
+
+#[derive(Subcommand, Debug)]
+pub(super) enum Key {
+    /// Register a public RSA key, PEM or JWK; the same label again replaces it
+    Add {
+        domain: String,
+        label: String,
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+    },
+    List {
+        domain: String,
+    },
+    Remove {
+        domain: String,
+        label: String,
     },
 }
 
@@ -47,6 +69,18 @@ pub(super) struct PutArgs {
     /// Take what no other tenant's number or domain matches
     #[arg(long)]
     default: bool,
+    /// Whom its handlers may call: ADDRESS[/PREFIX], HOST, *.DOMAIN or trunk:NAME; may be repeated, replaces the list, '' empties it
+    #[arg(long = "destination", value_name = "WHERE")]
+    destinations: Vec<String>,
+    /// A mediaserviceId that placeivrcall may give; may be repeated, replaces the list, '' empties it
+    #[arg(long = "mediaservice-id", value_name = "ID")]
+    mediaservice_ids: Vec<String>,
+    /// An origin that its handlers may post to; may be repeated, replaces the list, '' empties it
+    #[arg(long = "outbox-origin", value_name = "URL")]
+    outbox_origins: Vec<String>,
+    /// Whether P-Asserted-Identity of its handlers goes out
+    #[arg(long, value_name = "true|false")]
+    trusted: Option<bool>,
 }
 
 pub(super) fn run(common: &Common, command: Command) -> Outcome {
@@ -66,6 +100,32 @@ pub(super) fn run(common: &Common, command: Command) -> Outcome {
                 (false, None) => say(&format!("token {label} of {domain} is void")),
                 (true, _) => say_json(&answer),
             }
+        }
+        Command::Key(command) => key(common, &client, command),
+    }
+}
+
+fn key(common: &Common, client: &Client, command: Key) -> Outcome {
+    let path = |domain: &str| format!("/admin/tenants/{}/keys", encode(domain));
+    match command {
+        Key::Add { domain, label, file } => {
+            let key = std::fs::read(&file).map_err(|error| Failure::Failed(format!("{}: {error}", file.display())))?;
+            let path = format!("{}/{}", path(&domain), encode(&label));
+            let answer = client.ask(Method::PUT, &path, Content::Bytes("application/octet-stream", &key))?;
+            if common.json { say_json(&answer) } else { say(&cell(&answer["key"], "thumbprint")) }
+        }
+        Key::List { domain } => {
+            let answer = client.ask(Method::GET, &path(&domain), Content::None)?;
+            if common.json {
+                return say_json(&answer);
+            }
+            let row = |key: &Value| vec![cell(key, "label"), cell(key, "bits"), when(key, "created_at"), cell(key, "thumbprint")];
+            let rows: Vec<Vec<String>> = answer["keys"].as_array().map(Vec::as_slice).unwrap_or_default().iter().map(row).collect();
+            say(&table(&["LABEL", "BITS", "CREATED", "THUMBPRINT"], &rows))
+        }
+        Key::Remove { domain, label } => {
+            let answer = client.ask(Method::DELETE, &format!("{}/{}", path(&domain), encode(&label)), Content::None)?;
+            if common.json { say_json(&answer) } else { say(&format!("key {label} of {domain} is removed")) }
         }
     }
 }
@@ -132,6 +192,16 @@ fn put(common: &Common, client: &Client, args: PutArgs) -> Outcome {
     }
     if args.default {
         tenant.insert("default".into(), true.into());
+    }
+    for (field, given) in
+        [("destinations", args.destinations), ("mediaservice_ids", args.mediaservice_ids), ("outbox_origins", args.outbox_origins)]
+    {
+        if !given.is_empty() {
+            tenant.insert(field.into(), given.into_iter().filter(|text| !text.is_empty()).collect());
+        }
+    }
+    if let Some(trusted) = args.trusted {
+        tenant.insert("trusted".into(), trusted.into());
     }
     let answer = client.ask(Method::PUT, &path, Content::Json(&Value::Object(tenant)))?;
     if common.json {

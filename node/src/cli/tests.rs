@@ -2,6 +2,8 @@
 
 use super::*;
 use clap::CommandFactory;
+use hookswitch_call::door::{Command as Order, PlaceIvrCall, WhichRecording};
+use hookswitch_call::hook::OutboundCall;
 
 fn parse(line: &str) -> Result<Cli, clap::error::ErrorKind> {
     let words = std::iter::once("hookswitch").chain(line.split_whitespace());
@@ -25,7 +27,20 @@ fn what_people_type_is_understood() {
         "tenant put a.example --number 100 --number carrier=101 --max-sessions 5 --fallback-status 480 --default",
         "tenant put a.example --fallback-file closed.wav --error-prompt sorry.wav",
         "tenant remove a.example",
+        "tenant put a.example --destination 192.0.2.0/24 --destination trunk:carrier --trusted true --outbox-origin https://crm.example",
         "tenant token a.example ci --revoke",
+        "tenant key add a.example crm crm.pem",
+        "tenant key list a.example",
+        "tenant key remove a.example crm",
+        "reply-keys rotate",
+        "session list --json",
+        "session hangup s p --remote",
+        "session split s c",
+        "session record start s c --name both.wav",
+        "session record stop s c",
+        "session interrupt s",
+        "session dtmf s p 12#",
+        "session place sip:bob@127.0.0.1:5080 --from 100 --max-ring-time 20 --reference {\"a\":1}",
         "guest new hello",
         "guest build guest-examples/menu --output target/guests/menu.component.wasm",
         "guest check menu.component.wasm",
@@ -59,6 +74,11 @@ fn what_cannot_be_meant_is_usage() {
         "tenant put a.example --fallback-status 503 --fallback-file x.wav",
         "guest activate",
         "guest activate latest",
+        "session hangup s",
+        "session place",
+        "session place sip:bob@127.0.0.1 --reference {",
+        "session record pause s c",
+        "tenant key add a.example crm",
         "recording get",
         "recording verify",
         "recording verify --all some-id",
@@ -145,10 +165,60 @@ fn commands_reach_the_node() {
     let tenant = world.store.tenant("b.example").expect("read").expect("there");
     assert_eq!((tenant.max_sessions, tenant.numbers.len(), tenant.error_prompt.as_deref()), (6, 2, Some("sorry.wav")));
     assert!(fails("tenant put b.example --number 100").contains("numbers: 100 belongs to a.example (409)"));
+    done("tenant put b.example --destination 192.0.2.0/24 --destination *.Example.com --trusted true --mediaservice-id one");
+    done("tenant put b.example --outbox-origin https://crm.example");
+    let tenant = world.store.tenant("b.example").expect("read").expect("there");
+    assert_eq!((tenant.destinations, tenant.trusted, tenant.max_sessions), (vec!["192.0.2.0/24".into(), "*.example.com".into()], true, 6));
+    assert_eq!((tenant.mediaservice_ids, tenant.outbox_origins), (vec!["one".to_owned()], vec!["https://crm.example".to_owned()]));
+    assert!(fails("tenant put b.example --destination a/b").contains("destinations[0]"));
     done("tenant list");
     assert!(matches!(run("guest list"), Err(Failure::Usage(_))), "two tenants, none the default one");
     done("tenant remove b.example");
     done("tenant token a.example ci");
+
+    // Keys.
+    let pem = folder.join("crm.pem");
+    std::fs::write(&pem, crate::api::tests::tenant_key()).expect("written");
+    done(&format!("tenant key add a.example crm {}", pem.display()));
+    done("tenant key list a.example");
+    done("tenant key remove a.example crm");
+    assert!(fails("tenant key remove a.example crm").contains("unknown key (404)"));
+    assert!(fails(&format!("tenant key add a.example crm {}", path("guest.wasm"))).contains("guest.wasm"));
+    done("reply-keys rotate");
+
+    // Sessions: each command is the one that was meant.
+    done("session list");
+    done("session list --domain a.example --json");
+    world.sends("session hangup s-1 p-1", &run, Order::HangupParticipant { session_id: "s-1".into(), participant_id: "p-1".into() });
+    world.sends(
+        "session hangup s-1 p-1 --remote",
+        &run,
+        Order::HangupRemoteParticipant { session_id: "s-1".into(), participant_id: "p-1".into() },
+    );
+    world.sends("session split s-1 c-1", &run, Order::SplitConnection { session_id: "s-1".into(), connection_id: "c-1".into() });
+    world.sends(
+        "session record start s-1 c-1",
+        &run,
+        Order::StartRecording { session_id: "s-1".into(), connection_id: "c-1".into(), file_name: None },
+    );
+    world.sends(
+        "session record stop s-1 c-1",
+        &run,
+        Order::StopRecording { session_id: "s-1".into(), which: WhichRecording::Connection("c-1".into()) },
+    );
+    world.sends("session interrupt s-1", &run, Order::InterruptIvrCommand { session_id: "s-1".into(), command: None });
+    world.sends(
+        "session dtmf s-1 p-1 12#",
+        &run,
+        Order::SendDtmf { session_id: "s-1".into(), participant_id: "p-1".into(), digits: "12#".into() },
+    );
+    let call = OutboundCall { dest_addr: "sip:bob@127.0.0.1".into(), sip_from: Some("100".into()), ..OutboundCall::default() };
+    world.sends(
+        "session place sip:bob@127.0.0.1 --from 100",
+        &run,
+        Order::PlaceIvrCall(Box::new(PlaceIvrCall { call, ..PlaceIvrCall::default() })),
+    );
+    assert_eq!(fails("session interrupt nobody"), "unknown session (404)");
 
     // Guests.
     let guest = folder.join("guest.wasm");

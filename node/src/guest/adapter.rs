@@ -2,6 +2,7 @@
 //! need no threads; the node itself asks through `Guests`, with the same conversion.
 
 use super::{tasks, to_wit};
+use crate::reply_keys::ReplyKeys;
 use hookswitch_call::Ask;
 use hookswitch_call::adapter::Adapter;
 use hookswitch_call::hook::{HookFailure, Notification, Verdict};
@@ -17,6 +18,7 @@ pub struct WasmAdapter {
     runtime: tokio::runtime::Runtime,
     cpu: Duration,
     asked: u64,
+    reply_keys: ReplyKeys,
 }
 
 /// Logs nowhere, has no settings, and its clock stands still: runs repeat.
@@ -39,7 +41,8 @@ impl WasmAdapter {
             .enable_time()
             .build()
             .expect("a runtime without I/O needs nothing from the system");
-        WasmAdapter { module, instance: None, runtime, cpu: hookswitch_wasm::limits::HOOK_CPU, asked: 0 }
+        let reply_keys = ReplyKeys::in_memory().expect("the kernel has random numbers");
+        WasmAdapter { module, instance: None, runtime, cpu: hookswitch_wasm::limits::HOOK_CPU, asked: 0, reply_keys }
     }
 
     /// Another CPU time for each hook than the node's.
@@ -65,7 +68,7 @@ impl Adapter for WasmAdapter {
         let until = Instant::now() + ask.deadline;
         let transaction = format!("transaction-{}", ask.id.number);
         let guest = self.guest(until)?;
-        let done = self.runtime.block_on(tasks::put(guest, ask.hook.clone(), transaction, until));
+        let done = self.runtime.block_on(tasks::put(guest, ask.hook.clone(), transaction, until, &self.reply_keys));
         let (instance, verdict) = done?;
         self.instance = Some(instance);
         verdict
@@ -73,7 +76,7 @@ impl Adapter for WasmAdapter {
 
     fn notify(&mut self, notification: &Notification) {
         let until = Instant::now() + super::limits::NOTIFY_DEADLINE;
-        let news = to_wit::notification(notification.clone(), "transaction".into());
+        let news = to_wit::notification(notification.clone(), "transaction".into(), &self.reply_keys);
         if let Ok(guest) = self.guest(until) {
             // A guest that fails at news loses its instance; the next question shows it.
             self.instance = self.runtime.block_on(guest.notify(&news, until)).ok();

@@ -102,7 +102,7 @@ fn digits(field: &str, value: String) -> Checked<String> {
 }
 
 /// IC-063, IC-071: names begin with the prefix and are tokens; values hold no line break.
-fn headers(field: &str, prefix: &str, list: Vec<(String, String)>) -> Checked<Vec<(String, String)>> {
+pub(crate) fn headers(field: &str, prefix: &str, list: Vec<(String, String)>) -> Checked<Vec<(String, String)>> {
     if list.len() > limits::HEADERS {
         return bad(field, format!("{} headers; at most {}", list.len(), limits::HEADERS));
     }
@@ -121,7 +121,7 @@ fn header_name(field: &str, prefixes: &[&str], name: String) -> Checked<String> 
 }
 
 /// URI or header parameters. Whether a name or value can stand in SIP is judged where the header is written.
-fn parameters(field: &str, list: Vec<(String, String)>) -> Checked<Vec<(String, String)>> {
+pub(crate) fn parameters(field: &str, list: Vec<(String, String)>) -> Checked<Vec<(String, String)>> {
     if list.len() > limits::HEADERS {
         return bad(field, format!("{} parameters; at most {}", list.len(), limits::HEADERS));
     }

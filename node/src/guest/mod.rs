@@ -17,3 +17,8 @@ pub use compile::{CompileError, Compiler, compile_component_main};
 pub use from_wit::Nonsense;
 pub use tasks::{Guests, Options, Version};
 pub use tenants::{LogLine, Stats};
+
+/// Checks that REST bodies share with handlers' answers.
+pub(crate) mod checks {
+    pub(crate) use super::from_wit::{headers, parameters};
+}

@@ -7,6 +7,7 @@
 use super::tenants::{LogLine, Stats, Tenant, Tenants, now_ms};
 use super::{from_wit, limits, to_wit};
 use crate::inbox::SwitchInbox;
+use crate::reply_keys::ReplyKeys;
 use hookswitch_call::hook::{Hook, HookFailure, Notification, SessionInfo, Verdict};
 use hookswitch_call::{Ask, AskId, Input, SessionId};
 use hookswitch_proto::random::Random;
@@ -39,11 +40,19 @@ pub struct Options {
     pub cpu: Duration,
     /// Added to the niceness of the guest threads, so that media goes first.
     pub nice: i32,
+    /// What replyIds are signed with.
+    pub reply_keys: Arc<ReplyKeys>,
 }
 
 impl Default for Options {
     fn default() -> Options {
-        Options { threads: 1, instances: hookswitch_wasm::limits::INSTANCES as usize, cpu: hookswitch_wasm::limits::HOOK_CPU, nice: 5 }
+        Options {
+            threads: 1,
+            instances: hookswitch_wasm::limits::INSTANCES as usize,
+            cpu: hookswitch_wasm::limits::HOOK_CPU,
+            nice: 5,
+            reply_keys: Arc::new(ReplyKeys::in_memory().expect("the kernel has random numbers")),
+        }
     }
 }
 
@@ -429,7 +438,7 @@ impl Session {
         }
         self.served = true;
         let Guest { instance, place } = guest;
-        let done = put(instance, hook, transaction, until).await;
+        let done = put(instance, hook, transaction, until, &self.room.options.reply_keys).await;
         match done {
             Ok((instance, verdict)) => {
                 self.guest = Some(Guest { instance, place });
@@ -456,7 +465,7 @@ impl Session {
                 }
                 self.served = true;
                 let transaction = self.room.with_random(Random::uuid);
-                let news = to_wit::notification(notification, transaction);
+                let news = to_wit::notification(notification, transaction, &self.room.options.reply_keys);
                 let Guest { instance, place } = guest;
                 instance.notify(&news, until).await.map(|instance| Guest { instance, place }).map_err(failure)
             }
@@ -502,18 +511,18 @@ fn info_mut(notification: &mut Notification) -> &mut SessionInfo {
 pub(super) type Done = Result<(Instance, Result<Verdict, HookFailure>), HookFailure>;
 
 /// Put a question to an instance.
-pub(super) async fn put(instance: Instance, hook: Hook, transaction: String, until: Instant) -> Done {
+pub(super) async fn put(instance: Instance, hook: Hook, transaction: String, until: Instant, keys: &ReplyKeys) -> Done {
     match hook {
         Hook::NewCall(call) => {
             let request = to_wit::new_call(*call, transaction);
             answered(instance.new_call(&request, until).await, |r| from_wit::routing(r).map(Verdict::Routing))
         }
         Hook::GetIvrCommand(request) => {
-            let request = to_wit::ivr_request(*request, transaction);
+            let request = to_wit::ivr_request(*request, transaction, keys);
             answered(instance.get_ivr_command(&request, until).await, |c| from_wit::ivr_command(c).map(|c| Verdict::Ivr(Box::new(c))))
         }
         Hook::CallEvent(event) => {
-            let request = to_wit::call_event(*event, transaction);
+            let request = to_wit::call_event(*event, transaction, keys);
             answered(instance.call_event(&request, until).await, |r| from_wit::routing(r).map(Verdict::Routing))
         }
     }

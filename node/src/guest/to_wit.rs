@@ -1,5 +1,7 @@
 //! The call's words in the handler's language. Nothing is checked here: these values are ours.
 
+use crate::reply_keys::ReplyKeys;
+use hookswitch_call::ReplyTo;
 use hookswitch_call::hook::{
     Alarm, AlarmKind, CallEvent, CallEventKind, DigitProtection, DtmfParams, DtmfReason, IvrRequest, NewCall, Notification, Privacy,
     RecordingDetails, RecordingResult, SessionInfo,
@@ -11,8 +13,9 @@ fn ms(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-fn token(reply: hookswitch_call::ReplyTo) -> String {
-    format!("{reply:?}")
+/// IC-009.
+fn reply_id(keys: &ReplyKeys, info: &SessionInfo, reply_to: ReplyTo) -> String {
+    keys.mint(&info.domain, &info.session_id, reply_to)
 }
 
 fn ext(name: &str) -> wit::Extension {
@@ -57,12 +60,12 @@ pub(super) fn new_call(call: NewCall, transaction: String) -> wit::NewCallReques
     }
 }
 
-pub(super) fn ivr_request(request: IvrRequest, transaction: String) -> wit::IvrRequest {
+pub(super) fn ivr_request(request: IvrRequest, transaction: String, keys: &ReplyKeys) -> wit::IvrRequest {
     let interrupted = request.dtmf.as_ref().is_some_and(|d| d.reason == DtmfReason::Interrupted);
     wit::IvrRequest {
+        reply_id: reply_id(keys, &request.info, request.reply_to),
         info: info(request.info, transaction),
         participant_id: request.participant_id,
-        reply_id: token(request.reply_to),
         dtmf_buffer: request.dtmf_buffer,
         dtmf_params: request.dtmf.map(dtmf_params),
         recording: request.recording.map(recording),
@@ -128,8 +131,9 @@ fn stored(details: RecordingDetails) -> wit::RecordingResult {
     }
 }
 
-pub(super) fn call_event(event: CallEvent, transaction: String) -> wit::CallEventRequest {
+pub(super) fn call_event(event: CallEvent, transaction: String, keys: &ReplyKeys) -> wit::CallEventRequest {
     wit::CallEventRequest {
+        reply_id: reply_id(keys, &event.info, event.reply_to),
         info: info(event.info, transaction),
         event: match event.event {
             CallEventKind::CallingPartyDrop => wit::CallEventKind::CallingPartyDrop,
@@ -144,7 +148,6 @@ pub(super) fn call_event(event: CallEvent, transaction: String) -> wit::CallEven
         user: event.user,
         remote_participant_id: event.remote_participant_id,
         remote_user: event.remote_user,
-        reply_id: token(event.reply_to),
         sip_code: event.sip_code,
         reason_text: event.reason_text,
         q850: event.q850,
@@ -152,7 +155,7 @@ pub(super) fn call_event(event: CallEvent, transaction: String) -> wit::CallEven
     }
 }
 
-pub(super) fn notification(notification: Notification, transaction: String) -> wit::Notification {
+pub(super) fn notification(notification: Notification, transaction: String, keys: &ReplyKeys) -> wit::Notification {
     match notification {
         Notification::CallAnswered {
             info: session,
@@ -165,6 +168,7 @@ pub(super) fn notification(notification: Notification, transaction: String) -> w
             called_party_expires,
             reply_to,
         } => wit::Notification::CallAnswered(wit::CallAnswered {
+            reply_id: reply_id(keys, &session, reply_to),
             info: info(session, transaction),
             connection_id,
             caller_participant_id,
@@ -177,7 +181,6 @@ pub(super) fn notification(notification: Notification, transaction: String) -> w
             remote_rtp_ip: None,
             remote_rtp_port: None,
             monitoring_participant: false,
-            reply_id: token(reply_to),
             extra: vec![],
         }),
         Notification::CallNotify {
@@ -190,6 +193,7 @@ pub(super) fn notification(notification: Notification, transaction: String) -> w
             sip_call_id,
             reply_to,
         } => wit::Notification::CallNotify(wit::CallNotify {
+            reply_id: reply_id(keys, &session, reply_to),
             info: info(session, transaction),
             event: match event {
                 "ringing" => wit::CallNotifyKind::Ringing,
@@ -203,7 +207,6 @@ pub(super) fn notification(notification: Notification, transaction: String) -> w
             remote_participant_id,
             remote_user,
             sip_call_id,
-            reply_id: token(reply_to),
             extra: vec![],
         }),
         Notification::RecordingReady { info: session, successful, reason, connection_id, recording_id, file_name, file_size, details } => {
@@ -275,6 +278,62 @@ fn alarm(alarm: Alarm, transaction: String) -> wit::Alarm {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::reply_keys::ReplyId;
+
+    fn keys() -> ReplyKeys {
+        ReplyKeys::in_memory().expect("random numbers")
+    }
+
+    #[test]
+    fn ic_009_every_hook_that_may_be_replied_to_says_how() {
+        let keys = keys();
+        let session = || SessionInfo { domain: "a.example".into(), session_id: "s-1".into(), ..SessionInfo::default() };
+        let says = |token: &str, reply_to| {
+            let expected = ReplyId { domain: "a.example".into(), session_id: "s-1".into(), reply_to };
+            assert_eq!(keys.verify(token), Ok(expected));
+        };
+        let asked = IvrRequest { info: session(), reply_to: ReplyTo::IvrCommand(3), ..IvrRequest::default() };
+        says(&ivr_request(asked, "t".into(), &keys).reply_id, ReplyTo::IvrCommand(3));
+        let event = CallEvent {
+            info: session(),
+            event: CallEventKind::CalledPartyDrop,
+            connection_id: "c".into(),
+            participant_id: "p".into(),
+            user: String::new(),
+            remote_participant_id: "q".into(),
+            remote_user: String::new(),
+            reply_to: ReplyTo::Participant,
+            sip_code: None,
+            reason_text: None,
+            q850: None,
+        };
+        says(&call_event(event, "t".into(), &keys).reply_id, ReplyTo::Participant);
+        let answered = Notification::CallAnswered {
+            info: session(),
+            connection_id: "c".into(),
+            caller_participant_id: "p".into(),
+            callee_participant_id: "q".into(),
+            calling_party_number: String::new(),
+            remote_party_number: String::new(),
+            calling_party_expires: None,
+            called_party_expires: None,
+            reply_to: ReplyTo::Connection,
+        };
+        let wit::Notification::CallAnswered(told) = notification(answered, "t".into(), &keys) else { panic!("another one") };
+        says(&told.reply_id, ReplyTo::Connection);
+        let ringing = Notification::CallNotify {
+            info: session(),
+            event: "ringing",
+            participant_id: "q".into(),
+            user: String::new(),
+            remote_participant_id: None,
+            remote_user: None,
+            sip_call_id: "i".into(),
+            reply_to: ReplyTo::Participant,
+        };
+        let wit::Notification::CallNotify(told) = notification(ringing, "t".into(), &keys) else { panic!("another one") };
+        says(&told.reply_id, ReplyTo::Participant);
+    }
 
     /// A reason that has a case must not end up in `ext`.
     #[test]
@@ -320,12 +379,14 @@ mod tests {
             file_size: 19_244,
             details,
         };
-        let wit::Notification::RecordingReady(told) = notification(ready(Some(details)), "t".into()) else { panic!("another one") };
+        let wit::Notification::RecordingReady(told) = notification(ready(Some(details)), "t".into(), &keys()) else {
+            panic!("another one")
+        };
         let told = told.details.expect("details");
         assert!(matches!(told.stop_reason, wit::StopReason::StopDigit));
         assert_eq!((told.stop_digit, told.duration_ms, told.contains_sound), (Some('#'), 1200, true));
         assert_eq!((told.size_bytes, told.started_at_ms, told.checksum), (Some(19_244), Some(77), Some("ab".repeat(32))));
-        let wit::Notification::RecordingReady(told) = notification(ready(None), "t".into()) else { panic!("another one") };
+        let wit::Notification::RecordingReady(told) = notification(ready(None), "t".into(), &keys()) else { panic!("another one") };
         assert!(told.details.is_none());
     }
 
@@ -341,7 +402,7 @@ mod tests {
             }),
             ..IvrRequest::default()
         };
-        let told = ivr_request(request, "t".into());
+        let told = ivr_request(request, "t".into(), &keys());
         assert_eq!((told.dtmf_buffer.as_deref(), told.info.transaction_id.as_str(), told.interrupted), (Some("12#"), "t", false));
         let dtmf = told.dtmf_params.expect("params");
         assert_eq!((dtmf.dtmf_match.as_str(), dtmf.matched_termination_key), ("12", Some('#')));

@@ -49,7 +49,7 @@ impl Node {
             record::start(1, 1, folders.clone(), store.clone(), inbox_in, metrics.clone(), clock).unwrap();
         // Ports that were free a moment ago, and enough of them for those that others take meanwhile.
         let probe = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port() & !1;
-        let first = probe.min(65_000).max(1024);
+        let first = probe.clamp(1024, 65_000);
         let rtp = config::Rtp { address: "127.0.0.1".parse().unwrap(), ports: PortRange { first, last: first + 199 }, advertise: None };
         let wake = Arc::new(Wake::new().unwrap());
         let media = config::Media { threads: 1, cpus: Vec::new() };

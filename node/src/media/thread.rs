@@ -443,6 +443,7 @@ impl MediaThread {
             outbox.push(MediaEvent { leg, at: now, what: MediaKind::Closed { stats: Box::new(LegStats::default()) } });
         }
         // Its last frames belong to the recordings of who heard it.
+        let mut broken = Vec::new();
         for listener in &slot.heard_by {
             let Some(listener) = legs.get_mut(*listener) else { continue };
             let whole = catch_unwind(AssertUnwindSafe(|| {
@@ -450,13 +451,16 @@ impl MediaThread {
                 leg.overhear(&slot.leg, &mut io);
             }));
             if whole.is_err() {
-                tracing::error!(leg = listener.id.0, "a leg panicked at the end of its bridge");
+                broken.push(listener.id);
             }
         }
         self.part(&slot);
         let port = slot.port;
         drop(slot);
         self.ports.release(port);
+        for leg in broken {
+            self.lose(leg);
+        }
     }
 
     /// A leg that panicked: it is gone, and its call ends by that.

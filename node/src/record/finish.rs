@@ -164,6 +164,7 @@ fn row(finish: &Finish, placed: &Result<Placed, String>) -> RecordingRow {
         None => RecordingRow { id: start.recording_id.clone(), domain: start.domain.to_string(), ..RecordingRow::default() },
     };
     row.session = start.session_id.clone();
+    row.connection = start.connection_id.clone();
     row.caller = start.caller.clone();
     row.called = start.called.clone();
     row.file_name = start.file_name.clone();

@@ -1,19 +1,22 @@
 //! The whole node: the core with guests, versions and the API around it, from start to signal.
 
 use super::{Core, Handles, StartError, io_error, prompts_folder, raise_limits};
-use crate::api::{AdminToken, Api, Server, Upload};
+use crate::api::{AdminToken, Api, Count, Live, Server, Upload};
 use crate::cli::RunArgs;
 use crate::config::Config;
 use crate::demo;
 use crate::guest::{Compiler, Guests, Options};
 use crate::metrics::{Metrics, render_guests};
 use crate::record::{details_of, private_folder};
+use crate::reply_keys::ReplyKeys;
 use crate::store::{RecordingRow, RecordingState, Store, StoreThread};
 use crate::switch_thread::Handlers;
 use crate::versions::{GuestLoader, Versions};
+use hookswitch_call::door::{Command, CommandResult};
 use hookswitch_call::hook::SessionInfo;
 use hookswitch_call::{Ask, Notification, SessionId};
 use hookswitch_wasm::Engine;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -97,7 +100,8 @@ impl Node {
             tracing::warn!("{warning}");
         }
         let engine = Arc::new(engine);
-        let options = Options { threads: config.guests.threads, ..Options::default() };
+        let reply_keys = Arc::new(ReplyKeys::load(&data).map_err(io_error("the keys of replyIds"))?);
+        let options = Options { threads: config.guests.threads, reply_keys: reply_keys.clone(), ..Options::default() };
         let guests = Guests::start(engine.clone(), options, prepared.inbox());
         let loader = GuestLoader::new(Compiler::new(&data, engine), guests.clone());
         let other = |e: &dyn std::error::Error| StartError::Other(e.to_string());
@@ -122,7 +126,7 @@ impl Node {
         let token = AdminToken::load(&data, args.token.as_deref()).map_err(io_error("the operator's token"))?;
         let greeting = args.demo.then(|| demo::greeting(&config, args.config.as_deref(), &token));
         let api_node = Arc::new(ApiNode { handles: core.handles.clone(), guests: guests.clone(), metrics });
-        let api = Api::new(store, versions.clone(), api_node, token, prompts_folder(&config));
+        let api = Api::new(store, versions.clone(), api_node, token, prompts_folder(&config), reply_keys);
         let server = api.start(config.api.listen).map_err(io_error(format!("api.listen: {}", config.api.listen)))?;
         for address in &core.handles.sip {
             tracing::info!("SIP on udp://{address}");
@@ -204,5 +208,17 @@ impl crate::api::Node for ApiNode {
     }
     fn refused(&self, what: Upload, domain: &str, why: &str) {
         self.handles.refused(what, domain, why);
+    }
+    fn order(&self, domain: &str, command: Command) -> Pin<Box<dyn Future<Output = CommandResult> + Send>> {
+        self.handles.order(domain, command)
+    }
+    fn sessions(&self, domain: Option<&str>, limit: usize) -> Vec<Live> {
+        self.handles.sessions(domain, limit)
+    }
+    fn domain_of(&self, session_id: &str) -> Option<String> {
+        self.handles.domain_of(session_id)
+    }
+    fn count(&self, what: Count) {
+        self.handles.count(what);
     }
 }

@@ -78,9 +78,7 @@ fn world() -> World {
         numbers: ["voicemail", "reject"].map(|n| NumberRow { trunk: None, number: n.into() }).to_vec(),
         fallback: FallbackRow::Refuse { status: 503 },
         max_sessions: 10,
-        error_prompt: None,
-        default: false,
-        created_at: 0,
+        ..TenantRow::default()
     };
     store.put_tenant(tenant, "test").unwrap();
     let prepared = Core::prepare(config, store.clone()).unwrap();

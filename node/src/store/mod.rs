@@ -16,7 +16,7 @@ mod versions;
 pub use calls::CallRow;
 pub use ledger::AuditRow;
 pub use recordings::{RecordingRow, RecordingState};
-pub use tenants::{FallbackRow, NumberRow, TenantRow};
+pub use tenants::{FallbackRow, KeyRow, NumberRow, TenantRow};
 pub use versions::{AddedVersion, VersionRow};
 
 use rusqlite::Connection;

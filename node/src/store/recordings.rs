@@ -11,6 +11,8 @@ pub struct RecordingRow {
     pub domain: String,
     /// UUID of the session.
     pub session: String,
+    /// Of a recording of both parties of a connection.
+    pub connection: Option<String>,
     pub caller: String,
     pub called: String,
     /// The name it was asked for under.
@@ -85,16 +87,40 @@ impl Store {
 
     /// Recordings of a tenant (or of all), newest first: at most `limit`, from the one after `before` (creation time and id).
     pub fn recordings(&self, domain: Option<&str>, before: Option<(u64, String)>, limit: u32) -> Result<Vec<RecordingRow>, StoreError> {
-        let domain = domain.map(str::to_owned);
+        self.page(domain.map(str::to_owned), None, before, limit)
+    }
+
+    /// The same, of one session.
+    pub fn recordings_of(
+        &self,
+        domain: &str,
+        session: &str,
+        before: Option<(u64, String)>,
+        limit: u32,
+    ) -> Result<Vec<RecordingRow>, StoreError> {
+        self.page(Some(domain.to_owned()), Some(session.to_owned()), before, limit)
+    }
+
+    fn page(
+        &self,
+        domain: Option<String>,
+        session: Option<String>,
+        before: Option<(u64, String)>,
+        limit: u32,
+    ) -> Result<Vec<RecordingRow>, StoreError> {
         self.wait(move |db| {
             let (at, id) = before.map_or((i64::MAX, None), |(at, id)| (i64::try_from(at).unwrap_or(i64::MAX), Some(id)));
-            // Two statements: with "? IS NULL OR domain = ?" SQLite would use neither index.
-            let whose = if domain.is_some() { "domain = ?1 AND" } else { "?1 IS NULL AND" };
+            // Statements of their own: with "? IS NULL OR domain = ?" SQLite would use no index.
+            let whose = match (&domain, &session) {
+                (Some(_), Some(_)) => "domain = ?1 AND session = ?5 AND",
+                (Some(_), None) => "domain = ?1 AND ?5 IS NULL AND",
+                (None, _) => "?1 IS NULL AND ?5 IS NULL AND",
+            };
             let mut rows = db.prepare_cached(&format!(
                 "{SELECT} WHERE {whose} (created_at < ?2 OR (created_at = ?2 AND (?3 IS NULL OR id < ?3)))
                  ORDER BY created_at DESC, id DESC LIMIT ?4"
             ))?;
-            Ok(rows.query_map(params![domain, at, id, limit], from_row)?.collect::<Result<_, _>>()?)
+            Ok(rows.query_map(params![domain, at, id, limit, session], from_row)?.collect::<Result<_, _>>()?)
         })
     }
 
@@ -119,17 +145,18 @@ impl Store {
 }
 
 const SELECT: &str = "SELECT id, domain, session, caller, called, file_name, path, created_at, duration_ms, frames_expected, frames_received, \
-                      frames_concealed, frames_silence, sha256, size, stop_reason, state FROM recordings";
+                      frames_concealed, frames_silence, sha256, size, stop_reason, state, connection FROM recordings";
 
 fn save(db: &rusqlite::Connection, row: &RecordingRow) -> Result<(), StoreError> {
     db.prepare_cached(
         "INSERT INTO recordings (id, domain, session, caller, called, file_name, path, created_at, duration_ms, frames_expected,
-                                 frames_received, frames_concealed, frames_silence, sha256, size, stop_reason, state)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+                                 frames_received, frames_concealed, frames_silence, sha256, size, stop_reason, state, connection)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
          ON CONFLICT (id) DO UPDATE SET
              file_name = excluded.file_name, path = excluded.path, duration_ms = excluded.duration_ms,
              frames_expected = excluded.frames_expected, frames_received = excluded.frames_received,
              frames_concealed = excluded.frames_concealed, frames_silence = excluded.frames_silence,
+             connection = coalesce(excluded.connection, recordings.connection),
              sha256 = excluded.sha256, size = excluded.size, stop_reason = excluded.stop_reason, state = excluded.state
          WHERE recordings.state = 'recording'",
     )?
@@ -151,6 +178,7 @@ fn save(db: &rusqlite::Connection, row: &RecordingRow) -> Result<(), StoreError>
         row.size.cast_signed(),
         row.stop_reason,
         row.state.name(),
+        row.connection,
     ])?;
     Ok(())
 }
@@ -162,6 +190,7 @@ fn from_row(row: &Row<'_>) -> rusqlite::Result<RecordingRow> {
         id: row.get(0)?,
         domain: row.get(1)?,
         session: row.get(2)?,
+        connection: row.get(17)?,
         caller: row.get(3)?,
         called: row.get(4)?,
         file_name: row.get(5)?,

@@ -112,6 +112,25 @@ const STEPS: &[&str] = &[
         detail  TEXT NOT NULL
     ) STRICT;
     ",
+    // Lists are JSON arrays of texts: they are read and written whole.
+    "
+    ALTER TABLE tenants ADD COLUMN destinations     TEXT NOT NULL DEFAULT '[]';
+    ALTER TABLE tenants ADD COLUMN mediaservice_ids TEXT NOT NULL DEFAULT '[]';
+    ALTER TABLE tenants ADD COLUMN trusted          INTEGER NOT NULL DEFAULT 0 CHECK (trusted IN (0, 1));
+    ALTER TABLE tenants ADD COLUMN outbox_origins   TEXT NOT NULL DEFAULT '[]';
+
+    -- Public keys that a tenant's JWTs are verified with. `key`: modulus and exponent in base64url, with a dot between.
+    CREATE TABLE tenant_keys (
+        domain      TEXT NOT NULL REFERENCES tenants(domain) ON DELETE CASCADE,
+        label       TEXT NOT NULL,
+        key         TEXT NOT NULL,
+        created_at  INTEGER NOT NULL,
+        PRIMARY KEY (domain, label)
+    ) STRICT;
+
+    ALTER TABLE recordings ADD COLUMN connection TEXT;
+    CREATE INDEX recordings_by_session ON recordings(domain, session, created_at DESC, id DESC);
+    ",
 ];
 
 /// Brings the database to the newest version. Refuses one that a newer node has written: its meaning is unknown here.

@@ -10,13 +10,21 @@ use std::sync::Arc;
 const DEFAULT_DOMAIN: &str = "default_domain";
 
 /// One tenant as it is configured.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TenantRow {
     pub domain: String,
     pub numbers: Vec<NumberRow>,
     pub fallback: FallbackRow,
     pub max_sessions: u32,
     pub error_prompt: Option<String>,
+    /// Whom its handlers may call, as `hookswitch_call::Destination` reads it. None: nobody.
+    pub destinations: Vec<String>,
+    /// Names that placeivrcall may give as mediaserviceId.
+    pub mediaservice_ids: Vec<String>,
+    /// P-Asserted-Identity of its handlers goes out.
+    pub trusted: bool,
+    /// Origins that its handlers may post to.
+    pub outbox_origins: Vec<String>,
     /// Takes what no number and no domain matches. At most one tenant does.
     pub default: bool,
     pub created_at: u64,
@@ -34,6 +42,21 @@ pub struct NumberRow {
 pub enum FallbackRow {
     Refuse { status: u16 },
     Announce { files: Vec<String> },
+}
+
+impl Default for FallbackRow {
+    fn default() -> FallbackRow {
+        FallbackRow::Refuse { status: 503 }
+    }
+}
+
+/// A public key that a tenant's JWTs are verified with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyRow {
+    pub label: String,
+    /// As `api/bearer.rs` writes it.
+    pub key: String,
+    pub created_at: u64,
 }
 
 impl Store {
@@ -105,6 +128,50 @@ impl Store {
         })
     }
 
+    /// Gives a tenant a public key for its JWTs; the earlier one of that label is void. Returns whether the label is new.
+    pub fn put_key(&self, domain: &str, label: &str, key: &str, most: usize, who: &str) -> Result<bool, StoreError> {
+        let (domain, label, key, who) = (domain.to_owned(), label.to_owned(), key.to_owned(), who.to_owned());
+        self.wait(move |db| {
+            if !db.prepare_cached("SELECT 1 FROM tenants WHERE domain = ?")?.exists([&domain])? {
+                return Err(StoreError::Unknown("domain"));
+            }
+            let known = db.prepare_cached("SELECT 1 FROM tenant_keys WHERE domain = ? AND label = ?")?.exists([&domain, &label])?;
+            let count: i64 = db.query_row("SELECT count(*) FROM tenant_keys WHERE domain = ?", [&domain], |row| row.get(0))?;
+            if !known && usize::try_from(count).unwrap_or(usize::MAX) >= most {
+                return Err(StoreError::Conflict { field: "label", why: format!("this domain has {most} keys already") });
+            }
+            db.execute(
+                "INSERT INTO tenant_keys (domain, label, key, created_at) VALUES (?, ?, ?, ?)
+                 ON CONFLICT (domain, label) DO UPDATE SET key = excluded.key, created_at = excluded.created_at",
+                params![domain, label, key, wall_ms().cast_signed()],
+            )?;
+            ledger::note(db, &who, &domain, "key stored", &label)?;
+            Ok(!known)
+        })
+    }
+
+    pub fn delete_key(&self, domain: &str, label: &str, who: &str) -> Result<(), StoreError> {
+        let (domain, label, who) = (domain.to_owned(), label.to_owned(), who.to_owned());
+        self.wait(move |db| {
+            if db.execute("DELETE FROM tenant_keys WHERE domain = ? AND label = ?", [&domain, &label])? == 0 {
+                return Err(StoreError::Unknown("key"));
+            }
+            ledger::note(db, &who, &domain, "key removed", &label)
+        })
+    }
+
+    /// A tenant's keys, newest first. None of an unknown one.
+    pub fn keys(&self, domain: &str) -> Result<Vec<KeyRow>, StoreError> {
+        let domain = domain.to_owned();
+        self.wait(move |db| {
+            let mut rows =
+                db.prepare_cached("SELECT label, key, created_at FROM tenant_keys WHERE domain = ? ORDER BY created_at DESC, label")?;
+            let row =
+                |row: &Row<'_>| Ok(KeyRow { label: row.get(0)?, key: row.get(1)?, created_at: row.get::<_, i64>(2)?.cast_unsigned() });
+            Ok(rows.query_map([&domain], row)?.collect::<Result<_, _>>()?)
+        })
+    }
+
     pub fn default_domain(&self) -> Result<Option<String>, StoreError> {
         self.setting(DEFAULT_DOMAIN)
     }
@@ -133,8 +200,11 @@ impl TenantRow {
                     Fallback::Announce { phrases: files.iter().map(|name| Phrase::File { file_name: name.clone() }).collect() }
                 }
             },
+            // Only what the API has read as destinations is stored.
+            destinations: self.destinations.iter().filter_map(|text| text.parse().ok()).collect(),
+            mediaservice_ids: self.mediaservice_ids.clone(),
+            trusted: self.trusted,
             error_prompt: self.error_prompt.clone(),
-            ..Tenant::new("")
         }
     }
 }
@@ -143,10 +213,24 @@ fn put(db: &Connection, tenant: &TenantRow, who: &str) -> Result<bool, StoreErro
     let fallback = serde_json::to_string(&tenant.fallback).expect("plain data becomes JSON");
     let known = db.prepare_cached("SELECT 1 FROM tenants WHERE domain = ?")?.exists([&tenant.domain])?;
     db.prepare_cached(
-        "INSERT INTO tenants (domain, max_sessions, fallback, error_prompt, created_at) VALUES (?, ?, ?, ?, ?)
-         ON CONFLICT (domain) DO UPDATE SET max_sessions = excluded.max_sessions, fallback = excluded.fallback, error_prompt = excluded.error_prompt",
+        "INSERT INTO tenants (domain, max_sessions, fallback, error_prompt, created_at, destinations, mediaservice_ids, trusted, outbox_origins)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
+         ON CONFLICT (domain) DO UPDATE SET
+             max_sessions = excluded.max_sessions, fallback = excluded.fallback, error_prompt = excluded.error_prompt,
+             destinations = excluded.destinations, mediaservice_ids = excluded.mediaservice_ids, trusted = excluded.trusted,
+             outbox_origins = excluded.outbox_origins",
     )?
-    .execute(params![tenant.domain, tenant.max_sessions, fallback, tenant.error_prompt, wall_ms().cast_signed()])?;
+    .execute(params![
+        tenant.domain,
+        tenant.max_sessions,
+        fallback,
+        tenant.error_prompt,
+        wall_ms().cast_signed(),
+        list(&tenant.destinations),
+        list(&tenant.mediaservice_ids),
+        tenant.trusted,
+        list(&tenant.outbox_origins)
+    ])?;
 
     db.prepare_cached("DELETE FROM numbers WHERE domain = ?")?.execute([&tenant.domain])?;
     for (place, number) in tenant.numbers.iter().enumerate() {
@@ -181,7 +265,8 @@ fn put(db: &Connection, tenant: &TenantRow, who: &str) -> Result<bool, StoreErro
 fn select(db: &Connection, domain: Option<&str>) -> Result<Vec<TenantRow>, StoreError> {
     let mut tenants = db.prepare_cached(
         "SELECT domain, max_sessions, fallback, error_prompt, created_at,
-                domain = coalesce((SELECT value FROM settings WHERE key = ?1), '')
+                domain = coalesce((SELECT value FROM settings WHERE key = ?1), ''),
+                destinations, mediaservice_ids, trusted, outbox_origins
          FROM tenants WHERE ?2 IS NULL OR domain = ?2 ORDER BY created_at DESC, rowid DESC",
     )?;
     let mut tenants: Vec<TenantRow> = tenants.query_map(params![DEFAULT_DOMAIN, domain], from_row)?.collect::<Result<_, _>>()?;
@@ -197,16 +282,27 @@ fn select(db: &Connection, domain: Option<&str>) -> Result<Vec<TenantRow>, Store
     Ok(tenants)
 }
 
+fn list(texts: &[String]) -> String {
+    serde_json::to_string(texts).expect("texts become JSON")
+}
+
+fn json<T: serde::de::DeserializeOwned>(row: &Row<'_>, column: usize) -> rusqlite::Result<T> {
+    let text: String = row.get(column)?;
+    serde_json::from_str(&text)
+        .map_err(|error| rusqlite::Error::FromSqlConversionFailure(column, rusqlite::types::Type::Text, Box::new(error)))
+}
+
 fn from_row(row: &Row<'_>) -> rusqlite::Result<TenantRow> {
-    let fallback: String = row.get(2)?;
-    let fallback = serde_json::from_str(&fallback)
-        .map_err(|error| rusqlite::Error::FromSqlConversionFailure(2, rusqlite::types::Type::Text, Box::new(error)))?;
     Ok(TenantRow {
         domain: row.get(0)?,
         numbers: Vec::new(),
-        fallback,
+        fallback: json(row, 2)?,
         max_sessions: row.get(1)?,
         error_prompt: row.get(3)?,
+        destinations: json(row, 6)?,
+        mediaservice_ids: json(row, 7)?,
+        trusted: row.get(8)?,
+        outbox_origins: json(row, 9)?,
         default: row.get(5)?,
         created_at: row.get::<_, i64>(4)?.cast_unsigned(),
     })

@@ -16,9 +16,7 @@ fn tenant(domain: &str, numbers: &[&str]) -> TenantRow {
         numbers: numbers.iter().map(|number| NumberRow { trunk: None, number: (*number).into() }).collect(),
         fallback: FallbackRow::Refuse { status: 503 },
         max_sessions: 10,
-        error_prompt: None,
-        default: false,
-        created_at: 0,
+        ..TenantRow::default()
     }
 }
 

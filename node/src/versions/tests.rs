@@ -66,9 +66,7 @@ fn world() -> World {
             numbers: Vec::new(),
             fallback: FallbackRow::Refuse { status: 503 },
             max_sessions: 1,
-            error_prompt: None,
-            default: false,
-            created_at: 0,
+            ..TenantRow::default()
         };
         store.put_tenant(tenant, "test").expect("put");
     }

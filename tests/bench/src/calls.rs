@@ -1,197 +1,201 @@
-//! What is measured with calls: how many recorded ones a core holds without a frame missing, what one costs in memory, and how many
-//! are answered a second with the handler in the path.
+//! What is measured with calls that the node answers itself: how many recorded ones a core holds without a frame missing, what one costs
+//! in memory, whether memory comes back, and how many are answered a second with the handler in the path.
 
-use crate::generator::{FRAME_BITS, Generator, Outcome, Plan};
+use crate::generator::Reach;
 use crate::node::Node;
+use crate::peers::{Kind, Peer};
+use crate::plan::{self, Outcome, Plan};
+use crate::recordings::{self, Verdict};
 use crate::report::Report;
+use crate::search::Found;
+use crate::subject::Subject;
 use crate::{Options, machine, sipp};
-use anyhow::{Context, Result, bail};
-use hookswitch_sim::numbered::Tally;
-use std::path::Path;
+use anyhow::{Context, Result};
 use std::thread;
 use std::time::{Duration, Instant};
 
 /// The demo's number that beeps and records, and the one that only answers and echoes.
-const RECORDED: &str = "voicemail";
-const ANSWERED: &str = "echo";
-/// What a caller said before the beep was over is not in the recording: so many frames at most.
-const LEAD_FRAMES: u32 = 100;
-/// What he said last may still be under way when his BYE arrives: so many frames at most.
-const TAIL_FRAMES: u32 = 5;
+const RECORDED: Reach = Reach::Number("voicemail");
+const ANSWERED: Reach = Reach::Number("echo");
 /// How long finished recordings may take to be stored.
 const STORE_TIME: Duration = Duration::from_secs(60);
+/// How long the node remembers a transaction (RFC 3261 timer J, and some).
+pub const LINGER: Duration = Duration::from_secs(40);
+/// Calls after which memory must be what it was, and how fast they come.
+const GROWTH_CALLS: u32 = 10_000;
+const GROWTH_RATE: f64 = 400.0;
 
-/// Frames counted from the recordings of one run.
-#[derive(Clone, Copy, Debug, Default)]
-struct Verdict {
-    recordings: usize,
-    frames: u64,
-    missing: u64,
-}
-
-/// Tries more and more calls until a number fails twice.
+/// The number where 0 frames are missing, found by search; the median of several.
 pub fn held(options: &Options, floor: Option<f64>, report: &mut Report) -> Result<()> {
-    let mut best: Option<(usize, Outcome, Verdict)> = None;
-    let mut memory = Vec::new();
-    'numbers: for &calls in &options.held {
-        for attempt in 1..=2 {
+    let mut limits = Vec::new();
+    let mut best: Option<(usize, Held)> = None;
+    let mut guess = options.guess;
+    for run in 1..=options.runs.max(1) {
+        let found = options.search(guess).run(|calls| {
             let steal = machine::Steal::now();
             // A node that cannot set the calls up at all has failed this number, not the bench.
-            let (outcome, verdict, bytes_a_call) = match hold(options, calls) {
+            let held = match hold(options, calls) {
                 Ok(held) => held,
                 Err(error) => {
-                    println!("held {calls}: {error:#} -- not whole");
-                    if attempt == 2 {
-                        break 'numbers;
-                    }
-                    continue;
+                    println!("recorded IVR calls, run {run}: {calls}: {error:#} -- not whole");
+                    return Ok(false);
                 }
             };
-            let whole = verdict.missing == 0 && verdict.recordings == calls && outcome.failed.is_empty();
-            println!(
-                "held {calls}: {} recordings, {} frames, {} missing; failed {:?}; node {:.0} % of its core, {:.1} KB a call; heard {} of {} ({} lost); generator late {:.1} ms at most; steal {:.1} %{}",
-                verdict.recordings,
-                verdict.frames,
-                verdict.missing,
-                outcome.failed,
-                outcome.node_load * 100.0,
-                bytes_a_call / 1000.0,
-                outcome.heard,
-                outcome.heard_expected,
-                outcome.heard_lost,
-                outcome.late.as_secs_f64() * 1000.0,
-                steal.percent(),
-                if whole { "" } else { " -- not whole" },
-            );
-            if whole {
-                memory.push((calls, bytes_a_call));
-                best = Some((calls, outcome, verdict));
-                continue 'numbers;
+            let whole = held.whole(calls);
+            println!("recorded IVR calls, run {run}: {calls}: {}; steal {:.1} %{}", held.line(), steal.percent(), mark(whole));
+            if whole && best.as_ref().is_none_or(|(most, _)| calls >= *most) {
+                best = Some((calls, held));
             }
-            if attempt == 2 {
-                break 'numbers;
-            }
-        }
+            Ok(whole)
+        })?;
+        println!("recorded IVR calls, run {run}: {}", told(found));
+        limits.push(found.whole.unwrap_or(0) as f64);
+        guess = found.whole.unwrap_or(guess);
     }
-    let Some((calls, outcome, verdict)) = best else {
-        report.add("recorded IVR calls held, 0 frames missing", "calls", 0.0, "not even the smallest number tried was whole");
+    let name = "recorded IVR calls held, 0 frames missing";
+    let Some((calls, held)) = best else {
+        report.add(name, "calls", 0.0, "not even the smallest number tried was whole");
         return Ok(());
     };
     let how = format!(
-        "G.711 callers say numbered frames for {} s, each is recorded as WAV PCM16; {} frames read back from the files, {} missing, doubled or concealed; next number tried failed twice or was the last",
-        options.seconds, verdict.frames, verdict.missing
+        "G.711 callers say numbered frames for {} s, each is recorded as WAV PCM16; at {calls} calls {} frames read back from the files, {} missing, doubled or concealed; highest load found by bisection, median of {} runs",
+        options.seconds,
+        held.verdict.frames,
+        held.verdict.missing,
+        limits.len()
     );
-    match floor {
-        Some(floor) => {
-            report.add_beside("recorded IVR calls held, 0 frames missing", "calls", calls as f64, "floor (bare receive+send)", floor, how)
-        }
-        None => report.add("recorded IVR calls held, 0 frames missing", "calls", calls as f64, how),
+    let figure = report.add(name, "calls", machine::median(limits), how);
+    if let Some(floor) = floor {
+        figure.beside("floor (bare receive+send)", floor);
     }
-    report.add(
-        "node's share of its core at that load",
-        "%",
-        outcome.node_load * 100.0,
-        "user and system time of the process while all calls were up",
-    );
+    let load = held.outcome.load * 100.0;
+    report.add("node's share of its core at that load", "%", load, "user and system time of the process while all calls were up");
     report.add(
         "RTP from the node at that load",
         "%",
-        100.0 * outcome.heard as f64 / outcome.heard_expected.max(1) as f64,
-        format!("packets heard of those due at 50 a second and call; {} sequence numbers never came", outcome.heard_lost),
+        100.0 * held.outcome.heard as f64 / held.outcome.heard_expected.max(1) as f64,
+        format!("packets heard of those due at 50 a second and call; {} sequence numbers never came", held.outcome.heard_lost),
     );
-    if let Some((calls, bytes)) = memory.last() {
-        report.add(
-            "memory a recorded call",
-            "KB",
-            bytes / 1000.0,
-            format!(
-                "resident memory with {calls} calls up, less that of the idle node, by calls; guest included, kernel's socket memory not"
-            ),
-        );
-    }
+    report.add(
+        "memory a recorded call",
+        "KB",
+        held.bytes_a_call / 1000.0,
+        format!("resident memory with {calls} calls up, less that of the idle node, by calls; guest included, kernel's socket memory not"),
+    );
     Ok(())
 }
 
+pub fn mark(whole: bool) -> &'static str {
+    if whole { "" } else { " -- not whole" }
+}
+
+pub fn told(found: Found) -> String {
+    match (found.whole, found.broken) {
+        (Some(whole), Some(broken)) => format!("{whole} is whole, {broken} is not"),
+        (Some(whole), None) => format!("{whole} is whole, and more was not tried"),
+        (None, _) => "no number that was tried is whole".into(),
+    }
+}
+
+struct Held {
+    outcome: Outcome,
+    verdict: Verdict,
+    bytes_a_call: f64,
+}
+
+impl Held {
+    fn whole(&self, calls: usize) -> bool {
+        self.verdict.missing == 0 && self.verdict.recordings == calls && self.outcome.failures() == 0
+    }
+
+    fn line(&self) -> String {
+        let Held { outcome, verdict, bytes_a_call } = self;
+        format!(
+            "{} recordings, {} frames, {} missing; failed {:?}; node {:.0} % of its core, {:.1} KB a call; heard {} of {} ({} lost); generator {:.0} %, late {:.1} ms at most",
+            verdict.recordings,
+            verdict.frames,
+            verdict.missing,
+            outcome.counts.failed,
+            outcome.load * 100.0,
+            bytes_a_call / 1000.0,
+            outcome.heard,
+            outcome.heard_expected,
+            outcome.heard_lost,
+            outcome.generator_load * 100.0,
+            outcome.counts.late.as_secs_f64() * 1000.0,
+        )
+    }
+}
+
 /// One node, one number of calls: what the generator saw, what the recordings say, bytes a call.
-fn hold(options: &Options, calls: usize) -> Result<(Outcome, Verdict, f64)> {
+fn hold(options: &Options, calls: usize) -> Result<Held> {
     let node = Node::start(options)?;
     let idle = node.resident()?;
     let plan = Plan::Hold { calls, ramp: options.ramp, hold: Duration::from_secs(options.seconds) };
-    let outcome =
-        Generator::new(&node, RECORDED)?.run(plan, &node).with_context(|| format!("the node's log ends with:\n{}", tail(&node.log())))?;
-    let bytes = outcome.node_resident.saturating_sub(idle) as f64 / calls as f64;
-    let answered = usize::try_from(outcome.answered)?;
+    let outcome = plan::run(plan, RECORDED, &node).with_context(|| format!("the node's log ends with:\n{}", node.end_of_log()))?;
+    let bytes_a_call = outcome.resident.saturating_sub(idle) as f64 / calls as f64;
+    let files = stored(&node, usize::try_from(outcome.counts.answered)?)?;
+    let verdict = recordings::judge_all(&files, &outcome.said);
+    Ok(Held { outcome, verdict, bytes_a_call })
+}
+
+/// The recordings, once there are so many or no more come.
+pub fn stored(node: &Node, expected: usize) -> Result<Vec<std::path::PathBuf>> {
     let started = Instant::now();
     let mut files = node.recordings()?;
-    while files.len() < answered && started.elapsed() < STORE_TIME {
+    while files.len() < expected && started.elapsed() < STORE_TIME {
         thread::sleep(Duration::from_millis(200));
         files = node.recordings()?;
     }
-    let mut verdict = Verdict { recordings: files.len(), ..Verdict::default() };
-    for file in &files {
-        // One that cannot be read, or is not a caller's, shows as all of its frames missing.
-        let (frames, missing) = judge(file, &outcome.said).unwrap_or((0, u64::from(u32::MAX)));
-        verdict.frames += frames;
-        verdict.missing += missing;
-    }
-    Ok((outcome, verdict, bytes))
+    Ok(files)
 }
 
-fn tail(log: &str) -> String {
-    let lines: Vec<&str> = log.lines().collect();
-    lines[lines.len().saturating_sub(20)..].join("\n")
-}
-
-/// Frames in a recording, and frames of its caller that are not there as he said them.
-fn judge(file: &Path, said: &[u32]) -> Result<(u64, u64)> {
-    let mut reader = hound::WavReader::open(file)?;
-    let samples: Vec<i16> = reader.samples::<i16>().collect::<Result<_, _>>()?;
-    let tally = Tally::of(&samples);
-    let (Some(first), Some(last)) = (tally.first, tally.last) else { bail!("no numbered frame in {}", file.display()) };
-    let (caller, mask) = (first >> FRAME_BITS, (1 << FRAME_BITS) - 1);
-    let said = *said.get(caller as usize).context("a caller that there was not")?;
-    if last >> FRAME_BITS != caller {
-        bail!("two callers in {}", file.display());
-    }
-    let lead = u64::from((first & mask).saturating_sub(LEAD_FRAMES));
-    let tail = u64::from(said.saturating_sub(1).saturating_sub(last & mask).saturating_sub(TAIL_FRAMES));
-    // A concealed frame is a number that is missing and a frame that is foreign: it counts once.
-    Ok((tally.numbered, tally.missing.max(tally.foreign) + tally.repeated + tally.disordered + lead + tail))
-}
-
-/// Answered calls a second, our generator and sipp in turn.
+/// Answered calls a second: our generator, sipp as caller, and others who answer.
 pub fn rate(options: &Options, report: &mut Report) -> Result<()> {
     let mut ours = Vec::new();
+    let mut setups = Vec::new();
     let mut sipps = Vec::new();
+    let peers = [Kind::Answerer, Kind::Sipp];
+    let mut theirs: [Vec<f64>; 2] = Default::default();
+    let mut full = [0.0f64; 3];
+    let plan = Plan::Rate { window: options.window, length: Duration::from_secs(options.rate_seconds) };
     for run in 1..=options.runs.max(1) {
         let node = Node::start(options)?;
-        let plan = Plan::Rate { window: options.window, length: Duration::from_secs(options.rate_seconds) };
-        let (cpu, since) = (node.cpu()?, Instant::now());
-        let outcome = Generator::new(&node, ANSWERED)?
-            .run(plan, &node)
-            .with_context(|| format!("the node's log ends with:\n{}", tail(&node.log())))?;
-        println!(
-            "answered, run {run}: {:.0} a second; failed {:?}; node {:.0} % of its core",
-            outcome.answered_a_second,
-            outcome.failed,
-            100.0 * (node.cpu()? - cpu).as_secs_f64() / since.elapsed().as_secs_f64()
-        );
-        let failed: u64 = outcome.failed.values().sum();
-        if failed > 0 {
-            println!("{failed} calls failed: a rate with failures is no rate, this run does not count");
+        let mut outcome = plan::run(plan, ANSWERED, &node).with_context(|| format!("the node's log ends with:\n{}", node.end_of_log()))?;
+        println!("answered, run {run}: hookswitch: {}", rate_line(&outcome));
+        if outcome.failures() > 0 {
+            println!("a rate with failures is no rate, this run does not count");
         } else {
+            full[2] = full[2].max(outcome.generator_load);
             ours.push(outcome.answered_a_second);
+            setups.extend(machine::percentile(&mut outcome.counts.setup, 99.0));
         }
         drop(node);
         if sipp::installed() {
             let node = Node::start(options)?;
             let calls = (outcome.answered_a_second * options.rate_seconds as f64 / 2.0) as usize;
-            match sipp::rate(&node, options, ANSWERED, calls.max(options.window)) {
+            match sipp::rate(node.sip(), options, "echo", calls.max(options.window)) {
                 Ok(rate) => {
                     println!("answered, run {run}: {rate:.0} a second by sipp");
                     sipps.push(rate);
                 }
                 Err(error) => println!("sipp: {error:#}"),
+            }
+        }
+        for (n, (kind, rates)) in peers.iter().zip(&mut theirs).enumerate() {
+            if kind.absent().is_some() {
+                continue;
+            }
+            // A peer that fails is his own absence, not the bench's end.
+            match Peer::start(*kind, options).and_then(|peer| plan::run(plan, Reach::Number("answer"), &peer)) {
+                Ok(outcome) => {
+                    println!("answered, run {run}: {}: {}", kind.name(), rate_line(&outcome));
+                    if outcome.failures() == 0 {
+                        rates.push(outcome.answered_a_second);
+                        full[n] = full[n].max(outcome.generator_load);
+                    }
+                }
+                Err(error) => println!("answered, run {run}: {}: {error:#}", kind.name()),
             }
         }
     }
@@ -201,10 +205,66 @@ pub fn rate(options: &Options, report: &mut Report) -> Result<()> {
         ours.len(),
         options.rate_seconds
     );
-    let value = machine::median(ours).unwrap_or(0.0);
-    match machine::median(sipps) {
-        Some(sipp) => report.add_beside("answered calls a second, handler in the path", "calls/s", value, "as driven by sipp", sipp, how),
-        None => report.add("answered calls a second, handler in the path", "calls/s", value, how),
+    let figure = report.add("answered calls a second, handler in the path", "calls/s", machine::median(ours), at_least(&how, full[2]));
+    figure.beside_if(
+        "the same, driven by sipp",
+        machine::median(sipps),
+        "calls by the whole time of the run, first and last call included",
+    );
+    for (n, (kind, rates)) in peers.iter().zip(theirs).enumerate() {
+        let note = match kind {
+            Kind::Answerer => "it keeps nothing of a call, has no media and runs no program of a tenant: what signalling alone costs",
+            _ => "a test tool on one thread: a scenario, no media, no program of a tenant",
+        };
+        figure.beside_if(kind.name(), machine::median(rates), kind.absent().unwrap_or_else(|| at_least(note, full[n])));
     }
+    figure.beside_if(ASTERISK, None, NO_ASTERISK);
+    let how = "INVITE to 200 at the caller during the same runs, with the core full";
+    report.add("setup at that rate, p99", "ms", machine::median(setups).map(|seconds| seconds * 1000.0), how);
+    Ok(())
+}
+
+pub const ASTERISK: &str = "asterisk";
+pub const NO_ASTERISK: &str = "absent: Debian 12 has no package of it";
+
+/// Above this share of its core it is the generator that is measured.
+const GENERATOR_FULL: f64 = 0.9;
+
+/// A rate that the generator could not exceed is told as such.
+pub fn at_least(note: &str, generator_load: f64) -> String {
+    match generator_load > GENERATOR_FULL {
+        true => format!("{note}; at least so many: the generator's core was full ({:.0} %)", generator_load * 100.0),
+        false => note.into(),
+    }
+}
+
+pub fn rate_line(outcome: &Outcome) -> String {
+    format!(
+        "{:.0} a second; failed {:?}; {:.0} % of its core, generator {:.0} %",
+        outcome.answered_a_second,
+        outcome.counts.failed,
+        outcome.load * 100.0,
+        outcome.generator_load * 100.0
+    )
+}
+
+/// Resident memory of an idle node before and after many calls.
+pub fn growth(options: &Options, report: &mut Report) -> Result<()> {
+    let node = Node::start(options)?;
+    let calls = |number: u32| {
+        let plan = Plan::Paced { rate: GROWTH_RATE, length: Duration::from_secs_f64(f64::from(number) / GROWTH_RATE) };
+        let outcome = plan::run(plan, ANSWERED, &node)?;
+        anyhow::ensure!(outcome.failures() == 0, "calls failed: {:?}", outcome.counts.failed);
+        thread::sleep(LINGER);
+        anyhow::Ok((outcome.counts.answered, node.resident()?))
+    };
+    // The same number twice: the first one makes what stays for good, pools and caches.
+    let (_, before) = calls(GROWTH_CALLS)?;
+    let (answered, after) = calls(GROWTH_CALLS)?;
+    println!("memory: {before} bytes idle after {GROWTH_CALLS} calls, {after} after {answered} more");
+    let growth = (after as f64 - before as f64) / 1000.0;
+    report.add("memory idle after 10,000 calls", "MB", before as f64 / 1e6, "resident, 40 s after the last call");
+    let how = format!("resident, 40 s after {answered} more calls, less that before them");
+    report.add("memory that 10,000 more calls leave behind", "KB", growth, how);
     Ok(())
 }

@@ -1,61 +1,115 @@
-//! The telephones: thousands of them on one core. SIP goes through the same endpoint that the node and the phones use; RTP is sent
-//! lean, straight from the numbered frames, because a whole media leg a phone would cost the generator more than the node.
+//! The telephones: thousands of them on one core, callers and those who are called. SIP goes through the same endpoint that the node and
+//! the phones use; RTP is sent lean, straight from the numbered frames, because a whole media leg a phone would cost the generator more
+//! than the node.
 //!
-//! Everything runs on one thread in steps of one millisecond; phones are spread over the 20 steps of a frame.
+//! It carries calls out, one step of a millisecond at a time; which calls, and when, is decided by `plan.rs` and `soak.rs`. Everything
+//! runs on one thread; phones are spread over the 20 steps of a frame.
 
-use crate::node::Node;
-use anyhow::{Context, Result, bail};
+use crate::hearing::{Count, Hearing, Spread};
+use crate::packets::{self, Inbox, Outbox};
+use anyhow::{Context, Result};
 use bytes::Bytes;
 use hookswitch_proto::media::{Codec, Direction, FRAME};
-use hookswitch_proto::sip::{Cause, DialogId, Endpoint, EndpointConfig, EndpointOutput, Flow, Invite, Listen, SipEvent, Transport};
+use hookswitch_proto::sip::{Cause, DialogId, Endpoint, EndpointConfig, EndpointOutput, Flow, Header, Invite, Listen, SipEvent, Transport};
 use hookswitch_proto::{Time, sdp};
 use hookswitch_sim::numbered;
 use std::collections::{BTreeMap, HashMap};
-use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
-use std::os::fd::AsRawFd;
+use std::net::{SocketAddr, SocketAddrV4, UdpSocket};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// User agents that share the phones: an endpoint keeps finished transactions for 32 s and has a limit to them.
+/// User agents that share the callers, and as many that share the called: an endpoint keeps finished transactions for 32 s and has a
+/// limit to them.
 const AGENTS: usize = 8;
-/// RTP sockets that share the phones' media.
+/// RTP sockets that share the callers' media, and as many for the called.
 const MEDIA: usize = 16;
-const STEP: Duration = Duration::from_millis(1);
-const STEPS: u64 = 20;
-/// Kernel buffer of a socket that many phones share.
-static SOCKET_BUFFER: i32 = 32 << 20;
-/// Phones say `phone << FRAME_BITS | frame`, so that a recording tells whose it is: 43 minutes, 8,192 phones.
+pub const STEP: Duration = Duration::from_millis(1);
+const STEPS: usize = 20;
+/// A header of RTP and a frame.
+const PACKET: usize = 12 + FRAME;
+/// Phones say `phone << FRAME_BITS | frame`, so that whoever hears it knows whose it is: 43 minutes, 32,768 phones.
 pub const FRAME_BITS: u32 = 17;
+pub const FRAME_MASK: u32 = (1 << FRAME_BITS) - 1;
+/// Calls at a time: two phones each.
+pub const CALLS_MAX: usize = 1 << (31 - FRAME_BITS);
 
-/// What the phones do.
-#[derive(Clone, Copy, Debug)]
-pub enum Plan {
-    /// So many calls, set up at this rate, all held for so long while they speak, then released.
-    Hold { calls: usize, ramp: f64, hold: Duration },
-    /// So many calls at a time, each released as soon as it is answered and followed by the next, for so long.
-    Rate { window: usize, length: Duration },
+/// Who answers, and how the caller gets there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// The one who is measured answers himself, at this number.
+    Number(&'static str),
+    /// He is a B2BUA: at this number he calls whom header `X-Dest` names.
+    Bridge(&'static str),
+    /// He is a proxy: the called is in the request, which is sent to him.
+    Proxy,
+    /// Nobody is between caller and called. What it costs here is the generator's own part.
+    Direct,
 }
 
-/// What came of it.
+impl Reach {
+    pub fn has_callee(self) -> bool {
+        !matches!(self, Reach::Number(_))
+    }
+}
+
+/// What the called does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Callee {
+    /// 180, and 200 at once.
+    Answer,
+    Refuse(u16),
+    /// 180 and nothing more.
+    Ring,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct Script {
+    pub reach: Reach,
+    pub callee: Callee,
+}
+
+/// How a phone's dialog ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// By our BYE, or our refusal.
+    Ours,
+    /// The other side's BYE, or its CANCEL.
+    Theirs,
+    Failed(u16),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    Idle,
+    Calling,
+    Talking,
+    Releasing,
+    Over,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    Caller,
+    Callee,
+}
+
+/// What all calls did so far.
 #[derive(Clone, Debug, Default)]
-pub struct Outcome {
+pub struct Counts {
     pub answered: u64,
-    /// Answered within the counted time: the first second does not count.
-    pub answered_a_second: f64,
-    /// Failures by status; 0: released by the node before we did.
+    /// Failures by status; 0: released by the other side before we did.
     pub failed: BTreeMap<u16, u64>,
-    /// Frames that each phone said.
-    pub said: Vec<u32>,
-    /// RTP packets heard while all calls were up, and the number there should have been.
-    pub heard: u64,
-    pub heard_expected: u64,
-    /// Sequence numbers that never came.
-    pub heard_lost: u64,
-    /// How late the generator's own steps were, at most: what is above a frame's time is the generator's fault, not the node's.
+    /// Seconds from INVITE to its 200, and to its first 18x.
+    pub setup: Vec<f64>,
+    pub ringing: Vec<f64>,
+    /// Time under way of the frames that are counted, and its change from frame to frame.
+    pub delay: Spread,
+    pub jitter: Spread,
+    /// Frames that a phone heard which belong to another call.
+    pub crossed: u64,
+    /// How late the generator's own steps were, at most, while it was told to be steady: what is above a frame's time is the
+    /// generator's fault, not the node's.
     pub late: Duration,
-    /// Of the node, while all calls were up: share of its core, and resident bytes.
-    pub node_load: f64,
-    pub node_resident: u64,
 }
 
 struct Agent {
@@ -65,223 +119,222 @@ struct Agent {
     dialogs: HashMap<DialogId, usize>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
-    Idle,
-    Calling,
-    Talking,
-    Releasing,
-    Over,
-}
-
+/// Number `2 * call` is the caller, `2 * call + 1` the called.
 struct Phone {
     state: State,
+    ending: Option<Ending>,
     dialog: Option<DialogId>,
-    remote: Option<SocketAddr>,
+    remote: Option<SocketAddrV4>,
     sequence: u16,
     timestamp: u32,
+    /// Frames said in all calls of this phone: numbers go on, so that a late frame of the call before is known as such.
     said: u32,
+    /// Packets by their sequence numbers, whatever is in them.
     last_heard: Option<u16>,
     heard: u64,
     lost: u64,
+    /// Of what it says: how it arrived at the other end.
+    arrived: Hearing,
+}
+
+struct Call {
+    script: Script,
+    began: Instant,
+    rang: bool,
 }
 
 pub struct Generator {
     started: Instant,
-    node: SocketAddr,
-    target: String,
+    peer: SocketAddr,
     agents: Vec<Agent>,
     media: Vec<UdpSocket>,
     media_addresses: Vec<SocketAddr>,
     local: sdp::Local,
+    calls: Vec<Call>,
     phones: Vec<Phone>,
     /// Which phone a leg's port speaks to.
     by_port: Vec<Option<usize>>,
-    outcome: Outcome,
-    /// Calls are kept until told; otherwise they are released as soon as they are answered.
-    holds: bool,
-    /// All calls are up and nothing is being set up or released.
-    steady: bool,
+    inbox: Inbox,
+    outbox: Outbox<PACKET>,
+    pub counts: Counts,
+    /// All calls are up and nothing is being set up or released: lateness counts.
+    pub steady: bool,
+    /// Each call is released as soon as it is answered.
+    pub hurried: bool,
 }
 
 impl Generator {
-    pub fn new(node: &Node, user: &str) -> Result<Generator> {
-        let agents = (0..AGENTS).map(|n| agent(n as u8)).collect::<Result<_>>()?;
-        let media = (0..MEDIA).map(|_| socket()).collect::<Result<Vec<_>>>()?;
+    /// For up to so many calls at a time with the SIP peer at `peer`.
+    pub fn new(peer: SocketAddr, calls: usize) -> Result<Generator> {
+        anyhow::ensure!(calls <= CALLS_MAX, "more calls than a numbered frame can name: {CALLS_MAX}");
+        let agents = (0..2 * AGENTS).map(|n| agent(n as u8)).collect::<Result<_>>()?;
+        let media = (0..2 * MEDIA).map(|_| packets::socket()).collect::<Result<Vec<_>>>()?;
         let media_addresses = media.iter().map(UdpSocket::local_addr).collect::<Result<_, _>>()?;
+        let script = Script { reach: Reach::Direct, callee: Callee::Answer };
+        let began = Instant::now();
         Ok(Generator {
-            started: Instant::now(),
-            node: node.sip(),
-            target: format!("sip:{user}@{}", node.sip()),
+            started: began,
+            peer,
             agents,
             media,
             media_addresses,
             local: sdp::Local::new(1, vec![Codec::Pcmu]),
-            phones: Vec::new(),
+            calls: (0..calls).map(|_| Call { script, began, rang: false }).collect(),
+            phones: (0..2 * calls).map(|_| Phone::new()).collect(),
             by_port: vec![None; 65_536],
-            outcome: Outcome::default(),
-            holds: true,
+            inbox: Inbox::new(),
+            outbox: Outbox::new(),
+            counts: Counts::default(),
             steady: false,
+            hurried: false,
         })
-    }
-
-    pub fn run(mut self, plan: Plan, node: &Node) -> Result<Outcome> {
-        let calls = match plan {
-            Plan::Hold { calls, .. } => calls,
-            Plan::Rate { window, .. } => window,
-        };
-        if calls > 1 << (32 - FRAME_BITS) {
-            bail!("more calls than a numbered frame can name");
-        }
-        self.phones = (0..calls).map(|_| Phone::new()).collect();
-        self.holds = matches!(plan, Plan::Hold { .. });
-        match plan {
-            Plan::Hold { ramp, hold, .. } => self.hold(ramp, hold, node)?,
-            Plan::Rate { length, .. } => self.rate(length)?,
-        }
-        self.outcome.said = self.phones.iter().map(|phone| phone.said).collect();
-        Ok(self.outcome)
     }
 
     fn now(&self) -> Time {
         Time(u64::try_from(self.started.elapsed().as_nanos()).unwrap_or(u64::MAX))
     }
 
+    /// The step that is due now.
+    pub fn due(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
     /// One millisecond of everything, at its time.
-    fn step(&mut self, step: u64, speak: bool) -> Result<()> {
-        let due = STEP * u32::try_from(step).context("a bench is shorter than 49 days")?;
+    pub fn step(&mut self, step: u64) -> Result<()> {
+        let due = Duration::from_millis(step);
         let elapsed = self.started.elapsed();
         if elapsed < due {
             thread::sleep(due - elapsed);
         } else if self.steady {
-            self.outcome.late = self.outcome.late.max(elapsed - due);
+            self.counts.late = self.counts.late.max(elapsed - due);
         }
-        if speak {
-            self.speak(step);
-            self.listen();
-        }
+        self.speak(step);
+        self.listen();
         self.signal()
     }
 
-    fn hold(&mut self, ramp: f64, hold: Duration, node: &Node) -> Result<()> {
-        let calls = self.phones.len();
-        let ramp_steps = (calls as f64 / ramp * 1000.0) as u64;
-        let (mut step, mut begun) = (0u64, 0usize);
-        // A call that has no answer by then has none.
-        let patience = ramp_steps + 20_000;
-        while self.phones.iter().any(|phone| matches!(phone.state, State::Idle | State::Calling)) {
-            if step > patience {
-                bail!("{} calls have no answer", self.count(State::Calling));
-            }
-            while begun < calls && begun as f64 <= step as f64 * ramp / 1000.0 {
-                self.call(begun)?;
-                begun += 1;
-            }
-            self.step(step, true)?;
-            step += 1;
-        }
-        let heard_before: (u64, u64) = self.heard();
-        let (cpu, since) = (node.cpu()?, Instant::now());
-        self.steady = true;
-        let end = step + u64::try_from(hold.as_millis())?;
-        while step < end {
-            self.step(step, true)?;
-            step += 1;
-        }
-        self.steady = false;
-        let length = since.elapsed();
-        self.outcome.node_load = (node.cpu()? - cpu).as_secs_f64() / length.as_secs_f64();
-        self.outcome.node_resident = node.resident()?;
-        let (heard, lost) = self.heard();
-        self.outcome.heard = heard - heard_before.0;
-        self.outcome.heard_lost = lost - heard_before.1;
-        self.outcome.heard_expected = (length.as_secs_f64() * 50.0 * self.count(State::Talking) as f64) as u64;
-        // Released as they came, so that the end is no storm either.
-        let (first, mut ended) = (step, 0usize);
-        while self.phones.iter().any(|phone| !matches!(phone.state, State::Over)) {
-            if step > first + patience {
-                bail!("{} calls do not end", calls - self.count(State::Over));
-            }
-            while ended < calls && ended as f64 <= (step - first) as f64 * ramp / 1000.0 {
-                self.release(ended);
-                ended += 1;
-            }
-            self.step(step, true)?;
-            step += 1;
-        }
-        Ok(())
+    pub fn calls(&self) -> usize {
+        self.calls.len()
     }
 
-    fn rate(&mut self, length: Duration) -> Result<()> {
-        for phone in 0..self.phones.len() {
-            self.call(phone)?;
-        }
-        // Processes, caches and the transaction table are warm after a second.
-        let warm = Duration::from_secs(1);
-        let mut before = None;
-        while self.started.elapsed() < warm + length {
-            self.signal()?;
-            if before.is_none() && self.started.elapsed() >= warm {
-                before = Some((self.outcome.answered, Instant::now()));
-            }
-            for phone in 0..self.phones.len() {
-                if self.phones[phone].state == State::Over {
-                    self.phones[phone] = Phone::new();
-                    self.call(phone)?;
-                }
-            }
-        }
-        if let Some((answered, since)) = before {
-            self.outcome.answered_a_second = (self.outcome.answered - answered) as f64 / since.elapsed().as_secs_f64();
-        }
-        // What is under way is brought to its end.
-        let end = Instant::now() + Duration::from_secs(20);
-        while self.phones.iter().any(|phone| phone.state != State::Over) && Instant::now() < end {
-            self.signal()?;
-            thread::sleep(STEP);
-        }
-        Ok(())
+    pub fn state(&self, call: usize, side: Side) -> State {
+        self.phones[2 * call + side as usize].state
     }
 
-    fn count(&self, state: State) -> usize {
-        self.phones.iter().filter(|phone| phone.state == state).count()
+    pub fn ending(&self, call: usize, side: Side) -> Option<Ending> {
+        self.phones[2 * call + side as usize].ending
     }
 
-    fn heard(&self) -> (u64, u64) {
+    pub fn count(&self, state: State) -> usize {
+        (0..self.calls.len()).filter(|call| self.state(*call, Side::Caller) == state).count()
+    }
+
+    /// Neither side has anything to do with it any more.
+    pub fn is_over(&self, call: usize) -> bool {
+        let over = |side| matches!(self.state(call, side), State::Over | State::Idle);
+        over(Side::Caller) && over(Side::Callee)
+    }
+
+    pub fn has_callee(&self, call: usize) -> bool {
+        self.calls[call].script.reach.has_callee()
+    }
+
+    /// Both sides talk, or the one that there is.
+    pub fn is_up(&self, call: usize) -> bool {
+        self.state(call, Side::Caller) == State::Talking && (!self.has_callee(call) || self.state(call, Side::Callee) == State::Talking)
+    }
+
+    /// RTP packets heard by all phones, and sequence numbers that never came.
+    pub fn packets(&self) -> (u64, u64) {
         self.phones.iter().fold((0, 0), |(heard, lost), phone| (heard + phone.heard, lost + phone.lost))
     }
 
-    fn call(&mut self, phone: usize) -> Result<()> {
+    /// Frames that each caller said.
+    pub fn said(&self) -> Vec<u32> {
+        self.phones.iter().step_by(2).map(|phone| phone.said).collect()
+    }
+
+    /// From now on, or until now, frames count.
+    pub fn count_frames(&mut self, counted: bool) {
+        for phone in &mut self.phones {
+            match counted {
+                true => phone.arrived.count_from(phone.said),
+                false => phone.arrived.count_to(phone.said),
+            }
+        }
+    }
+
+    /// Frames that counted: as they came at the other end, and those that did not. Only for calls whose other end hears us.
+    pub fn frames(&self) -> (Count, u64) {
+        self.phones.iter().fold((Count::default(), 0), |(mut count, missing), phone| {
+            count.add(phone.arrived.count);
+            (count, missing + phone.arrived.missing())
+        })
+    }
+
+    /// Of one phone's frames since its call began: as they came at the other end, and the gaps between the first and the last.
+    pub fn arrived(&self, call: usize, side: Side) -> (Count, u64) {
+        let arrived = &self.phones[2 * call + side as usize].arrived;
+        (arrived.count, arrived.gaps())
+    }
+
+    pub fn begin(&mut self, call: usize, script: Script) -> Result<()> {
         let now = self.now();
-        let agent = &mut self.agents[phone % AGENTS];
-        let address = self.media_addresses[phone % MEDIA];
+        let called = self.agents[AGENTS + call % AGENTS].address;
+        let callee = format!("sip:{call}@{called}");
+        let peer = if script.reach == Reach::Direct { called } else { self.peer };
+        let (target, headers) = match script.reach {
+            Reach::Number(user) => (format!("sip:{user}@{peer}"), Vec::new()),
+            Reach::Bridge(user) => (format!("sip:{user}@{peer}"), vec![Header { name: "X-Dest".into(), value: callee }]),
+            Reach::Proxy | Reach::Direct => (callee, Vec::new()),
+        };
+        self.calls[call] = Call { script, began: Instant::now(), rang: false };
+        self.phones[2 * call].renew();
+        self.phones[2 * call + 1].renew();
+        let address = self.media_addresses[call % MEDIA];
+        let agent = &mut self.agents[call % AGENTS];
         let invite = Invite {
-            target: self.target.clone(),
-            from: format!("<sip:{phone}@{}>", agent.address),
+            target,
+            from: format!("<sip:{call}@{}>", agent.address),
             to: None,
-            flow: Flow { transport: Transport::Udp, local: agent.address, peer: self.node },
-            headers: Vec::new(),
+            flow: Flow { transport: Transport::Udp, local: agent.address, peer },
+            headers,
             sdp: Some(self.local.offer(address, Direction::SendRecv)),
         };
         let dialog = agent.endpoint.invite(now, invite).context("INVITE")?;
-        agent.dialogs.insert(dialog, phone);
-        self.phones[phone].dialog = Some(dialog);
-        self.phones[phone].state = State::Calling;
+        agent.dialogs.insert(dialog, 2 * call);
+        self.phones[2 * call].dialog = Some(dialog);
+        self.phones[2 * call].state = State::Calling;
         Ok(())
     }
 
-    fn release(&mut self, phone: usize) {
+    /// BYE from one side, where it talks.
+    pub fn release(&mut self, call: usize, side: Side) {
         let now = self.now();
-        let one = &mut self.phones[phone];
-        if let (State::Talking, Some(dialog)) = (one.state, one.dialog) {
-            one.state = State::Releasing;
+        let agent = agent_of(call, side);
+        let phone = &mut self.phones[2 * call + side as usize];
+        if let (State::Talking, Some(dialog)) = (phone.state, phone.dialog) {
+            phone.state = State::Releasing;
             // If it is gone already, its end has been told.
-            let _ = self.agents[phone % AGENTS].endpoint.bye(now, dialog, &[]);
+            let _ = self.agents[agent].endpoint.bye(now, dialog, &[]);
+        }
+    }
+
+    /// CANCEL of what is not answered yet; BYE where the answer was faster.
+    pub fn cancel(&mut self, call: usize) {
+        let now = self.now();
+        let phone = &mut self.phones[2 * call];
+        match (phone.state, phone.dialog) {
+            (State::Calling, Some(dialog)) => {
+                phone.state = State::Releasing;
+                let _ = self.agents[agent_of(call, Side::Caller)].endpoint.cancel(now, dialog);
+            }
+            _ => self.release(call, Side::Caller),
         }
     }
 
     /// Everything SIP that is there to do.
-    fn signal(&mut self) -> Result<()> {
+    pub fn signal(&mut self) -> Result<()> {
         let mut buffer = [0; 4096];
         for n in 0..self.agents.len() {
             let now = self.now();
@@ -308,119 +361,299 @@ impl Generator {
 
     fn on_sip(&mut self, agent: usize, event: SipEvent) -> Result<()> {
         match event {
+            SipEvent::Invite { dialog, request, .. } => self.on_invite(agent, dialog, &request),
+            SipEvent::Progress { dialog, .. } => {
+                if let Some(phone) = self.agents[agent].dialogs.get(&dialog) {
+                    let call = &mut self.calls[phone / 2];
+                    if !std::mem::replace(&mut call.rang, true) {
+                        self.counts.ringing.push(call.began.elapsed().as_secs_f64());
+                    }
+                }
+                Ok(())
+            }
             SipEvent::Answered { dialog, response } => {
                 let Some(&phone) = self.agents[agent].dialogs.get(&dialog) else { return Ok(()) };
                 let answer = sdp::Remote::parse(&response.body())?;
                 let agreed = self.local.accept(&answer, Direction::SendRecv)?;
-                self.outcome.answered += 1;
-                self.by_port[usize::from(agreed.remote.port())] = Some(phone);
-                let one = &mut self.phones[phone];
-                one.remote = Some(agreed.remote);
-                one.state = State::Talking;
-                // Nobody holds: the rate is what is measured.
-                if !self.holds {
-                    self.release(phone);
+                self.counts.answered += 1;
+                self.counts.setup.push(self.calls[phone / 2].began.elapsed().as_secs_f64());
+                self.talk(phone, agreed.remote)?;
+                if self.hurried {
+                    self.release(phone / 2, Side::Caller);
                 }
+                Ok(())
             }
             SipEvent::Gone { dialog, cause, .. } => {
                 let Some(phone) = self.agents[agent].dialogs.remove(&dialog) else { return Ok(()) };
-                match cause {
-                    Cause::Local => {}
-                    Cause::Failed { status, .. } => *self.outcome.failed.entry(status).or_default() += 1,
-                    _ => *self.outcome.failed.entry(0).or_default() += 1,
+                let released = self.phones[phone].state == State::Releasing;
+                let ending = match cause {
+                    Cause::Local => Ending::Ours,
+                    // Both sides may hang up at once.
+                    Cause::Bye { .. } | Cause::Cancelled | Cause::CancelFailed if released => Ending::Ours,
+                    Cause::Failed { status: 487, .. } if released => Ending::Ours,
+                    Cause::Failed { status, .. } => Ending::Failed(status),
+                    _ => Ending::Theirs,
+                };
+                // The called is released by whom we measure, as it should be.
+                if phone % 2 == 0 {
+                    match ending {
+                        Ending::Ours => {}
+                        Ending::Theirs => *self.counts.failed.entry(0).or_default() += 1,
+                        Ending::Failed(status) => *self.counts.failed.entry(status).or_default() += 1,
+                    }
                 }
                 self.phones[phone].state = State::Over;
+                self.phones[phone].ending = Some(ending);
+                // Another call may get this port, and be heard before its answer is read.
+                if let Some(remote) = self.phones[phone].remote {
+                    self.by_port[usize::from(remote.port())].take_if(|owner| *owner == phone);
+                }
+                Ok(())
             }
-            _ => {}
+            // The other side moves the media: it stays with us where it is.
+            SipEvent::Offer { dialog, sdp, .. } => {
+                let now = self.now();
+                let Some(&phone) = self.agents[agent].dialogs.get(&dialog) else { return Ok(()) };
+                let answer = match sdp {
+                    None => None,
+                    Some(sdp) => {
+                        let offer = sdp::Remote::parse(&sdp)?;
+                        let agreed = self.local.choose(&offer, Direction::SendRecv)?;
+                        let answer = self.local.answer(&offer, &agreed, self.media_address(phone));
+                        self.talk(phone, agreed.remote)?;
+                        Some(answer)
+                    }
+                };
+                let _ = self.agents[agent].endpoint.accept_offer(now, dialog, answer);
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Somebody is called: the user part says in which call.
+    fn on_invite(&mut self, agent: usize, dialog: DialogId, request: &hookswitch_proto::sip::Message) -> Result<()> {
+        let now = self.now();
+        let called = request.request_uri().and_then(|uri| uri.user.as_deref()?.parse::<usize>().ok());
+        let endpoint = &mut self.agents[agent].endpoint;
+        let Some(call) = called.filter(|call| *call < self.calls.len() && self.phones[2 * call + 1].state == State::Idle) else {
+            let _ = endpoint.reject(now, dialog, 404, None, &[]);
+            return Ok(());
+        };
+        let phone = 2 * call + 1;
+        self.agents[agent].dialogs.insert(dialog, phone);
+        self.phones[phone].dialog = Some(dialog);
+        self.phones[phone].state = State::Calling;
+        let callee = self.calls[call].script.callee;
+        if let Callee::Refuse(status) = callee {
+            self.phones[phone].state = State::Releasing;
+            let _ = self.agents[agent].endpoint.reject(now, dialog, status, None, &[]);
+            return Ok(());
+        }
+        let _ = self.agents[agent].endpoint.provisional(now, dialog, 180, &[], None);
+        if callee == Callee::Answer {
+            let offer = sdp::Remote::parse(&request.sdp().context("an INVITE without an offer")?)?;
+            let agreed = self.local.choose(&offer, Direction::SendRecv)?;
+            let answer = self.local.answer(&offer, &agreed, self.media_address(phone));
+            self.talk(phone, agreed.remote)?;
+            let _ = self.agents[agent].endpoint.answer(now, dialog, &[], answer);
         }
         Ok(())
     }
 
-    /// The frames of the phones whose millisecond this is.
+    fn media_address(&self, phone: usize) -> SocketAddr {
+        self.media_addresses[media_of(phone)]
+    }
+
+    fn talk(&mut self, phone: usize, remote: SocketAddr) -> Result<()> {
+        let SocketAddr::V4(remote) = remote else { anyhow::bail!("{remote} is not on this loopback") };
+        // Directly connected phones share their ports: who speaks is known from the frames alone.
+        if self.calls[phone / 2].script.reach != Reach::Direct {
+            self.by_port[usize::from(remote.port())] = Some(phone);
+        }
+        let one = &mut self.phones[phone];
+        one.remote = Some(remote);
+        if one.state != State::Releasing {
+            one.state = State::Talking;
+        }
+        Ok(())
+    }
+
+    /// The frames of the phones whose millisecond this is. The called speak half a frame after their callers, so that a load of bridged
+    /// calls is as even as one of callers alone.
     fn speak(&mut self, step: u64) {
-        let slot = (step % STEPS) as usize;
-        let mut packet = [0; 12 + FRAME];
-        packet[0] = 0x80;
-        for index in (slot..self.phones.len()).step_by(STEPS as usize) {
-            let phone = &mut self.phones[index];
-            let (State::Talking, Some(remote)) = (phone.state, phone.remote) else { continue };
-            packet[2..4].copy_from_slice(&phone.sequence.to_be_bytes());
-            packet[4..8].copy_from_slice(&phone.timestamp.to_be_bytes());
-            packet[8..12].copy_from_slice(&(index as u32 + 1).to_be_bytes());
-            packet[12..].copy_from_slice(&numbered::frame((index as u32) << FRAME_BITS | phone.said));
-            phone.sequence = phone.sequence.wrapping_add(1);
-            phone.timestamp = phone.timestamp.wrapping_add(FRAME as u32);
-            phone.said += 1;
-            // What the kernel refuses is missing in the recording, and counted there.
-            let _ = self.media[index % MEDIA].send_to(&packet, remote);
+        let slot = step as usize % STEPS;
+        for shared in 0..2 * MEDIA {
+            let (socket, side) = (&self.media[shared], shared / MEDIA);
+            for call in
+                first_call(slot, side, shared % MEDIA).into_iter().flat_map(|first| (first..self.calls.len()).step_by(STEPS * MEDIA / GCD))
+            {
+                let index = 2 * call + side;
+                let phone = &mut self.phones[index];
+                let (State::Talking, Some(remote)) = (phone.state, phone.remote) else { continue };
+                let frame = phone.said & FRAME_MASK;
+                let packet = self.outbox.push(socket, remote);
+                packet[0] = 0x80;
+                packet[1] = 0;
+                packet[2..4].copy_from_slice(&phone.sequence.to_be_bytes());
+                packet[4..8].copy_from_slice(&phone.timestamp.to_be_bytes());
+                packet[8..12].copy_from_slice(&(index as u32 + 1).to_be_bytes());
+                packet[12..].copy_from_slice(&numbered::frame((index as u32) << FRAME_BITS | frame));
+                phone.sequence = phone.sequence.wrapping_add(1);
+                phone.timestamp = phone.timestamp.wrapping_add(FRAME as u32);
+                phone.said += 1;
+                phone.arrived.say(frame, packets::stamp());
+            }
+            self.outbox.flush(socket);
         }
     }
 
     fn listen(&mut self) {
-        let mut buffer = [0; 2048];
-        for socket in &self.media {
-            while let Ok((length, from)) = socket.recv_from(&mut buffer) {
-                let Some(phone) = self.by_port[usize::from(from.port())].and_then(|phone| self.phones.get_mut(phone)) else { continue };
-                if length < 12 {
-                    continue;
+        let Generator { media, inbox, phones, by_port, calls, counts, .. } = self;
+        for socket in media {
+            inbox.drain(socket, |bytes, port, came| {
+                let Some(payload) = bytes.get(12..) else { return };
+                let hearer = by_port[usize::from(port)];
+                if let Some(phone) = hearer.and_then(|phone| phones.get_mut(phone)) {
+                    let sequence = u16::from_be_bytes([bytes[2], bytes[3]]);
+                    let step = phone.last_heard.map_or(1, |last| sequence.wrapping_sub(last));
+                    // Behind by less than half the circle: late or doubled, and not the next.
+                    if step != 0 && step < 0x8000 {
+                        phone.lost += u64::from(step) - 1;
+                        phone.last_heard = Some(sequence);
+                    }
+                    phone.heard += 1;
                 }
-                let sequence = u16::from_be_bytes([buffer[2], buffer[3]]);
-                let step = phone.last_heard.map_or(1, |last| sequence.wrapping_sub(last));
-                // Behind by less than half the circle: late or doubled, and not the next.
-                if step != 0 && step < 0x8000 {
-                    phone.lost += u64::from(step) - 1;
-                    phone.last_heard = Some(sequence);
+                let Some(number) = numbered::read_law(payload) else { return };
+                let speaker = (number >> FRAME_BITS) as usize;
+                let Some(call) = calls.get(speaker / 2) else { return };
+                // Whom one should hear: the other side, or himself where the node is an echo.
+                let expected = if call.script.reach.has_callee() { speaker ^ 1 } else { speaker };
+                if hearer.is_some_and(|hearer| hearer != expected) {
+                    counts.crossed += 1;
+                    return;
                 }
-                phone.heard += 1;
-            }
+                if let Some(transit) = phones[speaker].arrived.hear(number & FRAME_MASK, came) {
+                    counts.delay.add(transit.delay);
+                    if let Some(jitter) = transit.jitter {
+                        counts.jitter.add(jitter);
+                    }
+                }
+            });
         }
     }
 }
 
+/// Calls of one socket and one millisecond are this many apart: the least common multiple of 20 and 16 is 20 * 16 / 4.
+const GCD: usize = 4;
+
+/// The first call whose `side` speaks in millisecond `slot` through the socket that is number `shared` of its side.
+fn first_call(slot: usize, side: usize, shared: usize) -> Option<usize> {
+    (0..STEPS * MEDIA / GCD).find(|call| (call + side * STEPS / 2) % STEPS == slot && call % MEDIA == shared)
+}
+
+fn media_of(phone: usize) -> usize {
+    MEDIA * (phone % 2) + phone / 2 % MEDIA
+}
+
+fn agent_of(call: usize, side: Side) -> usize {
+    AGENTS * side as usize + call % AGENTS
+}
+
 impl Phone {
     fn new() -> Phone {
-        Phone { state: State::Idle, dialog: None, remote: None, sequence: 1, timestamp: 0, said: 0, last_heard: None, heard: 0, lost: 0 }
+        Phone {
+            state: State::Idle,
+            ending: None,
+            dialog: None,
+            remote: None,
+            sequence: 1,
+            timestamp: 0,
+            said: 0,
+            last_heard: None,
+            heard: 0,
+            lost: 0,
+            arrived: Hearing::default(),
+        }
+    }
+
+    /// The next call of this phone. Its frames' numbers go on, unless a call could not be ended before they begin again.
+    fn renew(&mut self) {
+        let said = if self.said > FRAME_MASK / 2 { 0 } else { self.said };
+        *self = Phone { said, ..Phone::new() };
     }
 }
 
 fn agent(number: u8) -> Result<Agent> {
-    let socket = socket()?;
+    let socket = packets::socket()?;
     let address = socket.local_addr()?;
     let config = EndpointConfig {
         listen: vec![Listen { transport: Transport::Udp, bound: address, advertise: None }],
         agent: "hookswitch-bench".into(),
-        t1: Duration::from_millis(500),
-        t2: Duration::from_secs(4),
-        t4: Duration::from_secs(5),
-        session_expires: None,
-        min_se: Duration::from_secs(90),
-        known_peers: Vec::new(),
+        ..EndpointConfig::default()
     };
     // Tags and branches need no secret here; Call-IDs of two runs must differ, and the port sees to that.
     let mut seed = [number; 32];
     seed[..2].copy_from_slice(&address.port().to_be_bytes());
     seed[2..6].copy_from_slice(&std::process::id().to_be_bytes());
-    seed[6..14]
-        .copy_from_slice(&std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?.subsec_nanos().to_be_bytes().repeat(2));
+    seed[6..14].copy_from_slice(&packets::stamp().to_be_bytes());
     Ok(Agent { endpoint: Endpoint::new(config, seed), socket, address, dialogs: HashMap::new() })
 }
 
-/// A socket with room for what many phones get in a moment.
-fn socket() -> Result<UdpSocket> {
-    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
-    socket.set_nonblocking(true)?;
-    for option in [libc::SO_RCVBUFFORCE, libc::SO_SNDBUFFORCE] {
-        // SAFETY: the descriptor is open as long as `socket` lives, and the value is a whole `c_int` that outlives the call.
-        // Without CAP_NET_ADMIN it fails and the default size has to do.
-        unsafe {
-            libc::setsockopt(
-                socket.as_raw_fd(),
-                libc::SOL_SOCKET,
-                option,
-                (&raw const SOCKET_BUFFER).cast(),
-                size_of::<i32>() as libc::socklen_t,
-            );
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_phone_speaks_once_a_frame_through_its_socket() {
+        let mut spoken = vec![0; 2 * 500];
+        for slot in 0..STEPS {
+            for shared in 0..2 * MEDIA {
+                let side = shared / MEDIA;
+                for call in first_call(slot, side, shared % MEDIA).into_iter().flat_map(|first| (first..500).step_by(STEPS * MEDIA / GCD)) {
+                    assert_eq!(media_of(2 * call + side), shared);
+                    spoken[2 * call + side] += 1;
+                }
+            }
         }
+        assert!(spoken.iter().all(|times| *times == 1));
     }
-    Ok(socket)
+
+    #[test]
+    fn two_phones_talk_directly_and_nothing_is_missing() {
+        let mut generator = Generator::new("127.0.0.1:9".parse().expect("an address"), 3).expect("sockets");
+        for call in 0..3 {
+            generator.begin(call, Script { reach: Reach::Direct, callee: Callee::Answer }).expect("an INVITE");
+        }
+        let mut step = 0;
+        while !(0..3).all(|call| generator.is_up(call)) {
+            assert!(step < 5_000, "nobody answers");
+            generator.step(step).expect("a step");
+            step += 1;
+        }
+        generator.count_frames(true);
+        for _ in 0..200 {
+            generator.step(step).expect("a step");
+            step += 1;
+        }
+        generator.count_frames(false);
+        for _ in 0..5 {
+            generator.step(step).expect("a step");
+            step += 1;
+        }
+        let (count, missing) = generator.frames();
+        assert_eq!((missing, count.repeated, count.disordered, generator.counts.crossed), (0, 0, 0, 0));
+        assert_eq!(count.heard, 3 * 2 * 10, "ten frames in 200 ms, of each phone");
+        assert_eq!(generator.counts.delay.count(), count.heard);
+        generator.release(0, Side::Caller);
+        generator.release(1, Side::Callee);
+        while !(generator.is_over(0) && generator.is_over(1)) {
+            assert!(step < 10_000, "no end");
+            generator.step(step).expect("a step");
+            step += 1;
+        }
+        assert_eq!((generator.ending(0, Side::Caller), generator.ending(0, Side::Callee)), (Some(Ending::Ours), Some(Ending::Theirs)));
+        assert_eq!(generator.ending(1, Side::Caller), Some(Ending::Theirs));
+        assert_eq!(generator.counts.setup.len(), 3);
+    }
 }

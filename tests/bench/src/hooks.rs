@@ -51,15 +51,10 @@ pub fn measure(options: &Options, report: &mut Report) -> Result<()> {
     for (name, runs) in [("fresh instance", fresh), ("live instance", live)] {
         let webhook = webhooks.middle()?;
         let guest = runs.middle()?;
-        report.add_beside(
-            &format!("ask to verdict, {name}, median"),
-            "us",
-            guest.median,
-            "webhook on loopback",
-            webhook.median,
-            how.clone(),
-        );
-        report.add_beside(&format!("ask to verdict, {name}, p99"), "us", guest.p99, "webhook on loopback", webhook.p99, how.clone());
+        report
+            .add(&format!("ask to verdict, {name}, median"), "us", guest.median, how.clone())
+            .beside("webhook on loopback", webhook.median);
+        report.add(&format!("ask to verdict, {name}, p99"), "us", guest.p99, how.clone()).beside("webhook on loopback", webhook.p99);
     }
     let wake = wake.middle()?;
     let how = "the same two channels and threads on the same core with nothing between: the part of the above that is wake-up";

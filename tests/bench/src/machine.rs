@@ -18,6 +18,12 @@ pub fn pin(core: usize) -> Result<()> {
     if result == 0 { Ok(()) } else { Err(std::io::Error::last_os_error().into()) }
 }
 
+/// This thread works only when nobody else wants to.
+pub fn be_nice() {
+    // SAFETY: no memory is involved. `PRIO_PROCESS` with 0 is the calling thread on Linux; where it fails, the thread stays as it was.
+    unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, 19) };
+}
+
 /// As many open files as we want, or as the hard limit allows.
 pub fn raise_open_files() -> Result<u64> {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
@@ -64,6 +70,30 @@ pub fn cpu_time(pid: u32) -> Result<Duration> {
     let ticks: u64 = fields.get(11).context("utime")?.parse::<u64>()? + fields.get(12).context("stime")?.parse::<u64>()?;
     // USER_HZ is 100 on every Linux that we run on.
     Ok(Duration::from_millis(ticks * 10))
+}
+
+/// Time that this thread has run.
+pub fn own_time() -> Result<Duration> {
+    let text = fs::read_to_string("/proc/thread-self/schedstat").context("schedstat")?;
+    Ok(Duration::from_nanos(text.split(' ').next().context("schedstat")?.parse()?))
+}
+
+/// All processes of a process group: what a server that forks its workers consists of.
+pub fn group(leader: u32) -> Vec<u32> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    let group_of = |pid: &u32| {
+        let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        text.rsplit_once(')')?.1.split_whitespace().nth(2)?.parse::<u32>().ok()
+    };
+    pids.filter(|pid| group_of(pid) == Some(leader)).collect()
+}
+
+/// Resident memory of a process in bytes, what it shares with others counted in parts.
+pub fn proportional(pid: u32) -> Result<u64> {
+    let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).context("the process is gone")?;
+    let line = text.lines().find_map(|line| line.strip_prefix("Pss:")).context("Pss")?;
+    Ok(line.trim().trim_end_matches("kB").trim().parse::<u64>()? * 1024)
 }
 
 /// Resident memory of a process in bytes.

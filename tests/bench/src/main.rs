@@ -1,21 +1,33 @@
 //! `make bench`: the numbers we publish. The node has one core, the generator the other; the floor (a bare receive and send of the
 //! same packets) and whatever peer is installed are measured in the same run; the share of time that the hypervisor stole is told.
 //!
-//! It measures, it does not judge: a number that is missed is printed like one that is reached. Start with [`main`]; `calls.rs` holds
-//! what is measured against a node, `generator.rs` the telephones, `floor.rs` the floor.
+//! It measures, it does not judge: a number that is missed is printed like one that is reached. Start with [`main`]; `calls.rs` and
+//! `bridged.rs` hold what is measured, `plan.rs` the loads, `generator.rs` the telephones, `peers.rs` the others, `floor.rs` the floor.
+//! `soak.rs` is the long run that does judge.
 
+mod bridged;
 mod calls;
 mod floor;
 mod generator;
+mod hearing;
 mod hooks;
 mod machine;
 mod node;
+mod packets;
+mod peers;
+mod plan;
+mod plot;
+mod recordings;
 mod report;
+mod search;
 mod sipp;
+mod soak;
+mod subject;
 
 use anyhow::{Context, Result, bail};
 use clap::{Parser, Subcommand, ValueEnum};
 use report::Report;
+use search::Search;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -24,7 +36,7 @@ use std::time::Duration;
 #[command(name = "hookswitch-bench")]
 pub struct Options {
     #[command(subcommand)]
-    command: Option<Hidden>,
+    mode: Option<Mode>,
     /// The node's release binary
     #[arg(long, env = "HOOKSWITCH_BIN", default_value = "target/release/hookswitch")]
     pub node: PathBuf,
@@ -37,9 +49,21 @@ pub struct Options {
     /// What to measure; everything if not given
     #[arg(long, value_delimiter = ',')]
     pub only: Vec<Section>,
-    /// Numbers of calls to try, in this order, until one fails twice
-    #[arg(long, value_delimiter = ',', default_value = "500,1000,1500,2000,2500,3000,3500,4000")]
-    pub held: Vec<usize>,
+    /// Number of calls that the search for the highest begins with
+    #[arg(long, default_value_t = 1000)]
+    pub guess: usize,
+    /// Number of calls that it does not exceed
+    #[arg(long, default_value_t = 8000)]
+    pub most: usize,
+    /// Tries this number of calls alone, and searches none
+    #[arg(long)]
+    pub at: Option<usize>,
+    /// How close the search goes: a part of the number found
+    #[arg(long, default_value_t = 0.04)]
+    pub resolution: f64,
+    /// Time for one search, in minutes
+    #[arg(long, default_value_t = 8)]
+    pub search_minutes: u64,
     /// How long calls are held, in seconds
     #[arg(long, default_value_t = 20)]
     pub seconds: u64,
@@ -66,20 +90,50 @@ pub struct Options {
     pub generator_core: usize,
 }
 
+impl Options {
+    fn search(&self, guess: usize) -> Search {
+        let (guess, least, most) = match self.at {
+            Some(calls) => (calls, calls, calls),
+            None => (guess, 10, self.most.min(generator::CALLS_MAX)),
+        };
+        Search { guess, least, most, resolution: self.resolution, time: Duration::from_secs(self.search_minutes * 60) }
+    }
+
+    /// A folder that is gone when it is dropped, where data was told to be.
+    fn folder(&self, prefix: &str) -> Result<tempfile::TempDir> {
+        let mut builder = tempfile::Builder::new();
+        builder.prefix(prefix);
+        Ok(match &self.data {
+            Some(path) => builder.tempdir_in(path)?,
+            None => builder.tempdir()?,
+        })
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Section {
     /// Ask to verdict, beside a webhook on loopback
     Hooks,
     /// Bare receive and send
     Floor,
-    /// Recorded calls held, memory a call
+    /// Recorded IVR calls held, memory a call
     Held,
+    /// Bridged calls held, jitter added
+    Bridged,
+    /// Bridged and recorded calls held, jitter added
+    BridgedRecorded,
     /// Answered calls a second
     Rate,
+    /// What a bridge adds to setup, bridged calls a second
+    Setup,
+    /// Memory before and after ten thousand calls
+    Growth,
 }
 
 #[derive(Subcommand, Clone, Debug)]
-enum Hidden {
+enum Mode {
+    /// Load in waves, and whether anything is left behind
+    Soak(soak::Soak),
     /// The floor's own process; started by the bench
     #[command(hide = true)]
     FloorNode { sockets: usize, seconds: u64, core: usize },
@@ -87,7 +141,7 @@ enum Hidden {
 
 fn main() -> Result<()> {
     let options = Options::parse();
-    if let Some(Hidden::FloorNode { sockets, seconds, core }) = options.command {
+    if let Some(Mode::FloorNode { sockets, seconds, core }) = options.mode {
         return floor::serve(sockets, Duration::from_secs(seconds), core);
     }
     let files = machine::raise_open_files().context("RLIMIT_NOFILE")?;
@@ -98,25 +152,42 @@ fn main() -> Result<()> {
     machine::pin(options.generator_core).context("pinning the generator")?;
     println!("{cores} cores, node on {}, generator on {}, {files} open files", options.node_core, options.generator_core);
 
+    if let Some(Mode::Soak(soak)) = &options.mode {
+        return soak::run(&options, soak);
+    }
     let wanted = |section: Section| options.only.is_empty() || options.only.contains(&section);
     let mut report = Report::default();
     let steal = machine::Steal::now();
     if wanted(Section::Hooks) {
         hooks::measure(&options, &mut report).context("hooks")?;
     }
-    let floor = match wanted(Section::Floor) || wanted(Section::Held) {
+    let holds = [Section::Floor, Section::Held, Section::Bridged, Section::BridgedRecorded];
+    let floor = match holds.into_iter().any(wanted) {
         true => Some(floor::measure(&options, &mut report).context("floor")?),
         false => None,
     };
     if wanted(Section::Held) {
         calls::held(&options, floor, &mut report).context("held calls")?;
     }
+    for (section, recorded) in [(Section::Bridged, false), (Section::BridgedRecorded, true)] {
+        if wanted(section) {
+            bridged::held(&options, recorded, floor, &mut report).context("bridged calls")?;
+        }
+    }
     if wanted(Section::Rate) {
         calls::rate(&options, &mut report).context("answered calls")?;
+    }
+    if wanted(Section::Setup) {
+        bridged::setup(&options, &mut report).context("setup")?;
+    }
+    if wanted(Section::Growth) {
+        calls::growth(&options, &mut report).context("growth")?;
     }
     report.add("steal", "%", steal.percent(), "time of both cores that the hypervisor took during the whole bench (/proc/stat)");
     report.print();
     report.write(&options.output)?;
-    println!("written to {}", options.output.display());
+    let picture = options.output.with_extension("svg");
+    plot::write(&report, &picture)?;
+    println!("written to {} and {}", options.output.display(), picture.display());
     Ok(())
 }

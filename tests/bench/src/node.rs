@@ -1,8 +1,10 @@
 //! The node under measurement: the release binary, all its threads confined to one core.
 
+use crate::subject::{Subject, free_port};
 use crate::{Options, machine};
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -11,37 +13,49 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 const START_TIME: Duration = Duration::from_secs(60);
-const SIP: &str = "127.0.0.1:15060";
-const API: &str = "127.0.0.1:18080";
 const TOKEN: &str = "bench-operator-token";
 const DOMAIN: &str = "demo.localhost";
 /// Calls at a time that the tenant may have: more than any bench asks for.
 const MAX_SESSIONS: u32 = 20_000;
 
+const DATABASE: &str = "node.db";
+
+/// Rows of the database.
+#[derive(Clone, Copy, Debug)]
+pub struct Rows {
+    pub recordings: i64,
+    pub calls: i64,
+}
+
 pub struct Node {
     child: Child,
     folder: tempfile::TempDir,
+    sip: SocketAddr,
+    api: SocketAddr,
 }
 
 impl Node {
+    /// With the demo's handler.
     pub fn start(options: &Options) -> Result<Node> {
-        let mut builder = tempfile::Builder::new();
-        builder.prefix("hookswitch-bench-");
-        let folder = match &options.data {
-            Some(path) => builder.tempdir_in(path)?,
-            None => builder.tempdir()?,
-        };
+        Node::start_with(options, "menu")
+    }
+
+    /// With another handler in the demo's place.
+    pub fn start_with(options: &Options, handler: &str) -> Result<Node> {
+        let folder = options.folder("hookswitch-bench-")?;
+        let sip = SocketAddr::from(([127, 0, 0, 1], free_port()?));
+        let api = SocketAddr::from(([127, 0, 0, 1], free_port()?));
         let log = File::create(folder.path().join("node.log"))?;
         let binary = options.node.canonicalize().with_context(|| options.node.display().to_string())?;
-        let guest = options.guests.join("menu.component.wasm");
+        let guest = options.guests.join(format!("{handler}.component.wasm"));
         let guest = guest.canonicalize().with_context(|| guest.display().to_string())?;
         let child = Command::new("taskset")
             .args(["-c", &options.node_core.to_string()])
             .arg(binary)
             .args(["run", "--demo"])
             .current_dir(folder.path())
-            .env("HOOKSWITCH_SIP_LISTEN", format!("udp://{SIP}"))
-            .env("HOOKSWITCH_API_LISTEN", API)
+            .env("HOOKSWITCH_SIP_LISTEN", format!("udp://{sip}"))
+            .env("HOOKSWITCH_API_LISTEN", api.to_string())
             .env("HOOKSWITCH_RTP_PORTS", "20000-59999")
             .env("HOOKSWITCH_MEDIA_THREADS", "1")
             .env("HOOKSWITCH_STORAGE_DATA", folder.path().join("data"))
@@ -52,9 +66,9 @@ impl Node {
             .stderr(log)
             .spawn()
             .context("taskset (util-linux)")?;
-        let mut node = Node { child, folder };
+        let mut node = Node { child, folder, sip, api };
         let started = Instant::now();
-        while ureq::get(format!("http://{API}/healthz")).call().is_err() {
+        while ureq::get(format!("http://{api}/healthz")).call().is_err() {
             if let Some(status) = node.child.try_wait()? {
                 bail!("the node ended with {status}:\n{}", node.log());
             }
@@ -71,7 +85,7 @@ impl Node {
 
     /// A tenant has a quota of calls; here the machine is to be the limit.
     fn lift_quota(&self) -> Result<()> {
-        let (url, bearer) = (format!("http://{API}/admin/tenants/{DOMAIN}"), format!("Bearer {TOKEN}"));
+        let (url, bearer) = (format!("http://{}/admin/tenants/{DOMAIN}", self.api), format!("Bearer {TOKEN}"));
         let shown: Value = ureq::get(&url).header("Authorization", &bearer).call()?.body_mut().read_json()?;
         let mut tenant = shown.get("tenant").context("no tenant in the answer")?.clone();
         tenant["max_sessions"] = MAX_SESSIONS.into();
@@ -79,32 +93,79 @@ impl Node {
         Ok(())
     }
 
-    pub fn sip(&self) -> SocketAddr {
-        SIP.parse().expect("a constant address")
-    }
-
     pub fn pid(&self) -> u32 {
         // taskset becomes the node.
         self.child.id()
     }
 
-    pub fn log(&self) -> String {
-        std::fs::read_to_string(self.folder.path().join("node.log")).unwrap_or_default()
+    /// What `/metrics` says, by name with labels.
+    pub fn metrics(&self) -> Result<BTreeMap<String, f64>> {
+        let text = ureq::get(format!("http://{}/metrics", self.api))
+            .header("Authorization", format!("Bearer {TOKEN}"))
+            .call()?
+            .body_mut()
+            .read_to_string()?;
+        let lines = text.lines().filter(|line| !line.starts_with('#')).filter_map(|line| line.rsplit_once(' '));
+        Ok(lines.filter_map(|(name, value)| Some((name.to_owned(), value.parse().ok()?))).collect())
     }
 
-    pub fn cpu(&self) -> Result<Duration> {
-        machine::cpu_time(self.pid())
+    /// The folder of database, spool and blobs.
+    pub fn data(&self) -> PathBuf {
+        self.folder.path().join("data")
     }
 
-    pub fn resident(&self) -> Result<u64> {
-        machine::resident(self.pid())
+    fn database(&self) -> Result<rusqlite::Connection> {
+        let flags = rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY | rusqlite::OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let db = rusqlite::Connection::open_with_flags(self.data().join(DATABASE), flags)?;
+        db.busy_timeout(Duration::from_secs(5))?;
+        Ok(db)
+    }
+
+    /// How many rows the database has of what grows with calls.
+    pub fn rows(&self) -> Result<Rows> {
+        let db = self.database()?;
+        let count = |table: &str| db.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get::<_, i64>(0));
+        Ok(Rows { recordings: count("recordings")?, calls: count("call_records")? })
+    }
+
+    /// Ids and files of all recordings in the database.
+    pub fn indexed(&self) -> Result<Vec<(String, PathBuf)>> {
+        let db = self.database()?;
+        let mut statement = db.prepare("SELECT id, path FROM recordings")?;
+        let rows = statement.query_map([], |row| Ok((row.get(0)?, PathBuf::from(row.get::<_, String>(1)?))))?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+
+    /// Removes a stored recording as its owner would, over HTTP: file and row.
+    pub fn remove_recording(&self, id: &str) -> Result<()> {
+        let url = format!("http://{}/{DOMAIN}/recordings/{id}", self.api);
+        ureq::delete(&url).header("Authorization", format!("Bearer {TOKEN}")).call().with_context(|| format!("DELETE {url}"))?;
+        Ok(())
     }
 
     /// Every stored recording.
     pub fn recordings(&self) -> Result<Vec<PathBuf>> {
         let mut found = Vec::new();
-        collect(&self.folder.path().join("data/blobs"), &mut found)?;
+        collect(&self.data().join("blobs"), &mut found)?;
         Ok(found)
+    }
+}
+
+impl Subject for Node {
+    fn sip(&self) -> SocketAddr {
+        self.sip
+    }
+
+    fn cpu(&self) -> Result<Duration> {
+        machine::cpu_time(self.pid())
+    }
+
+    fn resident(&self) -> Result<u64> {
+        machine::resident(self.pid())
+    }
+
+    fn log(&self) -> String {
+        std::fs::read_to_string(self.folder.path().join("node.log")).unwrap_or_default()
     }
 }
 

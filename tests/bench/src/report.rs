@@ -1,17 +1,45 @@
-//! The figures, as a table in the terminal and as JSON: a list of `{name, unit, value, peer, peer_value, ratio, how}`.
+//! The figures, as a table in the terminal, as JSON (a list of `{name, unit, value, peer, peer_value, ratio, how}`, one entry a figure
+//! and peer) and as a picture (`plot.rs`).
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 use std::path::Path;
 
 #[derive(Clone, Debug)]
-struct Figure {
-    name: String,
-    unit: &'static str,
-    value: f64,
-    /// What it stands beside, and that one's value.
-    peer: Option<(String, f64)>,
-    how: String,
+pub struct Figure {
+    pub name: String,
+    pub unit: &'static str,
+    /// `None`: it could not be measured, and `how` says why.
+    pub value: Option<f64>,
+    /// What it stands beside.
+    pub peers: Vec<Peer>,
+    pub how: String,
+}
+
+#[derive(Clone, Debug)]
+pub struct Peer {
+    pub name: String,
+    pub value: Option<f64>,
+    /// Where it differs from the figure's: why there is no value, or what else must be known.
+    pub how: Option<String>,
+}
+
+impl Figure {
+    pub fn beside(&mut self, peer: &str, value: f64) -> &mut Figure {
+        self.peers.push(Peer { name: peer.into(), value: Some(value), how: None });
+        self
+    }
+
+    /// With a word on how the peer was measured, or why it was not.
+    pub fn beside_if(&mut self, peer: &str, value: Option<f64>, how: impl Into<String>) -> &mut Figure {
+        self.peers.push(Peer { name: peer.into(), value, how: Some(how.into()) });
+        self
+    }
+
+    /// Times and sizes: the smaller, the better.
+    pub fn less_is_better(&self) -> bool {
+        matches!(self.unit, "us" | "ms" | "KB" | "MB")
+    }
 }
 
 #[derive(Default)]
@@ -20,41 +48,53 @@ pub struct Report {
 }
 
 impl Report {
-    pub fn add(&mut self, name: &str, unit: &'static str, value: f64, how: impl Into<String>) {
-        self.figures.push(Figure { name: name.into(), unit, value, peer: None, how: how.into() });
+    pub fn add(&mut self, name: &str, unit: &'static str, value: impl Into<Option<f64>>, how: impl Into<String>) -> &mut Figure {
+        self.figures.push(Figure { name: name.into(), unit, value: value.into(), peers: Vec::new(), how: how.into() });
+        self.figures.last_mut().expect("one was pushed")
     }
 
-    pub fn add_beside(&mut self, name: &str, unit: &'static str, value: f64, peer: &str, peer_value: f64, how: impl Into<String>) {
-        self.figures.push(Figure { name: name.into(), unit, value, peer: Some((peer.into(), peer_value)), how: how.into() });
+    pub fn figures(&self) -> &[Figure] {
+        &self.figures
     }
 
     pub fn print(&self) {
-        println!("\n{:<44} {:>12} {:<8} {:>12}  {:<28} {:>7}", "what", "value", "unit", "peer value", "peer", "ratio");
+        println!("\n{:<52} {:>10} {:<8} {:>10} {:>7}  peer", "what", "value", "unit", "peer's", "ratio");
         for figure in &self.figures {
-            let (peer, peer_value, ratio) = match &figure.peer {
-                Some((peer, value)) => {
-                    (peer.as_str(), number(*value), ratio(figure.value, *value).map_or_else(String::new, |r| format!("{r:.2}")))
-                }
-                None => ("", String::new(), String::new()),
-            };
-            println!("{:<44} {:>12} {:<8} {peer_value:>12}  {peer:<28} {ratio:>7}", figure.name, number(figure.value), figure.unit);
+            let value = figure.value.map_or_else(|| "absent".into(), number);
+            let mut line = format!("{:<52} {value:>10} {:<8}", figure.name, figure.unit);
+            if figure.peers.is_empty() {
+                println!("{}", line.trim_end());
+            }
+            for peer in &figure.peers {
+                let peer_value = peer.value.map_or_else(|| "absent".into(), number);
+                let ratio = ratio(figure.value, peer.value).map_or_else(String::new, |r| format!("{r:.2}"));
+                println!("{line} {peer_value:>10} {ratio:>7}  {}", peer.name);
+                line = format!("{:<72}", "");
+            }
         }
     }
 
     fn to_json(&self) -> Value {
-        let figure = |f: &Figure| {
-            let peer_value = f.peer.as_ref().map(|(_, value)| *value);
+        let entry = |figure: &Figure, peer: Option<&Peer>| {
+            let peer_value = peer.and_then(|peer| peer.value);
             json!({
-                "name": f.name,
-                "unit": f.unit,
-                "value": f.value,
-                "peer": f.peer.as_ref().map(|(peer, _)| peer),
+                "name": figure.name,
+                "unit": figure.unit,
+                "value": figure.value,
+                "peer": peer.map(|peer| &peer.name),
                 "peer_value": peer_value,
-                "ratio": peer_value.and_then(|value| ratio(f.value, value)),
-                "how": f.how,
+                "ratio": ratio(figure.value, peer_value),
+                "how": match peer.and_then(|peer| peer.how.as_ref()) {
+                    Some(how) => format!("{}; peer: {how}", figure.how),
+                    None => figure.how.clone(),
+                },
             })
         };
-        Value::Array(self.figures.iter().map(figure).collect())
+        let entries = self.figures.iter().flat_map(|figure| match figure.peers.is_empty() {
+            true => vec![entry(figure, None)],
+            false => figure.peers.iter().map(|peer| entry(figure, Some(peer))).collect(),
+        });
+        Value::Array(entries.collect())
     }
 
     pub fn write(&self, path: &Path) -> Result<()> {
@@ -66,13 +106,14 @@ impl Report {
     }
 }
 
-fn ratio(value: f64, peer: f64) -> Option<f64> {
-    let ratio = value / peer;
+fn ratio(value: Option<f64>, peer: Option<f64>) -> Option<f64> {
+    let ratio = value? / peer?;
     ratio.is_finite().then_some(ratio)
 }
 
-fn number(value: f64) -> String {
-    if value.abs() >= 100.0 { format!("{value:.0}") } else { format!("{value:.2}") }
+pub fn number(value: f64) -> String {
+    // Whole numbers are counts.
+    if value.abs() >= 100.0 || value.fract() == 0.0 { format!("{value:.0}") } else { format!("{value:.2}") }
 }
 
 #[cfg(test)]
@@ -83,11 +124,14 @@ mod tests {
     fn json_has_all_keys() {
         let mut report = Report::default();
         report.add("a", "us", 2.0, "so");
-        report.add_beside("b", "us", 2.0, "webhook", 8.0, "so");
-        report.add_beside("c", "us", 2.0, "nothing", 0.0, "so");
+        report.add("b", "us", 2.0, "so").beside("webhook", 8.0).beside_if("other", None, "not installed");
+        report.add("c", "us", 2.0, "so").beside("nothing", 0.0);
+        report.add("d", "calls", None, "no bridge yet").beside("other", 7.0);
         let json = report.to_json();
         assert_eq!(json[0], json!({"name": "a", "unit": "us", "value": 2.0, "peer": null, "peer_value": null, "ratio": null, "how": "so"}));
         assert_eq!(json[1]["ratio"], 0.25);
-        assert_eq!(json[2]["ratio"], Value::Null);
+        assert_eq!((&json[2]["peer_value"], &json[2]["how"]), (&Value::Null, &json!("so; peer: not installed")));
+        assert_eq!(json[3]["ratio"], Value::Null);
+        assert_eq!((&json[4]["value"], &json[4]["peer_value"], &json[4]["ratio"]), (&Value::Null, &json!(7.0), &Value::Null));
     }
 }

@@ -1,23 +1,23 @@
 //! sipp as a second load generator: another opinion on answered calls a second.
 
-use crate::Options;
-use crate::node::Node;
+use crate::{Options, peers};
 use anyhow::{Context, Result, bail};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
 pub fn installed() -> bool {
-    std::env::var_os("PATH").is_some_and(|path| std::env::split_paths(&path).any(|folder| folder.join("sipp").is_file()))
+    peers::installed("sipp")
 }
 
 /// Calls, answers and releases as fast as `window` calls at a time allow; answered calls a second over the whole run.
-pub fn rate(node: &Node, options: &Options, user: &str, calls: usize) -> Result<f64> {
+pub fn rate(peer: SocketAddr, options: &Options, user: &str, calls: usize) -> Result<f64> {
     let folder = tempfile::tempdir()?;
     let run = |calls: usize, path: &Path| -> Result<f64> {
         let started = Instant::now();
         let status = Command::new("taskset")
-            .args(["-c", &options.generator_core.to_string(), "sipp", &node.sip().to_string(), "-sn", "uac", "-s", user])
+            .args(["-c", &options.generator_core.to_string(), "sipp", &peer.to_string(), "-sn", "uac", "-s", user])
             .args(["-i", "127.0.0.1", "-d", "0", "-m", &calls.to_string(), "-l", &options.window.to_string()])
             .args(["-r", "100000", "-nostdin", "-timeout", "120s", "-timeout_error"])
             .current_dir(path)

@@ -642,3 +642,57 @@ fn join(a: [u64; 3], b: [u64; 3]) -> [u64; 3] {
 fn milliseconds(now: Time) -> u32 {
     ((now.0 / 1_000_000) as u32).max(1)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn push(jitter: &mut Jitter, n: u32, samples: usize) -> Verdict {
+        let law = vec![n as u8; samples];
+        let packet = Packet { ssrc: 7, sequence: n as u16, timestamp: n * samples as u32, audio: Some((Codec::Pcmu, &law)) };
+        jitter.push(Time::from_millis(u64::from(n) * samples as u64 / 8), packet, &mut LegStats::default())
+    }
+
+    #[test]
+    fn frames_take_memory_only_while_somebody_listens() {
+        let mut jitter = Jitter::new(Time::ZERO, Codec::Pcmu);
+        // 30 ms packets, so that listening begins within a frame.
+        for n in 0..101 {
+            push(&mut jitter, n, 240);
+            jitter.tick(Time::from_millis(u64::from(n) * 30));
+            assert!(jitter.pop(Time::from_millis(u64::from(n) * 30)).is_none());
+        }
+        assert_eq!((jitter.slots.capacity(), jitter.end % 160), (0, 80));
+        assert_eq!(jitter.stream().map(Stream::expected), Some(101));
+        jitter.listen(true);
+        assert_eq!(jitter.slots.len(), 8);
+        push(&mut jitter, 101, 240);
+        let now = Time::from_millis(3030);
+        jitter.tick(now);
+        let first = jitter.pop(now).unwrap();
+        assert_eq!((first.law[79], first.law[80], first.kind), (0xff, 101, FrameKind::Voice), "nobody listened to its first half");
+        assert!(jitter.pop(now).unwrap().law.iter().all(|b| *b == 101));
+        assert_eq!(jitter.said().count(), 2);
+        jitter.listen(false);
+        assert_eq!((jitter.slots.capacity(), jitter.said().count()), (0, 0));
+    }
+
+    #[test]
+    fn the_ring_grows_with_a_burst_and_keeps_what_is_in_it() {
+        let mut jitter = Jitter::new(Time::ZERO, Codec::Pcmu);
+        jitter.listen(true);
+        // The third is late, so that nothing behind it leaves; then all come at once.
+        for n in [0, 1].into_iter().chain(3..90) {
+            push(&mut jitter, n, FRAME);
+        }
+        assert_eq!(jitter.slots.len(), 128);
+        assert_eq!(push(&mut jitter, 2, FRAME), Verdict::Unused, "64 packets late is too late to be put in order");
+        jitter.finish();
+        let now = Time::from_millis(1800);
+        for n in 0..90u8 {
+            let frame = jitter.pop(now).unwrap();
+            assert_eq!((frame.kind == FrameKind::Concealed, frame.law[0] == n), (n == 2, n != 2), "{n}");
+        }
+        assert!(jitter.pop(now).is_none());
+    }
+}

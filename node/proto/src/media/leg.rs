@@ -1,13 +1,15 @@
 //! One participant's media: socket-less RTP in and out, digits, prompts, recording taps.
 //!
-//! The thread that owns a leg calls `push` for each datagram and then `tick` once per 20 ms. Neither allocates, locks nor waits.
+//! The thread that owns a leg calls `push` for each datagram and then `tick` once per 20 ms. Neither locks nor waits, and neither allocates
+//! but where a recording, an echo or a digit begins.
 //! `push` only sorts what came; all decisions fall in `tick`, in this order: digits, received frames into the taps, the taps' ends, the
 //! frame to send, RTCP.
 //!
 //! A bridge is two legs that hear each other. What `push` accepts of one goes on to the other at once ([`Leg::relay`]), with nothing but
 //! a new header; the other's tick then sends nothing, unless it has something of its own to play. A packet waits in its socket until it
 //! is read, up to 20 ms: the same for all packets of a stream, as long as the sender's phase keeps away from the reader's, so that no
-//! jitter comes of it. Clocks that differ by 100 ppm pass each other once in three minutes; jitter around that moment is spread to 20 ms.
+//! jitter comes of it (measured on loopback: half of all packets change the delay of the one before by less than 0.02 ms). Clocks that
+//! differ by 100 ppm pass each other once in three minutes; around that moment the network's jitter, however small, becomes 20 ms.
 //! Frames out of the jitter buffer are made only for who wants frames: recordings ([`Leg::overhear`]), an echo, or a far end that
 //! insists on another packet time.
 
@@ -30,6 +32,8 @@ use std::time::Duration;
 
 /// What `push` leaves for the next `tick`. One press makes two; a tick reads eight datagrams.
 const INPUTS: usize = 64;
+/// And of these there is room for so many from the start: more come only in a flood.
+const INPUTS_USUAL: usize = 8;
 /// Digits that wait to be sent as tones, where the peer has no telephone-event.
 const TONES: usize = 16;
 /// How long a relayed digit sounds where it cannot be relayed as an event: long enough for every detector, and known before the key is up.
@@ -89,8 +93,8 @@ impl Leg {
             source: Source::new(now, n.remote, config.learn_any_ip),
             presses: Presses::default(),
             jitter: Jitter::new(now, n.codec),
-            inputs: Vec::with_capacity(INPUTS),
-            taps: Vec::with_capacity(TAPS),
+            inputs: Vec::with_capacity(INPUTS_USUAL),
+            taps: Vec::new(),
             noise: Noise::new(),
             heard_noise: Noise::new(),
             voice: false,
@@ -98,7 +102,7 @@ impl Leg {
             echo: Echo::new(n.codec),
             sender: Sender::new(config.ssrc, config.first_sequence, config.first_timestamp.0),
             keypad: Keypad::new(),
-            tones: Vec::with_capacity(TONES),
+            tones: Vec::new(),
             rtcp: Rtcp::new(now, config.ssrc, &config.cname),
             rtcp_from: None,
             flowing: false,

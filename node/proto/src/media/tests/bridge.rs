@@ -213,7 +213,7 @@ fn loss_and_reordering_reach_the_far_end_as_they_are() {
 }
 
 #[test]
-fn ic_194_laws_are_exchanged_by_table_in_the_same_path() {
+fn laws_are_exchanged_by_table_in_the_same_path() {
     for (from, to) in [(Codec::Pcmu, Codec::Pcma), (Codec::Pcma, Codec::Pcmu)] {
         let mut pair = Pair::with(|c| {
             (c[0].negotiated.codec, c[0].negotiated.payload_type) = (from, from.static_payload_type());

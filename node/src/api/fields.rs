@@ -1,0 +1,340 @@
+//! Bodies of operations, read by a table of their fields: the same table reads a request and describes it in `/openapi.json`, so that the two
+//! cannot differ. Every refusal names the field.
+//!
+//! Numbers are taken where a text is expected and the reverse (IC-013); `null` is absent; what no field is named like is counted and ignored
+//! (IC-014).
+
+use super::reply::ApiError;
+use crate::guest::checks;
+use hookswitch_call::limits as call_limits;
+use serde_json::value::RawValue;
+use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// Bytes of an id. Ours are UUIDs.
+const ID: usize = 128;
+/// Bytes of a user part, number or name.
+const SHORT: usize = 128;
+/// Bytes of a SIP URI.
+const URI: usize = 2048;
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Field {
+    pub(super) name: &'static str,
+    pub(super) kind: Kind,
+    pub(super) required: bool,
+    /// For the documentation: what it means, unit and bounds.
+    pub(super) says: &'static str,
+}
+
+pub(super) const fn required(name: &'static str, kind: Kind, says: &'static str) -> Field {
+    Field { name, kind, required: true, says }
+}
+
+pub(super) const fn optional(name: &'static str, kind: Kind, says: &'static str) -> Field {
+    Field { name, kind, required: false, says }
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Kind {
+    Id,
+    ReplyId,
+    Text,
+    FileName,
+    Uri,
+    Digits,
+    /// Decimal seconds within bounds.
+    Seconds(u16, u16),
+    Flag,
+    /// Header names that begin so, each with a value or a list of values.
+    Headers(&'static str),
+    /// Names and values.
+    Parameters,
+    /// Any JSON, kept as it was written.
+    Json,
+}
+
+/// What was read of one field.
+#[derive(Clone, Debug, PartialEq)]
+enum Held {
+    Text(String),
+    Time(Duration),
+    Flag(bool),
+    Pairs(Vec<(String, String)>),
+}
+
+/// The fields of one body.
+#[derive(Debug, Default)]
+pub(super) struct Values {
+    held: BTreeMap<&'static str, Held>,
+    /// Properties that no field is named like.
+    pub(super) unknown: u64,
+}
+
+pub(super) fn read(fields: &[Field], body: &[u8]) -> Result<Values, ApiError> {
+    let mut raw: BTreeMap<String, &RawValue> =
+        serde_json::from_slice(body).map_err(|error| ApiError::bad("body", format!("not a JSON object: {error}")))?;
+    let mut held = BTreeMap::new();
+    for field in fields {
+        match raw.remove(field.name).map(|raw| raw.get()).filter(|raw| *raw != "null") {
+            Some(raw) => {
+                let value = field.kind.read(field.name, raw)?;
+                held.insert(field.name, value);
+            }
+            None if field.required => return Err(ApiError::bad(field.name, "is missing")),
+            None => {}
+        }
+    }
+    Ok(Values { held, unknown: raw.len() as u64 })
+}
+
+impl Values {
+    pub(super) fn text(&mut self, name: &str) -> Option<String> {
+        match self.held.remove(name) {
+            Some(Held::Text(text)) => Some(text),
+            _ => None,
+        }
+    }
+
+    /// Of a field that its table requires: `read` would have refused its absence.
+    pub(super) fn required(&mut self, name: &str) -> String {
+        self.text(name).unwrap_or_default()
+    }
+
+    pub(super) fn time(&mut self, name: &str) -> Option<Duration> {
+        match self.held.remove(name) {
+            Some(Held::Time(time)) => Some(time),
+            _ => None,
+        }
+    }
+
+    pub(super) fn flag(&mut self, name: &str) -> bool {
+        self.held.remove(name) == Some(Held::Flag(true))
+    }
+
+    pub(super) fn pairs(&mut self, name: &str) -> Vec<(String, String)> {
+        match self.held.remove(name) {
+            Some(Held::Pairs(pairs)) => pairs,
+            _ => Vec::new(),
+        }
+    }
+}
+
+impl Kind {
+    fn read(self, name: &str, raw: &str) -> Result<Held, ApiError> {
+        let bad = |why: &str| Err(ApiError::bad(name, why));
+        Ok(match self {
+            Kind::Id => Held::Text(filled(name, text(name, raw, ID)?)?),
+            Kind::ReplyId => Held::Text(filled(name, text(name, raw, crate::jwt::TOKEN_BYTES)?)?),
+            Kind::Digits => Held::Text(filled(name, text(name, raw, hookswitch_proto::limits::DIGITS)?)?),
+            Kind::Uri => Held::Text(filled(name, text(name, raw, URI)?)?),
+            Kind::Text => Held::Text(text(name, raw, SHORT)?),
+            Kind::FileName => {
+                let value = text(name, raw, call_limits::FILE_NAME)?;
+                super::check_file_name(&value).map_err(|why| ApiError::bad(name, why))?;
+                Held::Text(value)
+            }
+            Kind::Seconds(from, to) => {
+                let text = if raw.starts_with('"') { text(name, raw, SHORT)? } else { raw.to_owned() };
+                match text.trim().parse::<f64>() {
+                    Ok(seconds) if (f64::from(from)..=f64::from(to)).contains(&seconds) => Held::Time(Duration::from_secs_f64(seconds)),
+                    _ => return bad(&format!("must be a number of seconds from {from} to {to}")),
+                }
+            }
+            Kind::Flag => match raw {
+                "true" => Held::Flag(true),
+                "false" => Held::Flag(false),
+                _ => return bad("must be true or false"),
+            },
+            Kind::Headers(prefix) => {
+                let pairs = pairs(name, raw, true)?;
+                Held::Pairs(checks::headers(name, prefix, pairs).map_err(|wrong| ApiError::bad(name, wrong.why))?)
+            }
+            Kind::Parameters => {
+                let pairs = pairs(name, raw, false)?;
+                Held::Pairs(checks::parameters(name, pairs).map_err(|wrong| ApiError::bad(name, wrong.why))?)
+            }
+            Kind::Json if raw.len() > call_limits::SESSION_REFERENCE => {
+                return bad(&format!("larger than {} bytes", call_limits::SESSION_REFERENCE));
+            }
+            Kind::Json => Held::Text(raw.to_owned()),
+        })
+    }
+
+    /// As JSON Schema.
+    pub(super) fn schema(self) -> Value {
+        let filled = |most: usize| json!({ "type": ["string", "number"], "minLength": 1, "maxLength": most });
+        match self {
+            Kind::Id => filled(ID),
+            Kind::ReplyId => filled(crate::jwt::TOKEN_BYTES),
+            Kind::Uri => filled(URI),
+            Kind::Digits => filled(hookswitch_proto::limits::DIGITS),
+            Kind::Text => json!({ "type": ["string", "number", "null"], "maxLength": SHORT }),
+            Kind::FileName => json!({ "type": ["string", "number", "null"], "maxLength": call_limits::FILE_NAME }),
+            Kind::Seconds(from, to) => json!({ "type": ["number", "string", "null"], "minimum": from, "maximum": to }),
+            Kind::Flag => json!({ "type": ["boolean", "null"] }),
+            Kind::Headers(_) => json!({
+                "type": ["object", "null"],
+                "additionalProperties": { "type": ["string", "number", "array"], "items": { "type": ["string", "number"] } },
+            }),
+            Kind::Parameters => json!({ "type": ["object", "null"], "additionalProperties": { "type": ["string", "number"] } }),
+            Kind::Json => json!({}),
+        }
+    }
+}
+
+/// The schema of a whole body.
+pub(super) fn schema(fields: &[Field]) -> Value {
+    let mut properties = Map::new();
+    for field in fields {
+        let mut schema = field.kind.schema();
+        schema["description"] = field.says.into();
+        properties.insert(field.name.into(), schema);
+    }
+    let required: Vec<&str> = fields.iter().filter(|field| field.required).map(|field| field.name).collect();
+    json!({ "type": "object", "required": required, "properties": properties })
+}
+
+/// IC-013: a number is taken as it was written, so that a long one keeps its digits.
+fn text(name: &str, raw: &str, max: usize) -> Result<String, ApiError> {
+    let value = match raw.as_bytes().first() {
+        Some(b'"') => serde_json::from_str(raw).map_err(|error| ApiError::bad(name, format!("not a text: {error}")))?,
+        Some(b'-' | b'0'..=b'9') => raw.to_owned(),
+        _ => return Err(ApiError::bad(name, "must be a text")),
+    };
+    if value.len() > max {
+        return Err(ApiError::bad(name, format!("longer than {max} bytes")));
+    }
+    if value.chars().any(char::is_control) {
+        return Err(ApiError::bad(name, "control characters"));
+    }
+    Ok(value)
+}
+
+fn filled(name: &str, value: String) -> Result<String, ApiError> {
+    if value.is_empty() { Err(ApiError::bad(name, "must not be empty")) } else { Ok(value) }
+}
+
+/// `{name: value}`, and where `lists` says so `{name: [value, …]}`, one pair for each value.
+fn pairs(name: &str, raw: &str, lists: bool) -> Result<Vec<(String, String)>, ApiError> {
+    let object: BTreeMap<String, &RawValue> = serde_json::from_str(raw).map_err(|_| ApiError::bad(name, "must be an object"))?;
+    let mut pairs = Vec::new();
+    for (key, value) in object {
+        let long = super::BODY;
+        if lists && value.get().starts_with('[') {
+            let values: Vec<&RawValue> = serde_json::from_str(value.get()).map_err(|_| ApiError::bad(name, "must hold texts"))?;
+            for value in values {
+                pairs.push((key.clone(), text(name, value.get(), long)?));
+            }
+        } else {
+            pairs.push((key, text(name, value.get(), long)?));
+        }
+    }
+    Ok(pairs)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FIELDS: &[Field] = &[
+        required("id", Kind::Id, ""),
+        optional("name", Kind::Text, ""),
+        optional("file", Kind::FileName, ""),
+        optional("wait", Kind::Seconds(1, 300), ""),
+        optional("flag", Kind::Flag, ""),
+        optional("xHeaders", Kind::Headers("x-"), ""),
+        optional("parameters", Kind::Parameters, ""),
+        optional("reference", Kind::Json, ""),
+    ];
+
+    #[test]
+    fn ic_013_numbers_and_texts_stand_for_each_other() {
+        let body = br#"{"id":5473001594892095000,"name":-1.50,"file":7,"wait":"2.5","flag":true,"parameters":{"counter":1}}"#;
+        let mut values = read(FIELDS, body).expect("read");
+        assert_eq!(values.required("id"), "5473001594892095000");
+        assert_eq!(values.text("name").as_deref(), Some("-1.50"));
+        assert_eq!(values.text("file").as_deref(), Some("7"));
+        assert_eq!(values.time("wait"), Some(Duration::from_millis(2500)));
+        assert!(values.flag("flag"));
+        assert_eq!(values.pairs("parameters"), [("counter".to_owned(), "1".to_owned())]);
+    }
+
+    #[test]
+    fn ic_014_what_is_unknown_is_counted_and_null_is_absent() {
+        let mut values = read(FIELDS, br#"{"id":"a","name":null,"newer":{"x":[1]},"other":1}"#).expect("read");
+        assert_eq!((values.unknown, values.text("name"), values.flag("flag")), (2, None, false));
+        assert!(values.pairs("xHeaders").is_empty() && values.time("wait").is_none());
+    }
+
+    #[test]
+    fn ic_012_a_reference_keeps_its_bytes() {
+        for reference in [r#"{ "b" : 1.0, "a":1e2 }"#, "20000", r#""text \u00e9""#, "[1, 2]", "false"] {
+            let body = format!(r#"{{"id":"a","reference":{reference}}}"#);
+            assert_eq!(read(FIELDS, body.as_bytes()).expect("read").text("reference").as_deref(), Some(reference));
+        }
+    }
+
+    #[test]
+    fn headers_are_one_line_for_each_value_and_smuggle_none() {
+        let mut values = read(FIELDS, br#"{"id":"a","xHeaders":{"X-One":"1","x-Many":["a",2]}}"#).expect("read");
+        let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        assert_eq!(values.pairs("xHeaders"), [pair("X-One", "1"), pair("x-Many", "a"), pair("x-Many", "2")]);
+        for bad in [
+            r#"{"Via":"x"}"#,
+            r#"{"X-":"x"}"#,
+            r#"{"X-A":"b\r\nVia: c"}"#,
+            r#"{"X-A B":"c"}"#,
+            r#"{"X-A":{}}"#,
+            r#"{"X-A":[[]]}"#,
+            "[]",
+            "1",
+        ] {
+            let body = format!(r#"{{"id":"a","xHeaders":{bad}}}"#);
+            let error = read(FIELDS, body.as_bytes()).expect_err(bad);
+            assert!(error.message.starts_with("xHeaders: "), "{bad}: {}", error.message);
+        }
+    }
+
+    #[test]
+    fn every_refusal_names_the_field() {
+        let long = format!(r#"{{"id":"{}"}}"#, "x".repeat(129));
+        let reference = format!(r#"{{"id":"a","reference":"{}"}}"#, "x".repeat(4096));
+        for (body, field) in [
+            ("", "body"),
+            ("[]", "body"),
+            ("{", "body"),
+            ("{}", "id"),
+            (r#"{"id":null}"#, "id"),
+            (r#"{"id":""}"#, "id"),
+            (r#"{"id":{}}"#, "id"),
+            (r#"{"id":true}"#, "id"),
+            (r#"{"id":"a\u0000"}"#, "id"),
+            (r#"{"id":"\ud800"}"#, "id"),
+            (long.as_str(), "id"),
+            (r#"{"id":"a","name":["x"]}"#, "name"),
+            (r#"{"id":"a","file":"../x"}"#, "file"),
+            (r#"{"id":"a","wait":0.5}"#, "wait"),
+            (r#"{"id":"a","wait":301}"#, "wait"),
+            (r#"{"id":"a","wait":"NaN"}"#, "wait"),
+            (r#"{"id":"a","wait":1e999}"#, "wait"),
+            (r#"{"id":"a","wait":[]}"#, "wait"),
+            (r#"{"id":"a","flag":"yes"}"#, "flag"),
+            (r#"{"id":"a","flag":1}"#, "flag"),
+            (r#"{"id":"a","parameters":{"":"x"}}"#, "parameters"),
+            (r#"{"id":"a","parameters":{"x":["y"]}}"#, "parameters"),
+            (reference.as_str(), "reference"),
+        ] {
+            let error = read(FIELDS, body.as_bytes()).expect_err(body);
+            assert!(error.message.starts_with(&format!("{field}: ")), "{body:.60}: {}", error.message);
+        }
+    }
+
+    #[test]
+    fn the_schema_says_what_is_read() {
+        let schema = schema(FIELDS);
+        assert_eq!(schema["required"], json!(["id"]));
+        assert_eq!(schema["properties"].as_object().map(Map::len), Some(FIELDS.len()));
+    }
+}

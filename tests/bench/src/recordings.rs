@@ -1,0 +1,87 @@
+//! What recordings say: frames are numbered by who speaks, so that what is missing is read from the samples themselves.
+
+use crate::generator::{FRAME_BITS, FRAME_MASK};
+use anyhow::{Context, Result, bail};
+use hookswitch_sim::numbered::Tally;
+use std::path::Path;
+
+/// What a caller said before the beep was over is not in the recording: so many frames at most.
+const LEAD_FRAMES: u32 = 100;
+/// What he said last may still be under way when his BYE arrives: so many frames at most.
+const TAIL_FRAMES: u32 = 5;
+
+/// Frames counted from recordings.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Verdict {
+    pub recordings: usize,
+    pub frames: u64,
+    pub missing: u64,
+}
+
+/// All of them, each of one caller who said `said[caller]` frames.
+pub fn judge_all(files: &[impl AsRef<Path>], said: &[u32]) -> Verdict {
+    let mut verdict = Verdict { recordings: files.len(), ..Verdict::default() };
+    for file in files {
+        // One that cannot be read, or is not a caller's, shows as all of its frames missing.
+        let (frames, missing) = judge(file.as_ref(), Some(said)).unwrap_or((0, u64::from(u32::MAX)));
+        verdict.frames += frames;
+        verdict.missing += missing;
+    }
+    verdict
+}
+
+/// Frames in a recording, and frames that are not there as they were said, of each side that it keeps apart. With `said` also those
+/// before the first and after the last; without, only those between.
+pub fn judge(file: &Path, said: Option<&[u32]>) -> Result<(u64, u64)> {
+    let mut reader = hound::WavReader::open(file)?;
+    let channels = usize::from(reader.spec().channels);
+    let samples: Vec<i16> = reader.samples::<i16>().collect::<Result<_, _>>()?;
+    let (mut frames, mut missing) = (0, 0);
+    for channel in 0..channels {
+        let side: Vec<i16> = samples.iter().skip(channel).step_by(channels).copied().collect();
+        let (counted, lost) = side_of(&side, said).with_context(|| file.display().to_string())?;
+        frames += counted;
+        missing += lost;
+    }
+    Ok((frames, missing))
+}
+
+fn side_of(samples: &[i16], said: Option<&[u32]>) -> Result<(u64, u64)> {
+    let tally = Tally::of(samples);
+    let (Some(first), Some(last)) = (tally.first, tally.last) else { bail!("no numbered frame") };
+    let phone = first >> FRAME_BITS;
+    if last >> FRAME_BITS != phone {
+        bail!("two speakers on one side");
+    }
+    let mut missing = tally.missing.max(tally.foreign) + tally.repeated + tally.disordered;
+    if let Some(said) = said {
+        // Even numbers are callers.
+        let said = *said.get(phone as usize / 2).context("a speaker that there was not")?;
+        missing += u64::from((first & FRAME_MASK).saturating_sub(LEAD_FRAMES));
+        missing += u64::from(said.saturating_sub(1).saturating_sub(last & FRAME_MASK).saturating_sub(TAIL_FRAMES));
+    }
+    // A concealed frame is a number that is missing and a frame that is foreign: it counts once.
+    Ok((tally.numbered, missing))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hookswitch_sim::{law, numbered};
+
+    fn say(phone: u32, frames: impl Iterator<Item = u32>) -> Vec<i16> {
+        frames.flat_map(|frame| numbered::frame(phone << FRAME_BITS | frame)).map(law::ulaw_to_pcm).collect()
+    }
+
+    #[test]
+    fn sides_are_judged_by_what_was_said() {
+        let judge = |samples: &[i16], said: &[u32]| side_of(samples, Some(said)).ok();
+        assert_eq!(judge(&say(2, 30..200), &[0, 200]), Some((170, 0)));
+        assert_eq!(judge(&say(2, 30..190), &[0, 200]), Some((160, 5)), "ten at the end, of which five may be under way");
+        assert_eq!(judge(&say(2, 130..200), &[0, 200]), Some((70, 30)), "a lead that is too long");
+        assert_eq!(judge(&say(2, (0..200).filter(|n| *n != 50)), &[0, 200]), Some((199, 1)));
+        assert_eq!(judge(&[say(2, 0..10), say(4, 10..20)].concat(), &[0, 10, 20]), None);
+        assert_eq!(judge(&[0; 1600], &[1]), None);
+        assert_eq!(side_of(&say(2, 500..600), None).ok(), Some((100, 0)));
+    }
+}
