@@ -5,6 +5,7 @@ mod bad_guests;
 mod baresip;
 mod bridged;
 mod bridged_audio;
+mod bridged_commands;
 mod commands;
 mod crash;
 mod hostile;

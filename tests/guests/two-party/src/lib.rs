@@ -1,15 +1,16 @@
 //! A handler for end-to-end tests of calls of two parties. The called number says how X-Dest is called; X-Then says what becomes of the
 //! party that is left when the other leaves or the connection is split: `drop` (as if nothing were said), `ivr`, `next` (call X-Next)
-//! or `join` (with each other again).
+//! or `join` (with each other again). Its log holds what a back office would be told of connections and recordings.
 
 use hookswitch_sdk::types::{CallEventKind, CallEventRequest};
-use hookswitch_sdk::{Handler, Ivr, IvrRequest, NewCall, Result, Route, Tone};
+use hookswitch_sdk::{Handler, Ivr, IvrRequest, NewCall, Notification, Result, Route, Tone, log};
 
 #[derive(Default)]
 pub struct TwoParty {
     next: String,
     then: String,
-    commands: u32,
+    /// Participants that have heard the IVR's tone.
+    heard: Vec<String>,
 }
 
 /// What the IVR plays, so that one hears it: no telephone of the tests plays this.
@@ -40,12 +41,12 @@ impl Handler for TwoParty {
         })
     }
 
-    fn get_ivr_command(&mut self, _: &IvrRequest) -> Result<Ivr> {
-        self.commands += 1;
-        Ok(match self.commands {
-            1 => Ivr::tone(Tone::hz([IVR_HZ]).for_ms(1000)),
-            _ => Ivr::hangup(),
-        })
+    fn get_ivr_command(&mut self, request: &IvrRequest) -> Result<Ivr> {
+        if self.heard.contains(&request.participant_id) {
+            return Ok(Ivr::hangup());
+        }
+        self.heard.push(request.participant_id.clone());
+        Ok(Ivr::tone(Tone::hz([IVR_HZ]).for_ms(1000)))
     }
 
     fn call_event(&mut self, event: &CallEventRequest) -> Result<Route> {
@@ -62,6 +63,21 @@ impl Handler for TwoParty {
             ("join", _) if split => Route::join(&event.remote_participant_id),
             _ => Route::drop("decline"),
         })
+    }
+
+    fn notify(&mut self, news: &Notification) {
+        match news {
+            Notification::CallAnswered(it) => log::info!(
+                "connected {} {} {} {} {}",
+                it.info.session_id,
+                it.connection_id,
+                it.caller_participant_id,
+                it.callee_participant_id,
+                it.reply_id
+            ),
+            Notification::RecordingReady(it) => log::info!("recorded {} {}", it.file_name, it.successful),
+            _ => {}
+        }
     }
 }
 
