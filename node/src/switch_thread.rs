@@ -21,7 +21,7 @@ use crate::record::Recorder;
 use crate::store::{CallRow, Store};
 use bytes::Bytes;
 use hookswitch_call::door::{CallRecord, Command, CommandError, CommandId, CommandResult, Level};
-use hookswitch_call::{Ask, Hook, Input, Notification, Output, SessionId, Switch};
+use hookswitch_call::{Ask, Input, Notification, Output, SessionId, Switch};
 use hookswitch_proto::Time;
 use hookswitch_proto::limits::SIP_DATAGRAM_BYTES;
 use hookswitch_proto::sip::{Flow, Transport};
@@ -337,20 +337,18 @@ impl<H: Handlers> SwitchThread<H> {
                     work.again.push_back(Input::MediaRefused { leg });
                 }
             }
-            Output::Ask(ask) => {
-                if let Hook::NewCall(call) = &ask.hook {
-                    let live = Live {
-                        session_id: call.info.session_id.clone(),
-                        domain: ask.domain.to_string(),
-                        participant_id: call.participant_id.clone(),
-                        caller: call.calling_party.clone(),
-                        called: call.called_party.clone(),
-                        started_at: self.clock.wall().0,
-                    };
-                    self.commands.begun(ask.id.session, live);
-                }
-                self.handlers.ask(ask);
+            Output::Begun { session, begun } => {
+                let live = Live {
+                    session_id: begun.session_id,
+                    domain: begun.domain.to_string(),
+                    participant_id: begun.participant_id,
+                    caller: begun.caller,
+                    called: begun.called,
+                    started_at: self.clock.wall().0,
+                };
+                self.commands.begun(session, live);
             }
+            Output::Ask(ask) => self.handlers.ask(ask),
             Output::Prepare(prepare) => work.again.extend(self.prompts.prepare(self.clock.now(), *prepare)),
             Output::Notify { session, domain, notification } => self.handlers.notify(session, domain, notification),
             Output::StartRecording(start) => self.recorder.begin(start),

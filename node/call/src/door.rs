@@ -164,6 +164,17 @@ pub struct RecordingReport {
     pub details: Option<Box<RecordingDetails>>,
 }
 
+/// A session as it begins: what lists of live calls say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Begun {
+    pub session_id: String,
+    pub domain: Arc<str>,
+    /// Its first party.
+    pub participant_id: String,
+    pub caller: String,
+    pub called: String,
+}
+
 /// One line of the call's history, written at its end.
 #[derive(Clone, Debug)]
 pub struct CallRecord {
@@ -340,6 +351,11 @@ pub enum Output {
     Media {
         session: SessionId,
         command: MediaCmd,
+    },
+    /// A session is there: by an INVITE or by a command. Ends with one `EndGuest`.
+    Begun {
+        session: SessionId,
+        begun: Box<Begun>,
     },
     Ask(Box<Ask>),
     Prepare(Box<Prepare>),

@@ -32,7 +32,7 @@ mod two_parties;
 pub use adapter::Adapter;
 pub use destination::Destination;
 pub use door::{
-    Ask, AskId, CallRecord, Clips, Command, CommandError, CommandId, CommandResult, Configuration, Done, Fallback, Input, Output,
+    Ask, AskId, Begun, CallRecord, Clips, Command, CommandError, CommandId, CommandResult, Configuration, Done, Fallback, Input, Output,
     PlaceIvrCall, Prepare, PromptSource, RecordingReport, RecordingStart, Resolve, SessionId, Tenant, WhichRecording,
 };
 pub use hook::{

@@ -14,7 +14,8 @@ mod routing;
 
 use crate::alarm;
 use crate::door::{
-    CallRecord, Clips, Command, CommandError, CommandId, Counter, Done, Level, Output, PlaceIvrCall, RecordingReport, SessionId, Tenant,
+    Begun, CallRecord, Clips, Command, CommandError, CommandId, Counter, Done, Level, Output, PlaceIvrCall, RecordingReport, SessionId,
+    Tenant,
 };
 use crate::exchange::{Exchange, Late};
 use crate::hook::{AlarmKind, Hook, HookFailure, Notification, ReplyTo, SessionInfo, Verdict};
@@ -257,6 +258,16 @@ impl Session {
 
     pub fn is_over(&self) -> bool {
         self.over
+    }
+
+    pub fn begun(&self) -> Begun {
+        Begun {
+            session_id: self.info.session_id.clone(),
+            domain: self.tenant.domain.clone(),
+            participant_id: self.parties.first().map(|p| p.id.clone()).unwrap_or_default(),
+            caller: self.caller.clone(),
+            called: self.called.clone(),
+        }
     }
 
     pub fn session_id(&self) -> &str {

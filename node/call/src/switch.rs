@@ -291,6 +291,8 @@ impl Switch {
     }
 
     fn take_in(&mut self, now: Time, id: SessionId, session: Session) {
+        // Before anything of it comes to an end: what it says first waits behind this.
+        self.exchange.out.push_front(Output::Begun { session: id, begun: Box::new(session.begun()) });
         self.names.insert(session.session_id().to_owned(), id);
         *self.usage.entry(session.domain().clone()).or_default() += 1;
         self.sessions.insert(Entry { generation: id.generation, session: Box::new(session), timer: None });

@@ -555,6 +555,7 @@ impl World {
                     self.later(self.now, Event::Input(Input::MediaRefused { leg }));
                 }
             }
+            Output::Begun { .. } => {}
             Output::Ask(ask) => self.on_ask(*ask),
             Output::Prepare(prepare) => self.on_prepare(*prepare),
             Output::Resolve(resolve) => self.on_resolve(*resolve),

@@ -4,8 +4,8 @@
 use super::callee::{Callee, Plan};
 use crate::adapter::Adapter;
 use crate::door::{
-    Ask, CallRecord, Command, CommandId, CommandResult, Configuration, Counter, Input, Output, Prepare, PromptSource, RecordingReport,
-    RecordingStart, SessionId, Tenant, Trunk,
+    Ask, Begun, CallRecord, Command, CommandId, CommandResult, Configuration, Counter, Input, Output, Prepare, PromptSource,
+    RecordingReport, RecordingStart, SessionId, Tenant, Trunk,
 };
 use crate::hook::{Hook, HookFailure, Notification, RecordingDetails, RecordingResult, Routing, Verdict};
 use crate::switch::{Switch, SwitchConfig};
@@ -109,6 +109,7 @@ pub struct World {
     pub asks: Vec<Ask>,
     pub notifications: Vec<Notification>,
     pub counters: BTreeMap<Counter, u64>,
+    pub begun: Vec<Begun>,
     pub records: Vec<CallRecord>,
     pub replies: Vec<CommandResult>,
     pub logs: Vec<String>,
@@ -194,6 +195,7 @@ impl World {
             asks: Vec::new(),
             notifications: Vec::new(),
             counters: BTreeMap::new(),
+            begun: Vec::new(),
             records: Vec::new(),
             replies: Vec::new(),
             logs: Vec::new(),
@@ -286,7 +288,7 @@ impl World {
         self.run_for(120_000);
         let gauges = self.switch.gauges();
         let clean = gauges == Default::default() && self.switch.next_timeout().is_none();
-        let balanced = self.records.len() == self.ended_guests.len();
+        let balanced = self.records.len() == self.ended_guests.len() && self.begun.len() == self.records.len();
         let pairs = self.notifications.iter().filter(|n| matches!(n, Notification::SessionCompleted { .. })).count();
         if clean && balanced && pairs == self.records.len() && self.legs.is_empty() && self.announced.is_empty() {
             return None;
@@ -337,6 +339,7 @@ impl World {
                 self.on_sip(flow, &message);
             }
             Output::Media { command, .. } => self.on_media(command),
+            Output::Begun { begun, .. } => self.begun.push(*begun),
             Output::Ask(ask) => self.on_ask(*ask),
             Output::Prepare(prepare) => self.on_prepare(*prepare),
             Output::Notify { notification, .. } => {
