@@ -240,7 +240,7 @@ fn serve(room: &Arc<Room>, mut inbox: mpsc::Receiver<Message>, mut ends: mpsc::U
         .expect("a runtime without I/O needs nothing from the system");
     runtime.block_on(async {
         let (alive, mut all_gone) = mpsc::channel(1);
-        let mut sessions = Sessions { room: room.clone(), map: HashMap::new(), ended: VecDeque::new(), alive };
+        let mut sessions = Sessions { room: room.clone(), map: HashMap::new(), ended: VecDeque::new(), over: HashMap::new(), alive };
         loop {
             // Messages first: what was sent before an end is handled before it.
             let message = tokio::select! {
@@ -264,6 +264,9 @@ struct Sessions {
     map: HashMap<SessionId, mpsc::Sender<Item>>,
     /// Sessions that are over, oldest first; their tasks wait for late notifications without an instance.
     ended: VecDeque<SessionId>,
+    /// Of each slot the last generation that is over: news of it, or of one before, is late. Of a later one it is the first word, as of a
+    /// call that was placed and rings. One entry for each slot there ever was.
+    over: HashMap<u32, u32>,
     /// Each task holds a clone: when the last one is gone, all tasks are.
     alive: mpsc::Sender<()>,
 }
@@ -294,6 +297,8 @@ impl Sessions {
             }
             Message::Notify { session, domain, notification } => self.notify(session, &domain, notification),
             Message::End(session) => {
+                let over = self.over.entry(session.slot).or_default();
+                *over = session.generation.max(*over);
                 if let Some(mailbox) = self.map.get(&session) {
                     if mailbox.try_send(Item::End).is_err() {
                         // The task works off its full mailbox and ends; a late notification will go to the active version.
@@ -310,12 +315,14 @@ impl Sessions {
         let tenant = self.room.tenants.of(domain);
         let mailbox = match self.map.get(&session) {
             Some(mailbox) => mailbox.clone(),
-            // A session that never asked, or one that was forgotten: whoever answers now.
+            // A session that has not asked yet, or one that was forgotten: whoever answers now.
             None => match self.room.active(domain) {
                 Some(version) => {
                     let mailbox = self.open(session, version);
-                    let _ = mailbox.try_send(Item::End);
-                    self.retire(session);
+                    if session.generation <= self.over.get(&session.slot).copied().unwrap_or(0) {
+                        let _ = mailbox.try_send(Item::End);
+                        self.retire(session);
+                    }
                     mailbox
                 }
                 None => return tenant.notification_dropped(&session_of(&notification).session_id, "the tenant has no active version"),

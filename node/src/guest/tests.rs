@@ -281,11 +281,30 @@ fn late_news_goes_to_a_fresh_instance_of_the_sessions_version() {
         let stats = world.stats("a.example");
         assert_eq!((stats.notifications, stats.notifications_dropped, world.guests.live()), (told, 0, 0));
     }
-    // A session that nobody knows here (the node restarted): the active version.
-    world.guests.notify(session(7), "a.example".into(), news("a.example"));
+    // A session of before the node's restart: the active version.
+    world.guests.notify(SessionId { slot: 7, generation: 0 }, "a.example".into(), news("a.example"));
     world.settle();
     let stats = world.stats("a.example");
     assert_eq!((stats.notifications, stats.notifications_dropped), (2, 1));
+}
+
+#[test]
+fn a_session_whose_first_word_is_news_keeps_its_instance() {
+    let mut world = World::new();
+    world.activate("a.example", 1, &Guest::counting());
+    for generation in 1..=2 {
+        let session = SessionId { slot: 3, generation };
+        world.guests.notify(session, "a.example".into(), news("a.example"));
+        let first = world.count(session);
+        assert_eq!((world.count(session), world.guests.live()), (first + 1, 1), "the questions find the same instance");
+        world.guests.end(session);
+        world.settle();
+        assert_eq!(world.guests.live(), 0);
+    }
+    // What comes after the end is late, and no instance stays for it.
+    world.guests.notify(SessionId { slot: 3, generation: 1 }, "a.example".into(), news("a.example"));
+    world.settle();
+    assert_eq!((world.stats("a.example").notifications, world.guests.live()), (3, 0));
 }
 
 #[test]
