@@ -191,5 +191,23 @@ fn ic_060_placed_calls_reach_the_ivr_or_end() {
     let busy = Sipp::callee(&office.node, "callee-is-busy").start();
     office.post("placeivrcall", &json!({ "destAddr": busy.uri() }), 200);
     busy.end().ok();
+    no_session(&office);
+}
+
+#[test]
+fn ic_025_065_a_placed_call_that_rings_is_listed_and_cancelled() {
+    let office = Office::open();
+    let callee = Sipp::callee(&office.node, "callee-is-cancelled").start();
+    let placed = office.post("placeivrcall", &json!({ "destAddr": callee.uri() }), 200);
+    let sessions = office.node.json(&["session", "list", "--json"]);
+    assert_eq!(sessions["sessions"][0]["id"], placed["sessionId"], "{sessions}");
+    let hangup = json!({ "replyId": placed["replyId"], "sessionId": placed["sessionId"], "participantId": placed["participantId"] });
+    office.post("hangupparticipant", &hangup, 200);
+    callee.end().ok();
+    no_session(&office);
+}
+
+#[track_caller]
+fn no_session(office: &Office) {
     wait_for("no session", || office.node.json(&["session", "list", "--json"])["sessions"] == json!([]));
 }
