@@ -1,5 +1,6 @@
 //! The call's words in the handler's language. Nothing is checked here: these values are ours.
 
+use crate::outbox::Delivery;
 use hookswitch_call::hook::{
     Alarm, AlarmKind, CallEvent, CallEventKind, DigitProtection, DtmfParams, DtmfReason, IvrRequest, NewCall, Notification, Privacy,
     RecordingDetails, RecordingResult, SessionInfo,
@@ -11,7 +12,7 @@ fn ms(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-fn token(reply: hookswitch_call::ReplyTo) -> String {
+pub(super) fn token(reply: hookswitch_call::ReplyTo) -> String {
     format!("{reply:?}")
 }
 
@@ -150,6 +151,17 @@ pub(super) fn call_event(event: CallEvent, transaction: String) -> wit::CallEven
         q850: event.q850,
         extra: vec![],
     }
+}
+
+/// What became of a post that its handler asked to be told of.
+pub(super) fn delivery(session: SessionInfo, delivery: Delivery, transaction: String) -> wit::Notification {
+    wit::Notification::Delivery(wit::Delivery {
+        info: info(session, transaction),
+        event_id: delivery.event_id,
+        delivered: delivery.delivered,
+        status: delivery.status,
+        attempts: delivery.attempts,
+    })
 }
 
 pub(super) fn notification(notification: Notification, transaction: String) -> wit::Notification {

@@ -5,8 +5,9 @@ use crate::api::{AdminToken, Api, Server, Upload};
 use crate::cli::RunArgs;
 use crate::config::Config;
 use crate::demo;
-use crate::guest::{Compiler, Guests, Options};
+use crate::guest::{Compiler, Guests, Options, Services};
 use crate::metrics::{Metrics, render_guests};
+use crate::outbox::{self, Outbox, OutboxThread, Policy};
 use crate::record::{details_of, private_folder};
 use crate::store::{RecordingRow, RecordingState, Store, StoreThread};
 use crate::switch_thread::Handlers;
@@ -78,6 +79,7 @@ pub struct Node {
     pub server: Server,
     pub versions: Arc<Versions>,
     guests: Guests,
+    outbox_thread: OutboxThread,
     store_thread: StoreThread,
 }
 
@@ -98,7 +100,12 @@ impl Node {
         }
         let engine = Arc::new(engine);
         let options = Options { threads: config.guests.threads, ..Options::default() };
-        let guests = Guests::start(engine.clone(), options, prepared.inbox());
+        // Tenants have no list of origins yet; only the demo's may post, to this machine.
+        let policy = Policy { loopback: args.demo.then_some(demo::DOMAIN), ..Policy::default() };
+        let (outbox, outbox_thread) = Outbox::start(store.clone(), outbox::Options::new(policy), prepared.metrics())?;
+        let services = Services { commands: prepared.commands(), outbox: Some(outbox.clone()) };
+        let guests = Guests::start(engine.clone(), options, prepared.inbox(), services);
+        outbox.tell(guests.news());
         let loader = GuestLoader::new(Compiler::new(&data, engine), guests.clone());
         let other = |e: &dyn std::error::Error| StartError::Other(e.to_string());
         let versions = Arc::new(Versions::open(store.clone(), Arc::new(loader), &data).map_err(|e| other(&e))?);
@@ -131,7 +138,7 @@ impl Node {
         if let Some(greeting) = greeting {
             println!("{greeting}");
         }
-        Ok(Node { core, server, versions, guests, store_thread })
+        Ok(Node { core, server, versions, guests, outbox_thread, store_thread })
     }
 
     pub fn stop(self) {
@@ -140,6 +147,7 @@ impl Node {
         // Notifications of the last recordings are in the guests' mailboxes: their threads end when those are empty.
         drop(self.guests);
         drop(self.versions);
+        self.outbox_thread.stop();
         self.store_thread.close();
     }
 }

@@ -112,6 +112,24 @@ const STEPS: &[&str] = &[
         detail  TEXT NOT NULL
     ) STRICT;
     ",
+    // Ids are never used twice: they are the order of a session's posts.
+    "
+    CREATE TABLE outbox (
+        id            INTEGER PRIMARY KEY AUTOINCREMENT,
+        event_id      TEXT NOT NULL UNIQUE,
+        domain        TEXT NOT NULL,
+        session       TEXT NOT NULL,
+        url           TEXT NOT NULL,
+        content_type  TEXT NOT NULL,
+        headers       TEXT NOT NULL,
+        body          BLOB NOT NULL,
+        report        INTEGER NOT NULL CHECK (report IN (0, 1)),
+        created_at    INTEGER NOT NULL,
+        attempts      INTEGER NOT NULL,
+        next_at       INTEGER NOT NULL,
+        size          INTEGER NOT NULL
+    ) STRICT;
+    ",
 ];
 
 /// Brings the database to the newest version. Refuses one that a newer node has written: its meaning is unknown here.
