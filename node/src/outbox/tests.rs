@@ -344,7 +344,7 @@ fn a_tenants_posts_have_a_limit_that_others_do_not_feel() {
 }
 
 #[test]
-fn https_needs_a_certificate_that_is_trusted() {
+fn a_receiver_that_speaks_no_tls_gets_nothing_over_https() {
     let folder = tempfile::tempdir().expect("a folder");
     // Speaks no TLS at all: the hello is answered with nonsense, and the body never leaves.
     let plain = Receiving::new(&[]);
