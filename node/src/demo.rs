@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 
 pub const DOMAIN: &str = "demo.localhost";
 /// What the handler knows; called by any trunk.
-const NUMBERS: [&str; 4] = ["ivr", "voicemail", "echo", "reject"];
+const NUMBERS: [&str; 5] = ["ivr", "voicemail", "echo", "bridge", "reject"];
 const COMPONENT: &str = "menu.component.wasm";
 /// Played by the node when the handler fails for good.
 const ERROR_PROMPT: &str = "error.wav";
@@ -25,8 +25,17 @@ macro_rules! prompts {
     };
 }
 
-const PROMPTS: [(&str, &[u8]); 8] =
-    prompts!["echo.wav", "error.wav", "goodbye.wav", "greeting.wav", "invalid.wav", "leave-message.wav", "thanks.wav", "welcome-menu.wav",];
+const PROMPTS: [(&str, &[u8]); 9] = prompts![
+    "echo.wav",
+    "error.wav",
+    "goodbye.wav",
+    "greeting.wav",
+    "invalid.wav",
+    "leave-message.wav",
+    "no-destination.wav",
+    "thanks.wav",
+    "welcome-menu.wav",
+];
 
 #[derive(Debug, thiserror::Error)]
 pub enum DemoError {
@@ -129,8 +138,9 @@ pub fn greeting(config: &Config, file: Option<&Path>, token: &AdminToken) -> Str
         "\n\
          The demo tenant {DOMAIN} takes calls.\n\
          \n\
-         \x20 call it      {sip}  with any softphone: 1 leaves a message, 2 echoes\n\
-         \x20              (also: voicemail, echo, reject in place of ivr)\n\
+         \x20 call it      {sip}  with any softphone: 1 leaves a message, 2 echoes, 3 bridges\n\
+         \x20              (also: voicemail, echo, bridge, reject in place of ivr; bridge and 3 call\n\
+         \x20               the address in header X-Dest, on this machine)\n\
          \x20 or           {program} call {other} --dtmf '#@5s' --for 8\n\
          \x20 recordings   {hookswitch} recording list      in {}\n\
          \x20 change it    edit guest-examples/menu, then {hookswitch} guest push guest-examples/menu\n\

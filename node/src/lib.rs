@@ -15,6 +15,7 @@ pub mod limits;
 pub mod media;
 pub mod metrics;
 pub mod net;
+pub mod outbox;
 pub mod phone;
 pub mod prompt;
 pub mod record;

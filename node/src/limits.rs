@@ -82,3 +82,28 @@ pub const RETRY_AFTER: Duration = Duration::from_secs(5);
 pub const PENDING_COMMANDS: usize = 10_000;
 /// Open files a node wants: two sockets a leg, one file a recording, and some.
 pub const OPEN_FILES: u64 = 65_536;
+
+/// Posts of one tenant that wait for their delivery, and bytes of them: a receiver that is down for a day must not fill the disk. More:
+/// the post is refused (`limit`) and counted.
+pub const OUTBOX_POSTS: usize = 10_000;
+pub const OUTBOX_BYTES: usize = 64 << 20;
+/// Bytes of one post's body, and of its URL.
+pub const OUTBOX_BODY: usize = 64 << 10;
+pub const OUTBOX_URL: usize = 2048;
+/// Headers of one post, and bytes of each value.
+pub const OUTBOX_HEADERS: usize = 32;
+pub const OUTBOX_HEADER_VALUE: usize = 512;
+/// A post older than this is given up: whoever was away for a day asks for what he missed.
+pub const OUTBOX_AGE: Duration = Duration::from_secs(24 * 3600);
+/// Between tries: the first wait, doubled each time up to the last.
+pub const OUTBOX_FIRST_RETRY: Duration = Duration::from_secs(1);
+pub const OUTBOX_LAST_RETRY: Duration = Duration::from_secs(300);
+/// One try, from the look-up of the name to the status line.
+pub const OUTBOX_TRY: Duration = Duration::from_secs(10);
+/// Tries under way at once for one tenant and one receiver: a slow one delays only those that post to it.
+pub const OUTBOX_TRIES: usize = 16;
+/// Bytes of a receiver's status line and headers. More: the try failed. Its body is not read at all.
+pub const OUTBOX_ANSWER: usize = 16 << 10;
+/// A post returns when it is on disk, but no later than this: a slow disk must not cost a hook its deadline. From then on only a crash in
+/// that moment can lose it.
+pub const OUTBOX_COMMIT: Duration = Duration::from_millis(100);

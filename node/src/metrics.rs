@@ -214,6 +214,18 @@ metrics! {
     api_rate_limited: counter = "hookswitch_api_rate_limited_total";
     /// Prompt files that tenants sent and the node did not take.
     prompts_refused: counter = "hookswitch_prompts_refused_total";
+    /// Posts of handlers, by what became of them.
+    outbox_posted: counter = "hookswitch_outbox_posts_total" { result = "posted" };
+    /// Posts of handlers, by what became of them.
+    outbox_delivered: counter = "hookswitch_outbox_posts_total" { result = "delivered" };
+    /// Posts of handlers, by what became of them.
+    outbox_dropped: counter = "hookswitch_outbox_posts_total" { result = "dropped" };
+    /// Posts of handlers, by what became of them.
+    outbox_refused: counter = "hookswitch_outbox_posts_total" { result = "refused" };
+    /// Tries of a post that did not deliver it.
+    outbox_retried: counter = "hookswitch_outbox_retries_total";
+    /// Posts that wait for their delivery.
+    outbox_pending: gauge = "hookswitch_outbox_pending";
     /// Bytes of prompts in memory.
     prompt_bytes: gauge = "hookswitch_prompt_bytes";
 }
@@ -304,6 +316,7 @@ pub fn render_guests(tenants: &[(Arc<str>, Stats)]) -> String {
             notifications: _,
             notifications_dropped: _,
             log_lines_dropped: _,
+            orders_refused: _,
         } = *stats;
         let domain = label(domain);
         for (why, value) in [
@@ -319,11 +332,12 @@ pub fn render_guests(tenants: &[(Arc<str>, Stats)]) -> String {
         }
     }
     type Field = fn(&Stats) -> u64;
-    let rest: [(&str, &str, Field); 4] = [
+    let rest: [(&str, &str, Field); 5] = [
         ("hookswitch_guest_hooks_total", "Hooks that were answered, in whatever way.", |s| s.hooks),
         ("hookswitch_guest_instances_total", "Guest instances that were made.", |s| s.instances),
         ("hookswitch_guest_notifications_dropped_total", "Notifications that did not reach their handler.", |s| s.notifications_dropped),
         ("hookswitch_guest_log_dropped_total", "Lines of a handler's log beyond what it may write.", |s| s.log_lines_dropped),
+        ("hookswitch_guest_orders_refused_total", "Orders of a handler beyond what its session may give.", |s| s.orders_refused),
     ];
     for (name, help, field) in rest {
         let _ = write!(out, "# HELP {name} {help}\n# TYPE {name} counter\n");
@@ -368,7 +382,7 @@ mod tests {
         assert!(text.contains("hookswitch_guest_log_dropped_total{domain=\"a.example\"} 9\n"), "{text}");
         assert!(text.contains("hookswitch_guest_hooks_total{domain=\"a.example\"} 30\n"), "{text}");
         let names: Vec<&str> = text.lines().filter_map(|l| l.strip_prefix("# TYPE ")).collect();
-        assert_eq!(names.len(), 5);
+        assert_eq!(names.len(), 6);
         for name in names {
             let (name, kind) = name.split_once(' ').unwrap();
             assert_eq!((kind, text.matches(&format!("# HELP {name} ")).count()), ("counter", 1));

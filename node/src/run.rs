@@ -172,6 +172,7 @@ pub struct Prepared {
     config: Config,
     store: Store,
     inbox: SwitchInbox,
+    commands: Commands,
     inputs: mpsc::Receiver<Input>,
     wake: Arc<Wake>,
     metrics: Arc<Metrics>,
@@ -203,7 +204,8 @@ impl Core {
             Err(error) => tracing::warn!(%error, "failed recordings of long ago could not be removed from the spool"),
         }
         let repaired = repair(&folders, &store, &metrics).map_err(io_error("the spool of recordings"))?;
-        Ok(Prepared { config, store, inbox, inputs, wake, metrics, clock: Clock::new(), folders, sockets, repaired })
+        let commands = Commands::new(inbox.clone());
+        Ok(Prepared { config, store, inbox, commands, inputs, wake, metrics, clock: Clock::new(), folders, sockets, repaired })
     }
 }
 
@@ -212,13 +214,18 @@ impl Prepared {
         self.inbox.clone()
     }
 
+    /// The way in for guests' orders.
+    pub fn commands(&self) -> Commands {
+        self.commands.clone()
+    }
+
     pub fn metrics(&self) -> Arc<Metrics> {
         self.metrics.clone()
     }
 
     /// Starts the threads, with the tenants that the store has now.
     pub fn start(self, handlers: impl Handlers + 'static) -> Result<Core, StartError> {
-        let Prepared { config, store, inbox, inputs, wake, metrics, clock, folders, sockets, .. } = self;
+        let Prepared { config, store, inbox, commands, inputs, wake, metrics, clock, folders, sockets, .. } = self;
         let seed = net::seed().map_err(io_error("the kernel's random numbers"))?;
         let thread = || io_error("a thread could not be started");
         let (recorder, blocks, recorder_threads) = record::start(
@@ -261,8 +268,8 @@ impl Prepared {
         switch.media_advertise = config.rtp.advertise;
         let first = sip.first().map_or_else(String::new, SocketAddr::to_string);
         let handles = Arc::new(Handles {
-            inbox: inbox.clone(),
-            commands: Commands::new(inbox),
+            inbox,
+            commands,
             store: store.clone(),
             metrics: metrics.clone(),
             node_address: config.sip.advertise.clone().unwrap_or(first),

@@ -46,7 +46,7 @@ pub trait Handlers: Send {
     fn end(&mut self, session: SessionId);
 }
 
-/// The way in for API calls: a command, and the switch's answer to it.
+/// The way in for API calls and guests' orders: a command, and the switch's answer to it.
 #[derive(Clone)]
 pub struct Commands {
     inbox: crate::inbox::SwitchInbox,
@@ -73,11 +73,13 @@ impl Commands {
             }
             pending.insert(id, reply);
         }
+        let _forget = Forget { pending: &self.pending, id };
         self.inbox.send(Input::Command { id, domain: domain.into(), command });
         answer.await.unwrap_or(Err(CommandError::Unavailable("the node is stopping")))
     }
 
-    fn reply(&self, id: CommandId, result: CommandResult) {
+    /// What the switch answered. `pub(crate)`, so that tests may stand in for it.
+    pub(crate) fn reply(&self, id: CommandId, result: CommandResult) {
         let waiting = self.pending.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
         if let Some(waiting) = waiting {
             // Nobody waits any more: the API call was given up.
@@ -111,6 +113,18 @@ impl Commands {
 
     fn give_up(&self) {
         self.pending.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+}
+
+/// Frees the place of a command whose caller gave up waiting; one that was answered has left it already.
+struct Forget<'a> {
+    pending: &'a Pending,
+    id: CommandId,
+}
+
+impl Drop for Forget<'_> {
+    fn drop(&mut self) {
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.id);
     }
 }
 

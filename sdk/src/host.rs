@@ -10,7 +10,19 @@ use crate::wit::hookswitch::call as imports;
 /// What most of these return: a [`HostError`](crate::HostError) says why the node did not do it. `?` makes a [`Failure`](crate::Failure) of it.
 type Result<T> = std::result::Result<T, crate::HostError>;
 
-/// Orders to the handler's own session. They return when the order is valid and handed over, not when it has had its effect.
+/// Orders to the handler's own session. They return when the order is valid and handed over, not when it has had its effect. At most 20 a
+/// second in a session.
+///
+/// ```
+/// use hookswitch_sdk::{CallEvent, Result, Route, calls};
+///
+/// fn call_event(event: &CallEvent) -> Result<Route> {
+///     if event.is_split() && !event.is_about_the_caller() {
+///         calls::hangup_participant(&event.participant_id)?;
+///     }
+///     Ok(Route::drop(event.failure().unwrap_or(603)))
+/// }
+/// ```
 pub mod calls {
     use super::{Result, imports};
     use crate::types::{Phrase, RtpEndpoint};
@@ -80,6 +92,16 @@ pub mod calls {
 
 /// Recordings of the handler's own session, beside the IVR's record phrase. A recording is named by its id or its control id; `None` is the
 /// one that was started last.
+///
+/// ```
+/// use hookswitch_sdk::types::{CallAnswered, RecordingOptions, RecordingTarget};
+/// use hookswitch_sdk::{Result, recordings};
+///
+/// fn on_answer(answered: &CallAnswered) -> Result<String> {
+///     let both = RecordingTarget::Connection(answered.connection_id.clone());
+///     Ok(recordings::start(&both, &RecordingOptions::default(), &[])?)
+/// }
+/// ```
 pub mod recordings {
     use super::{Result, imports};
     use crate::types::{PauseBehavior, Phrase, RecordingOptions, RecordingTarget};
@@ -185,7 +207,15 @@ pub mod http {
 }
 
 /// Posts to the outside that must arrive, sooner or later: durable, in order for each session, retried for up to 24 h. Only to the
-/// tenant's allow-list.
+/// tenant's allow-list. It is on disk when `post` returns, and each try says the same `Hookswitch-Event-Id`.
+///
+/// ```
+/// use hookswitch_sdk::{Result, outbox};
+///
+/// fn tell() -> Result<String> {
+///     Ok(outbox::post_json("https://hooks.example.com/calls", r#"{"call":"ended"}"#)?)
+/// }
+/// ```
 pub mod outbox {
     use super::{Result, imports};
     pub use crate::wit::hookswitch::call::outbox::PostRequest;

@@ -1,6 +1,9 @@
 //! What the hooks are given, made handy: short ways to what most handlers look at, and empty records to fill in.
 
-use crate::types::{Collect, DtmfReason, IvrCommand, IvrRequest, NewCallRequest, OutboundCall, Privacy, RecordingOptions, SessionInfo};
+use crate::types::{
+    CallEventKind, CallEventRequest, Collect, DtmfReason, IvrCommand, IvrRequest, NewCallRequest, OutboundCall, Privacy, RecordingOptions,
+    SessionInfo,
+};
 
 impl NewCallRequest {
     /// The first `X-` or `P-` header of this name, in whatever case.
@@ -30,6 +33,35 @@ impl IvrRequest {
     /// The last command collected digits, and the caller pressed nothing, or not enough.
     pub fn timed_out(&self) -> bool {
         matches!(&self.dtmf_params, Some(params) if matches!(params.reason, DtmfReason::FirstTimeout | DtmfReason::BetweenTimeout))
+    }
+}
+
+impl CallEventRequest {
+    /// One party hung up: the answer is for the other.
+    pub fn is_hangup(&self) -> bool {
+        matches!(self.event, CallEventKind::CallingPartyDrop | CallEventKind::CalledPartyDrop)
+    }
+
+    /// The answer is for the caller: the callee hung up or could not be reached, or the two were separated.
+    pub fn is_about_the_caller(&self) -> bool {
+        use CallEventKind as Kind;
+        matches!(self.event, Kind::CalledPartyDrop | Kind::CalledPartyFailure | Kind::CallerConnectionSplit)
+    }
+
+    /// A party could not be reached, or was lost: the SIP status behind it, 480 where there is none.
+    pub fn failure(&self) -> Option<u16> {
+        match self.event {
+            CallEventKind::CallingPartyFailure | CallEventKind::CalledPartyFailure => {
+                // What is no refusal cannot be passed on as one.
+                Some(self.sip_code.filter(|code| (400..=699).contains(code)).unwrap_or(480))
+            }
+            _ => None,
+        }
+    }
+
+    /// The parties were separated by `calls::split_connection`: each is asked about by an event of its own.
+    pub fn is_split(&self) -> bool {
+        matches!(self.event, CallEventKind::CallerConnectionSplit | CallEventKind::CalleeConnectionSplit)
     }
 }
 
@@ -201,6 +233,38 @@ mod tests {
     fn collected(digits: &str, reason: DtmfReason) -> IvrRequest {
         let dtmf = DtmfParams { dtmf_match: digits.into(), reason, matched_termination_key: None, encryption: None };
         IvrRequest { dtmf_params: Some(dtmf), ..IvrRequest::default() }
+    }
+
+    #[test]
+    fn a_call_event_says_what_it_is_about() {
+        let event = |event, sip_code| CallEventRequest {
+            info: SessionInfo::default(),
+            event,
+            connection_id: "c".into(),
+            participant_id: "p".into(),
+            user: String::new(),
+            remote_participant_id: "q".into(),
+            remote_user: String::new(),
+            reply_id: String::new(),
+            sip_code,
+            reason_text: None,
+            q850: None,
+            extra: Vec::new(),
+        };
+        let said = |e: &CallEventRequest| (e.is_hangup(), e.is_split(), e.is_about_the_caller(), e.failure());
+        use CallEventKind as Kind;
+        for (kind, code, expected) in [
+            (Kind::CallingPartyDrop, None, (true, false, false, None)),
+            (Kind::CalledPartyDrop, Some(200), (true, false, true, None)),
+            (Kind::CalledPartyFailure, Some(486), (false, false, true, Some(486))),
+            (Kind::CalledPartyFailure, None, (false, false, true, Some(480))),
+            (Kind::CallingPartyFailure, Some(200), (false, false, false, Some(480))),
+            (Kind::CallerConnectionSplit, None, (false, true, true, None)),
+            (Kind::CalleeConnectionSplit, None, (false, true, false, None)),
+        ] {
+            let event = event(kind, code);
+            assert_eq!(said(&event), expected, "{event:?}");
+        }
     }
 
     #[test]

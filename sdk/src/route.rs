@@ -9,9 +9,10 @@ use std::fmt;
 ///
 /// ```
 /// # use hookswitch_sdk::Route;
+/// # use std::time::Duration;
 /// Route::ivr();
 /// Route::drop("busy");
-/// Route::call("sip:+4687551234@trunk.example").max_ring_s(25).record("call.wav");
+/// Route::call("sip:+4687551234@trunk.example").ring_for(Duration::from_secs(25)).record("call.wav");
 /// Route::redirect(["sip:desk@other.example"]);
 /// ```
 ///
@@ -183,6 +184,13 @@ impl Route {
         self.with(|call| call.max_ring_time_ms = Some(seconds.saturating_mul(1000)))
     }
 
+    /// The same as a duration; parts of a second count.
+    pub fn ring_for(self, time: std::time::Duration) -> Route {
+        // More than it holds is more than the node takes: it is refused by name there.
+        let ms = u32::try_from(time.as_millis()).unwrap_or(u32::MAX);
+        self.with(|call| call.max_ring_time_ms = Some(ms))
+    }
+
     /// Of a call: record the connection under this name.
     pub fn record(self, file_name: impl Into<String>) -> Route {
         self.with(|call| {
@@ -268,6 +276,10 @@ mod tests {
         assert_eq!((call.call_recording, call.recording_file_name.as_deref()), (true, Some("x.wav")));
         assert_eq!((call.x_headers.len(), call.caller_privacy, call.session_reference.as_deref()), (1, true, Some("{}")));
         assert!(route.mistakes.is_empty());
+        let Routing::Call(call) = Route::call("sip:a@b").ring_for(std::time::Duration::from_millis(1500)).routing else {
+            panic!("no call")
+        };
+        assert_eq!(call.max_ring_time_ms, Some(1500));
         assert_eq!(Route::ivr().max_ring_s(1).mistakes.len(), 1);
         assert_eq!(Route::ext("mixer-join", "{}").remember("1").mistakes.len(), 1);
     }

@@ -26,10 +26,11 @@ say() { # NAME TEXT
 }
 
 say greeting      "Hello. This call was answered by your own program. Goodbye."
-say welcome-menu  "Welcome to Hookswitch. To leave a message, press 1. To hear an echo, press 2. To hear this again, press 0."
+say welcome-menu  "Welcome to Hookswitch. To leave a message, press 1. To hear an echo, press 2. To be connected, press 3. To hear this again, press 0."
 say leave-message "Leave a message after the tone. Press the hash key when you are done."
 say thanks        "Thank you. Your message was recorded."
 say echo          "You now hear yourself. Press the hash key to stop."
 say invalid       "Sorry, that is not one of the choices."
 say error         "Sorry, something went wrong. Please call again later."
 say goodbye       "Goodbye."
+say no-destination "There is nobody to connect you to. Your phone must name somebody in the header X Dest."

@@ -1,13 +1,15 @@
 //! The demo tenant's handler. One number, one thing:
 //!
-//! - `ivr`: a menu; 1 leaves a message, 2 is an echo, 0 says it again;
+//! - `ivr`: a menu; 1 leaves a message, 2 is an echo, 3 connects to the address in header `X-Dest`, 0 says it again;
 //! - `voicemail`: a beep, then a message until `#`;
 //! - `echo`: hear yourself;
+//! - `bridge`: connects to the address in header `X-Dest`, and records both sides;
 //! - `reject`: refused with 603; everything else is unknown here, 404.
 //!
 //! Begin at `new_call`, then read `get_ivr_command`: it is asked once when the call is answered, and again each time a command has ended.
 
-use hookswitch_sdk::{Handler, Ivr, IvrRequest, NewCall, Notification, Result, Route, log};
+use hookswitch_sdk::{CallEvent, Handler, Ivr, IvrRequest, NewCall, Notification, Result, Route, log};
+use std::time::Duration;
 
 /// So often the menu is said to somebody who does not choose.
 const TRIES: u32 = 3;
@@ -16,6 +18,8 @@ const TRIES: u32 = 3;
 struct Menu {
     step: Step,
     misses: u32,
+    /// Whom the caller wants to be connected to, from his header `X-Dest`.
+    destination: Option<String>,
 }
 
 /// What the caller is doing, so what the request that comes next is about.
@@ -32,9 +36,11 @@ enum Step {
 
 impl Handler for Menu {
     fn new_call(&mut self, call: &NewCall) -> Result<Route> {
+        self.destination = call.header("x-dest").map(str::to_owned);
         Ok(match call.called_party.as_str() {
             // Remembered, so that a restarted handler knows where the caller is.
             number @ ("ivr" | "voicemail" | "echo") => Route::ivr().remember(format!("\"{number}\"")),
+            "bridge" => self.connect(&call.info.session_id).unwrap_or_else(|| Route::drop("notFound")),
             "reject" => Route::drop("decline"),
             _ => Route::drop("notFound"),
         })
@@ -54,6 +60,11 @@ impl Handler for Menu {
             Step::Echo => self.choose(Ivr::new()),
             Step::Leaving => Ivr::hangup(),
         })
+    }
+
+    /// One of two is left, or the callee could not be reached: the call is over, and an unanswered caller hears why.
+    fn call_event(&mut self, event: &CallEvent) -> Result<Route> {
+        Ok(Route::drop(event.failure().unwrap_or(603)))
     }
 
     fn notify(&mut self, news: &Notification) {
@@ -80,6 +91,10 @@ impl Menu {
             Some('1') => self.record(Ivr::play("leave-message.wav"), request),
             // The collection takes the key that ends the echo, so that the menu does not hear it as a choice.
             Some('2') => self.go(Step::Echo, Ivr::play("echo.wav").then_echo_s(60).barge_in_all().collect(1).timeout_s(1)),
+            Some('3') => match self.connect(&request.info.session_id) {
+                Some(route) => Ivr::route(route),
+                None => self.choose(Ivr::play("no-destination.wav")),
+            },
             Some('0') => self.choose(Ivr::new()),
             chosen => {
                 self.misses += 1;
@@ -97,6 +112,12 @@ impl Menu {
         self.go(Step::Recording, before.then_record(file_name).beep().max_s(600).stop_on("#").recorded_callback())
     }
 
+    /// To where the caller wants to be connected. Which addresses the node calls at all is up to the operator.
+    fn connect(&self, session_id: &str) -> Option<Route> {
+        let destination = self.destination.as_deref()?;
+        Some(Route::call(destination).ring_for(Duration::from_secs(30)).record(format!("bridge-{session_id}.wav")))
+    }
+
     fn leave(&mut self) -> Ivr {
         self.go(Step::Leaving, Ivr::play("goodbye.wav").then_hangup())
     }
@@ -108,6 +129,7 @@ hookswitch_sdk::export!(Menu);
 mod tests {
     use super::Menu;
     use hookswitch_sdk::testing::{Call, Live};
+    use hookswitch_sdk::types::Routing;
 
     fn dial(number: &str) -> Live<Menu> {
         Call::from("alice").to(number).dial()
@@ -181,6 +203,29 @@ mod tests {
         let mut call = dial("echo");
         call.press("5");
         call.assert_plays(&["goodbye.wav"]);
+    }
+
+    #[test]
+    fn three_connects_to_the_address_in_the_header() {
+        let mut call = Call::from("alice").to("ivr").header("X-Dest", "sip:bob@127.0.0.1:5070").dial::<Menu>();
+        call.press("3");
+        call.wait();
+        call.assert_routed("call sip:bob@127.0.0.1:5070");
+        call.callee_hangs_up();
+        call.assert_ended("calledPartyHangup");
+        let mut call = dial("ivr");
+        call.press("3");
+        call.assert_plays(&["no-destination.wav", "welcome-menu.wav"]);
+    }
+
+    #[test]
+    fn bridge_connects_at_once_and_records_both() {
+        let mut call = Call::from("alice").to("bridge").header("X-Dest", "sip:bob@127.0.0.1").dial::<Menu>();
+        let Some(Routing::Call(route)) = call.routing() else { panic!("{}", call.ladder()) };
+        assert_eq!((route.call_recording, route.recording_file_name.as_deref()), (true, Some("bridge-session-1.wav")));
+        call.callee_fails(486);
+        call.assert_refused(486);
+        dial("bridge").assert_refused(404);
     }
 
     #[test]

@@ -93,6 +93,7 @@ impl From<StoreError> for ApiError {
             StoreError::Unknown(what) => ApiError::not_found(format!("unknown {what}")),
             StoreError::Conflict { .. } => ApiError::conflict(error.to_string()),
             StoreError::Closed => ApiError::unavailable("the node is stopping"),
+            StoreError::Busy => ApiError::unavailable("the store has too much to do"),
             StoreError::Sqlite(_) | StoreError::Newer { .. } => {
                 tracing::error!(%error, "the store failed");
                 ApiError::internal()

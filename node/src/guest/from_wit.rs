@@ -4,13 +4,14 @@
 //! A part of the WIT that this node does not carry out yet is refused by name rather than left out in silence.
 
 use super::limits;
+use hookswitch_call::door::{Command, PlaceIvrCall, WhichRecording};
 use hookswitch_call::hook::{
     BackgroundPrompt, Collect, DigitProtection, HookFailure, IvrCommand, OutboundCall, Phrase, RecordPhrase, Routing,
 };
 use hookswitch_call::limits as call_limits;
 use hookswitch_proto::limits as wire_limits;
 use hookswitch_proto::media::{BargeIn, DigitSet};
-use hookswitch_wasm::wit;
+use hookswitch_wasm::{Order, wit};
 use std::time::Duration;
 
 /// A field of an answer that cannot be carried out.
@@ -33,8 +34,17 @@ fn bad<T>(field: &str, why: impl Into<String>) -> Checked<T> {
     Err(Nonsense { field: field.into(), why: why.into() })
 }
 
+const NOT_YET: &str = "this node does not do that yet";
+
 fn not_yet<T>(field: &str) -> Checked<T> {
-    bad(field, "this node does not do that yet")
+    bad(field, NOT_YET)
+}
+
+/// Of an order: what is missing here, and what would be wrong anywhere.
+impl From<Nonsense> for wit::HostError {
+    fn from(n: Nonsense) -> wit::HostError {
+        if n.why == NOT_YET { wit::HostError::Unsupported(n.to_string()) } else { wit::HostError::BadValue(n.to_string()) }
+    }
 }
 
 /// Text without control characters, at most so long.
@@ -161,8 +171,14 @@ pub(super) fn routing(routing: wit::Routing) -> Checked<Routing> {
         }
         wit::Routing::Call(call) => Routing::Call(Box::new(outbound(call)?)),
         wit::Routing::Join(j) => {
-            if j.call_recording || j.recording.is_some() || j.recording_file_name.is_some() {
-                return not_yet("join.call-recording");
+            // The call's door has no place for it yet: a join that forgot to record would be worse than one that is refused.
+            let recorded = [
+                ("join.call-recording", j.call_recording),
+                ("join.recording-file-name", j.recording_file_name.is_some()),
+                ("join.recording", j.recording.is_some()),
+            ];
+            if let Some((field, _)) = recorded.iter().find(|(_, said)| *said) {
+                return not_yet(field);
             }
             Routing::Join {
                 participant_id: id("join.participant-id", j.participant_id)?,
@@ -413,6 +429,95 @@ fn tone(at: &dyn Fn(&str) -> String, tone: wit::TonePhrase) -> Checked<Phrase> {
         hz: tone.hz,
         level_dbm0: tone.level_dbm0,
     })
+}
+
+/// An order of a guest to its own session (`session_id` is the node's knowledge).
+pub(super) fn order(order: Order, session_id: &str) -> Result<Command, wit::HostError> {
+    let session_id = session_id.to_owned();
+    Ok(match order {
+        Order::HangupParticipant { participant_id } => {
+            Command::HangupParticipant { session_id, participant_id: id("participant-id", participant_id)? }
+        }
+        Order::HangupRemoteParticipant { participant_id } => {
+            Command::HangupRemoteParticipant { session_id, participant_id: id("participant-id", participant_id)? }
+        }
+        Order::SplitConnection { connection_id } => {
+            Command::SplitConnection { session_id, connection_id: id("connection-id", connection_id)? }
+        }
+        Order::InterruptIvrCommand => Command::InterruptIvrCommand { session_id, command: None },
+        Order::SendDtmf { participant_id, digits, digit_ms } => {
+            // How long a digit lasts is the media leg's own choice.
+            if digit_ms.is_some_and(|ms| ms != limits::DIGIT_MS) {
+                not_yet("digit-ms")?;
+            }
+            if digits.is_empty() || digits.len() > limits::SEND_DIGITS {
+                bad("digits", format!("{} digits; 1 to {}", digits.len(), limits::SEND_DIGITS))?;
+            }
+            if !digits.bytes().all(|b| b.is_ascii_digit() || matches!(b.to_ascii_uppercase(), b'*' | b'#' | b'A'..=b'D')) {
+                bad("digits", "only the keys 0-9 * # A-D")?;
+            }
+            let participant_id = id("participant-id", participant_id)?;
+            Command::SendDtmf { session_id, participant_id, digits: digits.to_ascii_uppercase() }
+        }
+        Order::PlaceIvrCall(call) => {
+            if call.session_id.as_ref().is_some_and(|other| *other != session_id) {
+                return Err(wit::HostError::Denied("session-id: another session than the handler's own".into()));
+            }
+            let inapplicable = [
+                ("call.call-recording", call.call.call_recording || call.call.recording_file_name.is_some()),
+                ("call.ringback-tone", call.call.ringback_tone.is_some()),
+                ("call.participant-id", call.call.participant_id.is_some()),
+            ];
+            if let Some((field, _)) = inapplicable.iter().find(|(_, said)| *said) {
+                bad(field, "does not apply to a call into the IVR")?;
+            }
+            Command::PlaceIvrCall(Box::new(PlaceIvrCall {
+                session_id: call.session_id,
+                mediaservice_id: some_text("mediaservice-id", call.mediaservice_id, limits::SHORT_TEXT)?,
+                call: outbound(call.call)?,
+            }))
+        }
+        Order::StartRecording { target, options, prompts } => {
+            if prompts > 0 {
+                not_yet("prompts")?;
+            }
+            let connection_id = match target {
+                wit::RecordingTarget::Connection(connection) => id("target.connection", connection)?,
+                wit::RecordingTarget::Participant(_) => not_yet("target.participant")?,
+                wit::RecordingTarget::Session => not_yet("target.session")?,
+                wit::RecordingTarget::Ext(_) => not_yet("target.ext")?,
+            };
+            Command::StartRecording { session_id, connection_id, file_name: recording_of_both(*options)? }
+        }
+        Order::StopRecording { recording } => Command::StopRecording {
+            session_id,
+            which: match recording {
+                None => WhichRecording::Last,
+                Some(recording) => WhichRecording::Id(id("recording", recording)?),
+            },
+        },
+    })
+}
+
+/// The file name of a recording of both parties. Every other option is refused by name, unless it says what is done anyway.
+fn recording_of_both(o: wit::RecordingOptions) -> Checked<Option<String>> {
+    let mine = [
+        ("options.mode", !matches!(o.mode, None | Some(wit::RecordingMode::Background))),
+        ("options.direction", !matches!(o.direction, None | Some(wit::RecordingDirection::Both))),
+        ("options.beep", o.beep),
+        ("options.stop-digits", o.stop_digits.is_some()),
+        ("options.initial-silence-ms", o.initial_silence_ms.is_some_and(|ms| ms > 0)),
+        ("options.max-silence-ms", o.max_silence_ms.is_some_and(|ms| ms > 0)),
+        ("options.max-duration-ms", o.max_duration_ms.is_some()),
+        ("options.sensitivity", o.sensitivity.is_some()),
+    ];
+    if let Some((field, _)) = mine.iter().find(|(_, said)| *said) {
+        return not_yet(field);
+    }
+    let at = |name: &str| format!("options.{name}");
+    // The rest is judged as in a record phrase, whose own options were judged above.
+    let record = record(&at, wit::RecordingOptions { mode: None, direction: None, ..o })?;
+    Ok(record.file_name)
 }
 
 /// A record phrase. Of the unified record of 6.1 this node carries out what has a field in [`RecordPhrase`], and accepts of the rest
@@ -725,5 +830,90 @@ pub(super) mod tests {
         assert_eq!(refused(routing(wit::Routing::Ext(ext("a\nb", "{}")))).as_deref(), Some("routing.ext"));
         assert_eq!(refused(routing(wit::Routing::Ext(ext("mixer", "{")))).as_deref(), Some("routing.ext"));
         assert_eq!(refused(phrase(0, wit::Phrase::Silence(600_001))).as_deref(), Some("phrases[0].silence"));
+    }
+
+    fn ordered(order: Order) -> Result<Command, String> {
+        super::order(order, "s").map_err(|e| match e {
+            wit::HostError::Unsupported(text) => format!("unsupported: {text}"),
+            wit::HostError::BadValue(text) => format!("bad: {text}"),
+            wit::HostError::Denied(text) => format!("denied: {text}"),
+            other => panic!("{other:?}"),
+        })
+    }
+
+    #[test]
+    fn orders_become_commands_about_the_guests_own_session() {
+        let session_id = || "s".to_owned();
+        let digits = |digits: &str, digit_ms| Order::SendDtmf { participant_id: "p".into(), digits: digits.into(), digit_ms };
+        let start = |target, options| Order::StartRecording { target, options: Box::new(options), prompts: 0 };
+        let connection = || wit::RecordingTarget::Connection("c".into());
+        let table = [
+            (
+                Order::HangupRemoteParticipant { participant_id: "p".into() },
+                Command::HangupRemoteParticipant { session_id: session_id(), participant_id: "p".into() },
+            ),
+            (
+                Order::SplitConnection { connection_id: "c".into() },
+                Command::SplitConnection { session_id: session_id(), connection_id: "c".into() },
+            ),
+            (Order::InterruptIvrCommand, Command::InterruptIvrCommand { session_id: session_id(), command: None }),
+            (digits("12a#", Some(100)), Command::SendDtmf { session_id: session_id(), participant_id: "p".into(), digits: "12A#".into() }),
+            (
+                start(connection(), wit::RecordingOptions { file_name: Some("x.wav".into()), ..options() }),
+                Command::StartRecording { session_id: session_id(), connection_id: "c".into(), file_name: Some("x.wav".into()) },
+            ),
+            (Order::StopRecording { recording: None }, Command::StopRecording { session_id: session_id(), which: WhichRecording::Last }),
+            (
+                Order::StopRecording { recording: Some("r".into()) },
+                Command::StopRecording { session_id: session_id(), which: WhichRecording::Id("r".into()) },
+            ),
+        ];
+        for (order, expected) in table {
+            let text = format!("{order:?}");
+            assert_eq!(ordered(order), Ok(expected), "{text}");
+        }
+        let placed = hookswitch_wasm::IvrCall { call: calling(), session_id: Some("s".into()), mediaservice_id: Some("desk".into()) };
+        let Ok(Command::PlaceIvrCall(place)) = ordered(Order::PlaceIvrCall(Box::new(placed))) else { panic!("not placed") };
+        assert_eq!((place.session_id.as_deref(), place.mediaservice_id.as_deref()), (Some("s"), Some("desk")));
+        assert_eq!(place.call.dest_addr, "sip:200@example.net");
+    }
+
+    #[test]
+    fn what_cannot_be_ordered_says_which_field() {
+        let digits = |digits: &str, digit_ms| Order::SendDtmf { participant_id: "p".into(), digits: digits.into(), digit_ms };
+        let start = |options| Order::StartRecording {
+            target: wit::RecordingTarget::Connection("c".into()),
+            options: Box::new(options),
+            prompts: 0,
+        };
+        let place = |session_id: Option<&str>, call| {
+            let session_id = session_id.map(str::to_owned);
+            Order::PlaceIvrCall(Box::new(hookswitch_wasm::IvrCall { call, session_id, mediaservice_id: None }))
+        };
+        let whole = Order::StartRecording { target: wit::RecordingTarget::Session, options: Box::new(options()), prompts: 0 };
+        let prompted =
+            Order::StartRecording { target: wit::RecordingTarget::Connection("c".into()), options: Box::new(options()), prompts: 1 };
+        let table = [
+            (Order::HangupParticipant { participant_id: String::new() }, "bad: participant-id"),
+            (Order::SplitConnection { connection_id: "a/b".into() }, "bad: connection-id"),
+            (digits("", None), "bad: digits"),
+            (digits("12x", None), "bad: digits"),
+            (digits(&"1".repeat(65), None), "bad: digits"),
+            (digits("1", Some(200)), "unsupported: digit-ms"),
+            (whole, "unsupported: target.session"),
+            (prompted, "unsupported: prompts"),
+            (start(wit::RecordingOptions { beep: true, ..options() }), "unsupported: options.beep"),
+            (start(wit::RecordingOptions { max_duration_ms: Some(1), ..options() }), "unsupported: options.max-duration-ms"),
+            (start(wit::RecordingOptions { announce: true, ..options() }), "unsupported: options.announce"),
+            (start(wit::RecordingOptions { file_name: Some("../x".into()), ..options() }), "bad: options.file-name"),
+            (place(Some("another"), calling()), "denied: session-id"),
+            (place(None, wit::OutboundCall { call_recording: true, ..calling() }), "bad: call.call-recording"),
+            (place(None, wit::OutboundCall { dest_addr: String::new(), ..calling() }), "bad: call.dest-addr"),
+        ];
+        for (order, expected) in table {
+            let text = format!("{order:?}");
+            let why = ordered(order).expect_err(&text);
+            assert!(why.starts_with(expected), "{text}: {why}");
+        }
     }
 }

@@ -23,6 +23,16 @@ pub const LOG_RATE: u32 = 200;
 /// Lines a second about one tenant's failing guests. More is counted: a handler that traps on every call must not fill the disk.
 pub const FAILURE_RATE: u32 = 10;
 
+/// Orders and posts a second of one session. A handler decides a few times a call; one that loops over orders would fill the switch's
+/// inbox. More: `limit`, counted.
+pub const ORDERS_PER_SECOND: u32 = 20;
+/// How long a guest waits for the switch to take an order. It answers in microseconds; a second is a node that stands still. Then: `timeout`.
+pub const ORDER_WAIT: Duration = Duration::from_secs(1);
+/// Digits of one send-dtmf. More is a bad value.
+pub const SEND_DIGITS: usize = 64;
+/// How long a sent digit lasts, in milliseconds.
+pub const DIGIT_MS: u32 = 100;
+
 /// Headers that a routing may add. More is nonsense; an INVITE must stay below what proxies take.
 pub const HEADERS: usize = 32;
 /// Bytes of a header's value.

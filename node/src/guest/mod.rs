@@ -7,6 +7,7 @@ pub mod adapter;
 pub mod compile;
 mod from_wit;
 pub mod limits;
+mod orders;
 mod tasks;
 mod tenants;
 #[cfg(test)]
@@ -15,6 +16,7 @@ mod to_wit;
 
 pub use compile::{CompileError, Compiler, compile_component_main};
 pub use from_wit::Nonsense;
+pub use orders::Services;
 pub use tasks::{Guests, Options, Version};
 pub use tenants::{LogLine, Stats};
 

@@ -4,16 +4,18 @@
 //! A session gets the version that is active at its first question and keeps it. A trap, deadline or nonsense costs the instance; the
 //! next question makes a fresh one of the same version and says so (`restarted`).
 
-use super::tenants::{LogLine, Stats, Tenant, Tenants, now_ms};
+use super::orders::{Desk, Services};
+use super::tenants::{LogLine, Rate, Stats, Tenant, Tenants};
 use super::{from_wit, limits, to_wit};
 use crate::inbox::SwitchInbox;
+use crate::outbox::{Delivery, News};
 use crate::reply_keys::ReplyKeys;
-use hookswitch_call::hook::{Hook, HookFailure, Notification, SessionInfo, Verdict};
+use hookswitch_call::hook::{Alarm, AlarmKind, Hook, HookFailure, Notification, SessionInfo, Verdict};
 use hookswitch_call::{Ask, AskId, Input, SessionId};
 use hookswitch_proto::random::Random;
-use hookswitch_wasm::{Engine, Failure, Host, Instance, Level, Module, Setup, wit};
+use hookswitch_wasm::{Engine, Failure, Instance, Module, Setup, wit};
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 use std::thread::JoinHandle;
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
@@ -90,6 +92,7 @@ struct Room {
     _engine: Arc<Engine>,
     options: Options,
     switch: SwitchInbox,
+    services: Services,
     active: RwLock<BTreeMap<Arc<str>, Arc<Version>>>,
     tenants: Tenants,
     /// Taken before an instance is made, so that a full node is said by name and not by the pool.
@@ -100,12 +103,13 @@ struct Room {
 enum Message {
     Ask { ask: Box<Ask>, until: Instant },
     Notify { session: SessionId, domain: Arc<str>, notification: Box<Notification> },
+    Delivery { session: SessionId, delivery: Delivery },
     End(SessionId),
 }
 
 impl Guests {
     /// Start the room's threads.
-    pub fn start(engine: Arc<Engine>, options: Options, switch: SwitchInbox) -> Guests {
+    pub fn start(engine: Arc<Engine>, options: Options, switch: SwitchInbox, services: Services) -> Guests {
         let mut seed = [0; 32];
         seed[..16].copy_from_slice(uuid::Uuid::new_v4().as_bytes());
         seed[16..].copy_from_slice(uuid::Uuid::new_v4().as_bytes());
@@ -113,6 +117,7 @@ impl Guests {
             _engine: engine,
             places: Arc::new(Semaphore::new(options.instances.min(Semaphore::MAX_PERMITS))),
             switch,
+            services,
             active: RwLock::default(),
             tenants: Tenants::default(),
             random: Mutex::new(Random::new(seed)),
@@ -160,6 +165,11 @@ impl Guests {
         }
     }
 
+    /// What the outbox tells. It does not keep the room open.
+    pub fn news(&self) -> Box<dyn News> {
+        Box::new(RoomNews { threads: Arc::downgrade(&self.threads), room: Arc::downgrade(&self.room) })
+    }
+
     /// The session is over: its instance goes once what waits for it is done.
     pub fn end(&self, session: SessionId) {
         let thread = self.thread(session);
@@ -196,6 +206,37 @@ impl Guests {
     /// Instances that live now.
     pub fn live(&self) -> usize {
         self.room.options.instances.saturating_sub(self.room.places.available_permits())
+    }
+}
+
+/// The outbox's way to handlers.
+struct RoomNews {
+    threads: Weak<Threads>,
+    room: Weak<Room>,
+}
+
+impl RoomNews {
+    fn guests(&self) -> Option<Guests> {
+        Some(Guests { threads: self.threads.upgrade()?, room: self.room.upgrade()? })
+    }
+}
+
+impl News for RoomNews {
+    fn delivery(&self, session: SessionId, domain: &Arc<str>, delivery: Delivery) {
+        let Some(guests) = self.guests() else { return };
+        if guests.thread(session).messages.try_send(Message::Delivery { session, delivery }).is_err() {
+            guests.room.tenants.of(domain).notification_dropped("", "the guest threads have too much to do");
+        }
+    }
+
+    fn given_up(&self, session: Option<SessionId>, domain: &Arc<str>, session_id: &str, why: &str) {
+        let Some(guests) = self.guests() else { return };
+        guests.room.tenants.of(domain).complain(session_id, why);
+        let info = SessionInfo { session_id: session_id.to_owned(), domain: domain.to_string(), ..SessionInfo::default() };
+        let alarm = Alarm { info, kind: AlarmKind::SessionError, error: "post given up".into(), details: Some(why.to_owned()), leg: None };
+        // Sessions count their generations up from one: where the session is of a former run, this is nobody's id.
+        let nobody = SessionId { slot: uuid::Uuid::new_v4().as_u64_pair().0 as u32, generation: 0 };
+        guests.notify(session.unwrap_or(nobody), domain.clone(), Notification::Alarm(alarm));
     }
 }
 
@@ -275,6 +316,7 @@ struct Sessions {
 enum Item {
     Ask { ask: Box<Ask>, until: Instant },
     Notify(Box<Notification>),
+    Delivery(Delivery),
     End,
 }
 
@@ -296,6 +338,15 @@ impl Sessions {
                 }
             }
             Message::Notify { session, domain, notification } => self.notify(session, &domain, notification),
+            // Only to a session that lives: a later one would not know what was posted.
+            Message::Delivery { session, delivery } => {
+                if let Some(mailbox) = self.map.get(&session).filter(|_| !self.ended.contains(&session)) {
+                    let room = mailbox.capacity() > limits::MAILBOX_DECISIONS;
+                    if !room || mailbox.try_send(Item::Delivery(delivery)).is_err() {
+                        tracing::debug!("a delivery was not told: the session's mailbox is full");
+                    }
+                }
+            }
             Message::End(session) => {
                 let over = self.over.entry(session.slot).or_default();
                 *over = session.generation.max(*over);
@@ -341,8 +392,18 @@ impl Sessions {
     fn open(&mut self, session: SessionId, version: Arc<Version>) -> mpsc::Sender<Item> {
         let (sender, mailbox) = mpsc::channel(limits::MAILBOX + limits::MAILBOX_DECISIONS);
         let tenant = self.room.tenants.of(&version.domain);
-        let session_task =
-            Session { room: self.room.clone(), tenant, version, guest: None, served: false, ended: false, transaction: None };
+        let session_task = Session {
+            room: self.room.clone(),
+            id: session,
+            tenant,
+            version,
+            guest: None,
+            served: false,
+            ended: false,
+            transaction: None,
+            info: SessionInfo::default(),
+            rate: Arc::new(Mutex::new(Rate::new(limits::ORDERS_PER_SECOND))),
+        };
         let alive = self.alive.clone();
         tokio::spawn(async move {
             session_task.run(mailbox).await;
@@ -367,6 +428,7 @@ impl Sessions {
 /// A session's task.
 struct Session {
     room: Arc<Room>,
+    id: SessionId,
     tenant: Arc<Tenant>,
     version: Arc<Version>,
     guest: Option<Guest>,
@@ -375,6 +437,10 @@ struct Session {
     ended: bool,
     /// The last question, if it failed: hook and transaction id. Asked again it keeps the id.
     transaction: Option<(&'static str, String)>,
+    /// As the last question said it.
+    info: SessionInfo,
+    /// Orders that its guests may still give.
+    rate: Arc<Mutex<Rate>>,
 }
 
 /// A living instance and the place it takes.
@@ -420,6 +486,7 @@ impl Session {
                     owed.pay(verdict);
                 }
                 Item::Notify(notification) => self.notify(*notification).await,
+                Item::Delivery(delivery) => self.delivered(delivery).await,
                 Item::End => self.ended = true,
             }
             if self.ended && mailbox.is_empty() {
@@ -439,6 +506,7 @@ impl Session {
             _ => self.room.with_random(Random::uuid),
         };
         self.transaction = Some((name, transaction.clone()));
+        self.info.clone_from(hook.info());
         let (guest, fresh) = self.guest(hook.info(), until).await?;
         if fresh && self.served {
             hook.info_mut().restarted = true;
@@ -458,21 +526,36 @@ impl Session {
         }
     }
 
-    async fn notify(&mut self, notification: Notification) {
+    async fn notify(&mut self, mut notification: Notification) {
+        let info = session_of(&notification).clone();
+        let keys = self.room.options.reply_keys.clone();
+        self.tell(info, |restarted, transaction| {
+            info_mut(&mut notification).restarted |= restarted;
+            to_wit::notification(notification, transaction, &keys)
+        })
+        .await;
+    }
+
+    async fn delivered(&mut self, delivery: Delivery) {
+        let mut info = self.info.clone();
+        self.tell(info.clone(), |restarted, transaction| {
+            info.restarted |= restarted;
+            to_wit::delivery(info, delivery, transaction)
+        })
+        .await;
+    }
+
+    /// Tell its guest news, made of whether the instance is a fresh one and of a transaction id.
+    async fn tell(&mut self, info: SessionInfo, news: impl FnOnce(bool, String) -> wit::Notification) {
         if !self.version.module.takes_notifications() {
             return;
         }
         let until = Instant::now() + limits::NOTIFY_DEADLINE;
-        let session_id = session_of(&notification).session_id.clone();
-        let guest = match self.guest(session_of(&notification), until).await {
+        let guest = match self.guest(&info, until).await {
             Ok((guest, fresh)) => {
-                let mut notification = notification;
-                if fresh && self.served {
-                    info_mut(&mut notification).restarted = true;
-                }
+                let restarted = fresh && self.served;
                 self.served = true;
-                let transaction = self.room.with_random(Random::uuid);
-                let news = to_wit::notification(notification, transaction, &self.room.options.reply_keys);
+                let news = news(restarted, self.room.with_random(Random::uuid));
                 let Guest { instance, place } = guest;
                 instance.notify(&news, until).await.map(|instance| Guest { instance, place }).map_err(failure)
             }
@@ -483,7 +566,7 @@ impl Session {
                 self.tenant.notified();
                 self.guest = Some(guest);
             }
-            Err(failure) => self.tenant.notification_dropped(&session_id, &format!("{failure:?}")),
+            Err(failure) => self.tenant.notification_dropped(&info.session_id, &format!("{failure:?}")),
         }
     }
 
@@ -495,7 +578,14 @@ impl Session {
         let Ok(place) = self.room.places.clone().try_acquire_owned() else {
             return Err(HookFailure::Unavailable { why: format!("all {} instances are in use", self.room.options.instances) });
         };
-        let host = Desk { tenant: self.tenant.clone(), session_id: info.session_id.clone() };
+        let host = Desk {
+            tenant: self.tenant.clone(),
+            session: self.id,
+            session_id: info.session_id.clone(),
+            services: self.room.services.clone(),
+            reply_keys: self.room.options.reply_keys.clone(),
+            rate: self.rate.clone(),
+        };
         let mut setup = Setup::new(Arc::new(host), self.room.with_random(Random::seed));
         setup.cpu = self.room.options.cpu;
         let instance = Instance::new(&self.version.module, setup, until).await.map_err(failure)?;
@@ -556,30 +646,5 @@ pub(super) fn failure(failure: Failure) -> HookFailure {
         Failure::Cpu => HookFailure::Cpu,
         Failure::Limit { name } => HookFailure::Limit { name },
         Failure::NoInstance { why } => HookFailure::Unavailable { why },
-    }
-}
-
-/// What the node does for the guests of one session.
-struct Desk {
-    tenant: Arc<Tenant>,
-    session_id: String,
-}
-
-impl Host for Desk {
-    fn log(&self, level: Level, line: &str) {
-        self.tenant.log(&self.session_id, level, line);
-    }
-
-    fn log_dropped(&self) {
-        self.tenant.line_dropped();
-    }
-
-    // Tenants have no settings for handlers yet: nothing is set.
-    fn config(&self, _key: &str) -> Option<String> {
-        None
-    }
-
-    fn now_ms(&self) -> u64 {
-        now_ms()
     }
 }

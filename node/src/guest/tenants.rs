@@ -42,6 +42,8 @@ pub struct Stats {
     /// Found a full mailbox, no version, or a handler that failed at it.
     pub notifications_dropped: u64,
     pub log_lines_dropped: u64,
+    /// Orders and posts beyond what a session may give in a second.
+    pub orders_refused: u64,
 }
 
 #[derive(Default)]
@@ -58,6 +60,7 @@ struct Counters {
     notifications: AtomicU64,
     notifications_dropped: AtomicU64,
     log_lines_dropped: AtomicU64,
+    orders_refused: AtomicU64,
 }
 
 fn add(counter: &AtomicU64, n: u64) {
@@ -65,18 +68,18 @@ fn add(counter: &AtomicU64, n: u64) {
 }
 
 /// So many a second, with a second's worth at once.
-struct Rate {
+pub(super) struct Rate {
     per_second: u32,
     left: u32,
     since: Instant,
 }
 
 impl Rate {
-    fn new(per_second: u32) -> Rate {
+    pub fn new(per_second: u32) -> Rate {
         Rate { per_second, left: per_second, since: Instant::now() }
     }
 
-    fn take(&mut self) -> bool {
+    pub fn take(&mut self) -> bool {
         if self.since.elapsed().as_secs() >= 1 {
             self.since = Instant::now();
             self.left = self.per_second;
@@ -170,7 +173,13 @@ impl Tenant {
         add(&self.counters.log_lines_dropped, 1);
     }
 
-    fn complain(&self, session_id: &str, text: &str) {
+    /// An order beyond the session's allowance.
+    pub fn order_refused(&self) {
+        add(&self.counters.orders_refused, 1);
+    }
+
+    /// A line of the node's own in the tenant's log.
+    pub fn complain(&self, session_id: &str, text: &str) {
         let mut log = lock(&self.log);
         if !log.failures.take() {
             log.unsaid += 1;
@@ -201,6 +210,7 @@ impl Tenant {
             notifications: get(&c.notifications),
             notifications_dropped: get(&c.notifications_dropped),
             log_lines_dropped: get(&c.log_lines_dropped),
+            orders_refused: get(&c.orders_refused),
         }
     }
 }

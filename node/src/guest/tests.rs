@@ -2,9 +2,12 @@
 //! their drop code how many hooks their instance has had (`Guest::counting`).
 
 use super::adapter::WasmAdapter;
-use super::{CompileError, Compiler, Guests, Options, Version, compile};
+use super::{CompileError, Compiler, Guests, Options, Services, Version, compile};
 use crate::inbox::SwitchInbox;
+use crate::outbox::Outbox;
+use crate::switch_thread::Commands;
 use hookswitch_call::adapter::Adapter;
+use hookswitch_call::door::{Command as Order, CommandError, CommandResult, Done};
 use hookswitch_call::hook::{
     CallEvent, CallEventKind, Hook, HookFailure, IvrRequest, NewCall, Notification, Routing, SessionInfo, Verdict,
 };
@@ -25,6 +28,7 @@ const LONG: Duration = Duration::from_secs(3600);
 
 struct World {
     guests: Guests,
+    commands: Commands,
     inputs: Receiver<Input>,
     next: u32,
 }
@@ -35,8 +39,14 @@ impl World {
     }
 
     fn with(options: Options) -> World {
+        World::posting(options, None)
+    }
+
+    fn posting(options: Options, outbox: Option<Outbox>) -> World {
         let (switch, inputs) = SwitchInbox::channel();
-        World { guests: Guests::start(ENGINE.clone(), options, switch), inputs, next: 0 }
+        let commands = Commands::new(switch.clone());
+        let services = Services { commands: commands.clone(), outbox };
+        World { guests: Guests::start(ENGINE.clone(), options, switch, services), commands, inputs, next: 0 }
     }
 
     fn activate(&self, domain: &str, number: u32, guest: &Guest) {
@@ -145,6 +155,198 @@ fn a_session_keeps_its_instance_and_its_memory() {
     world.guests.end(session(1));
     world.settle();
     assert_eq!(world.guests.live(), 1);
+}
+
+/// Orders the release of participant `p` so many times in call-event and drops with 400, or with 410 and the case of the last error.
+fn ordering(times: u32) -> Guest {
+    Guest {
+        imports: "(import \"hookswitch:call/calls@0.1.0\" \"hangup-participant\" (func $hang_up (param i32 i32 i32)))".into(),
+        module: "(data (i32.const 4096) \"p\")".into(),
+        call_event: format!(
+            "(loop $next
+               (call $hang_up (i32.const 4096) (i32.const 1) (i32.const 8192))
+               (local.set $i (i32.add (local.get $i) (i32.const 1)))
+               (br_if $next (i32.lt_u (local.get $i) (i32.const {times}))))
+             (call $drop_with (i32.add (i32.const 400) (i32.mul (i32.load8_u (i32.const 8192))
+                (i32.add (i32.const 10) (i32.load8_u (i32.const 8196))))))"
+        ),
+        ..Guest::default()
+    }
+}
+
+impl World {
+    /// The switch's part: takes the next order and answers it.
+    fn take_order(&self, result: CommandResult) -> Order {
+        match self.inputs.recv_timeout(Duration::from_secs(60)) {
+            Ok(Input::Command { id, domain, command }) => {
+                assert_eq!(&*domain, "a.example");
+                self.commands.reply(id, result);
+                command
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn an_order_is_answered_while_its_hook_waits_and_names_the_guests_own_session() {
+    let mut world = World::new();
+    world.activate("a.example", 1, &ordering(1));
+    let table = [
+        (Ok(Done::Nothing), 400),
+        (Err(CommandError::BadValue { field: "participantId", why: "odd".into() }), 412),
+        (Err(CommandError::Unknown("participant")), 413),
+        (Err(CommandError::WrongState("gone")), 414),
+        (Err(CommandError::Unavailable("draining")), 411),
+    ];
+    for (result, expected) in table {
+        let id = world.send(session(1), call_event("a.example"), LONG);
+        let order = world.take_order(result);
+        assert_eq!(order, Order::HangupParticipant { session_id: "s-1".into(), participant_id: "p".into() });
+        let (answered, verdict) = world.verdict();
+        assert_eq!((answered, code(&verdict)), (id, expected));
+    }
+}
+
+#[test]
+fn a_hook_that_waits_for_its_order_keeps_its_deadline_and_others_go_on() {
+    let mut world = World::new();
+    world.activate("a.example", 1, &ordering(1));
+    world.activate("b.example", 1, &Guest::counting());
+    let waiting = world.send(session(1), call_event("a.example"), Duration::from_millis(100));
+    assert!(matches!(world.inputs.recv_timeout(Duration::from_secs(60)), Ok(Input::Command { .. })));
+    assert_eq!(code(&world.ask(session(2), call_event("b.example"))), 401, "the thread is free meanwhile");
+    assert_eq!(world.verdict(), (waiting, Err(HookFailure::Deadline)));
+    // A switch that never answers does not hold a patient hook for ever either.
+    let patient = world.send(session(1), call_event("a.example"), LONG);
+    assert!(matches!(world.inputs.recv_timeout(Duration::from_secs(60)), Ok(Input::Command { .. })));
+    let (id, verdict) = world.verdict();
+    assert_eq!((id, code(&verdict)), (patient, 417));
+}
+
+#[test]
+fn orders_beyond_the_sessions_allowance_are_a_limit() {
+    let mut world = World::new();
+    world.activate("a.example", 1, &ordering(super::limits::ORDERS_PER_SECOND + 1));
+    let id = world.send(session(1), call_event("a.example"), LONG);
+    for _ in 0..super::limits::ORDERS_PER_SECOND {
+        world.take_order(Ok(Done::Nothing));
+    }
+    let (answered, verdict) = world.verdict();
+    assert_eq!((answered, code(&verdict)), (id, 416));
+    assert_eq!(world.stats("a.example").orders_refused, 1);
+}
+
+/// Posts the first byte of each notification (its kind), and drops calls with 400, or 410 and the case of the last post's error.
+fn reporting(url: &str, report: bool) -> Guest {
+    let post = format!(
+        "(call $post (i32.const 4096) (i32.const {}) (i32.const 4352) (i32.const 1) (i32.const 0) (i32.const 0)
+            (local.get $in) (i32.const 1) (i32.const {}) (i32.const 8192))",
+        url.len(),
+        u8::from(report)
+    );
+    Guest {
+        imports: "(import \"hookswitch:call/outbox@0.1.0\" \"post\"
+            (func $post (param i32 i32 i32 i32 i32 i32 i32 i32 i32 i32)))"
+            .into(),
+        module: format!("(data (i32.const 4096) \"{url}\") (data (i32.const 4352) \"k\")"),
+        call_event: format!(
+            "{post} (call $drop_with (i32.add (i32.const 400) (i32.mul (i32.load8_u (i32.const 8192))
+                (i32.add (i32.const 10) (i32.load8_u (i32.const 8196))))))"
+        ),
+        notify: Some(post),
+        ..Guest::default()
+    }
+}
+
+/// Bodies of the posts that come to a port of this machine, each acknowledged.
+fn receiver() -> (String, Receiver<Vec<u8>>) {
+    use std::io::{BufRead, Read, Write};
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let url = format!("http://{}/", listener.local_addr().expect("bound"));
+    let (tell, bodies) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            let mut reader = std::io::BufReader::new(stream);
+            let (mut line, mut length) = (String::new(), 0);
+            while reader.read_line(&mut line).is_ok_and(|n| n > 2) {
+                if let Some(n) = line.to_ascii_lowercase().strip_prefix("content-length: ") {
+                    length = n.trim().parse().expect("a number");
+                }
+                line.clear();
+            }
+            let mut body = vec![0; length];
+            reader.read_exact(&mut body).expect("a body");
+            reader.get_mut().write_all(b"HTTP/1.1 204 X\r\n\r\n").expect("sent");
+            let _ = tell.send(body);
+        }
+    });
+    (url, bodies)
+}
+
+fn alarm(domain: &str) -> Notification {
+    let kind = hookswitch_call::hook::AlarmKind::CallError;
+    Notification::Alarm(hookswitch_call::hook::Alarm { info: info(domain), kind, error: "e".into(), details: None, leg: None })
+}
+
+fn ringing(domain: &str) -> Notification {
+    Notification::CallNotify {
+        info: info(domain),
+        event: "ringing",
+        participant_id: "p".into(),
+        user: String::new(),
+        remote_participant_id: None,
+        remote_user: None,
+        sip_call_id: "c".into(),
+        reply_to: hookswitch_call::ReplyTo::Participant,
+    }
+}
+
+#[test]
+fn news_reaches_the_handler_and_its_posts_the_receiver_in_the_order_it_was_told() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (store, store_thread) = crate::store::Store::open(&folder.path().join("node.db")).expect("opens");
+    let policy = crate::outbox::Policy { loopback: Some("a.example"), ..crate::outbox::Policy::default() };
+    let (outbox, thread) = Outbox::start(store, crate::outbox::Options::new(policy), Arc::default()).expect("starts");
+    let world = World::posting(Options { instances: 8, nice: 0, ..Options::default() }, Some(outbox));
+    let (url, bodies) = receiver();
+    world.activate("a.example", 1, &reporting(&url, false));
+    // As an orderly call has them, and as it may come: nothing overtakes. Fewer than a mailbox and an allowance hold.
+    let told: Vec<fn(&str) -> Notification> = vec![ringing, alarm, ringing, ringing, alarm, alarm, ringing, news];
+    for make in &told {
+        world.guests.notify(session(1), "a.example".into(), make("a.example"));
+    }
+    let kinds: Vec<u8> = told.iter().map(|_| bodies.recv_timeout(Duration::from_secs(60)).expect("a post")[0]).collect();
+    let (r, a, n) = (kinds[0], kinds[1], kinds[7]);
+    assert!(r != a && a != n && n != r, "{kinds:?}");
+    assert_eq!(kinds, [r, a, r, r, a, a, r, n]);
+    drop(world);
+    thread.stop();
+    store_thread.close();
+}
+
+#[test]
+fn a_post_elsewhere_is_denied_and_a_wanted_report_comes_as_news() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (store, store_thread) = crate::store::Store::open(&folder.path().join("node.db")).expect("opens");
+    let policy = crate::outbox::Policy { loopback: Some("a.example"), ..crate::outbox::Policy::default() };
+    let (outbox, thread) = Outbox::start(store, crate::outbox::Options::new(policy), Arc::default()).expect("starts");
+    let mut world = World::posting(Options { instances: 8, nice: 0, ..Options::default() }, Some(outbox.clone()));
+    outbox.tell(world.guests.news());
+    let (url, bodies) = receiver();
+    world.activate("a.example", 1, &reporting("https://elsewhere.example/", false));
+    assert_eq!(world.count(session(1)), 415);
+    // A delivery is posted as well, and so on: each is told of the one before.
+    world.activate("a.example", 2, &reporting(&url, true));
+    assert_eq!(world.count(session(2)), 400);
+    let first = bodies.recv_timeout(Duration::from_secs(60)).expect("the post");
+    let second = bodies.recv_timeout(Duration::from_secs(60)).expect("the report of the post");
+    let third = bodies.recv_timeout(Duration::from_secs(60)).expect("the report of the report");
+    assert_ne!(first, second);
+    assert_eq!(second, third);
+    drop((world, outbox));
+    thread.stop();
+    store_thread.close();
 }
 
 #[test]

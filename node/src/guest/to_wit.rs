@@ -1,5 +1,6 @@
 //! The call's words in the handler's language. Nothing is checked here: these values are ours.
 
+use crate::outbox::Delivery;
 use crate::reply_keys::ReplyKeys;
 use hookswitch_call::ReplyTo;
 use hookswitch_call::hook::{
@@ -153,6 +154,17 @@ pub(super) fn call_event(event: CallEvent, transaction: String, keys: &ReplyKeys
         q850: event.q850,
         extra: vec![],
     }
+}
+
+/// What became of a post that its handler asked to be told of.
+pub(super) fn delivery(session: SessionInfo, delivery: Delivery, transaction: String) -> wit::Notification {
+    wit::Notification::Delivery(wit::Delivery {
+        info: info(session, transaction),
+        event_id: delivery.event_id,
+        delivered: delivery.delivered,
+        status: delivery.status,
+        attempts: delivery.attempts,
+    })
 }
 
 pub(super) fn notification(notification: Notification, transaction: String, keys: &ReplyKeys) -> wit::Notification {

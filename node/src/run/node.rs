@@ -5,19 +5,21 @@ use crate::api::{AdminToken, Api, Count, Live, Server, Upload};
 use crate::cli::RunArgs;
 use crate::config::Config;
 use crate::demo;
-use crate::guest::{Compiler, Guests, Options};
+use crate::guest::{Compiler, Guests, Options, Services};
 use crate::metrics::{Metrics, render_guests};
+use crate::outbox::{self, Outbox, OutboxThread, Policy};
 use crate::record::{details_of, private_folder};
 use crate::reply_keys::ReplyKeys;
-use crate::store::{RecordingRow, RecordingState, Store, StoreThread};
+use crate::store::{RecordingRow, RecordingState, Store, StoreError, StoreThread};
 use crate::switch_thread::Handlers;
 use crate::versions::{GuestLoader, Versions};
 use hookswitch_call::door::{Command, CommandResult};
 use hookswitch_call::hook::SessionInfo;
 use hookswitch_call::{Ask, Notification, SessionId};
 use hookswitch_wasm::Engine;
+use std::collections::BTreeMap;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -81,6 +83,7 @@ pub struct Node {
     pub server: Server,
     pub versions: Arc<Versions>,
     guests: Guests,
+    outbox_thread: OutboxThread,
     store_thread: StoreThread,
 }
 
@@ -102,7 +105,15 @@ impl Node {
         let engine = Arc::new(engine);
         let reply_keys = Arc::new(ReplyKeys::load(&data).map_err(io_error("the keys of replyIds"))?);
         let options = Options { threads: config.guests.threads, reply_keys: reply_keys.clone(), ..Options::default() };
-        let guests = Guests::start(engine.clone(), options, prepared.inbox());
+        let origins = Arc::new(OutboxOrigins::default());
+        origins.read(&store)?;
+        let listed = origins.clone();
+        // What the list may say of http is checked where it is set: this machine alone.
+        let policy = Policy { origins: Arc::new(move |domain| listed.of(domain)), http: true, loopback: args.demo.then_some(demo::DOMAIN) };
+        let (outbox, outbox_thread) = Outbox::start(store.clone(), outbox::Options::new(policy), prepared.metrics())?;
+        let services = Services { commands: prepared.commands(), outbox: Some(outbox.clone()) };
+        let guests = Guests::start(engine.clone(), options, prepared.inbox(), services);
+        outbox.tell(guests.news());
         let loader = GuestLoader::new(Compiler::new(&data, engine), guests.clone());
         let other = |e: &dyn std::error::Error| StartError::Other(e.to_string());
         let versions = Arc::new(Versions::open(store.clone(), Arc::new(loader), &data).map_err(|e| other(&e))?);
@@ -125,7 +136,7 @@ impl Node {
 
         let token = AdminToken::load(&data, args.token.as_deref()).map_err(io_error("the operator's token"))?;
         let greeting = args.demo.then(|| demo::greeting(&config, args.config.as_deref(), &token));
-        let api_node = Arc::new(ApiNode { handles: core.handles.clone(), guests: guests.clone(), metrics });
+        let api_node = Arc::new(ApiNode { handles: core.handles.clone(), guests: guests.clone(), metrics, origins });
         let api = Api::new(store, versions.clone(), api_node, token, prompts_folder(&config), reply_keys);
         let server = api.start(config.api.listen).map_err(io_error(format!("api.listen: {}", config.api.listen)))?;
         for address in &core.handles.sip {
@@ -135,7 +146,7 @@ impl Node {
         if let Some(greeting) = greeting {
             println!("{greeting}");
         }
-        Ok(Node { core, server, versions, guests, store_thread })
+        Ok(Node { core, server, versions, guests, outbox_thread, store_thread })
     }
 
     pub fn stop(self) {
@@ -144,6 +155,7 @@ impl Node {
         // Notifications of the last recordings are in the guests' mailboxes: their threads end when those are empty.
         drop(self.guests);
         drop(self.versions);
+        self.outbox_thread.stop();
         self.store_thread.close();
     }
 }
@@ -181,16 +193,36 @@ fn announce(guests: &Guests, index: usize, row: &RecordingRow) {
     guests.end(session);
 }
 
+/// Where each tenant's handlers may post to, as the store says; asked for each post, so it is kept at hand.
+#[derive(Default)]
+struct OutboxOrigins(RwLock<BTreeMap<String, Vec<String>>>);
+
+impl OutboxOrigins {
+    fn read(&self, store: &Store) -> Result<(), StoreError> {
+        let all = store.tenants()?.into_iter().map(|tenant| (tenant.domain, tenant.outbox_origins)).collect();
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = all;
+        Ok(())
+    }
+
+    fn of(&self, domain: &str) -> Vec<String> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).get(domain).cloned().unwrap_or_default()
+    }
+}
+
 /// What the API sees: the core, and the guests' counters beside its own.
 struct ApiNode {
     handles: Arc<Handles>,
     guests: Guests,
     metrics: Arc<Metrics>,
+    origins: Arc<OutboxOrigins>,
 }
 
 impl crate::api::Node for ApiNode {
     fn configure(&self) {
         self.handles.configure();
+        if let Err(error) = self.origins.read(&self.handles.store) {
+            tracing::error!(%error, "the tenants' origins could not be read, the old ones stay");
+        }
     }
     fn metrics(&self) -> String {
         use std::fmt::Write;

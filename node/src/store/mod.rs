@@ -2,12 +2,13 @@
 //!
 //! What is queued is written in one transaction (group commit), so that thousands of call records a second cost a few fsyncs.
 //! Two ways in: calls that wait until their change is on disk, and writes that nobody waits for (`save_…`).
-//! Do not call the waiting kind from an async task.
+//! Do not call the waiting kind from an async task; what those need returns a future (`outbox.rs`).
 //!
 //! Start with [`Store`]; the tables are in `schema.rs`, one file a subject beside it.
 
 mod calls;
 mod ledger;
+mod outbox;
 mod recordings;
 mod schema;
 mod tenants;
@@ -15,11 +16,13 @@ mod versions;
 
 pub use calls::CallRow;
 pub use ledger::AuditRow;
+pub use outbox::{OutboxRow, OutboxWaiting};
 pub use recordings::{RecordingRow, RecordingState};
 pub use tenants::{FallbackRow, KeyRow, NumberRow, TenantRow};
 pub use versions::{AddedVersion, VersionRow};
 
 use rusqlite::Connection;
+use std::future::Future;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::Arc;
@@ -27,6 +30,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use tokio::sync::oneshot;
 
 /// Writes that wait to be taken up. At 5,000 calls a second this is more than a second of a stalled disk, and about 4 MB.
 /// Full: call records are dropped and counted ([`Store::lost`]), everything else waits for room.
@@ -40,6 +44,8 @@ const BATCH: usize = 1024;
 pub enum StoreError {
     #[error("the store is closed")]
     Closed,
+    #[error("the store has too much to do")]
+    Busy,
     #[error("the store failed: {0}")]
     Sqlite(String),
     #[error("the database is of version {found}, this node knows up to {newest}: it was written by a newer node")]
@@ -122,6 +128,37 @@ impl Store {
         });
         self.queue.send(Job::Work { awaited: true, work }).map_err(|_| StoreError::Closed)?;
         answered.recv().map_err(|_| StoreError::Closed)?
+    }
+
+    /// Queues work without ever blocking, in the order of calls; a full queue is `Busy`, and `told` is not called. It waits for others to
+    /// join its transaction, as writes that nobody waits for do. `told` runs on the store's thread after the commit.
+    fn begin<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
+        told: impl FnOnce(Result<T, StoreError>) + Send + 'static,
+    ) -> Result<(), StoreError> {
+        let work: Work = Box::new(move |db| {
+            let result = db.and_then(|db| undone_on_error(db, work));
+            Box::new(move |committed| told(committed.and(result)))
+        });
+        self.queue.try_send(Job::Work { awaited: false, work }).map_err(|error| match error {
+            mpsc::TrySendError::Full(_) => StoreError::Busy,
+            mpsc::TrySendError::Disconnected(_) => StoreError::Closed,
+        })
+    }
+
+    /// The same with a future in place of a callback: for async tasks.
+    fn later<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
+    ) -> impl Future<Output = Result<T, StoreError>> + Send + 'static {
+        let (answer, answered) = oneshot::channel();
+        // Nobody waits any more: the task was given up.
+        let queued = self.begin(work, move |result| drop(answer.send(result)));
+        async move {
+            queued?;
+            answered.await.map_err(|_| StoreError::Closed)?
+        }
     }
 
     /// Queues a write that nobody waits for. Waits for room in a full queue: for threads that may.

@@ -131,6 +131,24 @@ const STEPS: &[&str] = &[
     ALTER TABLE recordings ADD COLUMN connection TEXT;
     CREATE INDEX recordings_by_session ON recordings(domain, session, created_at DESC, id DESC);
     ",
+    // Ids are never used twice: they are the order of a session's posts.
+    "
+    CREATE TABLE outbox (
+        id            INTEGER PRIMARY KEY AUTOINCREMENT,
+        event_id      TEXT NOT NULL UNIQUE,
+        domain        TEXT NOT NULL,
+        session       TEXT NOT NULL,
+        url           TEXT NOT NULL,
+        content_type  TEXT NOT NULL,
+        headers       TEXT NOT NULL,
+        body          BLOB NOT NULL,
+        report        INTEGER NOT NULL CHECK (report IN (0, 1)),
+        created_at    INTEGER NOT NULL,
+        attempts      INTEGER NOT NULL,
+        next_at       INTEGER NOT NULL,
+        size          INTEGER NOT NULL
+    ) STRICT;
+    ",
 ];
 
 /// Brings the database to the newest version. Refuses one that a newer node has written: its meaning is unknown here.

@@ -6,11 +6,40 @@ use crate::bindings::hookswitch::call as api;
 use crate::limits;
 use crate::wit;
 use sha2::{Digest, Sha256};
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use wasmtime::ResourceLimiter;
 
+pub use api::calls::{IvrCall, PlacedCall};
 pub use api::log::Level;
+pub use api::outbox::PostRequest;
+
+/// What a guest may order about its own session. Values are as the guest gave them: the node checks them.
+#[derive(Clone, Debug)]
+pub enum Order {
+    HangupParticipant { participant_id: String },
+    HangupRemoteParticipant { participant_id: String },
+    SplitConnection { connection_id: String },
+    InterruptIvrCommand,
+    PlaceIvrCall(Box<IvrCall>),
+    SendDtmf { participant_id: String, digits: String, digit_ms: Option<u32> },
+    StartRecording { target: wit::RecordingTarget, options: Box<wit::RecordingOptions>, prompts: usize },
+    StopRecording { recording: Option<String> },
+}
+
+/// What a valid order gave.
+#[derive(Clone, Debug)]
+pub enum Ordered {
+    Nothing,
+    Placed(PlacedCall),
+    /// The recording's id.
+    Recording(String),
+}
+
+/// An answer that comes later: the guest waits, its thread does not. Dropped with the hook that waits for it.
+pub type Later<T> = Pin<Box<dyn Future<Output = Result<T, wit::HostError>> + Send>>;
 
 /// What the node does for guests of one session.
 pub trait Host: Send + Sync + 'static {
@@ -22,6 +51,16 @@ pub trait Host: Send + Sync + 'static {
     fn config(&self, key: &str) -> Option<String>;
     /// Milliseconds since the Unix epoch.
     fn now_ms(&self) -> u64;
+    /// Hand an order over. It is about the host's own session, whatever ids are in it.
+    fn order(&self, order: Order) -> Later<Ordered> {
+        let _ = order;
+        Box::pin(async { unsupported("orders") })
+    }
+    /// Keep a post and give its event id.
+    fn post(&self, post: PostRequest) -> Later<String> {
+        let _ = post;
+        Box::pin(async { unsupported("outbox.post") })
+    }
 }
 
 /// What an instance is given at birth.
@@ -223,8 +262,8 @@ impl api::random::Host for State {
 
 type Answer<T> = wasmtime::Result<Result<T, wit::HostError>>;
 
-fn unsupported<T>(what: &str) -> Answer<T> {
-    Ok(Err(wit::HostError::Unsupported(format!("this node does not have {what}"))))
+fn unsupported<T>(what: &str) -> Result<T, wit::HostError> {
+    Err(wit::HostError::Unsupported(format!("this node does not have {what}")))
 }
 
 /// An interface whose functions this node does not have.
@@ -233,37 +272,106 @@ macro_rules! not_here {
         impl api::$interface::Host for State {
             $(async fn $function(&mut self, $($arg: $ty),*) -> Answer<$result> {
                 $(let _ = $arg;)*
-                unsupported(concat!($name, ".", stringify!($function)))
+                Ok(unsupported(concat!($name, ".", stringify!($function))))
             })*
         }
     };
 }
 
-not_here! { calls, "calls":
-    hangup_participant(participant: String) -> ();
-    hangup_remote_participant(participant: String) -> ();
-    split_connection(connection: String) -> ();
-    interrupt_ivr_command() -> ();
-    place_ivr_call(call: api::calls::IvrCall) -> api::calls::PlacedCall;
-    place_remote_call(call: api::calls::DeviceCall) -> api::calls::PlacedCall;
-    send_remote_call_ringback() -> ();
-    answer_remote_call(endpoint: wit::RtpEndpoint, reference: Option<String>) -> ();
-    hangup_call() -> ();
-    transfer(participant: String, target: api::calls::TransferTarget) -> ();
-    send_dtmf(participant: String, digits: String, digit_ms: Option<u32>) -> ();
-    hold(participant: String, audio: api::calls::HoldAudio) -> ();
-    resume(participant: String) -> ();
-    mute(participant: String, direction: api::calls::MuteDirection) -> ();
-    play(participant: String, phrases: Vec<wit::Phrase>) -> ();
+/// The guest waits until its order is validated and handed over, and gives one at a time: it has one thread of its own.
+impl State {
+    async fn order(&self, order: Order) -> Answer<()> {
+        Ok(self.host.order(order).await.map(|_| ()))
+    }
 }
 
-not_here! { recordings, "recordings":
-    start(target: wit::RecordingTarget, options: wit::RecordingOptions, prompts: Vec<wit::Phrase>) -> String;
-    stop(recording: Option<String>) -> ();
-    pause(recording: Option<String>, behavior: Option<wit::PauseBehavior>) -> ();
-    resume(recording: Option<String>) -> ();
-    discard(recording: Option<String>) -> ();
-    get(recording: Option<String>) -> api::recordings::RecordingStatus;
+/// Functions of `calls` that this node does not have.
+macro_rules! calls_not_here {
+    ($($function:ident($($arg:ident: $ty:ty),*) -> $result:ty;)*) => {
+        $(async fn $function(&mut self, $($arg: $ty),*) -> Answer<$result> {
+            $(let _ = $arg;)*
+            Ok(unsupported(concat!("calls.", stringify!($function))))
+        })*
+    };
+}
+
+impl api::calls::Host for State {
+    async fn hangup_participant(&mut self, participant_id: String) -> Answer<()> {
+        self.order(Order::HangupParticipant { participant_id }).await
+    }
+
+    async fn hangup_remote_participant(&mut self, participant_id: String) -> Answer<()> {
+        self.order(Order::HangupRemoteParticipant { participant_id }).await
+    }
+
+    async fn split_connection(&mut self, connection_id: String) -> Answer<()> {
+        self.order(Order::SplitConnection { connection_id }).await
+    }
+
+    async fn interrupt_ivr_command(&mut self) -> Answer<()> {
+        self.order(Order::InterruptIvrCommand).await
+    }
+
+    async fn place_ivr_call(&mut self, call: IvrCall) -> Answer<PlacedCall> {
+        Ok(match self.host.order(Order::PlaceIvrCall(Box::new(call))).await {
+            Ok(Ordered::Placed(placed)) => Ok(placed),
+            Ok(_) => Err(wit::HostError::NotAvailable("the call was not placed".into())),
+            Err(e) => Err(e),
+        })
+    }
+
+    async fn send_dtmf(&mut self, participant_id: String, digits: String, digit_ms: Option<u32>) -> Answer<()> {
+        self.order(Order::SendDtmf { participant_id, digits, digit_ms }).await
+    }
+
+    calls_not_here! {
+        place_remote_call(call: api::calls::DeviceCall) -> PlacedCall;
+        send_remote_call_ringback() -> ();
+        answer_remote_call(endpoint: wit::RtpEndpoint, reference: Option<String>) -> ();
+        hangup_call() -> ();
+        transfer(participant: String, target: api::calls::TransferTarget) -> ();
+        hold(participant: String, audio: api::calls::HoldAudio) -> ();
+        resume(participant: String) -> ();
+        mute(participant: String, direction: api::calls::MuteDirection) -> ();
+        play(participant: String, phrases: Vec<wit::Phrase>) -> ();
+    }
+}
+
+impl api::recordings::Host for State {
+    async fn start(&mut self, target: wit::RecordingTarget, options: wit::RecordingOptions, prompts: Vec<wit::Phrase>) -> Answer<String> {
+        let order = Order::StartRecording { target, options: Box::new(options), prompts: prompts.len() };
+        Ok(match self.host.order(order).await {
+            Ok(Ordered::Recording(id)) => Ok(id),
+            Ok(_) => Err(wit::HostError::NotAvailable("the recording was not started".into())),
+            Err(e) => Err(e),
+        })
+    }
+
+    async fn stop(&mut self, recording: Option<String>) -> Answer<()> {
+        self.order(Order::StopRecording { recording }).await
+    }
+
+    async fn pause(&mut self, _recording: Option<String>, _behavior: Option<wit::PauseBehavior>) -> Answer<()> {
+        Ok(unsupported("recordings.pause"))
+    }
+
+    async fn resume(&mut self, _recording: Option<String>) -> Answer<()> {
+        Ok(unsupported("recordings.resume"))
+    }
+
+    async fn discard(&mut self, _recording: Option<String>) -> Answer<()> {
+        Ok(unsupported("recordings.discard"))
+    }
+
+    async fn get(&mut self, _recording: Option<String>) -> Answer<api::recordings::RecordingStatus> {
+        Ok(unsupported("recordings.get"))
+    }
+}
+
+impl api::outbox::Host for State {
+    async fn post(&mut self, post: PostRequest) -> Answer<String> {
+        Ok(self.host.post(post).await)
+    }
 }
 
 not_here! { prompts, "prompts":
@@ -283,7 +391,6 @@ not_here! { store, "store":
 }
 
 not_here! { http, "http": fetch(request: api::http::Request) -> api::http::Response; }
-not_here! { outbox, "outbox": post(post: api::outbox::PostRequest) -> String; }
 not_here! { secrets, "secrets": get(name: String) -> String; }
 not_here! { timers, "timers":
     set(name: String, after_ms: u64) -> ();

@@ -220,6 +220,14 @@ impl<H: Handler> Live<H> {
         world(|world| world.posts.clone())
     }
 
+    /// Where the handler sent a call that it routed away.
+    pub fn routing(&self) -> Option<&Routing> {
+        match &self.stage {
+            Stage::Routed(routing) => Some(routing),
+            _ => None,
+        }
+    }
+
     /// What the session remembers.
     pub fn session_reference(&self) -> Option<&str> {
         self.call.info.session_reference.as_deref()

@@ -1,0 +1,183 @@
+//! One try: a POST over a connection of its own, to an address that was looked at before it was connected to. Redirects are answers like
+//! others, and the body of an answer is never read.
+
+use super::origin::Target;
+use crate::limits;
+use crate::store::OutboxRow;
+use http_body_util::Full;
+use hyper::body::{Body, Bytes};
+use hyper::client::conn::http1;
+use hyper::header::{CONTENT_TYPE, HOST, HeaderName, HeaderValue, USER_AGENT};
+use hyper::{Method, Request};
+use hyper_util::rt::TokioIo;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls::crypto::ring;
+use tokio_rustls::rustls::pki_types::ServerName;
+use tokio_rustls::rustls::{ClientConfig, RootCertStore};
+
+/// Headers that a post may not set: they are ours, or say how the message is framed.
+const OURS: [&str; 11] = [
+    "host",
+    "content-type",
+    "content-length",
+    "transfer-encoding",
+    "connection",
+    "keep-alive",
+    "te",
+    "trailer",
+    "upgrade",
+    "expect",
+    "user-agent",
+];
+const OUR_PREFIXES: [&str; 2] = ["hookswitch-", "proxy-"];
+
+pub(super) struct Client {
+    tls: TlsConnector,
+}
+
+impl Client {
+    /// `roots`: authorities that a receiver's certificate may come from.
+    pub fn new(roots: RootCertStore) -> Client {
+        let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .expect("ring has what TLS 1.2 and 1.3 need")
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        Client { tls: TlsConnector::from(Arc::new(config)) }
+    }
+
+    /// Sends a post once and gives the status of the answer. `attempt` counts from one.
+    pub async fn send(&self, target: &Target, row: &OutboxRow, attempt: u32) -> Result<u16, String> {
+        let request = request(target, row, attempt)?;
+        let tcp = connect(target).await?;
+        if !target.tls {
+            return exchange(tcp, request).await;
+        }
+        let name = ServerName::try_from(target.host.clone()).map_err(|_| "its host cannot be in a certificate".to_owned())?;
+        let tls = self.tls.connect(name, tcp).await.map_err(|error| format!("TLS: {error}"))?;
+        exchange(tls, request).await
+    }
+}
+
+/// The authorities that this machine trusts.
+pub(super) fn native_roots() -> RootCertStore {
+    let mut roots = RootCertStore::empty();
+    let found = rustls_native_certs::load_native_certs();
+    for error in &found.errors {
+        tracing::warn!(%error, "outbox: some of the machine's trusted certificates could not be read");
+    }
+    let (_, broken) = roots.add_parsable_certificates(found.certs);
+    if broken > 0 {
+        tracing::debug!(broken, "outbox: trusted certificates that are none");
+    }
+    roots
+}
+
+/// Whether a post may carry this header; why not.
+pub(super) fn check_header(name: &str, value: &str) -> Result<(), String> {
+    let bad = |why: &str| Err(format!("headers: `{}` {why}", name.escape_debug().take(64).collect::<String>()));
+    let lower = name.to_ascii_lowercase();
+    if HeaderName::from_bytes(name.as_bytes()).is_err() {
+        return bad("is no header name");
+    }
+    if OURS.contains(&lower.as_str()) || OUR_PREFIXES.iter().any(|p| lower.starts_with(p)) {
+        return bad("is the node's to set");
+    }
+    if value.len() > limits::OUTBOX_HEADER_VALUE || HeaderValue::from_str(value).is_err() {
+        return bad("has a value that is too long or has characters that may not be in one");
+    }
+    Ok(())
+}
+
+fn request(target: &Target, row: &OutboxRow, attempt: u32) -> Result<Request<Full<Bytes>>, String> {
+    let mut request = Request::builder()
+        .method(Method::POST)
+        .uri(&target.path)
+        .header(HOST, &target.authority)
+        .header(USER_AGENT, concat!("hookswitch/", env!("CARGO_PKG_VERSION")))
+        .header(CONTENT_TYPE, &row.content_type)
+        .header("Connection", "close")
+        .header("Hookswitch-Event-Id", &row.event_id)
+        .header("Hookswitch-Session-Id", &row.session)
+        .header("Hookswitch-Attempt", attempt);
+    for (name, value) in &row.headers {
+        request = request.header(name, value);
+    }
+    request.body(Full::new(Bytes::from(row.body.clone()))).map_err(|error| error.to_string())
+}
+
+/// Connects to the first address that may be connected to and answers. Looked up once: a name cannot lead elsewhere in between.
+async fn connect(target: &Target) -> Result<TcpStream, String> {
+    let addresses: Vec<SocketAddr> = match target.ip() {
+        Some(ip) => vec![SocketAddr::new(ip, target.port)],
+        None => tokio::net::lookup_host((target.host.as_str(), target.port)).await.map_err(|_| "its host is unknown".to_owned())?.collect(),
+    };
+    let mut last = "its host has no address".to_owned();
+    for address in addresses {
+        if !target.may_lead_to(address.ip()) {
+            last = "its host leads to a private address".into();
+            continue;
+        }
+        match TcpStream::connect(address).await {
+            Ok(stream) => return Ok(stream),
+            Err(error) => last = format!("not connected: {error}"),
+        }
+    }
+    Err(last)
+}
+
+async fn exchange<B>(io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, request: Request<B>) -> Result<u16, String>
+where
+    B: Body + Send + 'static,
+    B::Data: Send,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let (mut sender, connection) = http1::Builder::new()
+        .max_buf_size(limits::OUTBOX_ANSWER)
+        .handshake(TokioIo::new(io))
+        .await
+        .map_err(|error| format!("no HTTP: {error}"))?;
+    let answer = sender.send_request(request);
+    tokio::pin!(connection, answer);
+    // The connection is driven by hand, so that it goes with this future and nothing lives on after the try.
+    tokio::select! {
+        biased;
+        answer = &mut answer => answer.map(|answer| answer.status().as_u16()).map_err(|error| format!("no answer: {error}")),
+        ended = &mut connection => {
+            // The answer may have come with the end.
+            match tokio::time::timeout(std::time::Duration::ZERO, &mut answer).await {
+                Ok(Ok(answer)) => Ok(answer.status().as_u16()),
+                _ => Err(ended.err().map_or_else(|| "closed without an answer".to_owned(), |error| format!("no answer: {error}"))),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn headers_that_are_ours_or_broken_are_refused() {
+        assert_eq!(check_header("Authorization", "Bearer x"), Ok(()));
+        assert_eq!(check_header("x-a", "å"), Ok(()));
+        let long = "x".repeat(limits::OUTBOX_HEADER_VALUE + 1);
+        for (name, value) in [
+            ("Host", "a"),
+            ("content-length", "1"),
+            ("Transfer-Encoding", "chunked"),
+            ("hookswitch-event-id", "1"),
+            ("Proxy-Authorization", "1"),
+            ("a b", "1"),
+            ("", "1"),
+            ("x-a", "1\r\nx-b: 2"),
+            ("x-a", &long),
+        ] {
+            assert!(check_header(name, value).is_err(), "{name}");
+        }
+    }
+}
