@@ -622,7 +622,8 @@ impl Endpoint {
     fn start(&mut self, now: Time, (branch, method, cseq): (&str, &Method, u32), flow: Flow, request: Bytes, purpose: Purpose) -> Key {
         let timing = self.timing(flow);
         let machine = match method {
-            Method::Invite => ClientMachine::Invite(InviteClient::new(now, &timing)),
+            Method::Invite if matches!(purpose, Purpose::Invite(_)) => ClientMachine::Invite(InviteClient::new(now, &timing)),
+            Method::Invite => ClientMachine::Invite(InviteClient::within(now, &timing)),
             _ => ClientMachine::Other(Client::new(now, &timing)),
         };
         let key = self.client_key(branch.as_bytes(), method);

@@ -1439,3 +1439,16 @@ fn max_forwards_of_a_call_that_is_passed_on() {
     b.run(|e, now| e.cancel(now, d)).expect("cancel");
     b.assert_clean();
 }
+
+#[test]
+fn a_dialog_that_ends_while_our_offer_is_open_leaves_nothing() {
+    let mut b = Bench::new();
+    let tag = answered(&mut b, "");
+    let d = b.dialog();
+    b.run(|e, now| e.offer(now, d, Bytes::from(SDP_A))).expect("up");
+    let trying = from_al(b.last(), "100 Trying", "", "");
+    b.receive(trying);
+    b.receive(request("BYE", 2, "b2", &tag, "", ""));
+    assert!(b.ladder().ends_with("! Gone(Bye { reason: None })"));
+    b.assert_clean();
+}

@@ -33,18 +33,26 @@ pub(crate) struct InviteClient {
     a: Option<Backoff>,
     /// Timer B in Calling, D in Completed, M in Accepted: the end.
     end: Option<Time>,
+    /// Of a re-INVITE, which no human answers: it has an end in Proceeding too. RFC 3261 lets a callee ring for ever, but a dialog that
+    /// ends meanwhile would leave its transaction behind.
+    within: bool,
 }
 
 impl InviteClient {
     pub fn new(now: Time, timing: &Timing) -> InviteClient {
         let a = (!timing.reliable).then(|| Backoff::start(now, timing.t1));
-        InviteClient { state: State::Calling, a, end: Some(now + timing.patience()) }
+        InviteClient { state: State::Calling, a, end: Some(now + timing.patience()), within: false }
+    }
+
+    /// A re-INVITE.
+    pub fn within(now: Time, timing: &Timing) -> InviteClient {
+        InviteClient { within: true, ..InviteClient::new(now, timing) }
     }
 
     pub fn on_response(&mut self, now: Time, status: u16, timing: &Timing) -> Answered {
         match (self.state, status) {
             (State::Calling | State::Proceeding, 100..200) => {
-                (self.state, self.a, self.end) = (State::Proceeding, None, None);
+                (self.state, self.a, self.end) = (State::Proceeding, None, self.within.then(|| now + timing.patience()));
                 Answered::Pass
             }
             (State::Calling | State::Proceeding, 200..300) => {
@@ -65,7 +73,7 @@ impl InviteClient {
 
     pub fn on_timeout(&mut self, now: Time, _timing: &Timing) -> Fired {
         if self.end.is_some_and(|end| end <= now) {
-            let fired = if self.state == State::Calling { Fired::TimedOut } else { Fired::Done };
+            let fired = if self.is_pending() { Fired::TimedOut } else { Fired::Done };
             (self.state, self.a, self.end) = (State::Terminated, None, None);
             return fired;
         }
@@ -146,6 +154,9 @@ mod tests {
             assert_eq!(got, *last, "{responses:?}");
             assert_eq!(timeline(m, &UDP), *clock, "{responses:?}");
         }
+        let mut m = InviteClient::within(Time::ZERO, &UDP);
+        m.on_response(at(100), 100, &UDP);
+        assert_eq!(timeline(m, &UDP), [(32_100, Fired::TimedOut)], "a re-INVITE does not ring for ever");
         let mut m = InviteClient::new(Time::ZERO, &TCP);
         m.on_response(at(1), 486, &TCP);
         assert_eq!(timeline(m, &TCP), [(1, Fired::Done)], "timer D is zero on streams");
