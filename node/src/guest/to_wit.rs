@@ -296,6 +296,38 @@ mod tests {
         ReplyKeys::in_memory().expect("random numbers")
     }
 
+    /// Rows of devices and monitors: this node has neither, and says so by leaving the fields out.
+    #[test]
+    fn ic_108_118_119_120_121_an_ordinary_call_has_no_device_and_no_monitor() {
+        let answered = Notification::CallAnswered {
+            info: SessionInfo::default(),
+            connection_id: "c".into(),
+            caller_participant_id: "p".into(),
+            callee_participant_id: "q".into(),
+            calling_party_number: "1".into(),
+            remote_party_number: "2".into(),
+            calling_party_expires: Some(90),
+            called_party_expires: Some(120),
+            reply_to: ReplyTo::Connection,
+        };
+        let wit::Notification::CallAnswered(told) = notification(answered, "t".into(), &keys()) else { panic!("another one") };
+        assert_eq!((told.codec, told.remote_rtp_ip, told.remote_rtp_port, told.monitoring_participant), (None, None, None, false));
+        assert_eq!((told.calling_party_expires_ms, told.called_party_expires_ms), (Some(90_000), Some(120_000)));
+        let notify = Notification::CallNotify {
+            info: SessionInfo::default(),
+            event: "ringing",
+            participant_id: "q".into(),
+            user: "2".into(),
+            remote_participant_id: Some("p".into()),
+            remote_user: Some("1".into()),
+            sip_call_id: "id".into(),
+            reply_to: ReplyTo::Participant,
+        };
+        let wit::Notification::CallNotify(told) = notification(notify, "t".into(), &keys()) else { panic!("another one") };
+        assert!(matches!(told.event, wit::CallNotifyKind::Ringing));
+        assert_eq!((told.monitoring_participant, told.remote_user.as_deref()), (false, Some("1")));
+    }
+
     #[test]
     fn ic_009_every_hook_that_may_be_replied_to_says_how() {
         let keys = keys();
