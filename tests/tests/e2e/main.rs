@@ -7,5 +7,6 @@ mod crash;
 mod hostile;
 mod menu;
 mod sipp;
+mod tcp;
 mod versions;
 mod voicemail;

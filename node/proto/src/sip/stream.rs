@@ -192,13 +192,16 @@ impl Scan {
 
 /// A message of a stream, judged again by where it ends: what [`Framer`] could not cut out is refused with the reason.
 pub(super) fn read(bytes: Bytes) -> Result<Message, Broken> {
-    match Scan::default().total(&bytes) {
+    let mut scan = Scan::default();
+    match scan.total(&bytes) {
         Ok(Some(_)) => Message::read(bytes),
         Ok(None) => {
             // Cut where a header line was beyond all measure.
             let why = Refusal::TooLarge(bytes.len());
             Err(Broken::with(bytes, why))
         }
+        // Without a start line of SIP there is nobody who would understand an answer.
+        Err(why) if scan.line == 0 => Err(Broken { why, message: None }),
         Err(why) => Err(Broken::with(bytes, why)),
     }
 }
