@@ -43,6 +43,16 @@ pub struct ListenUri {
     pub address: SocketAddr,
 }
 
+impl std::fmt::Display for ListenUri {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let scheme = match self.scheme {
+            Scheme::Udp => "udp",
+            Scheme::Tcp => "tcp",
+        };
+        write!(f, "{scheme}://{}", self.address)
+    }
+}
+
 #[derive(Clone, Debug, PartialEq)]
 pub struct Api {
     pub listen: SocketAddr,
@@ -282,7 +292,7 @@ struct RawTrunk {
 }
 
 impl Raw {
-    fn check(self, mut warnings: Vec<String>) -> Result<Config, ConfigError> {
+    fn check(self, warnings: Vec<String>) -> Result<Config, ConfigError> {
         let listen = match texts("sip.listen", self.sip.listen)? {
             None => vec!["udp://127.0.0.1:5060".to_string(), "tcp://127.0.0.1:5060".to_string()],
             Some(list) => list,
@@ -298,8 +308,10 @@ impl Raw {
         if advertise.is_none() && listen.iter().any(|l| l.address.ip().is_unspecified()) {
             return Err(wrong("sip.advertise", "must be given when sip.listen names no single address"));
         }
-        for l in listen.iter().filter(|l| l.scheme == Scheme::Tcp) {
-            warnings.push(format!("sip.listen: tcp://{} is not served yet, SIP runs over UDP only", l.address));
+        if let Some((at, twice)) =
+            listen.iter().enumerate().find(|(at, l)| l.address.port() != 0 && listen.iter().take(*at).any(|b| b == *l))
+        {
+            return Err(wrong("sip.listen", format!("{twice} is there twice (entry {})", at + 1)));
         }
         let known_peers = texts("sip.known_peers", self.sip.known_peers)?.unwrap_or_default();
         let known_peers = known_peers.iter().map(|a| parse("sip.known_peers", a, "an IP address")).collect::<Result<_, _>>()?;
@@ -427,7 +439,7 @@ mod tests {
         assert_eq!(c.rtp.ports, PortRange { first: 16384, last: 32767 });
         assert_eq!((c.storage.data, c.storage.blobs), ("./data".into(), "./data/blobs".into()));
         assert_eq!((c.media.threads, c.guests.threads, c.record.threads), (1, 1, 1));
-        assert_eq!(c.warnings, ["sip.listen: tcp://127.0.0.1:5060 is not served yet, SIP runs over UDP only"]);
+        assert_eq!(c.warnings, Vec::<String>::new());
     }
 
     #[test]
@@ -455,6 +467,7 @@ mod tests {
             ("[sip]\nlisten = [\"5060\"]", "sip.listen"),
             ("[sip]\nlisten = [\"udp://host\"]", "sip.listen"),
             ("[sip]\nlisten = [\"tcp://127.0.0.1:5060\"]", "sip.listen"),
+            ("[sip]\nlisten = [\"udp://127.0.0.1:5060\", \"udp://127.0.0.1:5060\"]", "sip.listen"),
             ("[sip]\nlisten = 5060", "sip.listen"),
             ("[sip]\nlisten = [\"udp://0.0.0.0:5060\"]", "sip.advertise"),
             ("[sip]\nadvertise = \"a b\"", "sip.advertise"),

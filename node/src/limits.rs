@@ -107,3 +107,46 @@ pub const OUTBOX_ANSWER: usize = 16 << 10;
 /// A post returns when it is on disk, but no later than this: a slow disk must not cost a hook its deadline. From then on only a crash in
 /// that moment can lose it.
 pub const OUTBOX_COMMIT: Duration = Duration::from_millis(100);
+
+/// Connections that the kernel holds until we accept them: a burst while the thread does something else.
+pub const TCP_BACKLOG: i32 = 1024;
+/// SIP connections that others opened. A trunk has one to some dozen, a phone one; each costs a file and some KB. More: closed at once.
+pub const TCP_ACCEPTED: usize = 8192;
+/// Of these from one address (one /64 of IPv6): an office behind one NAT, or a trunk that opens one for each call. More: closed at once.
+pub const TCP_ACCEPTED_PEER: usize = 1024;
+/// SIP connections that we opened, counted apart so that no crowd of callers keeps us from calling. More: the request fails.
+pub const TCP_CONNECTED: usize = 4096;
+/// Of these to one address: one is enough where its port is the same, and ports of one host are few. More: the request fails.
+pub const TCP_CONNECTED_PEER: usize = 256;
+/// Accepted connections on their way to the hub; listeners wait beyond.
+pub const TCP_ACCEPTING: usize = 128;
+/// Messages on their way from the signalling thread to the hub, which only hands them on. More: dropped, counted, the flow failed.
+pub const TCP_OUTGOING: usize = 16_384;
+/// Messages of all connections that wait for the signalling thread (32 MB of the largest). More: connections stop reading.
+pub const TCP_UNREAD: usize = 1024;
+/// Bytes read from a connection at once: some messages.
+pub const TCP_READ: usize = 16 << 10;
+/// Bytes that wait for a peer to read: some hundred messages beyond what the kernel buffers. More: closed.
+pub const TCP_QUEUE_BYTES: usize = 256 << 10;
+/// A peer that takes none of what waits for so long is not there: 64*T1, after which no transaction waits (RFC 3261 17.1.1.2). Closed.
+pub const TCP_STUCK: Duration = Duration::from_secs(32);
+/// What opening a connection may take: longer than a lost SYN and its repetition, shorter than a caller's patience.
+pub const TCP_CONNECT: Duration = Duration::from_secs(5);
+/// A connection on which nothing moves. Phones behind NAT ping every two minutes at most (RFC 5626 4.4.1), trunks open a new one.
+pub const TCP_IDLE: Duration = Duration::from_secs(600);
+/// From a message's first byte to its last: more than the slowest line takes for 32 KB. Longer: somebody holds it open. Closed.
+pub const TCP_INCOMPLETE: Duration = Duration::from_secs(30);
+/// After the peer's last byte: it may still hear the answers to what it asked, of which a hook's may take 5 s.
+pub const TCP_HALF_CLOSED: Duration = Duration::from_secs(8);
+/// After what is no message: long enough for the refusal to reach the peer.
+pub const TCP_FAREWELL: Duration = Duration::from_secs(1);
+/// Between failed accepts: when files have run out, trying at once would take a core and free none.
+pub const TCP_ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// What writing the last answers may take when the node stops.
+pub const TCP_STOP: Duration = Duration::from_secs(2);
+/// What looking up a SIP host name may take, SRV and addresses together: a caller hears nothing meanwhile. Longer: an error.
+pub const RESOLVE: Duration = Duration::from_secs(2);
+/// Lookups under way. At 2 s each for names that nobody answers for this is 256 a second. More: an error.
+pub const RESOLVING: usize = 512;
+/// SRV targets and addresses tried of one name (RFC 2782 sets no end). More: left out.
+pub const RESOLVED: usize = 16;

@@ -126,6 +126,38 @@ metrics! {
     sip_sent: counter = "hookswitch_sip_datagrams_total" { direction = "out" };
     /// SIP datagrams that the kernel refused to send.
     sip_unsent: counter = "hookswitch_sip_unsent_total";
+    /// SIP messages received and sent on TCP connections.
+    tcp_received: counter = "hookswitch_sip_stream_messages_total" { direction = "in" };
+    /// SIP messages received and sent on TCP connections.
+    tcp_sent: counter = "hookswitch_sip_stream_messages_total" { direction = "out" };
+    /// SIP messages that no connection had room for.
+    tcp_unsent: counter = "hookswitch_sip_stream_unsent_total";
+    /// SIP connections open, or being opened.
+    tcp_connections: gauge = "hookswitch_sip_connections";
+    /// SIP connections taken, or not: a limit was reached, or the machine gave none.
+    tcp_accepted: counter = "hookswitch_sip_connections_total" { result = "accepted" };
+    /// SIP connections taken, or not: a limit was reached, or the machine gave none.
+    tcp_refused: counter = "hookswitch_sip_connections_total" { result = "refused" };
+    /// SIP connections taken, or not: a limit was reached, or the machine gave none.
+    tcp_accept_failed: counter = "hookswitch_sip_connections_total" { result = "accept_failed" };
+    /// SIP connections taken, or not: a limit was reached, or the machine gave none.
+    tcp_connect_failed: counter = "hookswitch_sip_connections_total" { result = "connect_failed" };
+    /// SIP connections that ended, by why.
+    tcp_closed: counter = "hookswitch_sip_connections_closed_total" { why = "closed" };
+    /// SIP connections that ended, by why.
+    tcp_closed_lost: counter = "hookswitch_sip_connections_closed_total" { why = "lost" };
+    /// SIP connections that ended, by why.
+    tcp_closed_idle: counter = "hookswitch_sip_connections_closed_total" { why = "idle" };
+    /// SIP connections that ended, by why.
+    tcp_closed_slow: counter = "hookswitch_sip_connections_closed_total" { why = "incomplete" };
+    /// SIP connections that ended, by why.
+    tcp_closed_unread: counter = "hookswitch_sip_connections_closed_total" { why = "unread" };
+    /// SIP connections that ended, by why.
+    tcp_closed_unframed: counter = "hookswitch_sip_connections_closed_total" { why = "unframed" };
+    /// SIP host names looked up.
+    resolved: counter = "hookswitch_sip_lookups_total" { result = "found" };
+    /// SIP host names looked up.
+    resolve_failed: counter = "hookswitch_sip_lookups_total" { result = "failed" };
     /// Messages and calls refused before they became a session.
     refused_unknown_number: counter = "hookswitch_sip_refused_total" { why = "unknown_number" };
     /// Messages and calls refused before they became a session.

@@ -3,6 +3,7 @@
 //! ```text
 //!                    +-----------+  Ask, Notify   +--------+
 //!   SIP (UDP) <----> | signalling| -------------> | guests |   one task a session, threads of their own
+//!   connections <--> |           |                |        |   TCP, DNS: a small runtime (sip-io)
 //!                    |  (Switch) | <------------- |        |
 //!   API -- Commands->|           |    Verdict     +--------+
 //!   (tokio)          +-----------+
@@ -26,10 +27,12 @@ mod tests;
 pub use node::{Node, run};
 
 use crate::api::{Count, Live, Upload};
-use crate::config::{Config, Scheme};
+use crate::config::{Config, ListenUri, Scheme};
 use crate::inbox::SwitchInbox;
 use crate::limits;
 use crate::metrics::{Metrics, add};
+use crate::net::resolve::Resolver;
+use crate::net::tcp::{self, Listening, Tcp};
 use crate::net::{self, Clock, Wake};
 use crate::prompt::{self, PromptFolders};
 use crate::record::repair::{Repaired, repair, sweep};
@@ -41,13 +44,13 @@ use hookswitch_call::door::{Command, CommandResult};
 use hookswitch_call::{Configuration, Input, Switch, SwitchConfig};
 use hookswitch_proto::sip::{EndpointConfig, Listen, Transport};
 use std::io;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
+use tokio::runtime::{Builder, Runtime};
 
 /// Why a node could not start. One line for the operator.
 #[derive(Debug, thiserror::Error)]
@@ -72,7 +75,7 @@ pub struct Handles {
     pub store: Store,
     pub metrics: Arc<Metrics>,
     /// Where SIP really listens.
-    pub sip: Vec<SocketAddr>,
+    pub sip: Vec<ListenUri>,
     node_address: String,
     trunks: Vec<hookswitch_call::door::Trunk>,
     drain: AtomicBool,
@@ -162,6 +165,9 @@ pub struct Core {
     ending: Arc<Ending>,
     wake: Arc<Wake>,
     signalling: JoinHandle<()>,
+    /// TCP connections and look-ups of names.
+    io: Runtime,
+    connections: tokio::task::JoinHandle<()>,
     media: media::MediaThreads,
     recorder: RecorderThreads,
     prompts: JoinHandle<()>,
@@ -179,6 +185,7 @@ pub struct Prepared {
     clock: Clock,
     folders: Folders,
     sockets: Vec<SipSocket>,
+    listening: Vec<Listening>,
     /// Recordings that a crash had left behind; the caller announces them, and what he does not is here again at the next start.
     pub repaired: Vec<Repaired>,
 }
@@ -189,9 +196,13 @@ impl Core {
         let metrics = Arc::new(Metrics::default());
         let wake = Arc::new(Wake::new().map_err(io_error("eventfd"))?);
         let (inbox, inputs) = SwitchInbox::waking(wake.clone());
-        let mut sockets = Vec::new();
-        for listen in config.sip.listen.iter().filter(|l| l.scheme == Scheme::Udp) {
-            sockets.push(SipSocket::bind(listen.address).map_err(io_error(format!("sip.listen: udp://{}", listen.address)))?);
+        let (mut sockets, mut listening) = (Vec::new(), Vec::new());
+        for listen in &config.sip.listen {
+            let error = io_error(format!("sip.listen: {listen}"));
+            match listen.scheme {
+                Scheme::Udp => sockets.push(SipSocket::bind(listen.address).map_err(error)?),
+                Scheme::Tcp => listening.push(tcp::bind(listen.address).map_err(error)?),
+            }
         }
         let data = &config.storage.data;
         record::private_folder(data).map_err(io_error(format!("storage.data: {}", data.display())))?;
@@ -205,7 +216,7 @@ impl Core {
         }
         let repaired = repair(&folders, &store, &metrics).map_err(io_error("the spool of recordings"))?;
         let commands = Commands::new(inbox.clone());
-        Ok(Prepared { config, store, inbox, commands, inputs, wake, metrics, clock: Clock::new(), folders, sockets, repaired })
+        Ok(Prepared { config, store, inbox, commands, inputs, wake, metrics, clock: Clock::new(), folders, sockets, listening, repaired })
     }
 }
 
@@ -225,7 +236,7 @@ impl Prepared {
 
     /// Starts the threads, with the tenants that the store has now.
     pub fn start(self, handlers: impl Handlers + 'static) -> Result<Core, StartError> {
-        let Prepared { config, store, inbox, commands, inputs, wake, metrics, clock, folders, sockets, .. } = self;
+        let Prepared { config, store, inbox, commands, inputs, wake, metrics, clock, folders, sockets, listening, .. } = self;
         let seed = net::seed().map_err(io_error("the kernel's random numbers"))?;
         let thread = || io_error("a thread could not be started");
         let (recorder, blocks, recorder_threads) = record::start(
@@ -244,11 +255,23 @@ impl Prepared {
         let prompt_folders = PromptFolders { prompts: prompts_folder(&config), blobs: folders.blobs };
         let (prompts, prompt_thread) = prompt::start(prompt_folders, wake.clone(), metrics.clone()).map_err(thread())?;
 
-        let sip: Vec<SocketAddr> = sockets.iter().map(|s| s.local).collect();
+        let udp = sockets.iter().map(|s| ListenUri { scheme: Scheme::Udp, address: s.local });
+        let sip: Vec<ListenUri> = udp.chain(listening.iter().map(|l| ListenUri { scheme: Scheme::Tcp, address: l.local })).collect();
+        let io = Builder::new_multi_thread().worker_threads(1).thread_name("sip-io").enable_all().build().map_err(thread())?;
+        let (tcp, connections) =
+            Tcp::start(io.handle(), listening, inbox.clone(), metrics.clone(), clock).map_err(io_error("sip.listen"))?;
+        let resolver = Resolver::new(io.handle().clone(), inbox.clone(), metrics.clone());
         let endpoint = EndpointConfig {
             listen: sip
                 .iter()
-                .map(|bound| Listen { transport: Transport::Udp, bound: *bound, advertise: config.sip.advertise.clone() })
+                .map(|on| Listen {
+                    transport: match on.scheme {
+                        Scheme::Udp => Transport::Udp,
+                        Scheme::Tcp => Transport::Tcp,
+                    },
+                    bound: on.address,
+                    advertise: config.sip.advertise.clone(),
+                })
                 .collect(),
             agent: concat!("hookswitch/", env!("CARGO_PKG_VERSION")).into(),
             t1: Duration::from_millis(500),
@@ -266,7 +289,7 @@ impl Prepared {
         };
         let mut switch = SwitchConfig::new(endpoint, seed);
         switch.media_advertise = config.rtp.advertise;
-        let first = sip.first().map_or_else(String::new, SocketAddr::to_string);
+        let first = sip.first().map_or_else(String::new, |on| on.address.to_string());
         let handles = Arc::new(Handles {
             inbox,
             commands,
@@ -285,6 +308,8 @@ impl Prepared {
         let signalling = SwitchThread {
             switch: Switch::new(switch),
             sockets,
+            tcp,
+            resolver,
             inbox: inputs,
             wake: wake.clone(),
             media,
@@ -298,7 +323,17 @@ impl Prepared {
             ending: ending.clone(),
         };
         let signalling = std::thread::Builder::new().name("signalling".into()).spawn(move || signalling.run()).map_err(thread())?;
-        Ok(Core { handles, ending, wake, signalling, media: media_threads, recorder: recorder_threads, prompts: prompt_thread })
+        Ok(Core {
+            handles,
+            ending,
+            wake,
+            signalling,
+            io,
+            connections,
+            media: media_threads,
+            recorder: recorder_threads,
+            prompts: prompt_thread,
+        })
     }
 }
 
@@ -327,6 +362,12 @@ impl Core {
         if self.signalling.join().is_err() {
             tracing::error!("the signalling thread panicked");
         }
+        // The last answers are queued: the signalling thread has let go of its end, and connections close when all is written.
+        let written = self.io.block_on(async { tokio::time::timeout(limits::TCP_STOP, self.connections).await });
+        if written.is_err() {
+            tracing::warn!("some SIP peers did not read the last answers");
+        }
+        self.io.shutdown_timeout(limits::TCP_STOP);
         if self.prompts.join().is_err() {
             tracing::error!("the prompt worker panicked");
         }

@@ -1,9 +1,9 @@
 //! The signalling thread: owns the [`Switch`], feeds it, and carries out what it says.
 //!
 //! ```text
-//!  UDP sockets --recvmmsg--+                        +--> sendmmsg
+//!  UDP sockets --recvmmsg--+                        +--> sendmmsg, connections, resolver
 //!  media rings ------------+--> Switch::handle ---> +--> media rings, guests, prompts, recorder
-//!  inbox (verdicts, ...) --+     then poll          +--> store, log, metrics, waiting API calls
+//!  inbox (verdicts, TCP) --+     then poll          +--> store, log, metrics, waiting API calls
 //!  timers -----------------+
 //! ```
 //!
@@ -14,6 +14,8 @@ use crate::api::Live;
 use crate::limits;
 use crate::media::Media;
 use crate::metrics::{Metrics, add};
+use crate::net::resolve::Resolver;
+use crate::net::tcp::Tcp;
 use crate::net::udp::{self, Receiver};
 use crate::net::{Clock, Wake};
 use crate::prompt::Prompts;
@@ -167,6 +169,8 @@ impl SipSocket {
 pub struct SwitchThread<H> {
     pub switch: Switch,
     pub sockets: Vec<SipSocket>,
+    pub tcp: Tcp,
+    pub resolver: Resolver,
     pub inbox: mpsc::Receiver<Input>,
     pub wake: Arc<Wake>,
     pub media: Media,
@@ -269,7 +273,7 @@ impl<H: Handlers> SwitchThread<H> {
                 early_ref.is_none() && media.quiet()
             });
             if let Some(input) = early {
-                self.handle(input, &mut work);
+                self.take(input, &mut work);
             }
         }
         self.commands.give_up();
@@ -313,7 +317,7 @@ impl<H: Handlers> SwitchThread<H> {
             && let Ok(input) = self.inbox.try_recv()
         {
             all -= 1;
-            self.handle(input, work);
+            self.take(input, work);
         }
         let mut prepared = Vec::new();
         self.prompts.answer(self.clock.now(), |input| prepared.push(input));
@@ -322,6 +326,15 @@ impl<H: Handlers> SwitchThread<H> {
             self.handle(input, work);
         }
         busy
+    }
+
+    /// What another thread has put into the inbox.
+    fn take(&mut self, input: Input, work: &mut Work) {
+        if matches!(input, Input::Sip { .. }) {
+            // Datagrams do not come this way.
+            self.tcp.taken();
+        }
+        self.handle(input, work);
     }
 
     /// One mutation, then everything that follows from it.
@@ -337,6 +350,12 @@ impl<H: Handlers> SwitchThread<H> {
 
     fn carry_out(&mut self, output: Output, work: &mut Work) {
         match output {
+            Output::Transmit { flow, bytes } if flow.transport == Transport::Tcp => {
+                if !self.tcp.send(flow, bytes) {
+                    add(&self.metrics.tcp_unsent, 1);
+                    work.again.push_back(Input::FlowFailed { flow });
+                }
+            }
             Output::Transmit { flow, bytes } => {
                 work.sent += 1;
                 if let Some(socket) = self.sockets.iter_mut().find(|s| s.local == flow.local) {
@@ -367,10 +386,7 @@ impl<H: Handlers> SwitchThread<H> {
             Output::Notify { session, domain, notification } => self.handlers.notify(session, domain, notification),
             Output::StartRecording(start) => self.recorder.begin(start),
             Output::DropRecording { recording } => self.recorder.forget(recording),
-            Output::Resolve(resolve) => {
-                let (session, number) = (resolve.session, resolve.number);
-                work.again.push_back(Input::Resolved { session, number, addresses: Err("no resolver yet".into()) });
-            }
+            Output::Resolve(resolve) => work.again.extend(self.resolver.resolve(*resolve)),
             Output::Reply { id, result } => self.commands.reply(id, result),
             Output::EndGuest { session } => {
                 self.commands.ended(session);

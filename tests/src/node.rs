@@ -139,7 +139,7 @@ impl Node {
             command.env_remove(name);
         }
         command
-            .env("HOOKSWITCH_SIP_LISTEN", format!("udp://{}", self.sip()))
+            .env("HOOKSWITCH_SIP_LISTEN", format!("udp://{0},tcp://{0}", self.sip()))
             .env("HOOKSWITCH_API_LISTEN", self.api().to_string())
             .env("HOOKSWITCH_RTP_ADDRESS", self.ip.to_string())
             .env("HOOKSWITCH_STORAGE_DATA", self.data())

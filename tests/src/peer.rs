@@ -27,6 +27,11 @@ pub fn wait_udp(address: SocketAddr) {
 
 /// Runs one call of `tests/sipp/SCENARIO.xml` against the node; the captures that it plays lie in the folder it runs in.
 pub fn sipp(node: &Node, scenario: &str, user: &str, captures: &[(&str, &Capture)]) -> Run {
+    sipp_with(node, scenario, user, captures, &[])
+}
+
+/// The same with more arguments, which win over ours: `-t t1` for TCP, `-m` for more calls.
+pub fn sipp_with(node: &Node, scenario: &str, user: &str, captures: &[(&str, &Capture)], more: &[&str]) -> Run {
     require("sipp", "sip-tester");
     let file = root().join("tests/sipp").join(format!("{scenario}.xml"));
     // A folder of its own: sipp writes its log files where it stands.
@@ -39,6 +44,7 @@ pub fn sipp(node: &Node, scenario: &str, user: &str, captures: &[(&str, &Capture
     let mut command = Command::new("sipp");
     command.arg(node.sip().to_string()).arg("-sf").arg(&file).args(["-s", user, "-i", &ip, "-mi", &ip, "-m", "1"]);
     command.args(["-nostdin", "-trace_err", "-trace_msg", "-timeout", "60s", "-timeout_error", "-recv_timeout", "20000"]);
+    command.args(more);
     let output = command.current_dir(&folder).stdin(Stdio::null()).output().expect("sipp runs");
     let mut run = Run::of(&["sipp", scenario, user], &output);
     // What sipp thinks went wrong, and the messages, are in files.

@@ -1,9 +1,11 @@
 //! The kernel's side of things, and the only place of the shell with `unsafe` in it: batches of datagrams, waking a thread that
 //! sleeps in `poll`, priorities and limits. Each wrapper is small and safe to call; none knows what the bytes mean.
 //!
-//! Start with [`udp`] (datagrams) and [`Wake`].
+//! Start with [`udp`] (datagrams), [`tcp`] (connections), [`resolve`] (names) and [`Wake`].
 
 mod process;
+pub mod resolve;
+pub mod tcp;
 pub mod udp;
 mod wake;
 

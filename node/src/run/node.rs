@@ -140,7 +140,7 @@ impl Node {
         let api = Api::new(store, versions.clone(), api_node, token, prompts_folder(&config), reply_keys);
         let server = api.start(config.api.listen).map_err(io_error(format!("api.listen: {}", config.api.listen)))?;
         for address in &core.handles.sip {
-            tracing::info!("SIP on udp://{address}");
+            tracing::info!("SIP on {address}");
         }
         tracing::info!("API on http://{}", server.address());
         if let Some(greeting) = greeting {

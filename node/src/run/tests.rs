@@ -96,7 +96,7 @@ struct Phone {
 
 impl World {
     fn call(&self, user: &str, more: &[&str]) -> ExitCode {
-        let target = format!("sip:{user}@{}", self.core.handles.sip[0]);
+        let target = format!("sip:{user}@{}", self.core.handles.sip[0].address);
         let arguments = ["phone", &target].into_iter().chain(more.iter().copied());
         phone::run(Phone::parse_from(arguments).args)
     }
@@ -170,7 +170,7 @@ fn a_stopping_node_releases_its_calls_and_keeps_what_was_recorded() {
     let w = world();
     let said = w.folder.path().join("said.wav");
     tone(&said, 1000.0, 60);
-    let target = format!("sip:voicemail@{}", w.core.handles.sip[0]);
+    let target = format!("sip:voicemail@{}", w.core.handles.sip[0].address);
     let phone = Phone::parse_from(["phone", &target, "--play", said.to_str().unwrap(), "--for", "60"]);
     let call = std::thread::spawn(move || phone::run(phone.args));
     let spool = w.folder.path().join("data/spool");

@@ -13,5 +13,6 @@ mod menu;
 mod openapi;
 mod proxied;
 mod sipp;
+mod tcp;
 mod versions;
 mod voicemail;

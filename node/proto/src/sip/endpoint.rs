@@ -10,6 +10,7 @@ mod within;
 
 use super::header::Name;
 use super::message::{Broken, Message, Method, Refusal};
+use super::stream;
 use super::timer::Timers;
 use super::transaction::{Client, Fired, InviteClient, InviteServer, Server, Timing};
 use super::write::Writer;
@@ -312,7 +313,11 @@ impl Endpoint {
         if bytes.iter().all(|b| matches!(b, b'\r' | b'\n' | 0)) {
             return;
         }
-        match Message::read(bytes) {
+        let read = match flow.transport {
+            Transport::Udp => Message::read(bytes),
+            Transport::Tcp => stream::read(bytes),
+        };
+        match read {
             Ok(message) if message.status().is_some() => self.on_response(now, flow, message),
             Ok(message) => self.on_request(now, flow, message),
             Err(broken) => self.on_broken(flow, broken),

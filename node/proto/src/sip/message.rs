@@ -181,6 +181,11 @@ impl Broken {
     fn unreadable(why: &'static str) -> Broken {
         Broken { why: Refusal::Malformed(why), message: None }
     }
+
+    /// Bytes that are to be refused for a reason outside of them.
+    pub(super) fn with(bytes: Bytes, why: Refusal) -> Broken {
+        Broken { why, message: Message::index(bytes).ok().map(|(message, _)| Box::new(message)) }
+    }
 }
 
 impl Message {
@@ -612,34 +617,6 @@ fn trimmed(text: &[u8], range: Range<usize>) -> Range<usize> {
     start..start + trim(all).len()
 }
 
-/// How long the next message at the head of a stream is (RFC 3261 18.3): `None` until its header is complete.
-/// CRLFs before it (keep-alives) count as part of it. An error means that the stream cannot be framed and must be closed.
-pub fn frame(stream: &[u8]) -> Result<Option<usize>, Refusal> {
-    let start = stream.iter().position(|&b| b != b'\r' && b != b'\n').unwrap_or(stream.len());
-    let Some(head) = stream.get(start..).and_then(|s| s.windows(4).position(|w| w == b"\r\n\r\n")) else {
-        let too_long = stream.len() > limits::SIP_MESSAGE_BYTES;
-        return if too_long { Err(Refusal::TooLarge(stream.len())) } else { Ok(None) };
-    };
-    let head_end = start + head + 4;
-    let mut length = None;
-    for line in stream.get(start..head_end).unwrap_or(b"").split(|&b| b == b'\n') {
-        let Some(colon) = line.iter().position(|&b| b == b':') else { continue };
-        let (name, value) = line.split_at(colon);
-        if Name::of(trim(name)) == Name::ContentLength && !name.first().is_some_and(|&b| is_space(b)) {
-            let value = uri::number(trim(value.get(1..).unwrap_or(b""))).ok_or(Refusal::Malformed("Content-Length"))?;
-            if length.replace(value).is_some_and(|before| before != value) {
-                return Err(Refusal::Malformed("two Content-Lengths"));
-            }
-        }
-    }
-    // RFC 3261 20.14: required on streams.
-    let length = length.ok_or(Refusal::Malformed("no Content-Length on a stream"))?;
-    match usize::try_from(length).ok().and_then(|n| head_end.checked_add(n)) {
-        Some(end) if end <= limits::SIP_MESSAGE_BYTES => Ok((end <= stream.len()).then_some(end)),
-        _ => Err(Refusal::TooLarge(usize::try_from(length).unwrap_or(usize::MAX))),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -733,21 +710,5 @@ mod tests {
         for end in 0..good.len() - 1 {
             assert!(Message::parse(good.slice(..end)).is_err(), "cut at {end}");
         }
-    }
-
-    #[test]
-    fn a_stream_is_cut_by_content_length() {
-        let one = with("Content-Length: 3\r\n", "abc");
-        let two = [one.as_ref(), b"\r\n", one.as_ref()].concat();
-        for end in 0..one.len() {
-            assert_eq!(frame(&two[..end]), Ok(None), "{end}");
-        }
-        assert_eq!(frame(&two), Ok(Some(one.len())));
-        assert_eq!(frame(&two[one.len()..]), Ok(Some(one.len() + 2)), "CRLFs between messages go with the next");
-        assert_eq!(frame(&with("", "")), Err(Refusal::Malformed("no Content-Length on a stream")));
-        assert_eq!(frame(&with("l: 1\r\nl: 2\r\n", "")), Err(Refusal::Malformed("two Content-Lengths")));
-        assert_eq!(frame(&with("l: x\r\n", "")), Err(Refusal::Malformed("Content-Length")));
-        assert_eq!(frame(&with("l: 70000\r\n", "")), Err(Refusal::TooLarge(70_000)));
-        assert_eq!(frame(&vec![b'x'; limits::SIP_MESSAGE_BYTES + 1]).map_err(|r| r.code()), Err("too-large"));
     }
 }

@@ -9,6 +9,7 @@ mod header;
 mod message;
 mod name_addr;
 mod session_timer;
+mod stream;
 mod timer;
 mod transaction;
 mod uri;
@@ -18,6 +19,7 @@ pub use endpoint::{
     Cause, CommandError, DialogId, Endpoint, EndpointConfig, EndpointOutput, Failure, Flow, Gauges, Header, Invite, Listen, SipEvent,
     Transport,
 };
-pub use message::{Message, Method, Refusal, frame};
+pub use message::{Message, Method, Refusal};
 pub use name_addr::NameAddr;
+pub use stream::{Frame, Framer};
 pub use uri::Uri;
