@@ -32,3 +32,5 @@ pub const DIGITS: usize = 64;
 pub const LEARN_WINDOW: Duration = Duration::from_secs(3);
 /// Packets of one SSRC that close the learning window early.
 pub const LEARN_PACKETS: u32 = 5;
+/// Bytes of a request by UDP where the path's MTU is unknown (RFC 3261 18.1.1). Larger: by TCP, where there is a listener for it.
+pub const SIP_UDP_REQUEST: usize = 1300;

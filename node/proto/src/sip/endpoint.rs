@@ -247,6 +247,8 @@ struct ClientTransaction {
     purpose: Purpose,
     /// Responses must name it: what they make us send counts on from it.
     cseq: u32,
+    /// The datagram that it would have been: sent if the peer takes no connection (RFC 3261 18.1.1).
+    fallback: Option<(Flow, Bytes)>,
     /// ACKs sent for 2xx, by the tag of the fork that they went to.
     acks: Vec<(Box<[u8]>, Flow, Bytes)>,
     wake: Option<Time>,
@@ -355,8 +357,10 @@ impl Endpoint {
         let mut failed: Vec<Key> = self.clients.iter().filter_map(waiting).collect();
         failed.sort_unstable();
         for key in failed {
-            if let Some(tx) = self.clients.remove(&key) {
-                self.on_no_answer(now, tx, 503);
+            let Some(tx) = self.clients.remove(&key) else { continue };
+            match tx.fallback.clone() {
+                Some((flow, request)) => self.start_again(now, key, flow, request, tx),
+                None => self.on_no_answer(now, tx, 503),
             }
         }
     }
@@ -365,6 +369,19 @@ impl Endpoint {
     pub fn flow_to(&self, transport: Transport, peer: SocketAddr) -> Option<Flow> {
         let fits = |l: &&Listen| l.transport == transport && l.bound.is_ipv4() == peer.is_ipv4();
         self.config.listen.iter().find(fits).map(|l| Flow { transport, local: l.bound, peer })
+    }
+
+    /// By UDP after all: the same transaction, under the same branch.
+    fn start_again(&mut self, now: Time, key: Key, flow: Flow, request: Bytes, tx: ClientTransaction) {
+        let timing = self.timing(flow);
+        let machine = match (&tx.machine, tx.purpose) {
+            (ClientMachine::Invite(_), Purpose::Invite(_)) => ClientMachine::Invite(InviteClient::new(now, &timing)),
+            (ClientMachine::Invite(_), _) => ClientMachine::Invite(InviteClient::within(now, &timing)),
+            (ClientMachine::Other(_), _) => ClientMachine::Other(Client::new(now, &timing)),
+        };
+        self.transmit(flow, request.clone());
+        self.clients.insert(key, ClientTransaction { machine, flow, request, fallback: None, wake: None, ..tx });
+        self.arm_client(now, key);
     }
 
     /// The Call-ID of a dialog, ours or the peer's.
@@ -623,8 +640,49 @@ impl Endpoint {
         sent
     }
 
+    /// RFC 3261 18.1.1: a request that is larger than this and would go by UDP goes by TCP, where we have it: what a network fragments
+    /// it often loses. The request says so in its Via and Contact.
+    fn by_stream(&self, flow: Flow, request: &Bytes) -> Option<(Flow, Bytes)> {
+        if flow.transport != Transport::Udp || request.len() <= limits::SIP_UDP_REQUEST {
+            return None;
+        }
+        let stream = self.flow_to(Transport::Tcp, flow.peer)?;
+        let message = Message::parse(request.clone()).ok()?;
+        let via = message.header("Via")?;
+        let rest = via.split_once(';').map_or("", |(_, rest)| rest);
+        let via = format!("SIP/2.0/TCP {};{rest}", self.host(stream));
+        let (ours, theirs) = (format!("@{}", self.host(flow)), format!("@{};transport=tcp", self.host(stream)));
+        let contact = message.header("Contact").map(|c| match c == self.contact(flow) {
+            true => self.contact(stream),
+            // One of the user's own making: its host becomes the stream's, its parameters stay.
+            false => {
+                c.replace(&ours, &theirs).replace(&format!("sip:{}", self.host(flow)), &format!("sip:{};transport=tcp", self.host(stream)))
+            }
+        });
+        let mut w = Writer::request(message.method()?.as_str(), message.request_uri_text()?);
+        w.line("Via", via);
+        if let Some(contact) = contact {
+            w.line("Contact", contact);
+        }
+        w.copy_others(&message, &[Name::Via, Name::Contact, Name::ContentLength]);
+        Some((stream, w.finish(Some(&message.body()).filter(|b| !b.is_empty()).map(|b| &b[..]))))
+    }
+
     /// Starts a client transaction and sends its request.
-    fn start(&mut self, now: Time, (branch, method, cseq): (&str, &Method, u32), flow: Flow, request: Bytes, purpose: Purpose) -> Key {
+    fn start(&mut self, now: Time, what: (&str, &Method, u32), flow: Flow, request: Bytes, purpose: Purpose) -> Key {
+        match self.by_stream(flow, &request) {
+            Some((stream, larger)) => {
+                let key = self.start_on(now, what, stream, larger, purpose);
+                if let Some(tx) = self.clients.get_mut(&key) {
+                    tx.fallback = Some((flow, request));
+                }
+                key
+            }
+            None => self.start_on(now, what, flow, request, purpose),
+        }
+    }
+
+    fn start_on(&mut self, now: Time, (branch, method, cseq): (&str, &Method, u32), flow: Flow, request: Bytes, purpose: Purpose) -> Key {
         let timing = self.timing(flow);
         let machine = match method {
             Method::Invite if matches!(purpose, Purpose::Invite(_)) => ClientMachine::Invite(InviteClient::new(now, &timing)),
@@ -633,7 +691,7 @@ impl Endpoint {
         };
         let key = self.client_key(branch.as_bytes(), method);
         self.transmit(flow, request.clone());
-        self.clients.insert(key, ClientTransaction { machine, flow, request, purpose, cseq, acks: Vec::new(), wake: None });
+        self.clients.insert(key, ClientTransaction { machine, flow, request, purpose, cseq, acks: Vec::new(), fallback: None, wake: None });
         self.arm_client(now, key);
         key
     }

@@ -1452,3 +1452,73 @@ fn a_dialog_that_ends_while_our_offer_is_open_leaves_nothing() {
     assert!(b.ladder().ends_with("! Gone(Bye { reason: None })"));
     b.assert_clean();
 }
+
+/// An endpoint that listens by both, and a call of it that no datagram should carry.
+fn large_call(both: bool) -> (Bench, DialogId) {
+    let mut b = Bench::with(|c| {
+        if both {
+            c.listen.push(Listen { transport: Transport::Tcp, bound: address(5060), advertise: None });
+        }
+    });
+    let headers = vec![Header { name: "X-Large".into(), value: "x".repeat(1300) }];
+    let invite = Invite {
+        target: "sip:bob@127.0.0.1:5070".into(),
+        from: "<sip:a@b>".into(),
+        to: None,
+        flow: flow_from(5070),
+        headers,
+        sdp: Some(Bytes::from(SDP_A)),
+    };
+    let d = b.run(|e, now| e.invite(now, invite)).expect("sent");
+    (b, d)
+}
+
+#[test]
+fn a_large_request_goes_by_tcp() {
+    let (mut b, d) = large_call(true);
+    let (flow, invite) = b.sent.pop().expect("INVITE");
+    assert_eq!((flow.transport, flow.peer.port()), (Transport::Tcp, 5070));
+    assert!(invite.header("Via").is_some_and(|v| v.starts_with("SIP/2.0/TCP 127.0.0.1:5060;branch=z9hG4bK")), "{:?}", invite.header("Via"));
+    assert_eq!(invite.header("Contact").as_deref(), Some("<sip:127.0.0.1:5060;transport=tcp>"));
+    assert_eq!((invite.headers("Via").len(), invite.headers("X-Large").len(), invite.body()), (1, 1, Bytes::from(SDP_A)));
+    b.pass(2000);
+    assert!(b.sent.is_empty(), "no timer A on a stream");
+    // The answer comes by the connection, and so does what follows it.
+    let ok = response(&invite, "200 OK", "bob", "", SDP_B).replace("127.0.0.1:5071>", "127.0.0.1:5071;transport=tcp>");
+    b.endpoint.receive(b.now, flow, Bytes::from(ok));
+    b.drain();
+    assert_eq!(b.sent.pop().map(|(f, m)| (f.transport, m.method().cloned())), Some((Transport::Tcp, Some(Method::Ack))));
+    b.run(|e, now| e.bye(now, d, &[])).expect("up");
+    b.assert_clean();
+}
+
+#[test]
+fn a_large_request_falls_back_to_udp_where_nobody_takes_connections() {
+    let (mut b, d) = large_call(true);
+    let (flow, by_stream) = b.sent.pop().expect("INVITE");
+    b.run(|e, now| e.flow_failed(now, flow));
+    let (flow, invite) = b.sent.pop().expect("again");
+    assert_eq!((flow, invite.headers("X-Large").len()), (flow_from(5070), 1));
+    assert!(invite.header("Via").is_some_and(|v| v.starts_with("SIP/2.0/UDP ")));
+    assert_eq!((invite.cseq(), invite.call_id()), (by_stream.cseq(), by_stream.call_id()));
+    b.receive(response(&invite, "200 OK", "bob", "", SDP_B));
+    assert!(b.ladder().ends_with("! Answered"));
+    b.run(|e, now| e.bye(now, d, &[])).expect("up");
+    b.assert_clean();
+    // A second failure is one.
+    let (mut b, _) = large_call(true);
+    for _ in 0..2 {
+        let flow = b.sent.last().expect("INVITE").0;
+        b.run(|e, now| e.flow_failed(now, flow));
+    }
+    assert!(matches!(b.gone().as_slice(), [Cause::Failed { status: 503, .. }]));
+    b.assert_clean();
+}
+
+#[test]
+fn without_tcp_a_large_request_is_a_large_datagram() {
+    let (mut b, d) = large_call(false);
+    assert_eq!(b.sent.last().map(|(f, _)| *f), Some(flow_from(5070)));
+    b.run(|e, now| e.cancel(now, d)).expect("cancel");
+    b.assert_clean();
+}
