@@ -1,7 +1,7 @@
 //! sipp as one of several parties: it runs while the test does something else, by a scenario of `tests/sipp` whose `[keys]` are filled
 //! in here. Start with [`Sipp::caller`] and [`Sipp::callee`].
 
-use crate::node::{Node, Run, address, root};
+use crate::node::{Node, Run, address, root, wait_for};
 use crate::pcap::Capture;
 use crate::peer::{require, wait_udp};
 use std::fs::{self, File};
@@ -24,6 +24,7 @@ pub struct Setup {
     command: Command,
     keys: Vec<(String, String)>,
     listens: bool,
+    tcp: bool,
 }
 
 /// A sipp that runs; killed when it is dropped.
@@ -32,6 +33,7 @@ pub struct Sipp {
     scenario: String,
     folder: PathBuf,
     ip: Ipv4Addr,
+    tcp: bool,
 }
 
 impl Sipp {
@@ -53,7 +55,7 @@ impl Sipp {
 
     /// What a handler calls to reach it.
     pub fn uri(&self) -> String {
-        format!("sip:bob@{}", self.sip())
+        format!("sip:bob@{}{}", self.sip(), if self.tcp { ";transport=tcp" } else { "" })
     }
 
     /// When its scenario is over. A scenario that does not go as written ends it with 1; a call that hangs, too.
@@ -71,6 +73,13 @@ impl Sipp {
         }
         run
     }
+}
+
+/// Whether somebody listens there. Looked up, not tried: a connection would be a call to some scenarios.
+fn listens(at: SocketAddr) -> bool {
+    let SocketAddr::V4(at) = at else { return false };
+    let wanted = format!("{:08X}:{:04X} 00000000:0000 0A", u32::from_ne_bytes(at.ip().octets()), at.port());
+    fs::read_to_string("/proc/net/tcp").is_ok_and(|all| all.contains(&wanted))
 }
 
 const OUT: &str = "stdout";
@@ -98,7 +107,7 @@ impl Setup {
         let (own, port) = (ip.to_string(), PORT.to_string());
         command.arg("-sf").arg(&file).args(["-i", &own, "-mi", &own, "-p", &port, "-m", "1", "-nostdin", "-trace_err", "-trace_msg"]);
         command.args(["-timeout", "40s", "-timeout_error", "-recv_timeout", "20000"]);
-        Setup { scenario: scenario.into(), folder, ip, command, keys: Vec::new(), listens }
+        Setup { scenario: scenario.into(), folder, ip, command, keys: Vec::new(), listens, tcp: false }
     }
 
     /// Fills in `[name]`.
@@ -116,6 +125,12 @@ impl Setup {
     pub fn talks_ms(mut self, ms: u32) -> Setup {
         self.command.args(["-d", &ms.to_string()]);
         self
+    }
+
+    /// By TCP, and only by TCP.
+    pub fn tcp(mut self) -> Setup {
+        self.command.args(["-t", "t1"]);
+        Setup { tcp: true, ..self }
     }
 
     /// Sends back what it hears.
@@ -157,9 +172,12 @@ impl Setup {
         }
         let file = |name: &str| File::create(self.folder.join(name)).expect("a file");
         let child = self.command.current_dir(&self.folder).stdin(Stdio::null()).stdout(file(OUT)).stderr(file(ERRORS)).spawn();
-        let sipp = Sipp { child: Some(child.expect("sipp runs")), scenario: self.scenario, folder: self.folder, ip: self.ip };
-        if self.listens {
-            wait_udp(sipp.sip());
+        let sipp =
+            Sipp { child: Some(child.expect("sipp runs")), scenario: self.scenario, folder: self.folder, ip: self.ip, tcp: self.tcp };
+        match (self.listens, self.tcp) {
+            (true, true) => wait_for("a sipp that takes connections", || listens(sipp.sip())),
+            (true, false) => wait_udp(sipp.sip()),
+            _ => {}
         }
         sipp
     }

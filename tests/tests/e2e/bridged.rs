@@ -160,3 +160,38 @@ fn a_caller_that_says_everything_thrice_calls_once() {
     assert_eq!(run.stderr.matches("\nINVITE sip:bob@").count(), 1, "{run}");
     no_leaks(&node);
 }
+
+#[test]
+fn a_callee_by_tcp_is_called_answers_and_is_released_on_one_connection() {
+    let node = two_party();
+    let callee = Sipp::callee(&node, "callee-answers").tcp().start();
+    let caller = Sipp::caller(&node, "caller-hangs-up", "bridge").dest(&callee.uri()).talks_ms(300).start();
+    caller.end().ok();
+    let run = callee.end();
+    run.ok();
+    assert!(run.stderr.contains("SIP/2.0/TCP ") && run.stderr.contains(";transport=tcp>"), "{run}");
+    no_leaks(&node);
+    // Nobody takes connections there.
+    let nobody = format!("sip:bob@{}:5060;transport=tcp", address());
+    Sipp::caller(&node, "caller-is-refused", "bridge").dest(&nobody).start().end().ok();
+    no_leaks(&node);
+}
+
+#[test]
+fn a_callee_is_found_by_its_hosts_name() {
+    let node = two_party();
+    let callee = UdpSocket::bind("127.0.0.1:0").expect("a port");
+    callee.set_read_timeout(Some(std::time::Duration::from_secs(20))).expect("a timeout");
+    let dest = format!("sip:bob@localhost:{}", callee.local_addr().expect("bound").port());
+    let caller = Sipp::caller(&node, "caller-is-refused", "bridge").dest(&dest).start();
+    let mut buffer = [0; 4096];
+    let (n, from) = callee.recv_from(&mut buffer).expect("the INVITE comes");
+    let invite = String::from_utf8_lossy(&buffer[..n]).into_owned();
+    assert!(invite.starts_with(&format!("INVITE {dest} SIP/2.0\r\n")), "{invite}");
+    let copied: Vec<&str> =
+        invite.lines().filter(|l| ["Via:", "From:", "To:", "Call-ID:", "CSeq:"].iter().any(|h| l.starts_with(h))).collect();
+    let busy = format!("SIP/2.0 486 Busy Here\r\n{}\r\nContent-Length: 0\r\n\r\n", copied.join("\r\n"));
+    callee.send_to(busy.as_bytes(), from).expect("sent");
+    caller.end().ok();
+    no_leaks(&node);
+}
