@@ -223,6 +223,7 @@ fn plan(dice: &mut Dice) -> Plan {
     ]);
     let status = dice.pick(&[200, 200, 200, 200, 486, 302, 503, 408, 422, 603]);
     Plan {
+        slow_reinvite: false,
         provisional,
         last: (!dice.one_in(8)).then(|| (dice.millis(3000), status)),
         sdp: dice.pick(&[offer("sendrecv", true), offer("sendrecv", false), offer("sendonly", true), "nonsense".into(), String::new()]),

@@ -92,8 +92,12 @@ pub(crate) struct Participant {
     pub offered: bool,
     /// What our side of the stream should do; other than both ways while its counterpart holds.
     pub direction: Direction,
+    /// What our last offer said of it.
+    pub told: Direction,
     /// A re-INVITE of ours is under way.
     pub reoffering: bool,
+    /// It called us.
+    pub incoming: bool,
     local: Local,
     pub negotiated: Option<Negotiated>,
     pub stats: LegStats,
@@ -104,6 +108,7 @@ impl Participant {
         let mut party = Participant::new(key, id, user, ivr, Phase::Trying, local);
         party.sip_call_id = invite.call_id().to_owned();
         party.dialog = Some(dialog);
+        party.incoming = true;
         party
     }
 
@@ -130,7 +135,9 @@ impl Participant {
             said: None,
             offered: false,
             direction: Direction::SendRecv,
+            told: Direction::SendRecv,
             reoffering: false,
+            incoming: false,
             local,
             negotiated: None,
             stats: LegStats::default(),
@@ -233,6 +240,7 @@ impl Participant {
             }
             _ => {
                 self.offered = true;
+                self.told = self.direction;
                 self.local.offer(address, self.direction)
             }
         })
@@ -258,6 +266,7 @@ impl Participant {
     /// Our own offer within the dialog.
     pub fn reoffer(&mut self, settings: &Settings) -> Option<Bytes> {
         let address = self.advertised(settings)?;
+        self.told = self.direction;
         Some(self.local.offer(address, self.direction))
     }
 
@@ -273,6 +282,7 @@ impl Participant {
         let agreed = self.local.choose(&offer, self.direction)?;
         let answer = self.local.answer(&offer, &agreed, address);
         self.said = None;
+        self.told = self.direction;
         self.negotiated = Some(agreed);
         Ok(answer)
     }
@@ -281,7 +291,7 @@ impl Participant {
     pub fn accept(&mut self, body: Option<&[u8]>) -> Result<(), SdpError> {
         self.offered = false;
         let answer = Remote::parse(body.ok_or(SdpError::NoAudio("no answer came"))?)?;
-        self.negotiated = Some(self.local.accept(&answer, self.direction)?);
+        self.negotiated = Some(self.local.accept(&answer, self.told)?);
         Ok(())
     }
 

@@ -1228,3 +1228,42 @@ fn a_call_that_goes_in_a_circle_ends() {
     assert_eq!((events(&world)[0].sip_code, world.callees.len()), (Some(483), 0));
     no_leaks(&mut world);
 }
+
+#[test]
+fn a_hold_that_is_taken_back_before_it_was_passed_on_is_taken_back_there_too() {
+    let mut world = bridged(vec![]);
+    world.callees[0].plan.slow_reinvite = true;
+    world.reinvite(0, Some(&offer("sendonly", true)));
+    world.reinvite(0, Some(&offer("sendrecv", true)));
+    assert_eq!(world.ladder(&[]).matches("node -> bob INVITE").count(), 2, "the first call, and one offer: {}", world.ladder(&[]));
+    world.callees[0].plan.slow_reinvite = false;
+    world.answer_reinvite(0);
+    world.run_to(3 * S);
+    assert!(world.ladder(&[]).contains("2.000 node -> bob INVITE sendrecv"), "{}", world.ladder(&[]));
+    assert_eq!(world.updates.last().map(|n| n.direction), Some(Direction::SendRecv));
+    world.hangup(0);
+    no_leaks(&mut world);
+}
+
+#[test]
+fn ic_273_a_recording_of_an_ivr_connection_ends_with_it() {
+    let script = Script::new(|ask| match &ask.hook {
+        Hook::NewCall(_) => Ok(to_ivr()),
+        Hook::GetIvrCommand(_) => Ok(Verdict::Ivr(Box::new(IvrCommand {
+            phrases: vec![file("menu.wav")],
+            routing: Some(Box::new(Routing::Call(Box::new(call_to(BOB))))),
+            ..IvrCommand::default()
+        }))),
+        Hook::CallEvent(_) => Ok(drop_it()),
+    });
+    let mut world = world_with(script, Plan::default());
+    world.call("100");
+    world.run_to(S);
+    assert!(start(&mut world, None).is_ok());
+    world.run_to(3 * S);
+    assert_eq!(world.stops, [StopReason::ApiStop]);
+    world.run_to(4 * S);
+    assert_eq!(answered(&world).len(), 2);
+    world.hangup(0);
+    no_leaks(&mut world);
+}

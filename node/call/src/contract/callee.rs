@@ -24,6 +24,8 @@ pub struct Plan {
     pub crosses_cancel: bool,
     /// What it says to a re-INVITE.
     pub reinvite: u16,
+    /// It says so only when it is told to.
+    pub slow_reinvite: bool,
     /// It says nothing at all, to nothing.
     pub deaf: bool,
 }
@@ -39,6 +41,7 @@ impl Default for Plan {
             fork: None,
             crosses_cancel: false,
             reinvite: 200,
+            slow_reinvite: false,
             deaf: false,
         }
     }
@@ -66,6 +69,8 @@ pub struct Callee {
     pub finished: bool,
     pub acked: bool,
     pub over: bool,
+    /// The re-INVITE that waits for its answer.
+    pub asked: Option<Message>,
     /// SDP bodies of the node, the INVITE's first.
     pub heard: Vec<String>,
 }
@@ -74,7 +79,20 @@ impl Callee {
     pub fn new(name: String, plan: Plan, flow: Flow, invite: Message, index: usize) -> Callee {
         let heard = vec![String::from_utf8_lossy(&invite.body()).into_owned()];
         let call_id = invite.call_id().to_owned();
-        Callee { name, plan, flow, call_id, invite, tag: format!("b{index}"), cseq: 100, finished: false, acked: false, over: false, heard }
+        Callee {
+            name,
+            plan,
+            flow,
+            call_id,
+            invite,
+            tag: format!("b{index}"),
+            cseq: 100,
+            finished: false,
+            acked: false,
+            over: false,
+            asked: None,
+            heard,
+        }
     }
 
     /// A response to any request of the node.

@@ -951,12 +951,11 @@ impl World {
                 self.callee_sends(i, "200", ok);
             }
             Method::Invite if self.callees[i].finished => {
-                self.callees[i].heard.push(body.clone());
-                let status = self.callees[i].plan.reinvite;
-                let answer = offer(mirror(direction_of(&body)), true);
-                let sdp = (status == 200).then_some(answer.as_str());
-                let text = self.callees[i].response(message, status, "", "", sdp);
-                self.callee_sends(i, &status.to_string(), text);
+                self.callees[i].heard.push(body);
+                self.callees[i].asked = Message::parse(self.last_sent.clone()).ok();
+                if !self.callees[i].plan.slow_reinvite {
+                    self.answer_reinvite(i);
+                }
             }
             _ => {}
         }
@@ -966,6 +965,15 @@ impl World {
         let (name, flow) = (self.callees[i].name.clone(), self.callees[i].flow);
         self.step(&name, "node", what);
         self.raw(flow, text.into_bytes());
+    }
+
+    /// The callee's answer to the re-INVITE that it was sent.
+    pub fn answer_reinvite(&mut self, i: usize) {
+        let Some(invite) = self.callees[i].asked.take() else { return };
+        let status = self.callees[i].plan.reinvite;
+        let answer = offer(mirror(direction_of(&String::from_utf8_lossy(&invite.body()))), true);
+        let text = self.callees[i].response(&invite, status, "", "", (status == 200).then_some(answer.as_str()));
+        self.callee_sends(i, &status.to_string(), text);
     }
 
     /// A request of a callee within its call.

@@ -143,7 +143,7 @@ impl Session {
     pub(super) fn is_caller(&self, key: PartyKey) -> bool {
         match self.connection_of(key) {
             Some(connection) => connection.caller == End::Party(key),
-            None => key == PartyKey(1) && !self.identity.user.is_empty(),
+            None => self.party(key).is_some_and(|p| p.incoming),
         }
     }
 

@@ -201,11 +201,10 @@ impl Session {
         match result {
             Ok(answer) => match party.accept(Some(&answer)) {
                 Ok(()) => {
-                    let agreed = party.negotiated.as_ref().map(|n| n.direction);
-                    let wanted = party.direction;
+                    // What came to be wanted meanwhile is told now.
+                    let more = party.told != party.direction;
                     self.update_leg(x, key);
-                    // What was wanted meanwhile is told now. A peer that holds on its own declines for good.
-                    if agreed.is_some_and(|a| (a.sends() && !wanted.sends()) || (a.receives() && !wanted.receives())) {
+                    if more {
                         self.reoffer(now, x, key);
                     }
                 }
@@ -376,7 +375,10 @@ impl Session {
             }
             Effect::Route(routing) => {
                 // Its connection with the IVR is over; what comes next is a new one.
-                self.connections.retain(|c| !c.has(key));
+                if let Some(at) = self.connections.iter().position(|c| c.has(key)) {
+                    let connection = self.connections.remove(at);
+                    self.stop_recordings(x, &connection.id, StopReason::ApiStop);
+                }
                 match self.take_reference(&routing) {
                     Ok(()) => self.on_routing(now, x, key, *routing, alarm::RoutingHook::CallEvent),
                     Err(failure) => {
