@@ -4,7 +4,7 @@
 //! `/healthz` and `/openapi.json` are open; everything else needs a token, `/metrics` too: behind a proxy on the same machine every peer looks like loopback.
 //! `/admin/…` is the operator's, `/{domain}/…` a tenant's. Who may do what is decided in one place, `access.rs`.
 //!
-//! Start with [`endpoints`], the table of everything that is served; [`Api::router`] and `/openapi.json` are made from it, and [`Api::start`]
+//! Start with `endpoints`, the table of everything that is served; [`Api::router`] and `/openapi.json` are made from it, and [`Api::start`]
 //! serves them.
 
 mod access;

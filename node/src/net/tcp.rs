@@ -11,7 +11,7 @@
 //! stream by [`Framer`] and knows nothing of what the messages say. The signalling thread never waits for any of it; when it is behind,
 //! connections stop reading, and TCP's own flow control holds their peers.
 //!
-//! Start with [`Tcp::start`], then [`Hub::run`] and [`Connection::run`].
+//! Start with [`Tcp::start`], then `Hub::run` and `Connection::run`.
 
 use crate::inbox::SwitchInbox;
 use crate::limits;
