@@ -55,6 +55,20 @@ pub fn sipp_with(node: &Node, scenario: &str, user: &str, captures: &[(&str, &Ca
     run
 }
 
+/// A port for baresip, which takes it by UDP and TCP and the next one by TLS. Below the range from which the kernel gives ports to others.
+fn baresip_port(ip: std::net::Ipv4Addr) -> u16 {
+    use std::net::TcpListener;
+    use std::sync::atomic::{AtomicU16, Ordering};
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let first = (std::process::id() % 500) as u16 * 16;
+    let free = |port: &u16| {
+        let streams = TcpListener::bind((ip, *port)).is_ok() && TcpListener::bind((ip, *port + 1)).is_ok();
+        streams && UdpSocket::bind((ip, *port)).is_ok()
+    };
+    let mut ports = std::iter::repeat_with(|| 22_000 + (first + NEXT.fetch_add(2, Ordering::Relaxed)) % 8000);
+    ports.by_ref().take(1000).find(free).expect("a free port")
+}
+
 /// A baresip without sound card: it says what a WAV file says and writes down what it hears.
 pub struct Baresip {
     child: Child,
@@ -81,7 +95,7 @@ impl Baresip {
         // Its RTP socket is bound to no address, so what it sends comes from the address the kernel chooses: 127.0.0.1. If it named
         // another one in its SDP the node would, rightly, not listen to it.
         let ip = Ipv4Addr::LOCALHOST;
-        let port = UdpSocket::bind((ip, 0)).and_then(|socket| socket.local_addr()).expect("a free port").port();
+        let port = baresip_port(ip);
         require("baresip", "baresip-core");
         let folder = node.file(&format!("baresip-{port}"));
         fs::create_dir_all(&folder).expect("a folder");

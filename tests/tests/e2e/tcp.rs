@@ -223,10 +223,10 @@ fn twenty_connections_at_once() {
     for (n, line) in (1..).zip(&mut lines) {
         line.send(line.options(n));
     }
-    assert_eq!(node.metric("hookswitch_sip_connections", &[]), 20.0);
     for (n, line) in (1..).zip(&mut lines) {
         assert_eq!(line.final_answer(&format!("{n} OPTIONS")).status, 200);
     }
+    assert_eq!(node.metric("hookswitch_sip_connections", &[]), 20.0);
     drop(lines);
     wait_for("no connection left", || node.metric("hookswitch_sip_connections", &[]) == 0.0);
 }
