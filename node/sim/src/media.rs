@@ -126,7 +126,7 @@ impl Media {
     /// `Err`: the ring is full, the command is lost.
     pub(crate) fn send(&mut self, now: Time, command: MediaCmd) -> Result<(), LegId> {
         if now < self.faults.full_until || self.ring.len() >= self.faults.ring {
-            return Err(leg_of(&command));
+            return Err(command.leg());
         }
         self.ring.push_back(command);
         Ok(())
@@ -237,7 +237,7 @@ impl Media {
             MediaCmd::Close { leg, reason } => self.close(now, leg, reason, tape),
             MediaCmd::Bridge { leg, hears } => self.bridge(leg, hears),
             command => {
-                let Some(slot) = self.legs.get_mut(&leg_of(&command)) else { return };
+                let Some(slot) = self.legs.get_mut(&command.leg()) else { return };
                 let mut io = Io { ip: self.ip, port: slot.port, packets: &mut self.packets, events: &mut self.events, tape };
                 slot.leg.command(now, command, &mut io);
                 if slot.leg.source_is_open() {
@@ -309,19 +309,5 @@ impl Media {
             }
         }
         None
-    }
-}
-
-pub(crate) fn leg_of(command: &MediaCmd) -> LegId {
-    match command {
-        MediaCmd::Open { leg, .. }
-        | MediaCmd::Update { leg, .. }
-        | MediaCmd::Play { leg, .. }
-        | MediaCmd::StopPlay { leg }
-        | MediaCmd::Record { leg, .. }
-        | MediaCmd::StopRecording { leg, .. }
-        | MediaCmd::Bridge { leg, .. }
-        | MediaCmd::SendDigit { leg, .. }
-        | MediaCmd::Close { leg, .. } => *leg,
     }
 }

@@ -98,7 +98,7 @@ pub fn start(
 impl Media {
     /// All legs of a session go to the same thread. `Err`: its ring is full and the command was not taken.
     pub fn send(&mut self, session: SessionId, command: MediaCmd) -> Result<(), LegId> {
-        let leg = leg_of(&command);
+        let leg = command.leg();
         let index = session.slot as usize % self.links.len().max(1);
         let Some(link) = self.links.get_mut(index) else { return Err(leg) };
         link.fresh = true;
@@ -149,19 +149,5 @@ impl MediaThreads {
                 tracing::error!("a media thread panicked");
             }
         }
-    }
-}
-
-fn leg_of(command: &MediaCmd) -> LegId {
-    match command {
-        MediaCmd::Open { leg, .. }
-        | MediaCmd::Update { leg, .. }
-        | MediaCmd::Play { leg, .. }
-        | MediaCmd::StopPlay { leg }
-        | MediaCmd::Record { leg, .. }
-        | MediaCmd::StopRecording { leg, .. }
-        | MediaCmd::Bridge { leg, .. }
-        | MediaCmd::SendDigit { leg, .. }
-        | MediaCmd::Close { leg, .. } => *leg,
     }
 }

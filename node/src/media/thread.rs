@@ -3,9 +3,9 @@
 //! A leg is polled, not waked: its socket is read once in 20 ms. Nothing here waits for another thread; a late tick is made up for, and
 //! counted. Start with [`MediaThread::run`].
 
+use super::Sleep;
 use super::blocks::Blocks;
 use super::ports::PortPool;
-use super::{Sleep, leg_of};
 use crate::limits;
 use crate::metrics::{Metrics, add};
 use crate::net::udp::{self, Receiver};
@@ -365,7 +365,7 @@ impl MediaThread {
                 MediaCmd::Close { leg, reason } => self.close(now, leg, reason, tally),
                 MediaCmd::Bridge { leg, hears } => self.bridge(leg, hears),
                 command => {
-                    let leg = leg_of(&command);
+                    let leg = command.leg();
                     let Some(slot) = self.places.get(&leg).and_then(|key| self.legs.get_mut(*key)) else { continue };
                     let (outbox, blocks) = (&mut self.outbox, &mut self.blocks);
                     let whole = catch_unwind(AssertUnwindSafe(|| {

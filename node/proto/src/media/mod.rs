@@ -277,6 +277,23 @@ pub enum MediaCmd {
     },
 }
 
+impl MediaCmd {
+    /// Whom it is for.
+    pub fn leg(&self) -> LegId {
+        match self {
+            MediaCmd::Open { leg, .. }
+            | MediaCmd::Update { leg, .. }
+            | MediaCmd::Play { leg, .. }
+            | MediaCmd::StopPlay { leg }
+            | MediaCmd::Record { leg, .. }
+            | MediaCmd::StopRecording { leg, .. }
+            | MediaCmd::Bridge { leg, .. }
+            | MediaCmd::SendDigit { leg, .. }
+            | MediaCmd::Close { leg, .. } => *leg,
+        }
+    }
+}
+
 /// What a leg reports. `at` is when it happened on the media clock; timers count from it, never from its arrival.
 #[derive(Clone, Debug)]
 pub struct MediaEvent {
