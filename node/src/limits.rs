@@ -35,6 +35,8 @@ pub const BLOCKS: usize = 32_768;
 pub const BLOCK_RING: usize = 8192;
 /// Ticks of a late media thread are made up for so far; beyond that (a suspended machine) they are left out and counted.
 pub const CATCH_UP: Duration = Duration::from_millis(500);
+/// A leg whose peer sends one packet a frame looks for more once in so many ticks: how long one that came early can be held up.
+pub const LOOK_EVERY: u32 = 8;
 /// RTCP sockets are read once in so many ticks (500 ms): reports come every 5 s.
 pub const RTCP_EVERY_TICKS: u32 = 25;
 /// Port pairs tried before an `Open` fails: others on this machine may hold ports of our range.

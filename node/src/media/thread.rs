@@ -32,16 +32,23 @@ const REPORT_EVERY: u32 = 64;
 
 pub(super) struct MediaThread {
     commands: rtrb::Consumer<MediaCmd>,
-    outbox: Outbox,
+    desk: Desk,
     ports: PortPool,
     legs: Legs,
     places: HashMap<LegId, usize>,
     phases: [Vec<usize>; PHASES],
-    blocks: Blocks,
     blocks_used: u64,
     sleep: Arc<Sleep>,
     metrics: Arc<Metrics>,
     clock: Clock,
+}
+
+/// What the legs of a thread work with, one after the other.
+struct Desk {
+    outbox: Outbox,
+    blocks: Blocks,
+    sends: Sends,
+    tally: Tally,
 }
 
 struct Slot {
@@ -58,6 +65,8 @@ struct Slot {
     /// Its index in `phases[phase]`.
     place: usize,
     ticks: u32,
+    /// The last read did not find exactly one datagram, so the next one looks for all that are there.
+    uneven: bool,
     /// Keys of the leg that is heard here, and of those that hear this one. Both ends are cleared when either leg goes, so that a key is
     /// always of the leg that was meant.
     hears: Option<usize>,
@@ -109,11 +118,76 @@ impl Outbox {
     }
 }
 
-/// What a leg may do to the world.
-struct Io<'a> {
+/// Packets of a phase on their way out. All are sent together when its legs are done: the kernel's ways in and out are each larger than
+/// a core's first cache, and going to and fro between them for every leg costs more than the copy here.
+#[derive(Default)]
+struct Sends {
+    bytes: Vec<u8>,
+    list: Vec<Outgoing>,
+}
+
+struct Outgoing {
+    key: usize,
+    to: SocketAddr,
+    rtcp: bool,
+    length: usize,
+}
+
+impl Sends {
+    fn push(&mut self, key: usize, to: SocketAddr, rtcp: bool, packet: &[u8]) {
+        self.bytes.extend_from_slice(packet);
+        self.list.push(Outgoing { key, to, rtcp, length: packet.len() });
+    }
+
+    fn flush(&mut self, legs: &Legs, tally: &mut Tally) {
+        let mut rest = self.bytes.as_slice();
+        for send in self.list.drain(..) {
+            let Some((packet, after)) = rest.split_at_checked(send.length) else { break };
+            rest = after;
+            if let Some(slot) = legs.get(send.key) {
+                slot.sockets().send(send.to, send.rtcp, packet, tally);
+            }
+        }
+        self.bytes.clear();
+    }
+}
+
+/// A leg's sockets, and where the one for RTP is connected to.
+struct Sockets<'a> {
     rtp: &'a UdpSocket,
     rtcp: &'a UdpSocket,
     connected: Option<SocketAddr>,
+}
+
+impl Sockets<'_> {
+    fn send(&self, to: SocketAddr, rtcp: bool, packet: &[u8], tally: &mut Tally) {
+        let sent = if rtcp {
+            self.rtcp.send_to(packet, to)
+        } else if self.connected == Some(to) {
+            self.rtp.send(packet)
+        } else {
+            self.rtp.send_to(packet, to)
+        };
+        // A refusal is the peer's or the network's: RTP has no other answer to loss than going on.
+        match sent {
+            Ok(_) => tally.sent += 1,
+            Err(_) => tally.unsent += 1,
+        }
+    }
+}
+
+/// Where a leg's packets go.
+enum Way<'a> {
+    /// With those of its phase.
+    Later(&'a mut Sends),
+    /// At once: by a command, or the last ones.
+    Now(Sockets<'a>),
+}
+
+/// What a leg may do to the world.
+struct Io<'a> {
+    key: usize,
+    way: Way<'a>,
     outbox: &'a mut Outbox,
     blocks: &'a mut Blocks,
     tally: &'a mut Tally,
@@ -132,17 +206,9 @@ struct Tally {
 
 impl LegIo for Io<'_> {
     fn send(&mut self, to: SocketAddr, rtcp: bool, packet: &[u8]) {
-        let sent = if rtcp {
-            self.rtcp.send_to(packet, to)
-        } else if self.connected == Some(to) {
-            self.rtp.send(packet)
-        } else {
-            self.rtp.send_to(packet, to)
-        };
-        // A refusal is the peer's or the network's: RTP has no other answer to loss than going on.
-        match sent {
-            Ok(_) => self.tally.sent += 1,
-            Err(_) => self.tally.unsent += 1,
+        match &mut self.way {
+            Way::Later(sends) => sends.push(self.key, to, rtcp, packet),
+            Way::Now(sockets) => sockets.send(to, rtcp, packet, self.tally),
         }
     }
     fn event(&mut self, event: MediaEvent) {
@@ -157,33 +223,44 @@ impl LegIo for Io<'_> {
 }
 
 impl Slot {
-    /// The leg, and what it may do to the world.
-    fn parts<'a>(&'a mut self, outbox: &'a mut Outbox, blocks: &'a mut Blocks, tally: &'a mut Tally) -> (&'a mut Leg, Io<'a>) {
-        (&mut self.leg, Io { rtp: &self.rtp, rtcp: &self.rtcp, connected: self.connected, outbox, blocks, tally })
+    fn sockets(&self) -> Sockets<'_> {
+        Sockets { rtp: &self.rtp, rtcp: &self.rtcp, connected: self.connected }
+    }
+
+    /// The leg, and what it may do to the world in its tick.
+    fn ticking<'a>(&'a mut self, desk: &'a mut Desk) -> (&'a mut Leg, Io<'a>) {
+        let Desk { outbox, blocks, sends, tally } = desk;
+        (&mut self.leg, Io { key: self.key, way: Way::Later(sends), outbox, blocks, tally })
+    }
+
+    /// The same between ticks.
+    fn between<'a>(&'a mut self, desk: &'a mut Desk) -> (&'a mut Leg, Io<'a>) {
+        let Desk { outbox, blocks, tally, .. } = desk;
+        let sockets = Sockets { rtp: &self.rtp, rtcp: &self.rtcp, connected: self.connected };
+        (&mut self.leg, Io { key: self.key, way: Way::Now(sockets), outbox, blocks, tally })
     }
 }
 
 type Legs = Slab<Box<Slot>>;
 
 /// Takes what came for a leg, and sends on what others hear of it. `at` is the leg whose code runs.
-#[allow(clippy::too_many_arguments, reason = "parts of the thread, borrowed apart: one of them is the place of two legs")]
-fn read(
-    legs: &mut Legs,
-    key: usize,
-    at: &mut usize,
-    now: Time,
-    packets: &mut Receiver,
-    outbox: &mut Outbox,
-    blocks: &mut Blocks,
-    tally: &mut Tally,
-) {
+fn read(legs: &mut Legs, key: usize, at: &mut usize, now: Time, packets: &mut Receiver, desk: &mut Desk) {
     let Some(slot) = legs.get(key) else { return };
     let overheard = slot.heard_by.iter().any(|listener| legs.get(*listener).is_some_and(|slot| slot.leg.overhears()));
     let Some(slot) = legs.get_mut(key) else { return };
     slot.leg.set_overheard(overheard);
     slot.ticks = slot.ticks.wrapping_add(1);
-    let n = packets.receive(&slot.rtp);
-    tally.received += n as u64;
+    let n = match slot.connected {
+        // The usual telephone sends one packet a frame. Should more come for a moment, they are found within `LOOK_EVERY`.
+        Some(peer) => {
+            let all = slot.uneven || slot.ticks.is_multiple_of(limits::LOOK_EVERY);
+            packets.receive_from(&slot.rtp, peer, if all { RTP_BURST } else { 1 })
+        }
+        None => packets.receive(&slot.rtp),
+    };
+    slot.uneven = n != 1;
+    desk.tally.received += n as u64;
+    let Desk { outbox, blocks, sends, tally } = desk;
     for i in 0..n {
         let (Some(packet), Some(slot)) = (packets.get(i), legs.get_mut(key)) else { continue };
         if packet.cut {
@@ -195,9 +272,9 @@ fn read(
             let listener = legs.get(key).and_then(|slot| slot.heard_by.get(turn).copied());
             let Some(listener) = listener else { break };
             *at = listener;
-            if let Some(listener) = legs.get_mut(listener) {
-                let (leg, mut io) = listener.parts(outbox, blocks, tally);
-                leg.relay(&spoken, &mut io);
+            if let Some(slot) = legs.get_mut(listener) {
+                let mut io = Io { key: listener, way: Way::Later(sends), outbox, blocks, tally };
+                slot.leg.relay(&spoken, &mut io);
             }
             *at = key;
         }
@@ -215,10 +292,10 @@ fn read(
 }
 
 /// One frame of a leg, and what recordings of others hear of it.
-fn tick(legs: &mut Legs, key: usize, at: &mut usize, now: Time, outbox: &mut Outbox, blocks: &mut Blocks, tally: &mut Tally) {
+fn tick(legs: &mut Legs, key: usize, at: &mut usize, now: Time, desk: &mut Desk) {
     *at = key;
     let Some(slot) = legs.get_mut(key) else { return };
-    let (leg, mut io) = slot.parts(outbox, blocks, tally);
+    let (leg, mut io) = slot.ticking(desk);
     leg.tick(now, &mut io);
     if let Some(source) = slot.leg.take_locked_source() {
         // From here on the kernel drops what others send.
@@ -229,7 +306,7 @@ fn tick(legs: &mut Legs, key: usize, at: &mut usize, now: Time, outbox: &mut Out
         let Some((slot, other)) = legs.get2_mut(key, listener) else { continue };
         if other.leg.overhears() {
             *at = listener;
-            let (leg, mut io) = other.parts(outbox, blocks, tally);
+            let (leg, mut io) = other.ticking(desk);
             leg.overhear(&slot.leg, &mut io);
         }
     }
@@ -247,12 +324,11 @@ impl MediaThread {
     ) -> MediaThread {
         MediaThread {
             commands,
-            outbox,
+            desk: Desk { outbox, blocks: Blocks::new(blocks), sends: Sends::default(), tally: Tally::default() },
             ports,
             legs: Slab::new(),
             places: HashMap::new(),
             phases: std::array::from_fn(|_| Vec::new()),
-            blocks: Blocks::new(blocks),
             blocks_used: 0,
             sleep,
             metrics,
@@ -271,15 +347,14 @@ impl MediaThread {
         }
         set_timer_slack(1);
         let mut packets = Receiver::new(RTP_BURST, limits::RTP_PACKET);
-        let mut tally = Tally::default();
         // `phase` is due at `due`: one absolute clock, so that no tick drifts.
         let (mut phase, mut due) = (0, self.clock.now());
         while !self.sleep.stopped() {
-            self.obey(&mut tally);
-            self.blocks.tidy(self.legs.len());
-            self.outbox.flush();
+            self.obey();
+            self.desk.blocks.tidy(self.legs.len());
+            self.desk.outbox.flush();
             if self.legs.is_empty() {
-                self.report(&mut tally);
+                self.report();
                 self.sleep_until(None);
                 due = self.clock.now();
                 continue;
@@ -302,16 +377,16 @@ impl MediaThread {
             }
             if !self.phases[phase].is_empty() {
                 self.metrics.tick_lateness.record(late, self.phases[phase].len() as u64);
-                self.tick(phase, &mut packets, &mut tally);
+                self.tick(phase, &mut packets);
             }
-            tally.phases += 1;
-            if tally.phases >= REPORT_EVERY {
-                self.report(&mut tally);
+            self.desk.tally.phases += 1;
+            if self.desk.tally.phases >= REPORT_EVERY {
+                self.report();
             }
             phase = (phase + 1) % PHASES;
             due += PHASE;
         }
-        self.stop(&mut tally);
+        self.stop();
     }
 
     fn sleep_until(&self, due: Option<Time>) {
@@ -323,7 +398,7 @@ impl MediaThread {
                 // A command that came before the announcement woke nobody: look once more.
                 if self.commands.is_empty() && !self.sleep.stopped() {
                     // An event that found no room is tried again soon even if nothing else happens.
-                    let patience = if self.outbox.aside.is_empty() && self.blocks.sent() { Duration::from_secs(1) } else { NAP };
+                    let patience = if self.desk.outbox.aside.is_empty() && self.desk.blocks.sent() { Duration::from_secs(1) } else { NAP };
                     std::thread::park_timeout(wait.unwrap_or(patience));
                 }
                 self.sleep.end();
@@ -332,44 +407,45 @@ impl MediaThread {
     }
 
     /// One frame of all legs of a phase.
-    fn tick(&mut self, phase: usize, packets: &mut Receiver, tally: &mut Tally) {
+    fn tick(&mut self, phase: usize, packets: &mut Receiver) {
         let now = self.clock.now();
         let mut broken = Vec::new();
         for &key in &self.phases[phase] {
-            let (legs, outbox, blocks) = (&mut self.legs, &mut self.outbox, &mut self.blocks);
+            let (legs, desk) = (&mut self.legs, &mut self.desk);
             // A fault of ours in one leg must not silence the others: neither its bridge's other end, whose code it may have been.
             let mut at = key;
-            let read = catch_unwind(AssertUnwindSafe(|| read(legs, key, &mut at, now, packets, outbox, blocks, tally)));
+            let read = catch_unwind(AssertUnwindSafe(|| read(legs, key, &mut at, now, packets, desk)));
             if read.is_err() {
                 broken.extend(legs.get(at).map(|slot| slot.id));
                 if at == key {
                     continue;
                 }
             }
-            let whole = catch_unwind(AssertUnwindSafe(|| tick(legs, key, &mut at, now, outbox, blocks, tally)));
+            let whole = catch_unwind(AssertUnwindSafe(|| tick(legs, key, &mut at, now, desk)));
             if whole.is_err() {
                 broken.extend(legs.get(at).map(|slot| slot.id));
             }
         }
+        self.desk.sends.flush(&self.legs, &mut self.desk.tally);
         for leg in broken {
             self.lose(leg);
         }
     }
 
-    fn obey(&mut self, tally: &mut Tally) {
+    fn obey(&mut self) {
         for _ in 0..COMMANDS {
             let Ok(command) = self.commands.pop() else { break };
             let now = self.clock.now();
             match command {
                 MediaCmd::Open { leg, config } => self.open(now, leg, *config),
-                MediaCmd::Close { leg, reason } => self.close(now, leg, reason, tally),
+                MediaCmd::Close { leg, reason } => self.close(now, leg, reason),
                 MediaCmd::Bridge { leg, hears } => self.bridge(leg, hears),
                 command => {
                     let leg = command.leg();
                     let Some(slot) = self.places.get(&leg).and_then(|key| self.legs.get_mut(*key)) else { continue };
-                    let (outbox, blocks) = (&mut self.outbox, &mut self.blocks);
+                    let desk = &mut self.desk;
                     let whole = catch_unwind(AssertUnwindSafe(|| {
-                        let (leg, mut io) = slot.parts(outbox, blocks, tally);
+                        let (leg, mut io) = slot.between(desk);
                         leg.command(now, command, &mut io);
                     }));
                     // After an SDP that moved the peer the source is learnt anew, so everybody may speak again.
@@ -389,7 +465,7 @@ impl MediaThread {
         let failed = |why: String| MediaEvent { leg, at: now, what: MediaKind::OpenFailed { why } };
         if self.legs.len() >= limits::LEGS || self.places.contains_key(&leg) {
             add(&self.metrics.legs_failed, 1);
-            self.outbox.push(failed("no room for another leg".into()));
+            self.desk.outbox.push(failed("no room for another leg".into()));
             return;
         }
         let opened = self.ports.open().and_then(|pair| match pair.rtp.local_addr() {
@@ -403,7 +479,7 @@ impl MediaThread {
             Ok(opened) => opened,
             Err(why) => {
                 add(&self.metrics.legs_failed, 1);
-                self.outbox.push(failed(why));
+                self.desk.outbox.push(failed(why));
                 return;
             }
         };
@@ -422,6 +498,7 @@ impl MediaThread {
             place: self.phases[phase].len(),
             // RTCP sockets of legs that opened together are not all read in the same tick.
             ticks: u32::from(pair.port / 2),
+            uneven: true,
             hears: None,
             heard_by: Vec::new(),
         };
@@ -429,25 +506,25 @@ impl MediaThread {
         self.phases[phase].push(key);
         self.places.insert(leg, key);
         self.metrics.legs.up();
-        self.outbox.push(MediaEvent { leg, at: now, what: MediaKind::Opened { local } });
+        self.desk.outbox.push(MediaEvent { leg, at: now, what: MediaKind::Opened { local } });
     }
 
-    fn close(&mut self, now: Time, leg: LegId, reason: StopReason, tally: &mut Tally) {
+    fn close(&mut self, now: Time, leg: LegId, reason: StopReason) {
         let Some(mut slot) = self.remove(leg) else { return };
-        let (legs, outbox, blocks) = (&mut self.legs, &mut self.outbox, &mut self.blocks);
+        let (legs, desk) = (&mut self.legs, &mut self.desk);
         let whole = catch_unwind(AssertUnwindSafe(|| {
-            let (leg, mut io) = slot.parts(outbox, blocks, tally);
+            let (leg, mut io) = slot.between(desk);
             leg.close(now, reason, &mut io);
         }));
         if whole.is_err() {
-            outbox.push(MediaEvent { leg, at: now, what: MediaKind::Closed { stats: Box::new(LegStats::default()) } });
+            desk.outbox.push(MediaEvent { leg, at: now, what: MediaKind::Closed { stats: Box::new(LegStats::default()) } });
         }
         // Its last frames belong to the recordings of who heard it.
         let mut broken = Vec::new();
         for listener in &slot.heard_by {
             let Some(listener) = legs.get_mut(*listener) else { continue };
             let whole = catch_unwind(AssertUnwindSafe(|| {
-                let (leg, mut io) = listener.parts(outbox, blocks, tally);
+                let (leg, mut io) = listener.between(desk);
                 leg.overhear(&slot.leg, &mut io);
             }));
             if whole.is_err() {
@@ -474,7 +551,7 @@ impl MediaThread {
             drop(slot);
             self.ports.release(port);
         }
-        self.outbox.push(MediaEvent { leg, at, what: MediaKind::Closed { stats: Box::new(LegStats::default()) } });
+        self.desk.outbox.push(MediaEvent { leg, at, what: MediaKind::Closed { stats: Box::new(LegStats::default()) } });
     }
 
     /// From now on `leg` hears the other one, or nobody: also where that is unknown (it may just have closed), is itself, or is heard by
@@ -532,30 +609,30 @@ impl MediaThread {
         Some(slot)
     }
 
-    fn report(&mut self, tally: &mut Tally) {
-        let used = self.blocks.used() as u64;
+    fn report(&mut self) {
+        let used = self.desk.blocks.used() as u64;
         self.metrics.blocks_used.change(self.blocks_used, used);
         self.blocks_used = used;
-        add(&self.metrics.media_received, tally.received);
-        add(&self.metrics.media_sent, tally.sent);
-        add(&self.metrics.media_unsent, tally.unsent);
-        add(&self.metrics.rtp_cut, tally.cut);
-        *tally = Tally::default();
+        add(&self.metrics.media_received, self.desk.tally.received);
+        add(&self.metrics.media_sent, self.desk.tally.sent);
+        add(&self.metrics.media_unsent, self.desk.tally.unsent);
+        add(&self.metrics.rtp_cut, self.desk.tally.cut);
+        self.desk.tally = Tally::default();
     }
 
     /// The node ends: recordings are closed, and what they hold is handed over.
-    fn stop(&mut self, tally: &mut Tally) {
+    fn stop(&mut self) {
         let now = self.clock.now();
         let left: Vec<LegId> = self.places.keys().copied().collect();
         for leg in left {
-            self.close(now, leg, StopReason::ApiStop, tally);
+            self.close(now, leg, StopReason::ApiStop);
         }
         let patience = now + limits::CLOSE;
-        while !self.blocks.sent() && self.clock.now() < patience {
-            self.blocks.tidy(1);
+        while !self.desk.blocks.sent() && self.clock.now() < patience {
+            self.desk.blocks.tidy(1);
             std::thread::sleep(NAP);
         }
-        self.report(tally);
-        self.outbox.flush();
+        self.report();
+        self.desk.outbox.flush();
     }
 }

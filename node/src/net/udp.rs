@@ -50,6 +50,8 @@ pub struct Receiver {
     _vectors: Box<[libc::iovec]>,
     headers: Box<[libc::mmsghdr]>,
     filled: usize,
+    /// Whom the one datagram of `receive_one` is from.
+    peer: Option<SocketAddr>,
 }
 
 pub struct Datagram<'a> {
@@ -79,7 +81,7 @@ impl Receiver {
                 header
             })
             .collect();
-        Receiver { size, bytes, names, _vectors: vectors, headers, filled: 0 }
+        Receiver { size, bytes, names, _vectors: vectors, headers, filled: 0, peer: None }
     }
 
     /// Takes what is there, without waiting. How many; `get` has them until the next call.
@@ -87,7 +89,7 @@ impl Receiver {
         for header in self.headers.iter_mut().take(self.filled) {
             header.msg_hdr.msg_namelen = size_of::<libc::sockaddr_storage>() as libc::socklen_t;
         }
-        self.filled = 0;
+        (self.filled, self.peer) = (0, None);
         // The second try: an ICMP error of an earlier send is reported once in place of data (ECONNREFUSED).
         for _ in 0..2 {
             // SAFETY: each header points to one name and one vector, each vector to its own part of `bytes`; all are heap memory of
@@ -112,6 +114,29 @@ impl Receiver {
         0
     }
 
+    /// Takes up to `most` datagrams of a socket that is connected to `peer`. For one or two this is cheaper than [`Receiver::receive`],
+    /// which fetches names and always looks whether there is more.
+    pub fn receive_from(&mut self, socket: &UdpSocket, peer: SocketAddr, most: usize) -> usize {
+        (self.filled, self.peer) = (0, Some(peer));
+        // One more try: as above.
+        let mut tries = most.min(self.headers.len()) + 1;
+        while tries > 0 && self.filled < most {
+            tries -= 1;
+            let Some(room) = self.bytes.get_mut(self.filled * self.size..).and_then(|rest| rest.get_mut(..self.size)) else { break };
+            // SAFETY: the pointer and length are of `room`, which outlives the call and has no other user meanwhile.
+            let n = unsafe { libc::recv(socket.as_raw_fd(), room.as_mut_ptr().cast(), room.len(), libc::MSG_DONTWAIT | libc::MSG_TRUNC) };
+            if let Ok(length) = usize::try_from(n) {
+                let header = &mut self.headers[self.filled];
+                header.msg_len = libc::c_uint::try_from(length).unwrap_or(libc::c_uint::MAX);
+                header.msg_hdr.msg_flags = if length > self.size { libc::MSG_TRUNC } else { 0 };
+                self.filled += 1;
+            } else if io::Error::last_os_error().kind() == io::ErrorKind::WouldBlock {
+                break;
+            }
+        }
+        self.filled
+    }
+
     /// Datagram `i` of the last `receive`; `None` for an address that is neither IPv4 nor IPv6.
     pub fn get(&self, i: usize) -> Option<Datagram<'_>> {
         if i >= self.filled {
@@ -120,7 +145,7 @@ impl Receiver {
         let header = &self.headers[i];
         let length = (header.msg_len as usize).min(self.size);
         Some(Datagram {
-            from: address(&self.names[i])?,
+            from: self.peer.or_else(|| address(&self.names[i]))?,
             bytes: &self.bytes[i * self.size..][..length],
             cut: header.msg_hdr.msg_flags & libc::MSG_TRUNC != 0,
         })
