@@ -25,6 +25,10 @@ const PHASE: Duration = Duration::from_millis(1);
 const PHASES: usize = 20;
 /// Sleeps up to this are not interrupted by commands: they are read when it ends.
 const NAP: Duration = Duration::from_millis(2);
+/// The share of its time that a thread sleeps, over so long, decides its priority: below the first it is crowded, above the second no more.
+const LOAD_WINDOW: Duration = Duration::from_millis(500);
+const CROWDED: Duration = Duration::from_millis(60);
+const AT_EASE: Duration = Duration::from_millis(120);
 /// Commands carried out before the next look at the clock: opening a leg costs some 15 us.
 const COMMANDS: usize = 32;
 /// Counters are added to the shared ones, and blocks counted, once in so many phases.
@@ -39,8 +43,16 @@ pub(super) struct MediaThread {
     phases: [Vec<usize>; PHASES],
     blocks_used: u64,
     sleep: Arc<Sleep>,
+    load: Load,
     metrics: Arc<Metrics>,
     clock: Clock,
+}
+
+/// How much of a window the thread slept.
+struct Load {
+    since: Time,
+    slept: Duration,
+    crowded: bool,
 }
 
 /// What the legs of a thread work with, one after the other.
@@ -331,6 +343,7 @@ impl MediaThread {
             phases: std::array::from_fn(|_| Vec::new()),
             blocks_used: 0,
             sleep,
+            load: Load { since: clock.now(), slept: Duration::ZERO, crowded: false },
             metrics,
             clock,
         }
@@ -375,6 +388,7 @@ impl MediaThread {
                 due += FRAME_TIME * u32::try_from(rounds).unwrap_or(u32::MAX);
                 add(&self.metrics.ticks_skipped, u64::try_from(rounds).unwrap_or(u64::MAX).saturating_mul(self.legs.len() as u64));
             }
+            self.weigh(now);
             if !self.phases[phase].is_empty() {
                 self.metrics.tick_lateness.record(late, self.phases[phase].len() as u64);
                 self.tick(phase, &mut packets);
@@ -389,8 +403,24 @@ impl MediaThread {
         self.stop();
     }
 
-    fn sleep_until(&self, due: Option<Time>) {
+    /// Chooses the priority by the load, once in a window.
+    fn weigh(&mut self, now: Time) {
+        if now.since(self.load.since) < LOAD_WINDOW {
+            return;
+        }
+        let slept = std::mem::take(&mut self.load.slept);
+        self.load.since = now;
+        let crowded = if self.load.crowded { slept < AT_EASE } else { slept < CROWDED };
+        if crowded != self.load.crowded {
+            self.load.crowded = crowded;
+            // Refused at the beginning, it is refused again, and was told then.
+            let _ = set_priority(if crowded { Priority::MediaCrowded } else { Priority::Media });
+        }
+    }
+
+    fn sleep_until(&mut self, due: Option<Time>) {
         let wait = due.map(|due| due.since(self.clock.now()));
+        self.load.slept += wait.unwrap_or(LOAD_WINDOW);
         match wait {
             Some(wait) if wait <= NAP => std::thread::sleep(wait),
             _ => {

@@ -59,8 +59,10 @@ const MEDIA_SLICE: Duration = Duration::from_micros(100);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Priority {
-    /// Media: before everything else, by weight and by a short slice.
+    /// Media: real time where we may.
     Media,
+    /// Media on a core that is nearly full: before everything else, by weight and by a short slice.
+    MediaCrowded,
     /// Guests.
     Low,
     /// Writers and encoders: only what is left over.
@@ -83,6 +85,8 @@ pub fn set_priority(priority: Priority) -> io::Result<()> {
         attr.size = size_of::<libc::sched_attr>() as u32;
         attr.sched_policy = libc::SCHED_OTHER.unsigned_abs();
         attr.sched_nice = level;
+        // What it starts begins as others do.
+        attr.sched_flags = libc::SCHED_FLAG_RESET_ON_FORK as u64;
         // Linux 6.12 and later: a thread with a shorter slice that wakes goes before one that runs. Earlier ones take no notice.
         attr.sched_runtime = u64::try_from(slice.as_nanos()).unwrap_or(0);
         // SAFETY: 0 is the calling thread, the pointer is to a whole sched_attr of ours whose size it says, and no flags are set.
@@ -92,9 +96,10 @@ pub fn set_priority(priority: Priority) -> io::Result<()> {
     // SAFETY: setpriority takes no pointers; on Linux `PRIO_PROCESS` with 0 means the calling thread.
     let nice = |level: libc::c_int| check(unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, level) });
     match priority {
-        // Not real time: what the kernel then keeps for others of each second (50 ms, sched_rt_runtime_us or the fair server) it takes in
-        // one piece as soon as the core is nearly full, and every call hears it.
-        Priority::Media => weigh(-20, MEDIA_SLICE).or_else(|_| nice(-20)),
+        Priority::Media => schedule(libc::SCHED_RR, 10).or_else(|_| weigh(-20, MEDIA_SLICE)),
+        // Not real time: what the kernel keeps for others of each second (50 ms; sched_rt_runtime_us, or the fair server) it then takes in
+        // one piece, and every call hears it.
+        Priority::MediaCrowded => weigh(-20, MEDIA_SLICE),
         Priority::Low => nice(5),
         Priority::Idle => schedule(libc::SCHED_IDLE, 0).or_else(|_| nice(19)),
     }

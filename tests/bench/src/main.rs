@@ -150,6 +150,8 @@ fn main() -> Result<()> {
         bail!("node and generator need a core each; this machine has {cores}");
     }
     machine::pin(options.generator_core).context("pinning the generator")?;
+    // Its clock is the yardstick: what the kernel writes to disk meanwhile must not be in its way, as it is not in the way of real phones.
+    let _ = hookswitch::net::set_priority(hookswitch::net::Priority::Media);
     println!("{cores} cores, node on {}, generator on {}, {files} open files", options.node_core, options.generator_core);
 
     if let Some(Mode::Soak(soak)) = &options.mode {
