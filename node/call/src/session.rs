@@ -153,7 +153,8 @@ impl Session {
             started: now,
             started_wall: x.wall,
             answered_at: None,
-            parties: Vec::new(),
+            // Most calls have one party.
+            parties: Vec::with_capacity(1),
             next_party: 0,
             connections: Vec::new(),
             departed: VecDeque::new(),

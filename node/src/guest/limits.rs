@@ -60,3 +60,6 @@ pub const COMPILE_MEMORY: u64 = 2 << 30;
 pub const COMPILED_BYTES: u64 = 256 << 20;
 /// Bytes of a compiler's complaint that are passed on.
 pub const COMPILE_MESSAGE: usize = 2048;
+
+/// A guest without work for so long gives back the memory that only a running one needs.
+pub const REST_AFTER: Duration = Duration::from_secs(1);

@@ -474,25 +474,38 @@ impl Drop for Owed<'_> {
 
 impl Session {
     async fn run(mut self, mut mailbox: mpsc::Receiver<Item>) {
-        while let Some(item) = mailbox.recv().await {
+        while let Some(item) = self.next(&mut mailbox).await {
             match item {
                 Item::Ask { ask, until } => {
                     let room = self.room.clone();
                     let owed = Owed { switch: &room.switch, ask: Some(ask.id) };
                     let name = ask.hook.name();
                     let session_id = ask.hook.info().session_id.clone();
-                    let verdict = self.ask(ask.hook, until).await;
+                    // Boxed: what a hook needs while it runs is large, and most of its life a session waits.
+                    let verdict = Box::pin(self.ask(ask.hook, until)).await;
                     self.tenant.answered(&session_id, name, self.version.number, verdict.as_ref().map(|_| ()));
                     owed.pay(verdict);
                 }
-                Item::Notify(notification) => self.notify(*notification).await,
-                Item::Delivery(delivery) => self.delivered(delivery).await,
+                Item::Notify(notification) => Box::pin(self.notify(*notification)).await,
+                Item::Delivery(delivery) => Box::pin(self.delivered(delivery)).await,
                 Item::End => self.ended = true,
             }
             if self.ended && mailbox.is_empty() {
                 self.guest = None;
             }
         }
+    }
+
+    /// What comes next. A guest that has nothing to do for a while rests: hooks of one call often follow each other closely, and waking
+    /// costs some microseconds.
+    async fn next(&mut self, mailbox: &mut mpsc::Receiver<Item>) -> Option<Item> {
+        if let Some(guest) = &mut self.guest {
+            match tokio::time::timeout(limits::REST_AFTER, mailbox.recv()).await {
+                Ok(item) => return item,
+                Err(_) => guest.instance.rest(),
+            }
+        }
+        mailbox.recv().await
     }
 
     async fn ask(&mut self, mut hook: Hook, until: Instant) -> Result<Verdict, HookFailure> {

@@ -109,6 +109,8 @@ pub(crate) struct State {
     pub(crate) refused: Option<&'static str>,
     pub(crate) cpu_limit: Duration,
     pub(crate) cpu_used: Duration,
+    /// An address on its native stack where the last hook was entered.
+    pub(crate) stack: Option<usize>,
 }
 
 impl State {
@@ -122,6 +124,7 @@ impl State {
             memory: 0,
             tables: 0,
             refused: None,
+            stack: None,
             cpu_limit: setup.cpu,
             cpu_used: Duration::ZERO,
         }

@@ -4,7 +4,7 @@
 use crate::bindings::exports::hookswitch::call as exports;
 use crate::host::{Kill, Setup, State, one_line};
 use crate::module::Module;
-use crate::{cpu, limits, wit};
+use crate::{cpu, limits, stack, wit};
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use tokio::time::Instant;
@@ -45,6 +45,7 @@ impl Instance {
     pub async fn new(module: &Module, setup: Setup, until: Instant) -> Result<Instance, Failure> {
         let mut store = Store::new(&module.engine, State::new(setup));
         store.limiter(|state| state);
+        stack::watch(&mut store);
         store.epoch_deadline_callback(|mut context| {
             let state = context.data_mut();
             state.cpu_used += cpu::spent();
@@ -90,6 +91,11 @@ impl Instance {
         self.finish(answer).map(|(instance, ())| instance)
     }
 
+    /// Gives back the memory that only a running guest needs. The next hook takes it again.
+    pub fn rest(&mut self) {
+        stack::give_back(&mut self.store);
+    }
+
     /// Bytes of linear memory it has.
     pub fn memory(&self) -> usize {
         self.store.data().memory()
@@ -109,6 +115,7 @@ fn arm(store: &mut Store<State>) {
     let state = store.data_mut();
     state.cpu_used = std::time::Duration::ZERO;
     state.refused = None;
+    state.stack = None;
     store.set_epoch_deadline(1);
     store.set_hostcall_fuel(limits::LIFTED_BYTES);
 }
@@ -172,5 +179,85 @@ fn rustc_name(name: &str) -> &str {
     match name.rsplit_once("::h") {
         Some((path, hash)) if hash.len() == 16 && hash.bytes().all(|b| b.is_ascii_hexdigit()) => path,
         _ => name,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::Guest;
+    use crate::{Engine, Host, Level, Options};
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    struct Desk;
+    impl Host for Desk {
+        fn log(&self, _: Level, _: &str) {}
+        fn log_dropped(&self) {}
+        fn config(&self, _: &str) -> Option<String> {
+            None
+        }
+        fn now_ms(&self) -> u64 {
+            0
+        }
+    }
+
+    fn far() -> Instant {
+        Instant::now() + Duration::from_secs(3600)
+    }
+
+    fn ask() -> wit::IvrRequest {
+        let info = wit::SessionInfo {
+            session_id: "5a3f".into(),
+            session_reference: None,
+            domain: "demo.localhost".into(),
+            ivr_server: "127.0.0.1".into(),
+            trace_id: "trace".into(),
+            site_id: None,
+            transaction_id: "transaction".into(),
+            restarted: false,
+            extra: vec![],
+        };
+        wit::IvrRequest {
+            info,
+            participant_id: "p1".into(),
+            reply_id: "r1".into(),
+            dtmf_buffer: None,
+            dtmf_params: None,
+            recording: None,
+            interrupted: false,
+            extra: vec![],
+        }
+    }
+
+    /// A hook, and the page of the native stack on which it was entered.
+    async fn hook(instance: Instance) -> (Instance, usize) {
+        let (instance, _) = instance.get_ivr_command(&ask(), far()).await.unwrap_or_else(|e| panic!("{e}"));
+        let entry = instance.store.data().stack.unwrap();
+        (instance, entry >> 12)
+    }
+
+    #[tokio::test]
+    async fn a_stack_stays_with_its_instance_and_rests_with_it() {
+        let engine = Engine::start(Options { instances: 8 }).unwrap();
+        let module = Guest::counting().load(&engine);
+        let fresh = async || Instance::new(&module, Setup::new(Arc::new(Desk), [7; 32]), far()).await.unwrap_or_else(|e| panic!("{e}"));
+        let (mut first, entry) = hook(fresh().await).await;
+        let mut others = Vec::new();
+        for _ in 0..4 {
+            first.rest();
+            // Nobody else may be given a stack whose pages we give back, however many come and go.
+            let (other, elsewhere) = hook(fresh().await).await;
+            assert!(elsewhere.abs_diff(entry) >= limits::ASYNC_STACK >> 12, "two instances on one stack");
+            drop(hook(fresh().await).await);
+            others.push(other);
+            let again;
+            (first, again) = hook(first).await;
+            assert_eq!(again, entry);
+        }
+        // Twice, or before anything ran: nothing to do.
+        first.rest();
+        first.rest();
+        fresh().await.rest();
     }
 }

@@ -11,6 +11,7 @@ mod inspect;
 mod instance;
 pub mod limits;
 mod module;
+mod stack;
 #[cfg(feature = "testing")]
 pub mod testing;
 #[cfg(test)]

@@ -33,8 +33,10 @@ const STOP_FRAMES: usize = 8;
 
 /// Frames that are kept after they have left: concealment wants the last 50 ms before a hole.
 const KEPT: u64 = HISTORY.div_ceil(FRAME) as u64;
-/// The ring begins with so many frames, enough for a hole that waits. It grows with a burst or a stall, in at most four steps.
+/// The ring begins with so many frames, enough for a hole that waits. It grows with a burst or a stall, in at most four steps, and is
+/// as small as before when so many ticks (10 s) had no use for more.
 const RING: u64 = 8;
+const CALM: u16 = 500;
 
 const FULL: [u64; 3] = [u64::MAX, u64::MAX, u64::MAX >> 32];
 
@@ -53,6 +55,8 @@ pub struct Jitter {
     stream: Option<Stream>,
     candidate: Option<Box<Candidate>>,
     plc: Plc,
+    /// Ticks since the ring last had to be larger than it began.
+    calm: u16,
     /// Frames that may still leave in this tick.
     allowed: usize,
     /// Packets lost in streams that are over.
@@ -183,6 +187,7 @@ impl Jitter {
                 waiting: false,
             })),
             plc: Plc::new(),
+            calm: 0,
             allowed: 0,
             lost_before: 0,
             outage: 0,
@@ -199,7 +204,7 @@ impl Jitter {
         self.plc.running = false;
         self.slots = Vec::new();
         if on {
-            self.grow(RING);
+            self.resize(RING);
             let part = (self.end % FRAME as u64) as usize;
             if part > 0 {
                 // The samples of this frame that nobody listened to.
@@ -217,13 +222,14 @@ impl Jitter {
         })
     }
 
-    fn grow(&mut self, frames: u64) {
+    /// A ring of so many frames, with what is in use of the old one.
+    fn resize(&mut self, frames: u64) {
         let codec = self.codec;
         let slot = || Slot { law: [g711::silence(codec); FRAME], have: [0; 3], hole: 0, codec, voice: false, kind: FrameKind::Silence };
         let mut ring: Vec<Slot> = (0..frames).map(|_| slot()).collect();
         let old = self.slots.len() as u64;
         let first = self.head.saturating_sub(KEPT);
-        for frame in first..first + old {
+        for frame in first..first + old.min(frames) {
             let index = self.index(frame);
             std::mem::swap(&mut ring[(frame % frames) as usize], &mut self.slots[index]);
         }
@@ -232,9 +238,28 @@ impl Jitter {
 
     /// Room for frames up to this position, which is within capacity.
     fn reserve(&mut self, end: u64) {
-        let wanted = end.div_ceil(FRAME as u64).saturating_sub(self.head) + KEPT;
+        let wanted = self.frames_to(end);
+        if wanted > RING {
+            self.calm = 0;
+        }
         if !self.slots.is_empty() && wanted > self.slots.len() as u64 {
-            self.grow(wanted.next_power_of_two());
+            self.resize(wanted.next_power_of_two());
+        }
+    }
+
+    /// Frames in use when the timeline goes up to here.
+    fn frames_to(&self, end: u64) -> u64 {
+        end.div_ceil(FRAME as u64).saturating_sub(self.head) + KEPT
+    }
+
+    /// Gives back what a burst has left behind.
+    fn settle(&mut self) {
+        if self.slots.len() as u64 <= RING {
+            return;
+        }
+        self.calm = self.calm.saturating_add(1);
+        if self.calm >= CALM && self.frames_to(self.end) <= RING {
+            self.resize(RING);
         }
     }
 
@@ -436,6 +461,7 @@ impl Jitter {
     pub fn tick(&mut self, now: Time) {
         self.allowed = FLOW_FRAMES;
         self.left = self.head;
+        self.settle();
         if let Clock::Peer { until } = self.clock
             && now.since(until) >= STOP
         {
@@ -694,5 +720,15 @@ mod tests {
             assert_eq!((frame.kind == FrameKind::Concealed, frame.law[0] == n), (n == 2, n != 2), "{n}");
         }
         assert!(jitter.pop(now).is_none());
+        // What the burst has left behind is given back in a calm time, and nothing is lost by it.
+        for n in 90..90 + u32::from(CALM) + 2 {
+            let now = Time::from_millis(u64::from(n) * 20);
+            let packet =
+                Packet { ssrc: 7, sequence: n as u16, timestamp: n * 160, audio: Some((Codec::Pcmu, &[(n % 200) as u8; FRAME])) };
+            jitter.push(now, packet, &mut LegStats::default());
+            jitter.tick(now);
+            assert_eq!(jitter.pop(now).unwrap().law, &[(n % 200) as u8; FRAME], "{n}");
+        }
+        assert_eq!(jitter.slots.len() as u64, RING);
     }
 }
