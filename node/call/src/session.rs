@@ -156,7 +156,7 @@ impl Session {
             // Most calls have one party.
             parties: Vec::with_capacity(1),
             next_party: 0,
-            connections: Vec::new(),
+            connections: Vec::with_capacity(1),
             departed: VecDeque::new(),
             asked: None,
             asks: 0,

@@ -316,7 +316,7 @@ struct Sessions {
 enum Item {
     Ask { ask: Box<Ask>, until: Instant },
     Notify(Box<Notification>),
-    Delivery(Delivery),
+    Delivery(Box<Delivery>),
     End,
 }
 
@@ -342,7 +342,7 @@ impl Sessions {
             Message::Delivery { session, delivery } => {
                 if let Some(mailbox) = self.map.get(&session).filter(|_| !self.ended.contains(&session)) {
                     let room = mailbox.capacity() > limits::MAILBOX_DECISIONS;
-                    if !room || mailbox.try_send(Item::Delivery(delivery)).is_err() {
+                    if !room || mailbox.try_send(Item::Delivery(Box::new(delivery))).is_err() {
                         tracing::debug!("a delivery was not told: the session's mailbox is full");
                     }
                 }
@@ -487,7 +487,7 @@ impl Session {
                     owed.pay(verdict);
                 }
                 Item::Notify(notification) => Box::pin(self.notify(*notification)).await,
-                Item::Delivery(delivery) => Box::pin(self.delivered(delivery)).await,
+                Item::Delivery(delivery) => Box::pin(self.delivered(*delivery)).await,
                 Item::End => self.ended = true,
             }
             if self.ended && mailbox.is_empty() {

@@ -9,10 +9,10 @@ use crate::host::State;
 use crate::limits;
 use wasmtime::{CallHook, Store};
 
-/// Below where the guest is entered, so much is given back: as deep as it may go ([`limits::WASM_STACK`]). The entry itself is less than
-/// half of the whole stack deep, so that all of it lies within the stack.
-const BELOW: usize = limits::WASM_STACK;
-const _: () = assert!(BELOW <= limits::ASYNC_STACK / 2);
+/// Of a stack, so much is given back: as deep as a guest may go ([`limits::WASM_STACK`]). Where it is entered is less than half of the
+/// whole stack deep, so that all of it lies within the stack.
+const DEPTH: usize = limits::WASM_STACK;
+const _: () = assert!(DEPTH <= limits::ASYNC_STACK / 2);
 
 /// From now on the store's state knows where its stack is.
 pub fn watch(store: &mut Store<State>) {
@@ -32,8 +32,9 @@ pub fn watch(store: &mut Store<State>) {
 pub fn give_back(store: &mut Store<State>) {
     let Some(entry) = store.data_mut().stack.take() else { return };
     let page = page_size();
+    // One page more would be the top, or, were the guest entered in the top page, the next stack's guard: which of them is not known here.
     let end = (entry & !(page - 1)) + page;
-    let Some(start) = end.checked_sub(BELOW) else { return };
+    let Some(start) = end.checked_sub(DEPTH) else { return };
     // SAFETY: the range ends with the page in which the last hook was entered and is shorter than what the stack has below that, so it is
     // part of one stack. That stack belongs to this store, which we hold alone, until the store is dropped; nothing runs on it, and what
     // ran came to its end, so no frame is on it: a new hook begins at its top and reads nothing that it has not written. Pages that were

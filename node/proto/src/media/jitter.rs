@@ -723,8 +723,7 @@ mod tests {
         // What the burst has left behind is given back in a calm time, and nothing is lost by it.
         for n in 90..90 + u32::from(CALM) + 2 {
             let now = Time::from_millis(u64::from(n) * 20);
-            let packet =
-                Packet { ssrc: 7, sequence: n as u16, timestamp: n * 160, audio: Some((Codec::Pcmu, &[(n % 200) as u8; FRAME])) };
+            let packet = Packet { ssrc: 7, sequence: n as u16, timestamp: n * 160, audio: Some((Codec::Pcmu, &[(n % 200) as u8; FRAME])) };
             jitter.push(now, packet, &mut LegStats::default());
             jitter.tick(now);
             assert_eq!(jitter.pop(now).unwrap().law, &[(n % 200) as u8; FRAME], "{n}");

@@ -99,7 +99,7 @@ impl Leg {
             heard_noise: Noise::new(),
             voice: false,
             player: Player::default(),
-            echo: Echo::new(n.codec),
+            echo: Echo::new(),
             sender: Sender::new(config.ssrc, config.first_sequence, config.first_timestamp.0),
             keypad: Keypad::new(),
             tones: Vec::new(),
@@ -411,7 +411,11 @@ impl Leg {
     fn record(&mut self, now: Time, recording: RecordingId, spec: &RecordSpec, in_queue: bool, io: &mut impl LegIo) {
         let tap = if self.taps.len() < TAPS { Tap::open(recording, spec, in_queue, self.negotiated.codec, io) } else { None };
         match tap {
-            Some(tap) => self.taps.push(tap),
+            Some(tap) => {
+                // Mostly the only one.
+                self.taps.reserve_exact(1);
+                self.taps.push(tap);
+            }
             None => {
                 let what = MediaKind::RecordingClosed { recording, reason: StopReason::Overload, totals: RecordingTotals::default() };
                 io.event(MediaEvent { leg: self.id, at: now, what });

@@ -142,7 +142,8 @@ fn samples(duration: Duration) -> usize {
 
 /// What was heard and is to be sent back: 40 ms behind, so that jitter does not tear it, and never more than 160 ms.
 pub struct Echo {
-    frames: [([u8; FRAME], Codec); Echo::FRAMES],
+    /// A ring; empty until something is put in.
+    frames: Vec<([u8; FRAME], Codec)>,
     first: usize,
     len: usize,
     /// Samples of the first frame already taken.
@@ -154,8 +155,8 @@ impl Echo {
     const FRAMES: usize = 8;
     const AHEAD: usize = 2;
 
-    pub fn new(codec: Codec) -> Echo {
-        Echo { frames: [([g711::silence(codec); FRAME], codec); Echo::FRAMES], first: 0, len: 0, taken: 0, flowing: false }
+    pub fn new() -> Echo {
+        Echo { frames: Vec::new(), first: 0, len: 0, taken: 0, flowing: false }
     }
 
     fn clear(&mut self) {
@@ -163,6 +164,9 @@ impl Echo {
     }
 
     pub fn put(&mut self, law: &[u8; FRAME], codec: Codec) {
+        if self.frames.is_empty() {
+            self.frames = vec![([g711::silence(codec); FRAME], codec); Echo::FRAMES];
+        }
         if self.len == Echo::FRAMES {
             self.first = (self.first + 1) % Echo::FRAMES;
             self.len -= 1;

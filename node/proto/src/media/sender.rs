@@ -56,8 +56,8 @@ pub(super) struct Sender {
     pub timestamp: u32,
     /// The next packet begins a talkspurt (RFC 3551 4.1).
     pub marker: bool,
-    buffer: [u8; BUFFER],
-    len: usize,
+    /// What does not fill a packet yet. In use, and in memory, only where the peer insists on another packet time than a frame.
+    buffer: Vec<u8>,
     pub packets: u64,
     pub octets: u64,
     map: Option<Map>,
@@ -89,12 +89,12 @@ struct Placed {
 
 impl Sender {
     pub fn new(ssrc: u32, sequence: u16, timestamp: u32) -> Sender {
-        Sender { ssrc, sequence, timestamp, marker: true, buffer: [0; BUFFER], len: 0, packets: 0, octets: 0, map: None, idle: 0, lasts: 0 }
+        Sender { ssrc, sequence, timestamp, marker: true, buffer: Vec::new(), packets: 0, octets: 0, map: None, idle: 0, lasts: 0 }
     }
 
     /// A frame passes without audio.
     pub fn skip(&mut self) {
-        self.len = 0;
+        self.buffer.clear();
         self.marker = true;
         self.map = None;
         self.timestamp = self.timestamp.wrapping_add(FRAME as u32);
@@ -108,20 +108,23 @@ impl Sender {
     /// A frame of our own, sent in packets of so many samples.
     pub fn audio(&mut self, io: &mut impl LegIo, to: SocketAddr, payload_type: u8, samples: usize, law: &[u8; FRAME]) {
         self.marker |= self.map.take().is_some();
-        let mut timestamp = self.timestamp.wrapping_sub(self.len as u32);
-        self.buffer[self.len..self.len + FRAME].copy_from_slice(law);
-        self.len += FRAME;
+        let mut timestamp = self.timestamp.wrapping_sub(self.buffer.len() as u32);
         self.timestamp = self.timestamp.wrapping_add(FRAME as u32);
-        let buffer = self.buffer;
-        let mut done = 0;
-        while self.len - done >= samples {
+        if samples == FRAME && self.buffer.is_empty() {
             let marker = std::mem::take(&mut self.marker);
-            self.packet(io, to, payload_type, marker, timestamp, &buffer[done..done + samples]);
+            return self.packet(io, to, payload_type, marker, timestamp, law);
+        }
+        self.buffer.extend_from_slice(law);
+        let mut whole = std::mem::take(&mut self.buffer);
+        let mut done = 0;
+        while let Some(payload) = whole.get(done..done + samples) {
+            let marker = std::mem::take(&mut self.marker);
+            self.packet(io, to, payload_type, marker, timestamp, payload);
             timestamp = timestamp.wrapping_add(samples as u32);
             done += samples;
         }
-        self.buffer.copy_within(done..self.len, 0);
-        self.len -= done;
+        whole.drain(..done);
+        self.buffer = whole;
     }
 
     /// A packet of our own.
@@ -156,7 +159,7 @@ impl Sender {
             _ => return self.leave_out(spoken),
         };
         if let Some(place) = self.place(spoken) {
-            self.len = 0;
+            self.buffer.clear();
             self.write(io, to, payload_type, place, payload.len(), |out| g711::copy(negotiated.codec, out, codec, payload));
         }
     }

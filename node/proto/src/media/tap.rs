@@ -369,6 +369,12 @@ impl Side {
         block.kinds[block.frames] = kind;
         block.frames += 1;
         self.frames += 1;
+        // Now the end can be cut without it.
+        if block.frames >= TRIM
+            && let Some(held) = self.held.take()
+        {
+            io.give_block(held);
+        }
         true
     }
 
