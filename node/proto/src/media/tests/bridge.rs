@@ -346,6 +346,33 @@ fn a_pause_is_filled_with_silence_and_speech_comes_back_with_a_marker() {
 }
 
 #[test]
+fn what_comes_late_and_all_at_once_is_passed_on_whole_with_as_much_silence_as_was_waited_for() {
+    for late in 0..40 {
+        let mut pair = Pair::new();
+        let mut peer = peer(1);
+        let on_time = |pair: &mut Pair, peer: &mut Peer| {
+            for _ in 0..20 {
+                pair.arrive(0, &peer.packet());
+                pair.tick();
+            }
+        };
+        on_time(&mut pair, &mut peer);
+        // A far end that stands still says afterwards what it should have said meanwhile: nothing of it is missing, repeated or moved.
+        pair.ticks(late);
+        for _ in 0..late {
+            pair.arrive(0, &peer.packet());
+        }
+        on_time(&mut pair, &mut peer);
+        let got = pair.got(1);
+        let (silence, speech): (Vec<_>, Vec<_>) = got.iter().partition(|p| p.3.iter().all(|b| *b == 0xff));
+        assert_eq!(speech.iter().flat_map(|p| p.3.clone()).collect::<Vec<u8>>(), peer.bytes, "{late} late");
+        assert_eq!(silence.len(), late.saturating_sub(2), "{late} late: two frames are waited for");
+        let steps = got.windows(2).filter(|w| w[1].1 != w[0].1.wrapping_add(1)).count();
+        assert_eq!(steps, 0, "{late} late: a hole in our numbers looks like loss");
+    }
+}
+
+#[test]
 fn comfort_noise_is_not_passed_on_and_no_loss() {
     let mut pair = Pair::new();
     let mut peer = peer(7);
