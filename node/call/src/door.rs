@@ -2,6 +2,7 @@
 
 use crate::destination::Destination;
 use crate::hook::{Hook, HookFailure, Notification, OutboundCall, Phrase, RecordingDetails, ReplyTo, Verdict};
+use crate::recording::RecordingOptions;
 use bytes::Bytes;
 use hookswitch_proto::Wall;
 use hookswitch_proto::media::{Clip, LegId, MediaCmd, MediaEvent, RecordingId};
@@ -150,6 +151,8 @@ pub struct RecordingStart {
     pub file_name: String,
     /// Left: the caller; right: the called party.
     pub stereo: bool,
+    /// All that was asked of it: here kind of file, keeping and names count.
+    pub options: Arc<RecordingOptions>,
 }
 
 /// A recording is stored, or failed for good.

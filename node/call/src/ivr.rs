@@ -413,6 +413,7 @@ impl Ivr {
             max_silence: phrase.max_silence.filter(|d| !d.is_zero()),
             stop_digits,
             sensitivity: phrase.sensitivity.unwrap_or(44),
+            ..RecordSpec::default()
         };
         self.effects.push_back(Effect::StartRecording {
             recording,

@@ -20,6 +20,7 @@ mod ivr;
 pub mod limits;
 mod outbound;
 mod participant;
+pub mod recording;
 pub mod route;
 pub mod rules;
 mod session;

@@ -126,14 +126,7 @@ fn open(load: Load, n: usize, peer: SocketAddr, prompt: &Clip, io: &mut Sink) ->
         _ => return leg,
     };
     let limit = Some(Duration::from_secs(3600));
-    let spec = RecordSpec {
-        direction,
-        max_duration: limit,
-        initial_silence: limit,
-        max_silence: limit,
-        stop_digits: Default::default(),
-        sensitivity: 44,
-    };
+    let spec = RecordSpec { direction, max_duration: limit, initial_silence: limit, max_silence: limit, ..RecordSpec::default() };
     leg.command(Time::ZERO, MediaCmd::Record { leg: id, recording: RecordingId(n as u64), spec: Box::new(spec) }, io);
     leg
 }

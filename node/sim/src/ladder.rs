@@ -170,6 +170,8 @@ pub(crate) fn media_text(command: &MediaCmd) -> Option<String> {
         MediaCmd::StopPlay { .. } => "stop".into(),
         MediaCmd::Record { .. } => "record".into(),
         MediaCmd::StopRecording { reason, .. } => format!("stop recording: {}", reason.name()),
+        MediaCmd::PauseRecording { behavior, .. } => format!("pause recording: {behavior:?}"),
+        MediaCmd::ResumeRecording { .. } => "resume recording".into(),
         MediaCmd::Bridge { hears: Some(_), .. } => "bridge".into(),
         MediaCmd::Bridge { hears: None, .. } => "unbridge".into(),
         MediaCmd::SendDigit { .. } => "send digit".into(),

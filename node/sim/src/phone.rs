@@ -8,7 +8,7 @@ use bytes::Bytes;
 use hookswitch_proto::limits::PLAY_SEGMENTS;
 use hookswitch_proto::media::{
     BLOCK_FRAMES, BargeIn, Block, Clip, Codec, Direction, FRAME, FRAME_TIME, FrameKind, Leg, LegConfig, LegId, LegIo, LegStats, MediaCmd,
-    MediaEvent, MediaKind, Negotiated, PlayId, RecordSpec, RecordingId, RecordingTotals, Segment, StopReason, TapDirection,
+    MediaEvent, MediaKind, Negotiated, PlayId, RecordSpec, RecordingId, RecordingTotals, Segment, StopReason,
 };
 use hookswitch_proto::sdp;
 use hookswitch_proto::sip::{
@@ -589,15 +589,8 @@ impl Phone {
         self.leg = Some(Leg::new(now, LEG, config));
         self.next_tick = now;
         if self.script.record {
-            let spec = RecordSpec {
-                // The leg's party is the far end: what it says is what we hear.
-                direction: TapDirection::Speak,
-                max_duration: None,
-                initial_silence: None,
-                max_silence: None,
-                stop_digits: hookswitch_proto::media::DigitSet::default(),
-                sensitivity: 44,
-            };
+            // The leg's party is the far end: what it says is what we hear.
+            let spec = RecordSpec::default();
             self.media(now, MediaCmd::Record { leg: LEG, recording: RECORDING, spec: Box::new(spec) });
         }
         if let Some(clip) = self.script.play.clone() {

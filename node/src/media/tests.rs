@@ -243,15 +243,9 @@ fn ur_009_a_bridge_is_recorded_with_the_caller_left_and_the_called_right() {
             called: "bridge".into(),
             file_name: format!("{number}.wav"),
             stereo,
+            options: Default::default(),
         }));
-        let spec = RecordSpec {
-            direction: TapDirection::Both,
-            max_duration: None,
-            initial_silence: None,
-            max_silence: None,
-            stop_digits: Default::default(),
-            sensitivity: 44,
-        };
+        let spec = RecordSpec { direction: TapDirection::Both, ..RecordSpec::default() };
         node.send(MediaCmd::Record { leg: LegId(1), recording: RecordingId(number), spec: Box::new(spec) });
     }
     node.bridge(1, Some(2));

@@ -76,6 +76,7 @@ impl World {
             called: "voicemail".into(),
             file_name: file_name.into(),
             stereo,
+            options: Default::default(),
         }));
     }
 

@@ -471,6 +471,8 @@ impl World {
                     self.close_tap(leg, recording, began, reason);
                 }
             }
+            MediaCmd::PauseRecording { behavior, .. } => self.step("node", "media", &format!("pause recording, {behavior:?}")),
+            MediaCmd::ResumeRecording { .. } => self.step("node", "media", "resume recording"),
             MediaCmd::SendDigit { digit, .. } => self.sent_digits.push(digit),
             MediaCmd::Record { leg, recording, spec } => {
                 self.step("node", "media", "record");

@@ -6,7 +6,7 @@ use crate::alarm::RoutingHook;
 use crate::door::RecordingStart;
 use crate::hook::{CallEvent, CallEventKind};
 use crate::participant::Phase;
-use hookswitch_proto::media::{DigitSet, Direction, RecordSpec, TapDirection};
+use hookswitch_proto::media::{Direction, RecordSpec, TapDirection};
 use hookswitch_proto::sip::Header;
 
 /// One end of a connection.
@@ -311,15 +311,9 @@ impl Session {
             called: user(&connection.called),
             file_name: file_name.clone(),
             stereo: true,
+            options: Default::default(),
         };
-        let spec = RecordSpec {
-            direction: TapDirection::Both,
-            max_duration: Some(limits::RECORD_DURATION),
-            initial_silence: None,
-            max_silence: None,
-            stop_digits: DigitSet::default(),
-            sensitivity: 44,
-        };
+        let spec = RecordSpec { direction: TapDirection::Both, max_duration: Some(limits::RECORD_DURATION), ..RecordSpec::default() };
         let (party, connection_id) = (party.key, connection.id.clone());
         self.recordings.push(Recording {
             id: recording,

@@ -349,6 +349,7 @@ impl Session {
                     called,
                     file_name,
                     stereo: false,
+                    options: Default::default(),
                 })));
             }
             Effect::DropRecording(recording) => self.drop_recording(x, recording),

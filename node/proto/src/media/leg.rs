@@ -142,6 +142,12 @@ impl Leg {
                 // Not at once: a digit or a hang-up in the same frame comes first (UR 6.5).
                 self.taps.iter_mut().filter(|t| t.recording == recording).for_each(|t| t.ask_stop(reason));
             }
+            MediaCmd::PauseRecording { recording, behavior, .. } => {
+                self.taps.iter_mut().filter(|t| t.recording == recording).for_each(|t| t.pause(behavior));
+            }
+            MediaCmd::ResumeRecording { recording, .. } => {
+                self.taps.iter_mut().filter(|t| t.recording == recording).for_each(Tap::resume);
+            }
             MediaCmd::SendDigit { digit, duration, .. } => self.press(digit, duration),
         }
         self.jitter.listen(self.wants_frames());

@@ -157,18 +157,54 @@ pub enum TapDirection {
     Both,
 }
 
-/// When a recording ends by itself. Zero or `None`: never for that reason.
+/// What is recorded, and when it ends by itself. Zero or `None`: never for that reason.
 #[derive(Clone, Debug)]
 pub struct RecordSpec {
     pub direction: TapDirection,
+    /// Of recorded time: what a pause leaves out does not count.
     pub max_duration: Option<Duration>,
+    /// Frames that fill the largest file.
+    pub max_frames: Option<u64>,
+    /// Nothing is kept before the first voice but 200 ms (UR-024).
+    pub start_on_voice: bool,
     /// Silence before the first voice; silence after it.
     pub initial_silence: Option<Duration>,
     pub max_silence: Option<Duration>,
-    /// Any of these ends the recording. The digit is kept from the buffer (`consumed`) and its sound cut from the end.
+    /// Any of these ends the recording.
     pub stop_digits: DigitSet,
+    /// The stop digit is kept from the buffer (`consumed`), and its sound is cut from the end (UR-019).
+    pub consume: bool,
+    pub trim: bool,
     /// Voice threshold, 0..=100; 44 is about -40 dBm0 (UR-025).
     pub sensitivity: u8,
+}
+
+impl Default for RecordSpec {
+    /// What the party says, until somebody stops it.
+    fn default() -> RecordSpec {
+        RecordSpec {
+            direction: TapDirection::Speak,
+            max_duration: None,
+            max_frames: None,
+            start_on_voice: false,
+            initial_silence: None,
+            max_silence: None,
+            stop_digits: DigitSet::default(),
+            consume: true,
+            trim: true,
+            sensitivity: 44,
+        }
+    }
+}
+
+/// What is left of paused time (UR-026).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum PauseBehavior {
+    /// Nothing: the file is shorter than the call.
+    #[default]
+    Skip,
+    /// Silence of the same length.
+    Silence,
 }
 
 /// Why a recording ended (docs/conformance.md "Stop reasons", as far as the tap decides). Order of precedence in one frame: as listed.
@@ -177,7 +213,16 @@ pub enum StopReason {
     StopDigit(char),
     RemoteHangup,
     ApiStop,
+    /// Another operation took its place.
+    Superseded,
+    ConnectionSplit,
+    Transfer,
+    NodeShutdown,
+    /// Thrown away on order: nothing is kept.
+    Discarded,
     MaxDuration,
+    /// The largest file, or the tenant's quota.
+    FileSize,
     MaxSilence,
     InitialSilence,
     MediaTimeout,
@@ -192,6 +237,12 @@ impl StopReason {
             StopReason::StopDigit(_) => "stop_digit",
             StopReason::RemoteHangup => "remote_hangup",
             StopReason::ApiStop => "api_stop",
+            StopReason::Superseded => "superseded",
+            StopReason::ConnectionSplit => "connection_split",
+            StopReason::Transfer => "transfer",
+            StopReason::NodeShutdown => "node_shutdown",
+            StopReason::Discarded => "discarded",
+            StopReason::FileSize => "file_size",
             StopReason::MaxDuration => "max_duration",
             StopReason::MaxSilence => "max_silence",
             StopReason::InitialSilence => "initial_silence",
@@ -258,6 +309,16 @@ pub enum MediaCmd {
         recording: RecordingId,
         reason: StopReason,
     },
+    /// From the next frame on, until it is resumed. Stop digits and limits other than silence still hold.
+    PauseRecording {
+        leg: LegId,
+        recording: RecordingId,
+        behavior: PauseBehavior,
+    },
+    ResumeRecording {
+        leg: LegId,
+        recording: RecordingId,
+    },
     /// From now on this leg sends what leg `hears` receives, wherever its own queue has nothing to play; `None`: silence again. One
     /// direction: a conversation is two of these. Both legs are on the same thread. It ends by itself when the other leg closes.
     Bridge {
@@ -287,6 +348,8 @@ impl MediaCmd {
             | MediaCmd::StopPlay { leg }
             | MediaCmd::Record { leg, .. }
             | MediaCmd::StopRecording { leg, .. }
+            | MediaCmd::PauseRecording { leg, .. }
+            | MediaCmd::ResumeRecording { leg, .. }
             | MediaCmd::Bridge { leg, .. }
             | MediaCmd::SendDigit { leg, .. }
             | MediaCmd::Close { leg, .. } => *leg,
@@ -382,6 +445,22 @@ pub struct RecordingTotals {
     pub contains_voice: bool,
     /// All zero unless both sides are recorded.
     pub heard: SideTotals,
+    /// Of the audio that came from each party; `heard` all zero where it was not a party's.
+    pub speak_stream: StreamFacts,
+    pub heard_stream: StreamFacts,
+}
+
+/// What is known of the RTP that a side of a recording was made of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StreamFacts {
+    /// RTP timestamps of the first and of the last packet in the recording; both `None`: none came.
+    pub first_timestamp: Option<u32>,
+    pub last_timestamp: Option<u32>,
+    /// Packets that came too late for their place.
+    pub late: u64,
+    pub ssrc_changes: u64,
+    /// How much faster (above zero) the sender's clock ran than ours, in parts per million; 0 where it is not known yet.
+    pub skew_ppm: i32,
 }
 
 /// What the second side of a recording holds: `received + concealed + silence` are the recording's frames.

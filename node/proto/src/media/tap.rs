@@ -2,7 +2,7 @@
 
 use super::voice::{Detector, Noise};
 use super::{BLOCK_FRAMES, Block, Codec, DigitSet, FRAME, FRAME_TIME, FrameKind, LegIo, RecordSpec, RecordingId, RecordingTotals};
-use super::{SideTotals, StopReason, TapDirection, g711};
+use super::{PauseBehavior, SideTotals, StopReason, TapDirection, g711};
 use std::time::Duration;
 
 /// Frames that a stop digit may cut (240 ms).
@@ -32,6 +32,7 @@ pub struct Tap {
     stop: Option<StopReason>,
     /// A limit is reached: nothing more is written.
     full: bool,
+    paused: Option<PauseBehavior>,
     trim: usize,
     skew: Skew,
     /// The frame heard last was quiet.
@@ -102,6 +103,7 @@ impl Tap {
             heard_voice: false,
             stop: None,
             full: false,
+            paused: None,
             trim: 0,
             skew: Skew::default(),
             heard_quiet: true,
@@ -132,6 +134,14 @@ impl Tap {
         self.stop = Some(self.stop.map_or(reason, |before| before.min(reason)));
     }
 
+    pub fn pause(&mut self, behavior: PauseBehavior) {
+        self.paused = Some(behavior);
+    }
+
+    pub fn resume(&mut self) {
+        self.paused = None;
+    }
+
     pub fn stop(&self) -> Option<StopReason> {
         self.stop
     }
@@ -145,10 +155,12 @@ impl Tap {
         receiving: bool,
         io: &mut impl LegIo,
     ) {
-        if self.full {
+        if self.full || self.paused == Some(PauseBehavior::Skip) {
             return;
         }
         let Some(side) = &mut self.speak else { return };
+        let silence = [g711::silence(frame.1); FRAME];
+        let frame = if self.paused.is_some() { (&silence, frame.1, FrameKind::Masked) } else { frame };
         if !side.append(frame, self.recording, false, io) {
             return self.limit(StopReason::Overload);
         }
@@ -159,10 +171,12 @@ impl Tap {
 
     /// A frame of what the party hears: one a tick of what we play, or none, one or two of what a bridged party says.
     pub fn heard(&mut self, frame: (&[u8; FRAME], Codec, FrameKind), energy: f32, noise: &Noise, io: &mut impl LegIo) {
-        if self.full {
+        if self.full || self.paused == Some(PauseBehavior::Skip) {
             return;
         }
         let Some(side) = &mut self.heard else { return };
+        let silence = [g711::silence(frame.1); FRAME];
+        let frame = if self.paused.is_some() { (&silence, frame.1, FrameKind::Masked) } else { frame };
         let voice = frame.2 == FrameKind::Voice;
         if self.speak.is_none() {
             if !side.append(frame, self.recording, true, io) {

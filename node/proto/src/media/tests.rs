@@ -60,14 +60,7 @@ fn negotiated() -> Negotiated {
 }
 
 fn spec() -> RecordSpec {
-    RecordSpec {
-        direction: TapDirection::Speak,
-        max_duration: None,
-        initial_silence: None,
-        max_silence: None,
-        stop_digits: DigitSet::default(),
-        sensitivity: 44,
-    }
+    RecordSpec::default()
 }
 
 fn rtp(payload_type: u8, marker: bool, sequence: u16, timestamp: u32, ssrc: u32, payload: &[u8]) -> Vec<u8> {
