@@ -23,8 +23,11 @@ use std::time::Duration;
 
 const PHASE: Duration = Duration::from_millis(1);
 const PHASES: usize = 20;
-/// Sleeps up to this are not interrupted by commands: they are read when it ends.
-const NAP: Duration = Duration::from_millis(2);
+/// Sleeps up to this are not interrupted by commands: they are read when it ends. Longer ones would be a part of every call's setup, which
+/// waits for two legs to open.
+const NAP: Duration = Duration::from_micros(200);
+/// When nothing is due, what found no room is tried again after this.
+const RETRY: Duration = Duration::from_millis(2);
 /// The share of its time that a thread sleeps, over so long, decides its priority: below the first it is crowded, above the second no more.
 const LOAD_WINDOW: Duration = Duration::from_millis(500);
 const CROWDED: Duration = Duration::from_millis(60);
@@ -428,7 +431,8 @@ impl MediaThread {
                 // A command that came before the announcement woke nobody: look once more.
                 if self.commands.is_empty() && !self.sleep.stopped() {
                     // An event that found no room is tried again soon even if nothing else happens.
-                    let patience = if self.desk.outbox.aside.is_empty() && self.desk.blocks.sent() { Duration::from_secs(1) } else { NAP };
+                    let patience =
+                        if self.desk.outbox.aside.is_empty() && self.desk.blocks.sent() { Duration::from_secs(1) } else { RETRY };
                     std::thread::park_timeout(wait.unwrap_or(patience));
                 }
                 self.sleep.end();
@@ -660,7 +664,7 @@ impl MediaThread {
         let patience = now + limits::CLOSE;
         while !self.desk.blocks.sent() && self.clock.now() < patience {
             self.desk.blocks.tidy(1);
-            std::thread::sleep(NAP);
+            std::thread::sleep(RETRY);
         }
         self.report();
         self.desk.outbox.flush();
