@@ -385,6 +385,7 @@ impl Core {
 
 /// Raises the limit of open files and says so when it stays low: a leg takes two sockets, a recording a file.
 pub fn raise_limits() {
+    net::share_memory();
     match net::raise_open_files(limits::OPEN_FILES) {
         Ok(now) if now < limits::OPEN_FILES => {
             tracing::warn!(now, wanted = limits::OPEN_FILES, "few open files are allowed: about {} calls fit (ulimit -n)", now / 3);

@@ -2,12 +2,16 @@
 //! not the machine's memory; made as they are needed, so that a node without recordings has none.
 
 use crate::limits;
+use crate::net::give_memory_back;
 use crate::record::{BlockLink, writer_of};
 use hookswitch_proto::media::Block;
 use std::collections::VecDeque;
 
 /// Spare blocks made ahead while the thread has time, so that a tick seldom has to.
 const SPARE: usize = 64;
+
+/// So many (4 MB) are worth the time to give them back to the kernel.
+const MANY: usize = 1024;
 
 pub(super) struct Blocks {
     free: Vec<Box<Block>>,
@@ -68,9 +72,13 @@ impl Blocks {
         self.collect();
         if legs == 0 {
             // A quiet hour gives the memory of the busy one back.
-            self.total -= self.free.len().saturating_sub(SPARE);
+            let spare = self.free.len().saturating_sub(SPARE);
+            self.total -= spare;
             self.free.truncate(SPARE);
             self.free.shrink_to(SPARE);
+            if spare >= MANY {
+                give_memory_back();
+            }
         } else if self.free.len() < SPARE && self.total < limits::BLOCKS {
             self.free.push(Block::empty());
             self.total += 1;

@@ -9,7 +9,9 @@ pub mod tcp;
 pub mod udp;
 mod wake;
 
-pub use process::{Priority, die_of_closed_pipes, disk_free, pin, raise_open_files, seed, set_priority, set_timer_slack};
+pub use process::{
+    Priority, die_of_closed_pipes, disk_free, give_memory_back, pin, raise_open_files, seed, set_priority, set_timer_slack, share_memory,
+};
 pub use wake::{Wake, poll};
 
 use hookswitch_proto::{Time, Wall};

@@ -11,6 +11,26 @@ pub fn die_of_closed_pipes() {
     unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
 }
 
+/// All threads allocate from two arenas in place of eight a core: each arena keeps what its busiest moment needed. To be called before
+/// there are threads.
+pub fn share_memory() {
+    // SAFETY: sets a number in the allocator.
+    #[cfg(target_env = "gnu")]
+    unsafe {
+        libc::mallopt(libc::M_ARENA_MAX, 2);
+    }
+}
+
+/// Gives memory that was freed after a burst back to the kernel, which the allocator does not do by itself where something small lies
+/// behind it. Takes milliseconds.
+pub fn give_memory_back() {
+    // SAFETY: the allocator's own lock keeps it apart from other threads.
+    #[cfg(target_env = "gnu")]
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
+
 /// Raises the limit of open files to `wanted` or as far as it goes, and says where it stands now.
 pub fn raise_open_files(wanted: u64) -> io::Result<u64> {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
@@ -63,6 +83,7 @@ pub enum Priority {
     Media,
     /// Media on a core that is nearly full: before everything else, by weight and by a short slice.
     MediaCrowded,
+    Usual,
     /// Guests.
     Low,
     /// Writers and encoders: only what is left over.
@@ -100,6 +121,7 @@ pub fn set_priority(priority: Priority) -> io::Result<()> {
         // Not real time: what the kernel keeps for others of each second (50 ms; sched_rt_runtime_us, or the fair server) it then takes in
         // one piece, and every call hears it.
         Priority::MediaCrowded => weigh(-20, MEDIA_SLICE),
+        Priority::Usual => schedule(libc::SCHED_OTHER, 0).and_then(|()| nice(0)),
         Priority::Low => nice(5),
         Priority::Idle => schedule(libc::SCHED_IDLE, 0).or_else(|_| nice(19)),
     }

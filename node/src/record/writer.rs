@@ -20,6 +20,10 @@ use std::time::Duration;
 
 /// Blocks taken from one link before the others have their turn.
 const BATCH: usize = 128;
+/// So many blocks left over after a round: other work on this machine keeps the writer from its own, which is then not what waits for
+/// idle time any more. It is again when fewer than the second number are left.
+const BEHIND: usize = 1024;
+const CAUGHT_UP: usize = 128;
 /// A writer with open recordings looks for blocks so often; each brings half a second.
 const NAP: Duration = Duration::from_millis(25);
 /// One without is woken by its next order; this is only a safety net.
@@ -71,6 +75,8 @@ pub(super) struct Writer {
     closing: Vec<RecordingId>,
     scratch: Vec<u8>,
     stopping: bool,
+    /// It runs at the usual priority, since it was behind.
+    hurried: bool,
 }
 
 impl Writer {
@@ -93,6 +99,7 @@ impl Writer {
             closing: Vec::new(),
             scratch: Vec::new(),
             stopping: false,
+            hurried: false,
         }
     }
 
@@ -102,6 +109,7 @@ impl Writer {
         }
         loop {
             let busy = self.round();
+            self.hurry();
             if self.stopping && !busy && self.closing.is_empty() {
                 break;
             }
@@ -113,6 +121,22 @@ impl Writer {
         let left: Vec<RecordingId> = self.open.keys().copied().collect();
         for recording in left {
             self.close(recording);
+        }
+    }
+
+    /// Blocks that pile up cost memory, and in the end recordings.
+    fn hurry(&mut self) {
+        let left: usize = self.links.iter().map(|link| link.full.slots()).sum();
+        let hurried = if self.hurried { left >= CAUGHT_UP } else { left >= BEHIND };
+        if hurried != self.hurried {
+            self.hurried = hurried;
+            tracing::info!(
+                left,
+                "{}",
+                if hurried { "a writer of recordings is behind and hurries" } else { "a writer of recordings has caught up" }
+            );
+            // Refused: it goes on as it was.
+            let _ = set_priority(if hurried { Priority::Usual } else { Priority::Idle });
         }
     }
 

@@ -7,10 +7,14 @@
 
 use crate::host::State;
 use crate::limits;
+use std::fs::File;
+use std::ops::Range;
+use std::os::fd::AsRawFd;
+use std::sync::LazyLock;
 use wasmtime::{CallHook, Store};
 
-/// Of a stack, so much is given back: as deep as a guest may go ([`limits::WASM_STACK`]). Where it is entered is less than half of the
-/// whole stack deep, so that all of it lies within the stack.
+/// Where the kernel does not say where a stack ends, so much of it is given back: as deep as a guest may go ([`limits::WASM_STACK`]). Where
+/// it is entered is less than half of the whole stack deep, so that all of it lies within the stack.
 const DEPTH: usize = limits::WASM_STACK;
 const _: () = assert!(DEPTH <= limits::ASYNC_STACK / 2);
 
@@ -31,17 +35,46 @@ pub fn watch(store: &mut Store<State>) {
 /// No hook of this store may be running, and its last one must have come to its end.
 pub fn give_back(store: &mut Store<State>) {
     let Some(entry) = store.data_mut().stack.take() else { return };
-    let page = page_size();
-    // One page more would be the top, or, were the guest entered in the top page, the next stack's guard: which of them is not known here.
-    let end = (entry & !(page - 1)) + page;
-    let Some(start) = end.checked_sub(DEPTH) else { return };
-    // SAFETY: the range ends with the page in which the last hook was entered and is shorter than what the stack has below that, so it is
-    // part of one stack. That stack belongs to this store, which we hold alone, until the store is dropped; nothing runs on it, and what
-    // ran came to its end, so no frame is on it: a new hook begins at its top and reads nothing that it has not written. Pages that were
-    // given back are zero when they are touched again.
+    let Range { start, end } = whole(entry).unwrap_or_else(|| {
+        let page = page_size();
+        // The next page is the top, or, were the guest entered in the top page, the guard of another stack: it is left alone.
+        let end = (entry & !(page - 1)) + page;
+        end.saturating_sub(DEPTH)..end
+    });
+    // SAFETY: the range is a stack, or ends with the page in which the last hook was entered and is shorter than what the stack has below
+    // that. That stack belongs to this store, which we hold alone, until the store is dropped; nothing runs on it, and what ran came to
+    // its end, so no frame is on it: a new hook begins at its top and reads nothing that it has not written. Pages that were given back
+    // are zero when they are touched again.
     unsafe {
         libc::madvise(std::ptr::with_exposed_provenance_mut(start), end - start, libc::MADV_DONTNEED);
     }
+}
+
+/// The whole stack with this address, where the kernel tells (PROCMAP_QUERY, Linux 6.11): between its guards it is a mapping of its own.
+fn whole(address: usize) -> Option<Range<usize>> {
+    /// `struct procmap_query` of linux/fs.h, with what is not asked for left zero.
+    #[repr(C)]
+    struct Query {
+        size: u64,
+        flags: u64,
+        address: u64,
+        start: u64,
+        end: u64,
+        rest: [u64; 8],
+    }
+    const SIZE: usize = size_of::<Query>();
+    const _: () = assert!(SIZE == 104);
+    /// `_IOWR('f', 17, struct procmap_query)`.
+    const PROCMAP_QUERY: libc::Ioctl = (3 << 30 | SIZE << 16 | (b'f' as usize) << 8 | 17) as libc::Ioctl;
+    static MAPS: LazyLock<Option<File>> = LazyLock::new(|| File::open("/proc/self/maps").ok());
+
+    let maps = MAPS.as_ref()?;
+    let mut query = Query { size: SIZE as u64, flags: 0, address: address as u64, start: 0, end: 0, rest: [0; 8] };
+    // SAFETY: the descriptor is open and the pointer is to a whole query of ours whose size it says; the kernel writes into nothing else,
+    // since no name and no build id is asked for.
+    let rc = unsafe { libc::ioctl(maps.as_raw_fd(), PROCMAP_QUERY, &raw mut query) };
+    let found = usize::try_from(query.start).ok()?..usize::try_from(query.end).ok()?;
+    (rc == 0 && found.contains(&address) && found.len() == limits::ASYNC_STACK).then_some(found)
 }
 
 fn page_size() -> usize {
