@@ -1,8 +1,8 @@
 //! What the hooks are given, made handy: short ways to what most handlers look at, and empty records to fill in.
 
 use crate::types::{
-    CallEventKind, CallEventRequest, Collect, DtmfReason, IvrCommand, IvrRequest, NewCallRequest, OutboundCall, Privacy, RecordingOptions,
-    SessionInfo,
+    CallEventKind, CallEventRequest, Collect, DtmfReason, IvrCommand, IvrRequest, NewCallRequest, OutboundCall, Privacy, QueuePolicy,
+    RecordingChannels, RecordingDirection, RecordingMode, RecordingOptions, SessionInfo,
 };
 
 impl NewCallRequest {
@@ -225,10 +225,90 @@ impl Default for RecordingOptions {
     }
 }
 
+/// Options one after the other; every other one is a field.
+///
+/// ```
+/// # use hookswitch_sdk::types::RecordingOptions;
+/// RecordingOptions::named("greeting").beep().stop_on("#").max_s(60).max_silence_s(3);
+/// RecordingOptions::default().file("call.mp3").stereo();
+/// ```
+impl RecordingOptions {
+    /// With a name of the handler's own, by which it can be paused, stopped and asked for. `recording-state` tells about it.
+    pub fn named(control_id: impl Into<String>) -> RecordingOptions {
+        RecordingOptions { control_id: Some(control_id.into()), ..RecordingOptions::default() }
+    }
+    /// Stored under this name; its ending says which kind of file it is.
+    pub fn file(mut self, file_name: impl Into<String>) -> RecordingOptions {
+        self.file_name = Some(file_name.into());
+        self
+    }
+    /// Both sides, each on its own channel.
+    pub fn stereo(mut self) -> RecordingOptions {
+        (self.direction, self.channels) = (Some(RecordingDirection::Both), Some(RecordingChannels::Stereo));
+        self
+    }
+    /// A short beep before; it is not in the file.
+    pub fn beep(mut self) -> RecordingOptions {
+        self.beep = true;
+        self
+    }
+    /// Nothing is kept before the first voice, but 200 ms.
+    pub fn from_voice(mut self) -> RecordingOptions {
+        self.start_on_voice = true;
+        self
+    }
+    /// Any of these keys ends it.
+    pub fn stop_on(mut self, keys: impl Into<String>) -> RecordingOptions {
+        self.stop_digits = Some(keys.into());
+        self
+    }
+    /// Ends after so many seconds.
+    pub fn max_s(mut self, seconds: u32) -> RecordingOptions {
+        self.max_duration_ms = Some(seconds.saturating_mul(1000));
+        self
+    }
+    /// Ends when nobody spoke for so many seconds after the first word.
+    pub fn max_silence_s(mut self, seconds: u32) -> RecordingOptions {
+        self.max_silence_ms = Some(seconds.saturating_mul(1000));
+        self
+    }
+    /// Ends when nobody has spoken at all for so many seconds.
+    pub fn initial_silence_s(mut self, seconds: u32) -> RecordingOptions {
+        self.initial_silence_ms = Some(seconds.saturating_mul(1000));
+        self
+    }
+    /// It waits for its turn among the session's media.
+    pub fn queued(mut self) -> RecordingOptions {
+        self.mode = Some(RecordingMode::Queued);
+        self
+    }
+    /// What runs in turn and what waits is cancelled for it.
+    pub fn barge(mut self) -> RecordingOptions {
+        self.queue_policy = Some(QueuePolicy::Barge);
+        self
+    }
+    /// Deleted so long after its end.
+    pub fn keep_for(mut self, time: std::time::Duration) -> RecordingOptions {
+        self.retention_ms = Some(u64::try_from(time.as_millis()).unwrap_or(u64::MAX));
+        self
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::types::DtmfParams;
+
+    #[test]
+    fn recordings_are_described_in_one_line() {
+        let options = RecordingOptions::named("a").file("x.mp3").stereo().beep().from_voice().stop_on("#").max_s(60).max_silence_s(3);
+        let options = options.initial_silence_s(5).queued().barge().keep_for(std::time::Duration::from_secs(1));
+        assert_eq!((options.control_id.as_deref(), options.file_name.as_deref(), options.beep), (Some("a"), Some("x.mp3"), true));
+        assert_eq!((options.direction, options.channels), (Some(RecordingDirection::Both), Some(RecordingChannels::Stereo)));
+        assert_eq!((options.max_duration_ms, options.max_silence_ms, options.initial_silence_ms), (Some(60_000), Some(3000), Some(5000)));
+        assert_eq!((options.mode, options.queue_policy), (Some(RecordingMode::Queued), Some(QueuePolicy::Barge)));
+        assert_eq!((options.start_on_voice, options.stop_digits.as_deref(), options.retention_ms), (true, Some("#"), Some(1000)));
+    }
 
     fn collected(digits: &str, reason: DtmfReason) -> IvrRequest {
         let dtmf = DtmfParams { dtmf_match: digits.into(), reason, matched_termination_key: None, encryption: None };

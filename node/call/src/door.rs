@@ -2,7 +2,7 @@
 
 use crate::destination::Destination;
 use crate::hook::{Hook, HookFailure, Notification, OutboundCall, Phrase, RecordingDetails, ReplyTo, Verdict};
-use crate::recording::RecordingOptions;
+use crate::recording::{PauseBehavior, Phase, RecordingOptions, RecordingStatus, Target};
 use bytes::Bytes;
 use hookswitch_proto::Wall;
 use hookswitch_proto::media::{Clip, LegId, MediaCmd, MediaEvent, RecordingId};
@@ -167,6 +167,22 @@ pub struct RecordingReport {
     pub details: Option<Box<RecordingDetails>>,
 }
 
+/// A stored recording moves on: the shell says so where [`SwitchConfig::delivers`](crate::SwitchConfig) is set. It may come long after the
+/// session's end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecordingMoved {
+    pub recording: RecordingId,
+    pub recording_id: String,
+    pub session: SessionId,
+    /// Uploading, or one of the last states. What does not follow on the state it is in is ignored.
+    pub phase: Phase,
+    /// Why it failed.
+    pub why: Option<String>,
+    /// Where it can be fetched, and the token for that.
+    pub url: Option<String>,
+    pub access_token: Option<String>,
+}
+
 /// A session as it begins: what lists of live calls say.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Begun {
@@ -210,15 +226,42 @@ pub enum Command {
         session_id: String,
         connection_id: String,
     },
-    /// Both parties of a connection. `file_name`: `None` is the default of IC-038.
+    /// The prompts play before its beep; neither is in the file or counts for a limit (UR-016, UR-017).
     StartRecording {
         session_id: String,
-        connection_id: String,
-        file_name: Option<String>,
+        target: Target,
+        options: Box<RecordingOptions>,
+        prompts: Vec<Phrase>,
     },
+    /// It is kept, as far as its dialect keeps what was stopped. One that has ended is no error (IC-015).
     StopRecording {
         session_id: String,
         which: WhichRecording,
+    },
+    /// `behavior`: `None` is what its options say. Only while it records.
+    PauseRecording {
+        session_id: String,
+        which: WhichRecording,
+        behavior: Option<PauseBehavior>,
+    },
+    /// Only while it is paused.
+    ResumeRecording {
+        session_id: String,
+        which: WhichRecording,
+    },
+    /// It ends and nothing of it is kept. Only before its audio has ended.
+    DiscardRecording {
+        session_id: String,
+        which: WhichRecording,
+    },
+    /// As long as it has not reached its last state.
+    GetRecording {
+        session_id: String,
+        which: WhichRecording,
+    },
+    /// All that wait and all but those in the background are cancelled (MG-039).
+    CancelMedia {
+        session_id: String,
     },
     /// `command`: the one that was meant, as its `ReplyTo` says. `None`: the running one.
     InterruptIvrCommand {
@@ -238,6 +281,7 @@ pub enum Command {
 pub enum WhichRecording {
     /// The one started last.
     Last,
+    /// Its id or its control id. With an empty session id: its id, whichever session has it.
     Id(String),
     /// The one of this connection.
     Connection(String),
@@ -253,6 +297,27 @@ pub struct PlaceIvrCall {
 }
 
 impl Command {
+    /// Both parties of a connection, as the vendor's startrecording does (IC-037).
+    pub fn record_call(session_id: String, connection_id: String, file_name: Option<String>) -> Command {
+        let options = Box::new(RecordingOptions::of_call(file_name));
+        Command::StartRecording { session_id, target: Target::Connection(connection_id), options, prompts: Vec::new() }
+    }
+
+    /// The recording that it names without naming a session: whichever session has it carries it out.
+    pub fn recording_alone(&self) -> Option<&str> {
+        match self {
+            Command::StopRecording { session_id, which }
+            | Command::PauseRecording { session_id, which, .. }
+            | Command::ResumeRecording { session_id, which }
+            | Command::DiscardRecording { session_id, which }
+            | Command::GetRecording { session_id, which } => match which {
+                WhichRecording::Id(id) if session_id.is_empty() => Some(id),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
     /// The session that carries it out; `None`: a new one.
     pub fn session_id(&self) -> Option<&str> {
         match self {
@@ -261,6 +326,11 @@ impl Command {
             | Command::SplitConnection { session_id, .. }
             | Command::StartRecording { session_id, .. }
             | Command::StopRecording { session_id, .. }
+            | Command::PauseRecording { session_id, .. }
+            | Command::ResumeRecording { session_id, .. }
+            | Command::DiscardRecording { session_id, .. }
+            | Command::GetRecording { session_id, .. }
+            | Command::CancelMedia { session_id }
             | Command::InterruptIvrCommand { session_id, .. }
             | Command::SendDtmf { session_id, .. } => Some(session_id),
             Command::PlaceIvrCall(call) => call.session_id.as_deref(),
@@ -282,6 +352,7 @@ pub enum Done {
         recording_id: String,
         file_name: String,
     },
+    RecordingStatus(Box<RecordingStatus>),
 }
 
 pub type CommandResult = Result<Done, CommandError>;
@@ -332,6 +403,7 @@ pub enum Input {
         addresses: Result<Vec<SocketAddr>, String>,
     },
     Recorded(RecordingReport),
+    RecordingMoved(RecordingMoved),
     Command {
         id: CommandId,
         domain: Arc<str>,

@@ -6,9 +6,10 @@ use crate::alarm::AlarmLimit;
 use crate::door::{Counter, Level, Output, SessionId, Trunk};
 use crate::hook::SessionInfo;
 use crate::limits;
+use crate::track::Recording;
 use hookswitch_proto::media::{Codec, LegId, RecordingId};
 use hookswitch_proto::sip::{DialogId, Endpoint};
-use hookswitch_proto::{KeyedMap, Random, Wall};
+use hookswitch_proto::{KeyedMap, Random, Time, Wall};
 use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -63,16 +64,15 @@ pub(crate) struct Settings {
     pub session_duration: Duration,
     pub rtp_timeout: Option<Duration>,
     pub learn_any_ip: bool,
+    pub delivers: bool,
 }
 
 /// A recording whose session is over and whose report is due.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct Late {
     pub domain: Arc<str>,
     pub info: SessionInfo,
-    pub recording_id: String,
-    pub connection_id: Option<String>,
-    pub callback: bool,
+    pub recording: Recording,
 }
 
 pub(crate) struct Exchange {
@@ -85,11 +85,20 @@ pub(crate) struct Exchange {
     pub dialogs: KeyedMap<DialogId, SessionId>,
     pub trunks: Vec<Trunk>,
     pub late: BTreeMap<RecordingId, Late>,
+    /// Whose recordings these are, of those that tell their states.
+    pub recordings: KeyedMap<String, SessionId>,
     /// Of the last datagram: a label.
     pub wall: Wall,
+    /// When it came.
+    pub wall_at: Time,
 }
 
 impl Exchange {
+    /// Milliseconds since the Unix epoch, as far as the last datagram tells: a label.
+    pub fn wall(&self, now: Time) -> u64 {
+        self.wall.0.saturating_add(u64::try_from(now.since(self.wall_at).as_millis()).unwrap_or(u64::MAX))
+    }
+
     pub fn emit(&mut self, output: Output) {
         self.out.push_back(output);
     }

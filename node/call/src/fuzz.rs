@@ -9,6 +9,7 @@ use crate::contract::callee::Plan;
 use crate::contract::world::{self, World, configuration, offer, switch_config, tenant};
 use crate::door::{AskId, Command, CommandId, Counter, Done, Fallback, Input, PlaceIvrCall, SessionId, Tenant, WhichRecording};
 use crate::hook::*;
+use crate::recording::{Channels, Dialect, Mode, PauseBehavior, Phase, QueuePolicy, RecordingOptions, Target};
 use hookswitch_proto::Random;
 use hookswitch_proto::media::{BargeIn, DIGITS, DigitSource, Ended, LegId, MediaKind, PlayId, RecordingId, StopReason};
 use std::cell::RefCell;
@@ -124,7 +125,7 @@ fn routing(dice: &mut Dice, ids: &Shared) -> Routing {
             all.push("nobody".into());
             // The one seen last is the likeliest to be there.
             let participant_id = if dice.one_in(2) { all[all.len().saturating_sub(2)].clone() } else { dice.pick(&all) };
-            Routing::Join { participant_id, session_reference }
+            Routing::Join { participant_id, session_reference, recording: dice.one_in(3).then(|| Box::new(options(dice))) }
         }
         0 => Routing::Drop { drop_code: Some(dice.pick(&["busy", "what", "200", "699", ""]).into()), session_reference },
         1 => {
@@ -134,10 +135,27 @@ fn routing(dice: &mut Dice, ids: &Shared) -> Routing {
         2 => Routing::Ext { name: dice.pick(&["", "mixer"]).into(), json: String::new() },
         3 => dice.pick(&[
             Routing::Call(Box::default()),
-            Routing::Join { participant_id: "p".into(), session_reference: None },
+            Routing::Join { participant_id: "p".into(), session_reference: None, recording: None },
             Routing::HttpCall { receive_ip: String::new(), receive_port: 0, codec: String::new(), session_reference: None },
         ]),
         _ => Routing::Ivr { session_reference },
+    }
+}
+
+/// Options of a recording, now and then impossible ones.
+fn options(dice: &mut Dice) -> RecordingOptions {
+    let duration = dice.millis(3000);
+    RecordingOptions {
+        control_id: dice.one_in(3).then(|| dice.pick(&["mine", "yours", ""]).to_owned()),
+        dialect: dice.pick(&[Dialect::Native, Dialect::Native, Dialect::Graph, Dialect::Aculab, Dialect::Iotcomms, Dialect::Swml]),
+        mode: dice.pick(&[None, None, None, Some(Mode::Queued), Some(Mode::Background), Some(Mode::Foreground)]),
+        queue_policy: dice.pick(&[QueuePolicy::Append, QueuePolicy::Append, QueuePolicy::Barge]),
+        channels: dice.pick(&[None, None, Some(Channels::Stereo)]),
+        beep: dice.pick(&[None, Some(true), Some(false)]),
+        max_duration: dice.one_in(2).then_some(duration),
+        start_on_voice: dice.pick(&[None, None, Some(true)]),
+        retention: dice.one_in(30).then_some(Duration::MAX),
+        ..RecordingOptions::default()
     }
 }
 
@@ -150,12 +168,13 @@ fn phrase(dice: &mut Dice) -> Phrase {
         4 => Phrase::Echo { duration },
         5 | 6 => Phrase::Record(Box::new(RecordPhrase {
             file_name: dice.one_in(2).then(|| dice.pick(&["r.wav", "a/b"]).to_owned()),
-            beep: dice.one_in(2),
+            beep: dice.one_in(2).then_some(true),
             max_duration: dice.one_in(2).then_some(duration),
             initial_silence: dice.one_in(2).then_some(duration),
             max_silence: dice.one_in(2).then_some(duration),
             stop_digits: dice.one_in(2).then(|| dice.pick(&["#", "0123456789", "?"]).to_owned()),
             sensitivity: dice.one_in(3).then_some(60),
+            ..options(dice)
         })),
         7 => Phrase::Url { url: "http://x".into() },
         _ => Phrase::Ext { name: "n".into(), json: String::new() },
@@ -299,13 +318,35 @@ fn order(dice: &mut Dice, world: &World) -> Command {
         0 => Command::HangupParticipant { session_id, participant_id },
         1 => Command::HangupRemoteParticipant { session_id, participant_id },
         2 | 3 => Command::SplitConnection { session_id, connection_id },
-        4 | 5 => {
+        4 if dice.one_in(2) => {
             let file_name = dice.pick(&[None, Some("r.wav".to_owned()), Some("a/b".to_owned()), Some(String::new())]);
-            Command::StartRecording { session_id, connection_id, file_name }
+            Command::record_call(session_id, connection_id, file_name)
+        }
+        4 | 5 => {
+            let target = match dice.below(3) {
+                0 => Target::Session,
+                1 => Target::Participant(participant_id),
+                _ => Target::Connection(connection_id),
+            };
+            let options = RecordingOptions { mode: dice.pick(&[None, Some(Mode::Queued)]), ..options(dice) };
+            let prompts = (0..dice.below(3)).map(|_| phrase(dice)).collect();
+            Command::StartRecording { session_id, target, options: Box::new(options), prompts }
         }
         6 => {
-            let which = dice.pick(&[WhichRecording::Last, WhichRecording::Id("none".into()), WhichRecording::Connection(connection_id)]);
-            Command::StopRecording { session_id, which }
+            let ids = ["none", "mine", "yours"].map(|id| WhichRecording::Id(id.into()));
+            let which = match dice.below(4) {
+                0 => WhichRecording::Connection(connection_id),
+                1 => dice.pick(&ids),
+                _ => WhichRecording::Last,
+            };
+            match dice.below(7) {
+                0 => Command::PauseRecording { session_id, which, behavior: dice.pick(&[None, Some(PauseBehavior::Silence)]) },
+                1 => Command::ResumeRecording { session_id, which },
+                2 => Command::DiscardRecording { session_id, which },
+                3 => Command::GetRecording { session_id, which },
+                4 => Command::CancelMedia { session_id },
+                _ => Command::StopRecording { session_id, which },
+            }
         }
         7 => Command::InterruptIvrCommand { session_id, command: dice.pick(&[None, Some(1), Some(3)]) },
         8 => Command::SendDtmf { session_id, participant_id, digits: dice.pick(&["1", "12#", "", "x"]).to_owned() },
@@ -512,6 +553,7 @@ fn run(seed: u64) -> (BTreeMap<Counter, u64>, BTreeMap<&'static str, u64>) {
     }
     // Whoever is still being called rings for five minutes at most.
     world.run_for(400_000);
+    check_states(&world, seed);
     let leaks = world.leaks();
     assert_eq!(leaks, None, "seed {seed}\n{}", world.ladder(&[]));
     assert_eq!(world.count(Counter::SessionPanicked), 0, "seed {seed}: {:?}", world.logs);
@@ -519,6 +561,19 @@ fn run(seed: u64) -> (BTreeMap<Counter, u64>, BTreeMap<&'static str, u64>) {
     let completed = world.count(Counter::CallsCompleted);
     assert!(completed <= begun && completed as usize == world.records.len(), "seed {seed}");
     (world.counters.clone(), reached(&world))
+}
+
+/// UR 6.2: a recording moves down the list of states, to exactly one of the last five and no further.
+fn check_states(world: &World, seed: u64) {
+    let mut last: BTreeMap<&str, Phase> = BTreeMap::new();
+    for notification in &world.notifications {
+        let Notification::RecordingState { status, .. } = notification else { continue };
+        let again = matches!((last.get(&*status.recording_id), status.phase), (Some(Phase::Paused), Phase::Armed | Phase::Recording));
+        let before = last.insert(&status.recording_id, status.phase);
+        assert!(again || before.is_none_or(|b| b < status.phase && !b.is_terminal()), "seed {seed}: {before:?} then {:?}", status.phase);
+    }
+    let open = last.iter().find(|(_, phase)| !phase.is_terminal());
+    assert_eq!(open, None, "seed {seed}");
 }
 
 /// How far it came.
@@ -534,6 +589,16 @@ fn reached(world: &World) -> BTreeMap<&'static str, u64> {
     add("separated", steps("hears nobody"));
     add("recorded", steps("media record"));
     add("cancelled", steps(" CANCEL"));
+    let state = |phase| {
+        let told = |n: &&Notification| matches!(n, Notification::RecordingState { status, .. } if status.phase == phase);
+        world.notifications.iter().filter(told).count()
+    };
+    add("queued", state(Phase::Queued));
+    add("beeped", state(Phase::Beeping));
+    add("paused", state(Phase::Paused));
+    add("discarded", state(Phase::Discarded));
+    add("recording cancelled", state(Phase::Canceled));
+    add("available", state(Phase::Available));
     add("placed", world.replies.iter().filter(|r| matches!(r, Ok(Done::Placed { .. }))).count());
     for ask in &world.asks {
         if let Hook::CallEvent(event) = &ask.hook {
@@ -580,6 +645,9 @@ fn random_operations_neither_panic_nor_leak() {
     ] {
         let least = if counter == Counter::DigitsDropped { 0 } else { many / 20 };
         assert!(total.get(&counter).copied().unwrap_or(0) >= least, "{counter:?}: {total:?}");
+    }
+    for step in ["queued", "beeped", "paused", "discarded", "recording cancelled", "available"] {
+        assert!(reached.get(step).copied().unwrap_or(0) >= many / 200, "{step}: {reached:?}");
     }
     for step in [
         "bridged",

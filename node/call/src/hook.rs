@@ -3,6 +3,7 @@
 //!
 //! Names follow the mediaservice callbacks (docs/conformance.md, IC rows).
 
+use crate::recording::{RecordingOptions, RecordingStatus};
 use std::time::Duration;
 
 /// What every hook request carries.
@@ -102,11 +103,14 @@ pub struct IvrRequest {
 }
 
 /// What a record phrase gave (UR-035).
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RecordingResult {
     pub recording_id: String,
+    /// Its owner's name for it; empty: it has none but its id.
+    pub control_id: String,
+    pub client_context: Option<String>,
     pub file_name: String,
-    /// Names of docs/conformance.md "Stop reasons": stop_digit, max_duration, max_silence, initial_silence, remote_hangup, api_stop, media_timeout.
+    /// Names of docs/conformance.md "Stop reasons", and ours where it has none.
     pub stop_reason: String,
     pub stop_digit: Option<char>,
     pub duration: Duration,
@@ -207,6 +211,8 @@ pub enum Routing {
     Join {
         participant_id: String,
         session_reference: Option<String>,
+        /// The new connection is recorded from the moment it is bridged.
+        recording: Option<Box<RecordingOptions>>,
     },
     HttpCall {
         receive_ip: String,
@@ -234,6 +240,8 @@ pub struct OutboundCall {
     pub max_ring_time: Option<Duration>,
     pub call_recording: bool,
     pub recording_file_name: Option<String>,
+    /// The other properties of that recording. Where set, the connection is recorded even if `call_recording` is false.
+    pub recording: Option<Box<RecordingOptions>>,
     pub ringback_tone: Option<String>,
     pub sip_from: Option<String>,
     pub sip_to: Option<String>,
@@ -338,20 +346,8 @@ pub enum Phrase {
     },
 }
 
-/// Record the caller as an IVR step (IC-244, UR rows). `None` and zero: no such limit.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct RecordPhrase {
-    /// `None`: generated.
-    pub file_name: Option<String>,
-    pub beep: bool,
-    pub max_duration: Option<Duration>,
-    pub initial_silence: Option<Duration>,
-    pub max_silence: Option<Duration>,
-    /// `None`: the command's termination keys, if it collects digits.
-    pub stop_digits: Option<String>,
-    /// 0..=100, default 44.
-    pub sensitivity: Option<u8>,
-}
+/// Record the caller as an IVR step (IC-244). Stop digits of `None`: the command's termination keys, if it collects digits.
+pub type RecordPhrase = RecordingOptions;
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct BackgroundPrompt {
@@ -425,6 +421,13 @@ pub enum Notification {
         file_size: u64,
         /// Only of one that was stored.
         details: Option<Box<RecordingDetails>>,
+    },
+    /// A recording that its owner named, or started by command, is in another state. Each at most once, of the last five exactly one.
+    RecordingState {
+        info: SessionInfo,
+        status: Box<RecordingStatus>,
+        /// Milliseconds since the Unix epoch.
+        occurred_at: u64,
     },
     SessionCompleted {
         info: SessionInfo,

@@ -7,13 +7,12 @@ use crate::alarm;
 use crate::collect::{Collector, DigitBuffer, Match};
 use crate::door::{Clips, CommandError, Counter, PromptSource};
 use crate::exchange::Mint;
-use crate::hook::{DtmfParams, DtmfReason, HookFailure, IvrCommand, Phrase, RecordPhrase, RecordingResult, Routing};
+use crate::hook::{DtmfParams, DtmfReason, HookFailure, IvrCommand, Phrase, RecordingResult, Routing};
 use crate::limits;
+use crate::recording::{Mode, Place, RecordingOptions};
 use hookswitch_proto::Time;
 use hookswitch_proto::limits::PLAY_SEGMENTS;
-use hookswitch_proto::media::{
-    BargeIn, DigitSet, Ended, FRAME, FRAME_TIME, PlayId, RecordSpec, RecordingId, RecordingTotals, Segment, StopReason, TapDirection,
-};
+use hookswitch_proto::media::{BargeIn, DigitSet, Ended, FRAME, FRAME_TIME, PlayId, RecordingId, RecordingTotals, Segment, StopReason};
 use std::collections::VecDeque;
 use std::time::Duration;
 
@@ -36,6 +35,8 @@ pub(crate) enum Effect {
         recording: RecordingId,
         recording_id: String,
         file_name: String,
+        /// With nothing left open.
+        options: Box<RecordingOptions>,
         callback: bool,
     },
     /// It was announced and did not begin.
@@ -136,7 +137,7 @@ enum Plan {
     Source(usize, String),
     Silence(Duration),
     Echo(Duration),
-    Record { beep: Option<usize>, phrase: Box<RecordPhrase>, stop_digits: DigitSet },
+    Record { beep: Option<usize>, options: Box<RecordingOptions> },
     Failed(String),
 }
 
@@ -145,6 +146,8 @@ struct Record {
     segment: usize,
     recording: RecordingId,
     recording_id: String,
+    control_id: String,
+    client_context: Option<String>,
     file_name: String,
     closed: bool,
 }
@@ -205,6 +208,11 @@ impl Ivr {
         !matches!(self.state, State::Off)
     }
 
+    /// Phrases are fetched or play: nothing else has the leg's ear.
+    pub fn is_busy(&self) -> bool {
+        matches!(self.state, State::Preparing(..) | State::Playing(..))
+    }
+
     /// Whether these clips are for it.
     pub fn awaits(&self, prepare: u32) -> bool {
         matches!(self.state, State::Preparing(_, number) if number == prepare)
@@ -251,7 +259,7 @@ impl Ivr {
         if command.session_id.as_ref().is_some_and(|id| *id != self.session_id) {
             return Err(HookFailure::Nonsense { field: "sessionId".into(), why: "not this session's".into() });
         }
-        check(&command).map_err(|(field, why)| HookFailure::Nonsense { field: field.into(), why: why.into() })?;
+        check(&command).map_err(|(field, why)| HookFailure::Nonsense { field: field.into(), why })?;
         self.retried = false;
         self.dtmf = None;
         self.recording = None;
@@ -321,12 +329,13 @@ impl Ivr {
                 Phrase::Echo { duration } => Plan::Echo(duration),
                 Phrase::Record(phrase) => {
                     recordings += 1;
-                    match phrase.file_name.as_deref().and_then(file_name_error) {
+                    match phrase.file_name.as_deref().and_then(file_name_error).or_else(|| phrase.check().is_err().then_some("fileName")) {
                         Some(why) => Plan::Failed(format!("record: {why}")),
                         None if recordings > recordings_left => Plan::Failed("record: too many recordings are being stored".into()),
                         None => {
-                            let stop_digits = DigitSet::parse(phrase.stop_digits.as_deref().unwrap_or(keys)).unwrap_or_default();
-                            Plan::Record { beep: phrase.beep.then(|| add(beep())), phrase, stop_digits }
+                            let mut options = Box::new(phrase.filled(Place::Phrase));
+                            options.stop_digits.get_or_insert_with(|| keys.to_owned());
+                            Plan::Record { beep: (options.beep == Some(true)).then(|| add(beep())), options }
                         }
                     }
                 }
@@ -373,14 +382,14 @@ impl Ivr {
                     run.took_time |= duration >= FRAME_TIME;
                     run.segments.push(Segment::Echo(duration));
                 }
-                Plan::Record { beep, phrase, stop_digits } => {
+                Plan::Record { beep, options } => {
                     match beep.map(clip) {
                         Some(Ok(beep)) => run.segments.push(Segment::Clip(beep)),
                         // A message without its beep is better than none.
                         Some(Err(why)) => self.phrase_failed(i, &format!("beep: {why}")),
                         None => {}
                     }
-                    self.record(&mut run, *phrase, stop_digits, mint);
+                    self.record(&mut run, options, mint);
                 }
                 Plan::Failed(why) => self.phrase_failed(i, &why),
             }
@@ -403,26 +412,22 @@ impl Ivr {
         self.state = State::Playing(Box::new(run), play);
     }
 
-    fn record(&mut self, run: &mut Run, phrase: RecordPhrase, stop_digits: DigitSet, mint: &mut Mint) {
+    fn record(&mut self, run: &mut Run, options: Box<RecordingOptions>, mint: &mut Mint) {
         let (recording, recording_id) = (mint.recording(), mint.uuid());
-        let file_name = phrase.file_name.unwrap_or_else(|| format!("{}-{recording_id}.wav", self.session_id));
-        let spec = RecordSpec {
-            direction: TapDirection::Speak,
-            max_duration: Some(phrase.max_duration.filter(|d| !d.is_zero()).unwrap_or(limits::RECORD_DURATION)),
-            initial_silence: phrase.initial_silence.filter(|d| !d.is_zero()),
-            max_silence: phrase.max_silence.filter(|d| !d.is_zero()),
-            stop_digits,
-            sensitivity: phrase.sensitivity.unwrap_or(44),
-            ..RecordSpec::default()
-        };
-        self.effects.push_back(Effect::StartRecording {
+        let generated = || format!("{}-{recording_id}.{}", self.session_id, options.container().name());
+        let file_name = options.file_name.clone().unwrap_or_else(generated);
+        let spec = options.spec();
+        run.records.push(Record {
+            segment: run.segments.len(),
             recording,
             recording_id: recording_id.clone(),
+            control_id: options.control_id.clone().unwrap_or_else(|| recording_id.clone()),
+            client_context: options.client_context.clone(),
             file_name: file_name.clone(),
-            callback: run.recorded_callback,
+            closed: false,
         });
-        run.records.push(Record { segment: run.segments.len(), recording, recording_id, file_name, closed: false });
         run.segments.push(Segment::Record(recording, spec));
+        self.effects.push_back(Effect::StartRecording { recording, recording_id, file_name, options, callback: run.recorded_callback });
     }
 
     pub fn on_segment_ended(&mut self, play: PlayId, index: usize) {
@@ -444,6 +449,8 @@ impl Ivr {
         }
         run.recording = Some(RecordingResult {
             recording_id: record.recording_id.clone(),
+            control_id: record.control_id.clone(),
+            client_context: record.client_context.clone(),
             file_name: record.file_name.clone(),
             stop_reason: reason.name().to_owned(),
             stop_digit: if let StopReason::StopDigit(digit) = reason { Some(digit) } else { None },
@@ -679,7 +686,7 @@ impl Ivr {
 }
 
 /// UR-017: 1000 Hz, 250 ms, -12 dBm0.
-fn beep() -> PromptSource {
+pub(crate) fn beep() -> PromptSource {
     let quarter = Duration::from_millis(250);
     PromptSource::Tone { hz: vec![1000.0], level_dbm0: -12.0, on: quarter, off: Duration::ZERO, total: quarter }
 }
@@ -696,12 +703,13 @@ pub(crate) fn file_name_error(name: &str) -> Option<&'static str> {
 }
 
 /// Values that no command may have. What only spoils one phrase is left to `prepare`.
-fn check(command: &IvrCommand) -> Result<(), (&'static str, &'static str)> {
+pub(crate) fn check(command: &IvrCommand) -> Result<(), (&'static str, String)> {
+    let bad = |field: &'static str, why: &str| Err((field, why.to_owned()));
     if command.phrases.len() > limits::PHRASES {
-        return Err(("phrases", "too many"));
+        return bad("phrases", "too many");
     }
     if command.next_after > limits::COLLECT_TIMEOUT {
-        return Err(("getIVRCommandAfter", "too long"));
+        return bad("getIVRCommandAfter", "too long");
     }
     let mut segments = command.phrases.len();
     let mut tones = Duration::ZERO;
@@ -710,53 +718,50 @@ fn check(command: &IvrCommand) -> Result<(), (&'static str, &'static str)> {
             Phrase::Tone { hz, level_dbm0, on, off, total } => {
                 let audible = |f: &f32| *f > 0.0 && *f < limits::TONE_HZ;
                 if hz.is_empty() || hz.len() > limits::TONE_PARTS || !hz.iter().all(audible) {
-                    return Err(("phrases.tone.hz", "one to eight frequencies below 4000"));
+                    return bad("phrases.tone.hz", "one to eight frequencies below 4000");
                 }
                 if !(-90.0..=3.0).contains(level_dbm0) {
-                    return Err(("phrases.tone.level", "not between -90 and 3 dBm0"));
+                    return bad("phrases.tone.level", "not between -90 and 3 dBm0");
                 }
                 if [on, off, total].into_iter().any(|d| *d > limits::COLLECT_TIMEOUT) {
-                    return Err(("phrases.tone", "too long"));
+                    return bad("phrases.tone", "too long");
                 }
                 tones = tones.saturating_add(*total);
                 if tones > limits::TONE_DURATION {
-                    return Err(("phrases.tone.total", "more than two minutes of tones in a command"));
+                    return bad("phrases.tone.total", "more than two minutes of tones in a command");
                 }
             }
-            Phrase::Silence { duration } if *duration > limits::COLLECT_TIMEOUT => return Err(("phrases.silence", "too long")),
-            Phrase::Echo { duration } if *duration > limits::SESSION_DURATION => return Err(("phrases.echo", "too long")),
+            Phrase::Silence { duration } if *duration > limits::COLLECT_TIMEOUT => return bad("phrases.silence", "too long"),
+            Phrase::Echo { duration } if *duration > limits::SESSION_DURATION => return bad("phrases.echo", "too long"),
             Phrase::Record(record) => {
-                segments += usize::from(record.beep);
-                if record.stop_digits.as_deref().is_some_and(|d| DigitSet::parse(d).is_none()) {
-                    return Err(("phrases.record.stopDigits", "not DTMF digits"));
+                segments += usize::from(record.beep == Some(true) || record.announce);
+                if !matches!(record.mode, None | Some(Mode::Foreground)) {
+                    return bad("phrases.record.mode", "a phrase is in the foreground");
                 }
-                if record.sensitivity.is_some_and(|s| s > 100) {
-                    return Err(("phrases.record.sensitivity", "more than 100"));
-                }
-                let limits_of = [record.max_duration, record.initial_silence, record.max_silence];
-                if limits_of.into_iter().flatten().any(|d| d > limits::RECORD_DURATION) {
-                    return Err(("phrases.record", "a limit is too long"));
+                match record.check() {
+                    Err((field, why)) if field != "fileName" => return Err(("phrases.record", format!("{field}: {why}"))),
+                    _ => {}
                 }
             }
             _ => {}
         }
     }
     if segments > PLAY_SEGMENTS {
-        return Err(("phrases", "too many with their beeps"));
+        return bad("phrases", "too many with their beeps");
     }
     if let Some(dtmf) = &command.dtmf {
         if dtmf.max_digits == Some(0) {
-            return Err(("dtmf.maxDigits", "zero"));
+            return bad("dtmf.maxDigits", "zero");
         }
         if dtmf.first_timeout > limits::COLLECT_TIMEOUT || dtmf.between_timeout > limits::COLLECT_TIMEOUT {
-            return Err(("dtmf", "a timeout is too long"));
+            return bad("dtmf", "a timeout is too long");
         }
         if DigitSet::parse(&dtmf.termination_keys).is_none() {
-            return Err(("dtmf.terminationKey", "not DTMF digits"));
+            return bad("dtmf.terminationKey", "not DTMF digits");
         }
         // Refused rather than ignored: the handler asked that digits never travel in the clear.
         if dtmf.encryption.is_some() {
-            return Err(("dtmf.encryption", "not served by this node"));
+            return bad("dtmf.encryption", "not served by this node");
         }
     }
     Ok(())

@@ -21,12 +21,15 @@ pub mod limits;
 mod outbound;
 mod participant;
 pub mod recording;
+#[cfg(test)]
+mod recording_ladders;
 pub mod route;
 pub mod rules;
 mod session;
 pub mod switch;
 #[cfg(test)]
 mod tests;
+mod track;
 #[cfg(test)]
 mod two_parties;
 
@@ -34,7 +37,7 @@ pub use adapter::Adapter;
 pub use destination::Destination;
 pub use door::{
     Ask, AskId, Begun, CallRecord, Clips, Command, CommandError, CommandId, CommandResult, Configuration, Done, Fallback, Input, Output,
-    PlaceIvrCall, Prepare, PromptSource, RecordingReport, RecordingStart, Resolve, SessionId, Tenant, WhichRecording,
+    PlaceIvrCall, Prepare, PromptSource, RecordingMoved, RecordingReport, RecordingStart, Resolve, SessionId, Tenant, WhichRecording,
 };
 pub use hook::{
     Alarm, AlarmKind, AlarmLeg, BackgroundPrompt, CallEvent, CallEventKind, Collect, DigitProtection, DtmfParams, DtmfReason, Hook,

@@ -78,3 +78,20 @@ pub const RECORDINGS: usize = 64;
 pub const EXTENSIONS: usize = 64;
 /// Tones of one command, together: each second is 16 KB of encoded audio that lives as long as it plays.
 pub const TONE_DURATION: Duration = Duration::from_secs(120);
+/// Bytes of a recording's control id (UR-002), and characters of its client context (UR-003).
+pub const CONTROL_ID: usize = 128;
+pub const CLIENT_CONTEXT: usize = 256;
+/// Sample rates of files (UR-012): the call's own, wide band, and what Opus has inside.
+pub const SAMPLE_RATES: [u32; 3] = [8_000, 16_000, 48_000];
+/// kbit/s that MP3, AAC and Opus know.
+pub const BITRATES: std::ops::RangeInclusive<u32> = 8..=320;
+/// Smallest "largest file": a header and a few frames.
+pub const FILE_BYTES_MIN: u64 = 4096;
+/// What a file has beside its audio, at most: RIFF, `fmt `, room for RF64's `ds64`, `data`.
+pub const FILE_HEADER: u64 = 128;
+/// Longest that a file can be asked to stay. Beyond that it is no retention.
+pub const RETENTION: Duration = Duration::from_secs(10 * 366 * 86_400);
+/// Bytes of a URL.
+pub const URL: usize = 2048;
+/// Ids of recordings that are over, remembered so that a second stop is no error (IC-015).
+pub const RECORDINGS_OVER: usize = 32;

@@ -1,9 +1,12 @@
 //! The recording operation: one record of options that serves voicemail, call recording and all dialects (docs/conformance.md,
 //! "Unified recording model"), its states, and its targets. Values are those that were asked for; defaults are filled here and nowhere else.
 
+use crate::hook::{RecordingDetails, RecordingResult};
 use crate::limits;
 pub use hookswitch_proto::media::PauseBehavior;
+use hookswitch_proto::media::{Codec, DigitSet, RecordSpec, TapDirection};
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Whose defaults and stop reasons apply (UR-004).
@@ -159,7 +162,7 @@ pub enum Target {
 }
 
 /// How something is recorded. `None` is the dialect's default.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RecordingOptions {
     pub control_id: Option<String>,
     pub client_context: Option<String>,
@@ -196,9 +199,35 @@ pub struct RecordingOptions {
     pub on_available_url: Option<String>,
 }
 
+/// What a recording is started for: defaults go by it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Place {
+    /// A step of an IVR command.
+    Phrase,
+    /// One leg.
+    Leg,
+    /// Both parties of a connection.
+    Connection,
+}
+
+/// The kind of file of a whole call whose name nobody gave (IC-038 asks for MP3).
+pub fn default_container() -> Container {
+    Container::Wav
+}
+
+/// A value that no recording can have: the field as REST calls it, and why.
+pub type BadOption = (&'static str, String);
+
 impl RecordingOptions {
+    /// The vendor's whole-call recording (IC-037, IC-167): both sides in the background, the caller left and the called party right.
+    pub fn of_call(file_name: Option<String>) -> RecordingOptions {
+        RecordingOptions { dialect: Dialect::Iotcomms, file_name, ..RecordingOptions::default() }
+    }
+
     pub fn container(&self) -> Container {
-        self.container.or_else(|| Container::of_name(self.file_name.as_deref()?)).unwrap_or_default()
+        let named = || Container::of_name(self.file_name.as_deref()?);
+        let usual = || if self.dialect == Dialect::Iotcomms { default_container() } else { Container::Wav };
+        self.container.or_else(named).unwrap_or_else(usual)
     }
 
     /// Hz (UR-012).
@@ -224,6 +253,209 @@ impl RecordingOptions {
         };
         self.max_duration.filter(|d| !d.is_zero()).unwrap_or(usual)
     }
+
+    /// Nothing is left open that the dialect or the place decides. The only place that knows defaults (docs/conformance.md, "Property
+    /// mapping"); filled twice is as filled once.
+    pub fn filled(mut self, place: Place) -> RecordingOptions {
+        let (graph, aculab) = (self.dialect == Dialect::Graph, self.dialect == Dialect::Aculab);
+        let both = place == Place::Connection || !(graph || aculab || self.dialect == Dialect::Ozeki);
+        let both = both && place != Place::Phrase && !graph && !aculab;
+        self.mode.get_or_insert(match place {
+            Place::Phrase => Mode::Foreground,
+            _ if graph => Mode::Queued,
+            _ => Mode::Background,
+        });
+        self.direction.get_or_insert(if both { Direction::Both } else { Direction::Speak });
+        let two_sided = self.dialect == Dialect::Iotcomms && place == Place::Connection;
+        self.channels.get_or_insert(if two_sided { Channels::Stereo } else { Channels::Mono });
+        self.beep = Some(self.announce || self.beep.unwrap_or(graph));
+        if aculab {
+            self.stop_digits.get_or_insert_with(|| "#".into());
+            self.start_on_voice.get_or_insert(true);
+        }
+        let usual = |said: Option<Duration>, usual: Option<Duration>| said.or(usual).filter(|d| !d.is_zero());
+        let seconds = |s| Some(Duration::from_secs(s));
+        self.max_silence = usual(
+            self.max_silence,
+            if graph {
+                seconds(5)
+            } else if aculab {
+                seconds(3)
+            } else {
+                None
+            },
+        );
+        // AC-009: zero is as long as later silence.
+        let initial = self.initial_silence.filter(|d| !aculab || !d.is_zero());
+        self.initial_silence = usual(
+            initial,
+            if graph {
+                seconds(5)
+            } else if aculab {
+                self.max_silence
+            } else {
+                None
+            },
+        );
+        self.max_duration = Some(self.max_duration());
+        self.container = Some(self.container());
+        self.sample_rate = Some(self.sample_rate());
+        if graph && self.retention.is_none() {
+            self.storage_class = StorageClass::Ephemeral;
+        }
+        self
+    }
+
+    /// AC-010: the call's own law where a WAV file is asked for in Aculab's way.
+    pub(crate) fn with_law_of(mut self, codec: Option<Codec>) -> RecordingOptions {
+        if self.dialect == Dialect::Aculab && self.encoding == Encoding::Auto && self.container() == Container::Wav {
+            self.encoding = if codec == Some(Codec::Pcmu) { Encoding::Ulaw } else { Encoding::Alaw };
+        }
+        self
+    }
+
+    /// Values that make no sense, wherever they come from. What is only possible at some places is asked there.
+    pub fn check(&self) -> Result<(), BadOption> {
+        let bad = |field: &'static str, why: &str| Err((field, why.to_owned()));
+        let name = |field, text: &Option<String>, most: usize| match text {
+            Some(text) if text.len() > most => Err((field, format!("longer than {most} bytes"))),
+            Some(text) if text.chars().any(char::is_control) => Err((field, "has a control character".to_owned())),
+            _ => Ok(()),
+        };
+        name("controlId", &self.control_id, limits::CONTROL_ID)?;
+        if self.control_id.as_deref() == Some("") {
+            return bad("controlId", "is empty");
+        }
+        // The vendor counts characters (MG-017).
+        if self.client_context.as_ref().is_some_and(|c| c.chars().count() > limits::CLIENT_CONTEXT) {
+            return bad("clientContext", "longer than 256 characters");
+        }
+        if let Some(file_name) = &self.file_name {
+            if let Some(why) = crate::ivr::file_name_error(file_name) {
+                return bad("fileName", why);
+            }
+            if let (Some(container), Some(named)) = (self.container, Container::of_name(file_name))
+                && container != named
+            {
+                return bad("fileName", "its ending is another container's");
+            }
+        }
+        let container = self.container();
+        let fits = match self.encoding {
+            Encoding::Auto => true,
+            Encoding::Pcm16 | Encoding::Alaw | Encoding::Ulaw => container == Container::Wav,
+            Encoding::Mp3 => container == Container::Mp3,
+            Encoding::Aac => container == Container::Mp4,
+            Encoding::Opus => matches!(container, Container::Ogg | Container::Mp4),
+        };
+        if !fits {
+            return Err(("encoding", format!("{} does not go into {}", self.encoding.name(), container.name())));
+        }
+        if self.sample_rate.is_some_and(|hz| !limits::SAMPLE_RATES.contains(&hz)) {
+            return bad("sampleRate", "8000, 16000 or 48000");
+        }
+        if matches!(self.encoding, Encoding::Alaw | Encoding::Ulaw) && self.sample_rate() != 8_000 {
+            return bad("sampleRate", "G.711 has 8000");
+        }
+        if self.bitrate_kbps.is_some_and(|kbps| !limits::BITRATES.contains(&kbps)) {
+            return bad("bitrateKbps", "8 to 320");
+        }
+        if self.channels == Some(Channels::Stereo) && matches!(self.direction, Some(Direction::Speak | Direction::Listen)) {
+            return bad("channels", "stereo needs direction both");
+        }
+        if self.stop_digits.as_deref().is_some_and(|d| DigitSet::parse(d).is_none()) {
+            return bad("stopDigits", "0-9, *, # and A-D are possible");
+        }
+        let times = [("initialSilenceMs", self.initial_silence), ("maxSilenceMs", self.max_silence), ("maxDurationMs", self.max_duration)];
+        for (field, time) in times {
+            if time.is_some_and(|t| t > limits::RECORD_DURATION) {
+                return bad(field, "longer than a session");
+            }
+        }
+        if self.max_file_bytes.is_some_and(|bytes| bytes < limits::FILE_BYTES_MIN) {
+            return bad("maxFileBytes", "less than 4096");
+        }
+        if self.sensitivity.is_some_and(|s| s > 100) {
+            return bad("sensitivity", "0 to 100");
+        }
+        if self.encryption.as_ref().is_some_and(|e| !matches!(e.key.len(), 16 | 24 | 32)) {
+            return bad("encryption", "a key has 16, 24 or 32 bytes");
+        }
+        if self.retention.is_some_and(|t| t > limits::RETENTION) {
+            return bad("retentionMs", "longer than ten years");
+        }
+        for (field, url) in
+            [("statusUrl", &self.status_url), ("onCompleteUrl", &self.on_complete_url), ("onAvailableUrl", &self.on_available_url)]
+        {
+            name(field, url, limits::URL)?;
+            if url.as_ref().is_some_and(|u| !u.starts_with("https://") && !u.starts_with("http://")) {
+                return bad(field, "no http or https URL");
+            }
+        }
+        Ok(())
+    }
+
+    /// Frames of 20 ms that fill the largest file (UR-023): by the samples of a WAV file, by the bit rate of others.
+    pub fn max_frames(&self) -> Option<u64> {
+        let bytes = self.max_file_bytes?;
+        let channels = if self.channels == Some(Channels::Stereo) { 2 } else { 1 };
+        let each = match (self.container(), self.encoding) {
+            (Container::Wav, Encoding::Alaw | Encoding::Ulaw) => 160 * channels,
+            (Container::Wav, Encoding::Auto) if self.dialect == Dialect::Aculab => 160 * channels,
+            (Container::Wav, _) => u64::from(self.sample_rate()) / 50 * 2 * channels,
+            _ => u64::from(self.bitrate_kbps()) * 1000 / 8 / 50,
+        };
+        Some(bytes.saturating_sub(limits::FILE_HEADER) / each.max(1)).map(|frames| frames.max(1))
+    }
+
+    /// What the tap is told; of options that are [`filled`](RecordingOptions::filled).
+    pub(crate) fn spec(&self) -> RecordSpec {
+        RecordSpec {
+            direction: match self.direction {
+                Some(Direction::Both) => TapDirection::Both,
+                Some(Direction::Listen) => TapDirection::Listen,
+                Some(Direction::Speak) | None => TapDirection::Speak,
+            },
+            max_duration: Some(self.max_duration()),
+            max_frames: self.max_frames(),
+            start_on_voice: self.start_on_voice == Some(true),
+            initial_silence: self.initial_silence,
+            max_silence: self.max_silence,
+            stop_digits: self.stop_digits.as_deref().and_then(DigitSet::parse).unwrap_or_default(),
+            consume: self.stop_digit_consume != Some(false),
+            trim: self.stop_digit_trim != Some(false),
+            sensitivity: self.sensitivity(),
+        }
+    }
+}
+
+/// Where one recording stands and what is known of it: the answer to `get`, and what every state event says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecordingStatus {
+    pub recording_id: String,
+    /// Its owner's name for it, else the recording's id (UR-002).
+    pub control_id: String,
+    pub client_context: Option<String>,
+    pub phase: Phase,
+    pub connection_id: Option<String>,
+    /// The leg that feeds it.
+    pub participant_id: String,
+    pub file_name: String,
+    /// What the pause does, while it is paused.
+    pub pause_behavior: Option<PauseBehavior>,
+    /// Why, where something went wrong.
+    pub reason: Option<String>,
+    /// From the end of its audio on.
+    pub result: Option<RecordingResult>,
+    /// Once it is stored.
+    pub details: Option<Box<RecordingDetails>>,
+    /// Milliseconds since the Unix epoch.
+    pub started_at: Option<u64>,
+    pub ended_at: Option<u64>,
+    /// Where it can be fetched, and the token for that.
+    pub url: Option<String>,
+    pub access_token: Option<String>,
+    pub options: Arc<RecordingOptions>,
 }
 
 /// Where a recording stands (docs/conformance.md, "States"). It moves down this list and reaches exactly one of the last five.

@@ -10,12 +10,13 @@ mod commands;
 mod connection;
 mod dial;
 mod legs;
+mod recordings;
 mod routing;
 
 use crate::alarm;
 use crate::door::{
-    Begun, CallRecord, Clips, Command, CommandError, CommandId, Counter, Done, Level, Output, PlaceIvrCall, RecordingReport, SessionId,
-    Tenant,
+    Begun, CallRecord, Clips, Command, CommandError, CommandId, Counter, Done, Level, Output, PlaceIvrCall, RecordingMoved,
+    RecordingReport, SessionId, Tenant,
 };
 use crate::exchange::{Exchange, Late};
 use crate::hook::{AlarmKind, Hook, HookFailure, Notification, ReplyTo, SessionInfo, Verdict};
@@ -24,6 +25,7 @@ use crate::limits;
 use crate::outbound::Identity;
 use crate::participant::{LegState, Participant, PartyKey, sdp_details};
 use crate::rules::Announce;
+use crate::track::Recording;
 use asks::{Asked, Waiting};
 use connection::{Connection, End, Leave};
 use hookswitch_proto::media::{Codec, LegStats, MediaCmd, MediaEvent, RecordingId, StopReason};
@@ -53,6 +55,7 @@ pub(crate) enum SessionInput {
         addresses: Result<Vec<SocketAddr>, String>,
     },
     Recorded(RecordingReport),
+    RecordingMoved(RecordingMoved),
     Command {
         id: CommandId,
         command: Command,
@@ -68,18 +71,6 @@ struct Ended {
     /// One of IC-204.
     reason: &'static str,
     at: Time,
-}
-
-struct Recording {
-    id: RecordingId,
-    recording_id: String,
-    /// Whose leg feeds it.
-    party: PartyKey,
-    /// Of a recording of both sides; `None`: an IVR step.
-    connection_id: Option<String>,
-    callback: bool,
-    /// The tap has closed it; its report is due.
-    closed: bool,
 }
 
 pub(crate) struct Session {
@@ -108,7 +99,10 @@ pub(crate) struct Session {
     rules: Option<Announce>,
     /// The rules' answer, taken up at the end of the input so that no verdict is handled inside another.
     ruled: Option<Result<Verdict, HookFailure>>,
+    /// Those that have not reached their last state.
     recordings: Vec<Recording>,
+    /// Ids and control ids of the last ones that have.
+    recordings_over: Vec<String>,
     /// Calls out so far.
     attempts: u32,
     /// Why the last party left that nobody replaced (IC-204).
@@ -165,6 +159,7 @@ impl Session {
             rules: None,
             ruled: None,
             recordings: Vec::new(),
+            recordings_over: Vec::new(),
             attempts: 0,
             reason: None,
             final_status: 0,
@@ -237,11 +232,15 @@ impl Session {
             SessionInput::Prepared { number, clips } => self.on_prepared(now, x, number, clips),
             SessionInput::Resolved { number, addresses } => self.on_resolved(now, x, number, addresses),
             SessionInput::Recorded(report) => self.on_recorded(now, x, &report),
+            SessionInput::RecordingMoved(moved) => self.on_recording_moved(now, x, &moved),
             SessionInput::Command { id, command } => {
                 let result = self.on_command(now, x, &command);
                 x.emit(Output::Reply { id, result });
             }
-            SessionInput::Release => self.release_all(now, x, &Leave::refuse(now, 603, "apiHangup")),
+            SessionInput::Release => {
+                let leave = Leave { stop: StopReason::NodeShutdown, ..Leave::refuse(now, 603, "apiHangup") };
+                self.release_all(now, x, &leave);
+            }
             SessionInput::Timeout => self.on_timeout(now, x),
         }
         self.settle(now, x);
@@ -285,6 +284,7 @@ impl Session {
             while let Some((key, effect)) = self.parties.iter_mut().find_map(|p| Some((p.key, p.ivr.poll()?))) {
                 self.on_effect(now, x, key, effect);
             }
+            self.run_recordings(now, x);
             match self.ruled.take() {
                 Some(verdict) if self.asked.is_some() => self.on_verdict(now, x, verdict),
                 Some(_) => {}
@@ -292,7 +292,7 @@ impl Session {
             }
         }
         self.bury();
-        self.complete(x);
+        self.complete(now, x);
     }
 
     // ---------------------------------------------------------------------------------------- parties
@@ -385,14 +385,21 @@ impl Session {
     }
 
     /// The last thing a session does, once all its dialogs and legs are gone.
-    fn complete(&mut self, x: &mut Exchange) {
+    fn complete(&mut self, now: Time, x: &mut Exchange) {
         let Some(end) = self.end.filter(|_| !self.over && self.parties.is_empty()) else { return };
         self.over = true;
         let duration = end.at.since(self.started);
         for recording in std::mem::take(&mut self.recordings) {
-            let Recording { id, recording_id, connection_id, callback, .. } = recording;
-            let (domain, info) = (self.tenant.domain.clone(), self.info.clone());
-            x.remember(id, Late { domain, info, recording_id, connection_id, callback });
+            let (domain, info, at) = (self.tenant.domain.clone(), self.info.clone(), x.wall(now));
+            x.recordings.remove(&recording.recording_id);
+            if recording.announced {
+                x.remember(recording.id, Late { domain, info, recording });
+            } else if recording.told {
+                // Only after a panic is one left that never began.
+                let mut recording = recording;
+                recording.phase = crate::recording::Phase::Canceled;
+                self.send(x, Box::new(recording.state(info, at)));
+            }
         }
         self.send(x, Box::new(Notification::SessionCompleted { info: self.info.clone(), duration, reason: end.reason }));
         x.emit(Output::EndGuest { session: self.id });
@@ -432,7 +439,7 @@ impl Session {
         self.waiting.clear();
         let at = now.max(self.started);
         self.end.get_or_insert(Ended { reason: "serverError", at });
-        self.complete(x);
+        self.complete(now, x);
     }
 
     /// Dialogs that the endpoint still has of it, when the switch forgets it.
@@ -458,5 +465,3 @@ fn normal() -> String {
 
 /// The endpoint refuses what comes too late; a `Gone` tells the rest.
 fn ignore_late(_result: Result<(), hookswitch_proto::sip::CommandError>) {}
-
-pub(crate) use connection::recording_ready;

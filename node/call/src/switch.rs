@@ -4,13 +4,15 @@
 
 use crate::alarm;
 use crate::door::{
-    Command, CommandError, CommandId, CommandResult, Configuration, Counter, Input, Level, Output, PlaceIvrCall, RecordingReport, SessionId,
+    Command, CommandError, CommandId, CommandResult, Configuration, Counter, Input, Level, Output, PlaceIvrCall, RecordingMoved,
+    RecordingReport, SessionId,
 };
 use crate::exchange::{Exchange, Mint, Settings};
+use crate::hook::Notification;
 use crate::invite;
 use crate::route::Router;
-use crate::session::{Admitted, Session, SessionInput, recording_ready};
-use hookswitch_proto::media::Codec;
+use crate::session::{Admitted, Session, SessionInput};
+use hookswitch_proto::media::{Codec, RecordingId};
 use hookswitch_proto::sip::{DialogId, Endpoint, EndpointConfig, EndpointOutput, Flow, Gauges, Header, Message, Refusal, SipEvent};
 use hookswitch_proto::{KeyedMap, Random, Time, Wall};
 use slab::Slab;
@@ -34,6 +36,8 @@ pub struct SwitchConfig {
     pub rtp_timeout: Option<Duration>,
     /// Take RTP from another address than signalled (off: RTP bleed).
     pub learn_any_ip: bool,
+    /// The shell says by `Input::RecordingMoved` what becomes of each stored file. If not, it can be fetched as soon as it is stored.
+    pub delivers: bool,
 }
 
 impl SwitchConfig {
@@ -48,6 +52,7 @@ impl SwitchConfig {
             session_duration: crate::limits::SESSION_DURATION,
             rtp_timeout: Some(crate::limits::RTP_TIMEOUT),
             learn_any_ip: false,
+            delivers: false,
         }
     }
 }
@@ -87,13 +92,14 @@ struct Entry {
 impl Switch {
     pub fn new(config: SwitchConfig) -> Switch {
         let mut random = Random::new(config.seed);
-        let (endpoint, legs, dialogs, names) = (random.seed(), random.map(), random.map(), random.map());
+        let (endpoint, legs, dialogs, names, recordings) = (random.seed(), random.map(), random.map(), random.map(), random.map());
         let settings = Settings {
             media_advertise: config.media_advertise,
             codecs: config.codecs,
             session_duration: config.session_duration,
             rtp_timeout: config.rtp_timeout,
             learn_any_ip: config.learn_any_ip,
+            delivers: config.delivers,
         };
         let exchange = Exchange {
             endpoint: Endpoint::new(config.endpoint, endpoint),
@@ -105,7 +111,9 @@ impl Switch {
             dialogs,
             trunks: Vec::new(),
             late: BTreeMap::new(),
+            recordings,
             wall: Wall::default(),
+            wall_at: Time::ZERO,
         };
         Switch {
             exchange,
@@ -126,7 +134,7 @@ impl Switch {
     pub fn handle(&mut self, now: Time, input: Input) {
         match input {
             Input::Sip { flow, bytes, wall } => {
-                self.exchange.wall = wall;
+                (self.exchange.wall, self.exchange.wall_at) = (wall, now);
                 self.exchange.endpoint.receive(now, flow, bytes);
             }
             Input::FlowFailed { flow } => self.exchange.endpoint.flow_failed(now, flow),
@@ -146,6 +154,7 @@ impl Switch {
                 self.dispatch(now, session, SessionInput::Resolved { number, addresses });
             }
             Input::Recorded(report) => self.on_recorded(now, report),
+            Input::RecordingMoved(moved) => self.on_recording_moved(now, moved),
             Input::Command { id, domain, command } => self.on_command(now, id, &domain, command),
             Input::Release => {
                 let ids: Vec<SessionId> = self.names.values().copied().collect::<BTreeSet<_>>().into_iter().collect();
@@ -398,13 +407,46 @@ impl Switch {
         if self.entry(report.session).is_some() {
             return self.dispatch(now, report.session, SessionInput::Recorded(report));
         }
-        let Some(late) = self.exchange.late.remove(&report.recording) else { return };
-        if late.callback {
-            let notification = Box::new(recording_ready(late.info, late.connection_id, &report));
-            self.exchange.emit(Output::Notify { session: report.session, domain: late.domain, notification });
-        } else if let Err(why) = &report.outcome {
-            let text = format!("recording {} failed: {}", late.recording_id, alarm::printable(why, 256));
-            self.exchange.log(Level::Warn, Some(&late.info.session_id), text);
+        let (delivers, at) = (self.exchange.settings.delivers, self.exchange.wall(now));
+        let Some(late) = self.exchange.late.get_mut(&report.recording) else { return };
+        let silent_loss = report.outcome.as_ref().err().filter(|_| !late.recording.callback).map(|why| {
+            let text = format!("recording {} failed: {}", late.recording.recording_id, alarm::printable(why, 256));
+            (late.info.session_id.clone(), text)
+        });
+        let mut news = Vec::new();
+        for phase in late.recording.on_report(&report, delivers) {
+            late.recording.phase = phase;
+            news.extend(late.recording.told.then(|| late.recording.state(late.info.clone(), at)));
+        }
+        if let Some((session, text)) = silent_loss {
+            self.exchange.log(Level::Warn, Some(&session), text);
+        }
+        self.tell_late(report.recording, report.session, news);
+    }
+
+    fn on_recording_moved(&mut self, now: Time, moved: RecordingMoved) {
+        if self.entry(moved.session).is_some() {
+            return self.dispatch(now, moved.session, SessionInput::RecordingMoved(moved));
+        }
+        let at = self.exchange.wall(now);
+        let Some(late) = self.exchange.late.get_mut(&moved.recording) else { return };
+        if late.recording.on_moved(&moved) {
+            let news = late.recording.told.then(|| late.recording.state(late.info.clone(), at));
+            self.tell_late(moved.recording, moved.session, news.into_iter().collect());
+        }
+    }
+
+    /// News of a recording whose session is over; with its last state it is forgotten.
+    fn tell_late(&mut self, recording: RecordingId, session: SessionId, mut news: Vec<Notification>) {
+        let Some(late) = self.exchange.late.get(&recording) else { return };
+        let domain = late.domain.clone();
+        if late.recording.phase.is_terminal() {
+            news.extend(late.recording.ready(late.info.clone()));
+            self.exchange.late.remove(&recording);
+        }
+        for notification in news {
+            let (domain, notification) = (domain.clone(), Box::new(notification));
+            self.exchange.emit(Output::Notify { session, domain, notification });
         }
     }
 
@@ -414,11 +456,15 @@ impl Switch {
             let result = self.place(now, domain, call);
             return self.exchange.emit(Output::Reply { id, result });
         }
-        let session = command.session_id().and_then(|s| self.names.get(s)).copied();
+        let named = command.session_id().and_then(|s| self.names.get(s)).copied();
+        let session = named.or_else(|| command.recording_alone().and_then(|id| self.exchange.recordings.get(id)).copied());
         let session = session.filter(|s| self.entry(*s).is_some_and(|e| e.session.domain().eq_ignore_ascii_case(domain)));
         match session {
             Some(session) => self.dispatch(now, session, SessionInput::Command { id, command }),
-            None => self.exchange.emit(Output::Reply { id, result: Err(CommandError::Unknown("session")) }),
+            None => {
+                let what = if command.recording_alone().is_some() { "recording" } else { "session" };
+                self.exchange.emit(Output::Reply { id, result: Err(CommandError::Unknown(what)) });
+            }
         }
     }
 }

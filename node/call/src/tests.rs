@@ -681,7 +681,7 @@ fn ic_239_240_files_play_in_order_as_one_queue() {
 fn ic_244_249_a_record_phrase_records_the_caller_under_the_given_name() {
     let phrase = RecordPhrase {
         file_name: Some("message.wav".into()),
-        beep: true,
+        beep: Some(true),
         max_duration: Some(secs(20)),
         max_silence: Some(secs(2)),
         sensitivity: Some(50),
@@ -783,7 +783,7 @@ fn ic_244_what_follows_a_recording_plays_and_collects() {
 
 #[test]
 fn ic_244_a_recording_that_never_begins_is_dropped() {
-    let phrase = RecordPhrase { beep: true, ..RecordPhrase::default() };
+    let phrase = RecordPhrase { beep: Some(true), ..RecordPhrase::default() };
     let command = IvrCommand { barge_in: BargeIn::All, ..play(vec![file("menu.wav"), record(phrase)]) };
     // Cut by a key.
     let mut world = World::new(answers(vec![Ok(command.clone())]));
@@ -1054,7 +1054,7 @@ fn impossible_values_fail_the_command_and_name_the_field() {
         |c| c.phrases = vec![Phrase::Silence { duration: Duration::MAX }],
         |c| c.phrases = vec![record(RecordPhrase { stop_digits: Some("x".into()), ..RecordPhrase::default() })],
         |c| c.phrases = vec![record(RecordPhrase { sensitivity: Some(101), ..RecordPhrase::default() })],
-        |c| c.phrases = vec![record(RecordPhrase { beep: true, ..RecordPhrase::default() }); limits::PHRASES],
+        |c| c.phrases = vec![record(RecordPhrase { beep: Some(true), ..RecordPhrase::default() }); limits::PHRASES],
         |c| c.phrases = vec![Phrase::Tone { hz: vec![f32::NAN], level_dbm0: 0.0, on: secs(1), off: secs(1), total: secs(1) }],
         |c| c.phrases = vec![Phrase::Tone { hz: vec![440.0], level_dbm0: 0.0, on: secs(1), off: secs(1), total: secs(61) }; 2],
         |c| c.dtmf = Some(Collect { max_digits: Some(0), ..Collect::default() }),

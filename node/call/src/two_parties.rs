@@ -34,7 +34,7 @@ fn drop_with(code: &str) -> Verdict {
 }
 
 fn join(participant_id: &str) -> Verdict {
-    Verdict::Routing(Routing::Join { participant_id: participant_id.into(), session_reference: None })
+    Verdict::Routing(Routing::Join { participant_id: participant_id.into(), session_reference: None, recording: None })
 }
 
 fn listen() -> Verdict {
@@ -882,7 +882,7 @@ fn ic_079_080_081_interrupt_needs_the_command_that_runs() {
 
 fn start(world: &mut World, file_name: Option<&str>) -> Result<Done, CommandError> {
     let (session_id, connection_id) = (world.session_id(), connection(world));
-    world.command(Command::StartRecording { session_id, connection_id, file_name: file_name.map(str::to_owned) })
+    world.command(Command::record_call(session_id, connection_id, file_name.map(str::to_owned)))
 }
 
 #[test]
@@ -920,7 +920,7 @@ fn ic_022_024_037_to_040_265_266_268_to_272_start_and_stop() {
 #[test]
 fn ic_038_file_names_are_checked() {
     let mut world = bridged(vec![]);
-    for bad in ["", "../x.wav", "a/b.wav", "a\\b.wav", "a\n.wav", &format!("{}.wav", "x".repeat(260)), "x.mp3", "x"] {
+    for bad in ["", "../x.wav", "a/b.wav", "a\\b.wav", "a\n.wav", &format!("{}.wav", "x".repeat(260)), "x.flac", "x"] {
         let refused = start(&mut world, Some(bad));
         assert!(matches!(refused, Err(CommandError::BadValue { field: "recordingFileName", .. })), "{bad:?} {refused:?}");
     }
@@ -931,7 +931,9 @@ fn ic_038_file_names_are_checked() {
 
 #[test]
 fn ic_167_168_call_recording_from_the_moment_it_is_bridged() {
-    for (name, expected) in [(None, None), (Some("talk.wav"), Some("talk.wav")), (Some("talk.mp3"), Some("talk.mp3.wav"))] {
+    for (name, expected) in
+        [(None, None), (Some("talk.wav"), Some("talk.wav")), (Some("talk.mp3"), Some("talk.mp3")), (Some("talk"), Some("talk.wav"))]
+    {
         let first = OutboundCall { call_recording: true, recording_file_name: name.map(str::to_owned), ..call_to(BOB) };
         let mut world = world_with(bridge_then(first, vec![]), Plan::default());
         world.call("100");
@@ -958,7 +960,7 @@ fn ic_267_273_hang_up_split_and_session_end_stop_it() {
                 let id = connection(w);
                 assert_eq!(split(w, id), Ok(Done::Nothing));
             },
-            StopReason::ApiStop,
+            StopReason::ConnectionSplit,
         ),
         (|w| w.media_event(LegId(1), MediaKind::RtpTimeout), StopReason::MediaTimeout),
     ];
@@ -1261,7 +1263,7 @@ fn ic_273_a_recording_of_an_ivr_connection_ends_with_it() {
     world.run_to(S);
     assert!(start(&mut world, None).is_ok());
     world.run_to(3 * S);
-    assert_eq!(world.stops, [StopReason::ApiStop]);
+    assert_eq!(world.stops, [StopReason::Transfer]);
     world.run_to(4 * S);
     assert_eq!(answered(&world).len(), 2);
     world.hangup(0);

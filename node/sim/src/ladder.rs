@@ -152,6 +152,7 @@ pub(crate) fn notification_text(notification: &Notification) -> String {
         Notification::CallNotify { event, .. } => format!("call-notify {event}"),
         Notification::RecordingReady { successful: true, .. } => "recording-ready".into(),
         Notification::RecordingReady { reason, .. } => format!("recording-ready failed: {}", reason.as_deref().unwrap_or("-")),
+        Notification::RecordingState { status, .. } => format!("recording-state {}", status.phase.name()),
         Notification::SessionCompleted { reason, .. } => format!("session-completed {reason}"),
         Notification::Alarm(alarm) => format!("alarm {} {}", alarm.kind.name(), alarm.error),
     }

@@ -190,6 +190,7 @@ impl Tape {
                 stop_digit: if let StopReason::StopDigit(digit) = reason { Some(digit) } else { None },
                 duration: FRAME_TIME.saturating_mul(u32::try_from(frames).unwrap_or(u32::MAX)),
                 contains_sound: totals.contains_voice,
+                ..RecordingResult::default()
             };
             Box::new(RecordingDetails { result, size: 44 + frames * 320, sha256: "00".repeat(32), started_at: 0 })
         };

@@ -613,7 +613,8 @@ impl World {
         {
             self.trouble.push(format!("{} is completed twice", info.session_id));
         }
-        if self.ended.contains(&session) && !matches!(notification, Notification::RecordingReady { .. }) {
+        let late = matches!(notification, Notification::RecordingReady { .. } | Notification::RecordingState { .. });
+        if self.ended.contains(&session) && !late {
             self.trouble.push(format!("{session:?} has ended and tells {}", notification_text(&notification)));
         }
         self.handler.notify(&notification);

@@ -10,6 +10,7 @@
 mod access;
 mod bearer;
 mod calls;
+pub mod dialects;
 mod endpoint;
 mod fields;
 mod guests;
@@ -40,7 +41,7 @@ use axum::Router;
 use endpoint::{AUDIO, Endpoint, delete, get, number, post, put, text};
 use hookswitch_call::door::{Command, CommandResult};
 use idempotency::Answers;
-use operations::Operation;
+use operations::{Operation, recorder};
 use rate::{Buckets, Rate};
 use reply::{ApiError, Reply};
 use serde_json::json;
@@ -256,8 +257,8 @@ fn endpoints() -> Vec<Endpoint> {
             .lists("recordings", recordings::schema()),
         get("/{domain}/recordings/{id}", "showRecording", recordings::show).says("What is known of a recording.").succeeds(
             200,
-            "The recording.",
-            &[("recording", recordings::schema())],
+            "The recording; `status` as long as its session follows it, else null.",
+            &[("recording", recordings::schema()), ("status", json!({ "type": ["object", "null"] }))],
         ),
         delete("/{domain}/recordings/{id}", "removeRecording", recordings::remove)
             .says("Removes a recording and its audio.")
@@ -294,6 +295,33 @@ fn endpoints() -> Vec<Endpoint> {
             .lists("sessions", sessions::schema()),
         get("/{domain}/calls", "listCalls", calls::list).says("Calls that ended, newest first.").paged().lists("calls", calls::schema()),
     ];
+    table.push(
+        post("/{domain}/recordings", "startRecordingOf", recorder::start)
+            .says("Starts a recording of a session, a connection or a participant. Its states follow where `statusUrl` or the handler hears of them.")
+            .body(endpoint::JSON, recorder::schema_of_start())
+            .succeeds(
+                200,
+                "Valid, and handed to the session.",
+                &[("recordingId", text("UUID of the recording.")), ("recordingFileName", text("The name it is stored under."))],
+            )
+            .refuses(&[409, 429]),
+    );
+    table.extend(dialects::graph::endpoints().into_iter().chain(dialects::aculab::endpoints()));
+    for step in recorder::Step::ALL {
+        let (path, id) = step.path();
+        let ask = async move |api: Shared,
+                              domain: access::Domain,
+                              path: endpoint::Path<(String, String)>,
+                              request: axum::extract::Request| { recorder::step(step, api, domain, path, request).await };
+        let schema = json!({ "type": "object", "properties": { "behavior": { "enum": ["skip", "silence", null] } } });
+        table.push(
+            post(path, id, ask)
+                .says(step.says())
+                .body(endpoint::JSON, schema)
+                .succeeds(200, "Handed to the session.", &[])
+                .refuses(&[409, 429]),
+        );
+    }
     for operation in Operation::ALL {
         let (path, of_operator) = operation.paths();
         let ask = async move |api: Shared, domain: access::Domain, request: axum::extract::Request| {

@@ -4,6 +4,8 @@
 //!
 //! Start with [`Operation`]: its table of fields, then its translation.
 
+pub(super) mod recorder;
+
 use super::access::{Caller, Domain};
 use super::endpoint::Path;
 use super::fields::{self, Field, Kind, Values, optional, required};
@@ -172,11 +174,9 @@ impl Operation {
         // A table with a replyId has a session.
         let of_session = session_id.clone().unwrap_or_default();
         Ok(match self {
-            Operation::StartRecording => Command::StartRecording {
-                session_id: of_session,
-                connection_id: values.required("connectionId"),
-                file_name: values.text("recordingFileName"),
-            },
+            Operation::StartRecording => {
+                Command::record_call(of_session, values.required("connectionId"), values.text("recordingFileName"))
+            }
             Operation::StopRecording => {
                 Command::StopRecording { session_id: of_session, which: WhichRecording::Connection(values.required("connectionId")) }
             }
@@ -308,6 +308,7 @@ async fn order(api: &Arc<Api>, domain: &str, command: Command) -> Result<Value, 
     Ok(match api.node.order(domain, command).await? {
         Done::Nothing => json!({}),
         Done::Recording { recording_id, file_name } => json!({ "recordingId": recording_id, "recordingFileName": file_name }),
+        Done::RecordingStatus(status) => json!({ "recording": recorder::status_json(&status) }),
         Done::Placed { session_id, participant_id, reply_to } => {
             let reply_id = api.reply_keys.mint(domain, &session_id, reply_to);
             json!({ "sessionId": session_id, "participantId": participant_id, "replyId": reply_id })

@@ -36,8 +36,17 @@ pub(super) async fn list(State(api): Shared, Domain(domain): Domain, request: Re
 }
 
 pub(super) async fn show(State(api): Shared, Domain(domain): Domain, Path((_, id)): Path<(String, String)>) -> Reply {
-    let row = blocking(move || find(&api, &domain, &id)).await?;
-    reply::ok(json!({ "recording": to_json(&row) }))
+    // What a session still follows it knows best; it may have no row yet.
+    let running = super::recorder::status(&api, &domain, &id).await;
+    let domain_asked = domain.clone();
+    let row = blocking(move || find(&api, &domain, &id)).await;
+    let row = match (row, &running) {
+        (Ok(row), _) => row,
+        (Err(_), Some(status)) => super::recorder::row(domain_asked, status),
+        (Err(error), None) => return Err(error),
+    };
+    let status = running.map(|status| super::recorder::status_json(&status));
+    reply::ok(json!({ "recording": to_json(&row), "status": status }))
 }
 
 pub(super) async fn audio(State(api): Shared, Domain(domain): Domain, Path((_, id)): Path<(String, String)>, request: Request) -> Reply {

@@ -196,11 +196,7 @@ fn commands_reach_the_node() {
         Order::HangupRemoteParticipant { session_id: "s-1".into(), participant_id: "p-1".into() },
     );
     world.sends("session split s-1 c-1", &run, Order::SplitConnection { session_id: "s-1".into(), connection_id: "c-1".into() });
-    world.sends(
-        "session record start s-1 c-1",
-        &run,
-        Order::StartRecording { session_id: "s-1".into(), connection_id: "c-1".into(), file_name: None },
-    );
+    world.sends("session record start s-1 c-1", &run, Order::record_call("s-1".into(), "c-1".into(), None));
     world.sends(
         "session record stop s-1 c-1",
         &run,

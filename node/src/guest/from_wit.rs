@@ -5,10 +5,11 @@
 
 use super::limits;
 use hookswitch_call::door::{Command, PlaceIvrCall, WhichRecording};
-use hookswitch_call::hook::{
-    BackgroundPrompt, Collect, DigitProtection, HookFailure, IvrCommand, OutboundCall, Phrase, RecordPhrase, Routing,
-};
+use hookswitch_call::hook::{BackgroundPrompt, Collect, DigitProtection, HookFailure, IvrCommand, OutboundCall, Phrase, Routing};
 use hookswitch_call::limits as call_limits;
+use hookswitch_call::recording::{
+    CbcKey, Channels, Container, Dialect, Direction, Encoding, Mode, PauseBehavior, QueuePolicy, RecordingOptions, StorageClass, Target,
+};
 use hookswitch_proto::limits as wire_limits;
 use hookswitch_proto::media::{BargeIn, DigitSet};
 use hookswitch_wasm::{Order, wit};
@@ -170,21 +171,11 @@ pub(super) fn routing(routing: wit::Routing) -> Checked<Routing> {
             Routing::Ivr { session_reference: reference(i.session_reference)? }
         }
         wit::Routing::Call(call) => Routing::Call(Box::new(outbound(call)?)),
-        wit::Routing::Join(j) => {
-            // The call's door has no place for it yet: a join that forgot to record would be worse than one that is refused.
-            let recorded = [
-                ("join.call-recording", j.call_recording),
-                ("join.recording-file-name", j.recording_file_name.is_some()),
-                ("join.recording", j.recording.is_some()),
-            ];
-            if let Some((field, _)) = recorded.iter().find(|(_, said)| *said) {
-                return not_yet(field);
-            }
-            Routing::Join {
-                participant_id: id("join.participant-id", j.participant_id)?,
-                session_reference: reference(j.session_reference)?,
-            }
-        }
+        wit::Routing::Join(j) => Routing::Join {
+            participant_id: id("join.participant-id", j.participant_id)?,
+            session_reference: reference(j.session_reference)?,
+            recording: recording_of("join", j.call_recording, j.recording_file_name, j.recording)?,
+        },
         wit::Routing::Httpcall(h) => {
             let e = h.endpoint;
             if e.telephone_event_payload_type.is_some() || !e.crypto.is_empty() {
@@ -250,11 +241,7 @@ fn drop_code(code: wit::DropCode) -> Checked<String> {
 }
 
 fn outbound(call: wit::OutboundCall) -> Checked<OutboundCall> {
-    let later = [
-        ("call.recording", call.recording.is_some()),
-        ("call.greeting", call.greeting.is_some()),
-        ("call.monitor", call.monitor.is_some()),
-    ];
+    let later = [("call.greeting", call.greeting.is_some()), ("call.monitor", call.monitor.is_some())];
     if let Some((field, _)) = later.iter().find(|(_, said)| *said) {
         return not_yet(field);
     }
@@ -266,6 +253,7 @@ fn outbound(call: wit::OutboundCall) -> Checked<OutboundCall> {
             ms => ms.map(|ms| Duration::from_millis(u64::from(ms))),
         },
         call_recording: call.call_recording,
+        recording: recording_of("call", false, None, call.recording)?,
         recording_file_name: call.recording_file_name.map(|n| file_name("call.recording-file-name", n)).transpose()?,
         ringback_tone: match call.ringback_tone {
             None => None,
@@ -385,7 +373,12 @@ fn phrase(index: usize, phrase: wit::Phrase) -> Checked<Phrase> {
         }
         wit::Phrase::Tone(t) => tone(&at, t)?,
         wit::Phrase::Silence(ms) => Phrase::Silence { duration: duration(&at("silence"), ms, call_limits::COLLECT_TIMEOUT)? },
-        wit::Phrase::Record(options) => Phrase::Record(Box::new(record(&at, options)?)),
+        wit::Phrase::Record(options) => {
+            if !matches!(options.mode, None | Some(wit::RecordingMode::Foreground)) {
+                return bad(&at("mode"), "a phrase is in the foreground");
+            }
+            Phrase::Record(Box::new(recording(&at, options)?))
+        }
         wit::Phrase::Echo(ms) => Phrase::Echo { duration: duration(&at("echo"), ms, call_limits::COLLECT_TIMEOUT)? },
         wit::Phrase::Say(s) => {
             if !matches!(s.kind.as_str(), "number" | "digits" | "date" | "time" | "currency") {
@@ -478,99 +471,163 @@ pub(super) fn order(order: Order, session_id: &str) -> Result<Command, wit::Host
             }))
         }
         Order::StartRecording { target, options, prompts } => {
-            if prompts > 0 {
-                not_yet("prompts")?;
-            }
-            let connection_id = match target {
-                wit::RecordingTarget::Connection(connection) => id("target.connection", connection)?,
-                wit::RecordingTarget::Participant(_) => not_yet("target.participant")?,
-                wit::RecordingTarget::Session => not_yet("target.session")?,
+            let target = match target {
+                wit::RecordingTarget::Connection(connection) => Target::Connection(id("target.connection", connection)?),
+                wit::RecordingTarget::Participant(participant) => Target::Participant(id("target.participant", participant)?),
+                wit::RecordingTarget::Session => Target::Session,
                 wit::RecordingTarget::Ext(_) => not_yet("target.ext")?,
             };
-            Command::StartRecording { session_id, connection_id, file_name: recording_of_both(*options)? }
+            let options = Box::new(recording(&|field| format!("options.{field}"), *options)?);
+            if prompts.len() > call_limits::PHRASES {
+                bad("prompts", format!("{}; at most {}", prompts.len(), call_limits::PHRASES))?;
+            }
+            let prompts = prompts.into_iter().enumerate().map(|(i, p)| phrase(i, p)).collect::<Checked<Vec<Phrase>>>()?;
+            Command::StartRecording { session_id, target, options, prompts }
         }
-        Order::StopRecording { recording } => Command::StopRecording {
-            session_id,
-            which: match recording {
-                None => WhichRecording::Last,
-                Some(recording) => WhichRecording::Id(id("recording", recording)?),
-            },
+        Order::StopRecording { recording } => Command::StopRecording { session_id, which: which(recording)? },
+        Order::PauseRecording { recording, behavior } => {
+            Command::PauseRecording { session_id, which: which(recording)?, behavior: behavior.map(pause_behavior) }
+        }
+        Order::ResumeRecording { recording } => Command::ResumeRecording { session_id, which: which(recording)? },
+        Order::DiscardRecording { recording } => Command::DiscardRecording { session_id, which: which(recording)? },
+        Order::GetRecording { recording } => Command::GetRecording { session_id, which: which(recording)? },
+    })
+}
+
+fn which(recording: Option<String>) -> Checked<WhichRecording> {
+    Ok(match recording {
+        None => WhichRecording::Last,
+        Some(recording) => WhichRecording::Id(id("recording", recording)?),
+    })
+}
+
+/// Options of a recording, whatever orders it. What no node knows yet is `unsupported`; impossible values are named as the WIT names them.
+fn recording(at: &dyn Fn(&str) -> String, o: wit::RecordingOptions) -> Checked<RecordingOptions> {
+    let time = |ms: Option<u32>| ms.map(|ms| Duration::from_millis(u64::from(ms)));
+    let options = RecordingOptions {
+        control_id: o.control_id,
+        client_context: o.client_context,
+        dialect: match o.dialect {
+            None | Some(wit::RecordingDialect::Native) => Dialect::Native,
+            Some(wit::RecordingDialect::Graph) => Dialect::Graph,
+            Some(wit::RecordingDialect::Aculab) => Dialect::Aculab,
+            Some(wit::RecordingDialect::Iotcomms) => Dialect::Iotcomms,
+            Some(wit::RecordingDialect::Swml) => Dialect::Swml,
+            Some(wit::RecordingDialect::Ozeki) => Dialect::Ozeki,
+            Some(wit::RecordingDialect::Ext(_)) => return not_yet(&at("dialect")),
         },
-    })
-}
-
-/// The file name of a recording of both parties. Every other option is refused by name, unless it says what is done anyway.
-fn recording_of_both(o: wit::RecordingOptions) -> Checked<Option<String>> {
-    let mine = [
-        ("options.mode", !matches!(o.mode, None | Some(wit::RecordingMode::Background))),
-        ("options.direction", !matches!(o.direction, None | Some(wit::RecordingDirection::Both))),
-        ("options.beep", o.beep),
-        ("options.stop-digits", o.stop_digits.is_some()),
-        ("options.initial-silence-ms", o.initial_silence_ms.is_some_and(|ms| ms > 0)),
-        ("options.max-silence-ms", o.max_silence_ms.is_some_and(|ms| ms > 0)),
-        ("options.max-duration-ms", o.max_duration_ms.is_some()),
-        ("options.sensitivity", o.sensitivity.is_some()),
-    ];
-    if let Some((field, _)) = mine.iter().find(|(_, said)| *said) {
-        return not_yet(field);
-    }
-    let at = |name: &str| format!("options.{name}");
-    // The rest is judged as in a record phrase, whose own options were judged above.
-    let record = record(&at, wit::RecordingOptions { mode: None, direction: None, ..o })?;
-    Ok(record.file_name)
-}
-
-/// A record phrase. Of the unified record of 6.1 this node carries out what has a field in [`RecordPhrase`], and accepts of the rest
-/// what it does anyway.
-fn record(at: &dyn Fn(&str) -> String, o: wit::RecordingOptions) -> Checked<RecordPhrase> {
-    use wit::{RecordingContainer as Container, RecordingEncoding as Encoding};
-    let later = [
-        ("control-id", o.control_id.is_some()),
-        ("client-context", o.client_context.is_some()),
-        ("dialect", !matches!(o.dialect, None | Some(wit::RecordingDialect::Native))),
-        ("mode", !matches!(o.mode, None | Some(wit::RecordingMode::Foreground))),
-        ("queue-policy", !matches!(o.queue_policy, None | Some(wit::QueuePolicy::Append))),
-        ("direction", !matches!(o.direction, None | Some(wit::RecordingDirection::Speak))),
-        ("channels", !matches!(o.channels, None | Some(wit::RecordingChannels::Mono))),
-        ("container", !matches!(o.container, None | Some(Container::Wav))),
-        ("encoding", !matches!(o.encoding, None | Some(Encoding::Auto | Encoding::Pcm16))),
-        ("sample-rate", !matches!(o.sample_rate, None | Some(8000))),
-        ("bitrate-kbps", o.bitrate_kbps.is_some()),
-        ("storage-class", !matches!(o.storage_class, None | Some(wit::StorageClass::PromptStore))),
-        ("stop-digit-consume", o.stop_digit_consume == Some(false)),
-        ("stop-digit-trim", o.stop_digit_trim == Some(false)),
-        ("max-file-bytes", o.max_file_bytes.is_some()),
-        ("start-on-voice", o.start_on_voice),
-        ("pause-behavior", !matches!(o.pause_behavior, None | Some(wit::PauseBehavior::Skip))),
-        ("encryption", o.encryption.is_some()),
-        ("announce", o.announce),
-        ("retention-ms", o.retention_ms.is_some()),
-        ("status-url", o.status_url.is_some()),
-        ("on-complete-url", o.on_complete_url.is_some()),
-        ("on-available-url", o.on_available_url.is_some()),
-    ];
-    if let Some((field, _)) = later.iter().find(|(_, said)| *said) {
-        return not_yet(&at(field));
-    }
-    // Zero and none: no such limit.
-    let limit = |name: &str, ms: Option<u32>| match ms {
-        None | Some(0) => Ok(None),
-        Some(ms) => duration(&at(name), ms, call_limits::RECORD_DURATION).map(Some),
-    };
-    if let Some(s) = o.sensitivity
-        && s > 100
-    {
-        return bad(&at("sensitivity"), format!("{s}; 0 to 100"));
-    }
-    Ok(RecordPhrase {
+        mode: o.mode.map(|mode| match mode {
+            wit::RecordingMode::Foreground => Mode::Foreground,
+            wit::RecordingMode::Background => Mode::Background,
+            wit::RecordingMode::Queued => Mode::Queued,
+        }),
+        queue_policy: match o.queue_policy {
+            None | Some(wit::QueuePolicy::Append) => QueuePolicy::Append,
+            Some(wit::QueuePolicy::Barge) => QueuePolicy::Barge,
+        },
+        direction: o.direction.map(|direction| match direction {
+            wit::RecordingDirection::Speak => Direction::Speak,
+            wit::RecordingDirection::Listen => Direction::Listen,
+            wit::RecordingDirection::Both => Direction::Both,
+        }),
+        channels: o.channels.map(|channels| match channels {
+            wit::RecordingChannels::Mono => Channels::Mono,
+            wit::RecordingChannels::Stereo => Channels::Stereo,
+        }),
+        container: match o.container {
+            None => None,
+            Some(wit::RecordingContainer::Wav) => Some(Container::Wav),
+            Some(wit::RecordingContainer::Mp3) => Some(Container::Mp3),
+            Some(wit::RecordingContainer::Mp4) => Some(Container::Mp4),
+            Some(wit::RecordingContainer::Ogg) => Some(Container::Ogg),
+            Some(wit::RecordingContainer::Ext(_)) => return not_yet(&at("container")),
+        },
+        encoding: match o.encoding {
+            None | Some(wit::RecordingEncoding::Auto) => Encoding::Auto,
+            Some(wit::RecordingEncoding::Pcm16) => Encoding::Pcm16,
+            Some(wit::RecordingEncoding::Alaw) => Encoding::Alaw,
+            Some(wit::RecordingEncoding::Ulaw) => Encoding::Ulaw,
+            Some(wit::RecordingEncoding::Mp3) => Encoding::Mp3,
+            Some(wit::RecordingEncoding::Aac) => Encoding::Aac,
+            Some(wit::RecordingEncoding::Opus) => Encoding::Opus,
+            Some(wit::RecordingEncoding::Ext(_)) => return not_yet(&at("encoding")),
+        },
+        sample_rate: o.sample_rate,
+        bitrate_kbps: o.bitrate_kbps,
         file_name: o.file_name.map(|n| file_name(&at("file-name"), n)).transpose()?,
-        beep: o.beep,
-        max_duration: limit("max-duration-ms", o.max_duration_ms)?,
-        initial_silence: limit("initial-silence-ms", o.initial_silence_ms)?,
-        max_silence: limit("max-silence-ms", o.max_silence_ms)?,
+        storage_class: match o.storage_class {
+            None | Some(wit::StorageClass::PromptStore) => StorageClass::PromptStore,
+            Some(wit::StorageClass::Ephemeral) => StorageClass::Ephemeral,
+            Some(wit::StorageClass::TenantBucket) => StorageClass::TenantBucket,
+            Some(wit::StorageClass::Ext(_)) => return not_yet(&at("storage-class")),
+        },
+        beep: o.beep.then_some(true),
         stop_digits: o.stop_digits.map(|d| digits(&at("stop-digits"), d)).transpose()?,
+        stop_digit_consume: o.stop_digit_consume,
+        stop_digit_trim: o.stop_digit_trim,
+        initial_silence: time(o.initial_silence_ms),
+        max_silence: time(o.max_silence_ms),
+        max_duration: time(o.max_duration_ms),
+        // Zero is no limit, as everywhere.
+        max_file_bytes: o.max_file_bytes.filter(|bytes| *bytes > 0),
+        start_on_voice: o.start_on_voice.then_some(true),
         sensitivity: o.sensitivity,
-    })
+        pause_behavior: o.pause_behavior.map_or(PauseBehavior::Skip, pause_behavior),
+        encryption: match o.encryption {
+            None => None,
+            Some(wit::RecordingEncryption::AesCbc(given)) => {
+                let Ok(iv) = given.iv.try_into() else { return bad(&at("encryption"), "a vector has 16 bytes") };
+                Some(CbcKey { key: given.key, iv })
+            }
+            Some(wit::RecordingEncryption::Ext(_)) => return not_yet(&at("encryption")),
+        },
+        announce: o.announce,
+        retention: o.retention_ms.map(Duration::from_millis),
+        status_url: o.status_url.map(|u| url(&at("status-url"), u)).transpose()?,
+        on_complete_url: o.on_complete_url.map(|u| url(&at("on-complete-url"), u)).transpose()?,
+        on_available_url: o.on_available_url.map(|u| url(&at("on-available-url"), u)).transpose()?,
+    };
+    options.check().or_else(|(field, why)| bad(&at(&kebab(field)), why))?;
+    Ok(options)
+}
+
+fn pause_behavior(behavior: wit::PauseBehavior) -> PauseBehavior {
+    match behavior {
+        wit::PauseBehavior::Skip => PauseBehavior::Skip,
+        wit::PauseBehavior::Silence => PauseBehavior::Silence,
+    }
+}
+
+/// A field's name as the WIT writes it.
+fn kebab(camel: &str) -> String {
+    let mut name = String::new();
+    for c in camel.chars() {
+        if c.is_ascii_uppercase() {
+            name.push('-');
+        }
+        name.push(c.to_ascii_lowercase());
+    }
+    name
+}
+
+/// The recording that a routing asks for; `call`: which action says so.
+fn recording_of(
+    action: &str,
+    call_recording: bool,
+    name: Option<String>,
+    o: Option<wit::RecordingOptions>,
+) -> Checked<Option<Box<RecordingOptions>>> {
+    let name = name.map(|n| file_name(&format!("{action}.recording-file-name"), n)).transpose()?;
+    let mut options = match o {
+        Some(o) => recording(&|field| format!("{action}.recording.{field}"), o)?,
+        None if call_recording => RecordingOptions::of_call(None),
+        None => return Ok(None),
+    };
+    if options.mode == Some(Mode::Foreground) {
+        return bad(&format!("{action}.recording.mode"), "only a phrase is in the foreground");
+    }
+    options.file_name = options.file_name.or(name);
+    Ok(Some(Box::new(options)))
 }
 
 #[cfg(test)]
@@ -762,7 +819,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn ic_244_record_phrases_are_taken_and_what_is_not_done_yet_is_named() {
+    fn ic_244_record_phrases_are_taken_and_impossible_options_are_named() {
         let with = |o: wit::RecordingOptions| phrase(3, wit::Phrase::Record(o));
         let taken = with(wit::RecordingOptions {
             file_name: Some("m.wav".into()),
@@ -775,12 +832,18 @@ pub(super) mod tests {
             ..options()
         });
         let Ok(Phrase::Record(taken)) = taken else { panic!("{taken:?}") };
-        assert_eq!((taken.max_duration, taken.max_silence, taken.beep), (Some(Duration::from_secs(60)), None, true));
-        assert_eq!(taken.stop_digits.as_deref(), Some("#*"));
-        let key = wit::AesCbcKey { key: vec![0; 16], iv: vec![0; 16] };
+        assert_eq!((taken.max_duration, taken.max_silence), (Some(Duration::from_secs(60)), Some(Duration::ZERO)));
+        assert_eq!((taken.stop_digits.as_deref(), taken.beep), (Some("#*"), Some(true)));
+        let key = |key: usize, iv: usize| Some(wit::RecordingEncryption::AesCbc(wit::AesCbcKey { key: vec![0; key], iv: vec![0; iv] }));
+        let newer = || wit::Extension { name: "newer".into(), json: "{}".into() };
         for (change, field) in [
-            (wit::RecordingOptions { encryption: Some(wit::RecordingEncryption::AesCbc(key)), ..options() }, "phrases[3].encryption"),
-            (wit::RecordingOptions { container: Some(wit::RecordingContainer::Mp3), ..options() }, "phrases[3].container"),
+            (wit::RecordingOptions { encryption: key(15, 16), ..options() }, "phrases[3].encryption"),
+            (wit::RecordingOptions { encryption: key(16, 15), ..options() }, "phrases[3].encryption"),
+            (wit::RecordingOptions { container: Some(wit::RecordingContainer::Ext(newer())), ..options() }, "phrases[3].container"),
+            (wit::RecordingOptions { encoding: Some(wit::RecordingEncoding::Aac), ..options() }, "phrases[3].encoding"),
+            (wit::RecordingOptions { mode: Some(wit::RecordingMode::Queued), ..options() }, "phrases[3].mode"),
+            (wit::RecordingOptions { control_id: Some(String::new()), ..options() }, "phrases[3].control-id"),
+            (wit::RecordingOptions { status_url: Some("ftp://x".into()), ..options() }, "phrases[3].status-url"),
             (wit::RecordingOptions { sensitivity: Some(101), ..options() }, "phrases[3].sensitivity"),
             (wit::RecordingOptions { max_duration_ms: Some(u32::MAX), ..options() }, "phrases[3].max-duration-ms"),
             (wit::RecordingOptions { stop_digits: Some("E".into()), ..options() }, "phrases[3].stop-digits"),
@@ -845,7 +908,7 @@ pub(super) mod tests {
     fn orders_become_commands_about_the_guests_own_session() {
         let session_id = || "s".to_owned();
         let digits = |digits: &str, digit_ms| Order::SendDtmf { participant_id: "p".into(), digits: digits.into(), digit_ms };
-        let start = |target, options| Order::StartRecording { target, options: Box::new(options), prompts: 0 };
+        let start = |target, options| Order::StartRecording { target, options: Box::new(options), prompts: vec![] };
         let connection = || wit::RecordingTarget::Connection("c".into());
         let table = [
             (
@@ -860,7 +923,12 @@ pub(super) mod tests {
             (digits("12a#", Some(100)), Command::SendDtmf { session_id: session_id(), participant_id: "p".into(), digits: "12A#".into() }),
             (
                 start(connection(), wit::RecordingOptions { file_name: Some("x.wav".into()), ..options() }),
-                Command::StartRecording { session_id: session_id(), connection_id: "c".into(), file_name: Some("x.wav".into()) },
+                Command::StartRecording {
+                    session_id: session_id(),
+                    target: Target::Connection("c".into()),
+                    options: Box::new(RecordingOptions { file_name: Some("x.wav".into()), ..RecordingOptions::default() }),
+                    prompts: vec![],
+                },
             ),
             (Order::StopRecording { recording: None }, Command::StopRecording { session_id: session_id(), which: WhichRecording::Last }),
             (
@@ -884,15 +952,16 @@ pub(super) mod tests {
         let start = |options| Order::StartRecording {
             target: wit::RecordingTarget::Connection("c".into()),
             options: Box::new(options),
-            prompts: 0,
+            prompts: vec![],
         };
         let place = |session_id: Option<&str>, call| {
             let session_id = session_id.map(str::to_owned);
             Order::PlaceIvrCall(Box::new(hookswitch_wasm::IvrCall { call, session_id, mediaservice_id: None }))
         };
-        let whole = Order::StartRecording { target: wit::RecordingTarget::Session, options: Box::new(options()), prompts: 0 };
-        let prompted =
-            Order::StartRecording { target: wit::RecordingTarget::Connection("c".into()), options: Box::new(options()), prompts: 1 };
+        let newer = || wit::Extension { name: "newer".into(), json: "{}".into() };
+        let of = |target, prompts| Order::StartRecording { target, options: Box::new(options()), prompts };
+        let whole = of(wit::RecordingTarget::Ext(newer()), vec![]);
+        let prompted = of(wit::RecordingTarget::Session, vec![file("../x")]);
         let table = [
             (Order::HangupParticipant { participant_id: String::new() }, "bad: participant-id"),
             (Order::SplitConnection { connection_id: "a/b".into() }, "bad: connection-id"),
@@ -900,11 +969,15 @@ pub(super) mod tests {
             (digits("12x", None), "bad: digits"),
             (digits(&"1".repeat(65), None), "bad: digits"),
             (digits("1", Some(200)), "unsupported: digit-ms"),
-            (whole, "unsupported: target.session"),
-            (prompted, "unsupported: prompts"),
-            (start(wit::RecordingOptions { beep: true, ..options() }), "unsupported: options.beep"),
-            (start(wit::RecordingOptions { max_duration_ms: Some(1), ..options() }), "unsupported: options.max-duration-ms"),
-            (start(wit::RecordingOptions { announce: true, ..options() }), "unsupported: options.announce"),
+            (whole, "unsupported: target.ext"),
+            (prompted, "bad: phrases[0].file-name"),
+            (start(wit::RecordingOptions { max_duration_ms: Some(u32::MAX), ..options() }), "bad: options.max-duration-ms"),
+            (
+                start(wit::RecordingOptions { container: Some(wit::RecordingContainer::Ext(newer())), ..options() }),
+                "unsupported: options.container",
+            ),
+            (Order::PauseRecording { recording: Some(String::new()), behavior: None }, "bad: recording"),
+            (Order::GetRecording { recording: Some("a/b".into()) }, "bad: recording"),
             (start(wit::RecordingOptions { file_name: Some("../x".into()), ..options() }), "bad: options.file-name"),
             (place(Some("another"), calling()), "denied: session-id"),
             (place(None, wit::OutboundCall { call_recording: true, ..calling() }), "bad: call.call-recording"),

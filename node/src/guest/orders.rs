@@ -6,7 +6,7 @@
 //! Start with [`Desk`], what one session's guest sees of the node.
 
 use super::tenants::{Rate, Tenant, now_ms};
-use super::{from_wit, limits};
+use super::{from_wit, limits, to_wit};
 use crate::outbox::{Outbox, Post, PostError};
 use crate::reply_keys::ReplyKeys;
 use crate::switch_thread::Commands;
@@ -107,6 +107,7 @@ fn ordered(done: Done, domain: &str, keys: &ReplyKeys) -> Ordered {
             Ordered::Placed(PlacedCall { reply_id: keys.mint(domain, &session_id, reply_to), session_id, participant_id })
         }
         Done::Recording { recording_id, .. } => Ordered::Recording(recording_id),
+        Done::RecordingStatus(status) => Ordered::Status(Box::new(to_wit::recording_status(*status))),
     }
 }
 

@@ -8,7 +8,7 @@ use super::orders::{Desk, Services};
 use super::tenants::{LogLine, Rate, Stats, Tenant, Tenants};
 use super::{from_wit, limits, to_wit};
 use crate::inbox::SwitchInbox;
-use crate::outbox::{Delivery, News};
+use crate::outbox::{Delivery, News, Post};
 use crate::reply_keys::ReplyKeys;
 use hookswitch_call::hook::{Alarm, AlarmKind, Hook, HookFailure, Notification, SessionInfo, Verdict};
 use hookswitch_call::{Ask, AskId, Input, SessionId};
@@ -262,6 +262,7 @@ fn session_of(notification: &Notification) -> &SessionInfo {
         Notification::CallAnswered { info, .. }
         | Notification::CallNotify { info, .. }
         | Notification::RecordingReady { info, .. }
+        | Notification::RecordingState { info, .. }
         | Notification::SessionCompleted { info, .. } => info,
         Notification::Alarm(alarm) => &alarm.info,
     }
@@ -362,7 +363,36 @@ impl Sessions {
         }
     }
 
+    /// What a recording's options want posted of its states, whether a handler is there or not. In order: tasks of one thread begin in the
+    /// order in which they are spawned.
+    fn post_news(&self, session: SessionId, domain: &Arc<str>, notification: &Notification) {
+        let (news, Some(outbox)) = (crate::api::dialects::posts(notification), &self.room.services.outbox) else { return };
+        if news.is_empty() {
+            return;
+        }
+        let (outbox, tenant, domain) = (outbox.clone(), self.room.tenants.of(domain), domain.clone());
+        let session_id = session_of(notification).session_id.clone();
+        tokio::spawn(async move {
+            for one in news {
+                let post = Post {
+                    domain: domain.clone(),
+                    session,
+                    session_id: session_id.clone(),
+                    url: one.url,
+                    content_type: "application/json".into(),
+                    headers: Vec::new(),
+                    body: one.body.to_string().into_bytes(),
+                    report: false,
+                };
+                if let Err(error) = outbox.post(post).await {
+                    tenant.complain(&session_id, &format!("news of a recording could not be posted: {error}"));
+                }
+            }
+        });
+    }
+
     fn notify(&mut self, session: SessionId, domain: &Arc<str>, notification: Box<Notification>) {
+        self.post_news(session, domain, &notification);
         let tenant = self.room.tenants.of(domain);
         let mailbox = match self.map.get(&session) {
             Some(mailbox) => mailbox.clone(),
@@ -612,6 +642,7 @@ fn info_mut(notification: &mut Notification) -> &mut SessionInfo {
         Notification::CallAnswered { info, .. }
         | Notification::CallNotify { info, .. }
         | Notification::RecordingReady { info, .. }
+        | Notification::RecordingState { info, .. }
         | Notification::SessionCompleted { info, .. } => info,
         Notification::Alarm(alarm) => &mut alarm.info,
     }

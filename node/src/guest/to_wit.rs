@@ -7,6 +7,7 @@ use hookswitch_call::hook::{
     Alarm, AlarmKind, CallEvent, CallEventKind, DigitProtection, DtmfParams, DtmfReason, IvrRequest, NewCall, Notification, Privacy,
     RecordingDetails, RecordingResult, SessionInfo,
 };
+use hookswitch_call::recording::{PauseBehavior, Phase, RecordingStatus};
 use hookswitch_wasm::wit;
 use std::time::Duration;
 
@@ -96,18 +97,26 @@ fn dtmf_params(params: DtmfParams) -> wit::DtmfParams {
 
 fn recording(result: RecordingResult) -> wit::RecordingResult {
     wit::RecordingResult {
-        control_id: result.recording_id.clone(),
+        control_id: if result.control_id.is_empty() { result.recording_id.clone() } else { result.control_id },
         recording_id: result.recording_id,
-        client_context: None,
+        client_context: result.client_context,
         file_name: result.file_name,
         stop_reason: match result.stop_reason.as_str() {
             "stop_digit" => wit::StopReason::StopDigit,
             "max_duration" => wit::StopReason::MaxDuration,
             "max_silence" => wit::StopReason::MaxSilence,
             "initial_silence" => wit::StopReason::InitialSilence,
-            "remote_hangup" => wit::StopReason::RemoteHangup,
             "api_stop" => wit::StopReason::ApiStop,
+            "superseded" => wit::StopReason::Superseded,
+            "remote_hangup" => wit::StopReason::RemoteHangup,
+            "connection_split" => wit::StopReason::ConnectionSplit,
+            "transfer" => wit::StopReason::Transfer,
             "media_timeout" => wit::StopReason::MediaTimeout,
+            "prompt_failed" => wit::StopReason::PromptFailed,
+            "beep_failed" => wit::StopReason::BeepFailed,
+            "file_size" => wit::StopReason::FileSize,
+            "storage_error" => wit::StopReason::StorageError,
+            "node_shutdown" => wit::StopReason::NodeShutdown,
             other => wit::StopReason::Ext(ext(other)),
         },
         stop_digit: result.stop_digit,
@@ -129,6 +138,75 @@ fn stored(details: RecordingDetails) -> wit::RecordingResult {
         started_at_ms: Some(details.started_at),
         checksum: Some(details.sha256),
         ..recording(details.result)
+    }
+}
+
+/// Everything that is known of it. One that has not ended has no reason yet, and an interface that wants one.
+fn result_so_far(status: &RecordingStatus) -> wit::RecordingResult {
+    let so_far = match (&status.details, &status.result) {
+        (Some(details), _) => stored((**details).clone()),
+        (None, Some(result)) => recording(result.clone()),
+        (None, None) => wit::RecordingResult {
+            stop_reason: wit::StopReason::Ext(ext("running")),
+            ..recording(RecordingResult {
+                recording_id: status.recording_id.clone(),
+                file_name: status.file_name.clone(),
+                ..RecordingResult::default()
+            })
+        },
+    };
+    wit::RecordingResult {
+        control_id: status.control_id.clone(),
+        client_context: status.client_context.clone(),
+        started_at_ms: so_far.started_at_ms.or(status.started_at),
+        ended_at_ms: status.ended_at,
+        url: status.url.clone(),
+        access_token: status.access_token.clone(),
+        ..so_far
+    }
+}
+
+fn phase(phase: Phase) -> wit::RecordingPhase {
+    match phase {
+        Phase::Queued => wit::RecordingPhase::Queued,
+        Phase::Prompting => wit::RecordingPhase::Prompting,
+        Phase::Beeping => wit::RecordingPhase::Beeping,
+        Phase::Armed => wit::RecordingPhase::Armed,
+        Phase::Recording => wit::RecordingPhase::Recording,
+        Phase::Paused => wit::RecordingPhase::Paused,
+        Phase::Stopping => wit::RecordingPhase::Stopping,
+        Phase::Finalizing => wit::RecordingPhase::Finalizing,
+        Phase::LocalAvailable => wit::RecordingPhase::LocalAvailable,
+        Phase::Uploading => wit::RecordingPhase::Uploading,
+        Phase::Available => wit::RecordingPhase::Available,
+        Phase::Failed => wit::RecordingPhase::Failed,
+        Phase::NoInput => wit::RecordingPhase::NoInput,
+        Phase::Canceled => wit::RecordingPhase::Canceled,
+        Phase::Discarded => wit::RecordingPhase::Discarded,
+    }
+}
+
+pub(super) fn recording_status(status: RecordingStatus) -> hookswitch_wasm::RecordingStatus {
+    hookswitch_wasm::RecordingStatus { state: phase(status.phase), details: result_so_far(&status) }
+}
+
+fn recording_state(session: SessionInfo, status: RecordingStatus, occurred_at: u64, transaction: String) -> wit::RecordingState {
+    wit::RecordingState {
+        info: info(session, transaction),
+        details: (status.phase >= Phase::Finalizing).then(|| result_so_far(&status)),
+        state: phase(status.phase),
+        recording_id: status.recording_id,
+        control_id: status.control_id,
+        client_context: status.client_context,
+        connection_id: status.connection_id,
+        participant_id: Some(status.participant_id),
+        pause_behavior: status.pause_behavior.map(|behavior| match behavior {
+            PauseBehavior::Skip => wit::PauseBehavior::Skip,
+            PauseBehavior::Silence => wit::PauseBehavior::Silence,
+        }),
+        reason: status.reason,
+        occurred_at_ms: occurred_at,
+        extra: vec![],
     }
 }
 
@@ -233,6 +311,9 @@ pub(super) fn notification(notification: Notification, transaction: String, keys
                 details: details.map(|d| stored(*d)),
                 extra: vec![],
             })
+        }
+        Notification::RecordingState { info: session, status, occurred_at } => {
+            wit::Notification::RecordingState(recording_state(session, *status, occurred_at, transaction))
         }
         Notification::SessionCompleted { info: session, duration, reason } => wit::Notification::SessionCompleted(wit::SessionCompleted {
             info: info(session, transaction),
@@ -403,6 +484,65 @@ mod tests {
     }
 
     #[test]
+    fn ur_002_ur_003_ur_035_a_state_is_told_whole() {
+        let mut status = RecordingStatus {
+            recording_id: "id".into(),
+            control_id: "mine".into(),
+            client_context: Some("ctx".into()),
+            phase: Phase::Paused,
+            connection_id: None,
+            participant_id: "p".into(),
+            file_name: "a.wav".into(),
+            pause_behavior: Some(PauseBehavior::Silence),
+            reason: None,
+            result: None,
+            details: None,
+            started_at: Some(5),
+            ended_at: None,
+            url: None,
+            access_token: None,
+            options: Default::default(),
+        };
+        let say = |status: &RecordingStatus| {
+            let state = Notification::RecordingState { info: SessionInfo::default(), status: Box::new(status.clone()), occurred_at: 9 };
+            match notification(state, "t".into(), &keys()) {
+                wit::Notification::RecordingState(told) => told,
+                _ => panic!("another one"),
+            }
+        };
+        let told = say(&status);
+        assert!(matches!((&told.state, told.pause_behavior), (wit::RecordingPhase::Paused, Some(wit::PauseBehavior::Silence))));
+        assert_eq!((told.control_id.as_str(), told.client_context.as_deref(), told.occurred_at_ms), ("mine", Some("ctx"), 9));
+        assert!(told.details.is_none(), "nothing has ended");
+        // The answer to `get` has an interface that wants a reason even then.
+        let got = recording_status(status.clone());
+        assert!(matches!(&got.details.stop_reason, wit::StopReason::Ext(e) if e.name == "running"));
+        assert_eq!((got.details.started_at_ms, got.details.control_id.as_str()), (Some(5), "mine"));
+        for (reason, expected) in [
+            ("superseded", "Superseded"),
+            ("connection_split", "ConnectionSplit"),
+            ("prompt_failed", "PromptFailed"),
+            ("beep_failed", "BeepFailed"),
+            ("file_size", "FileSize"),
+            ("node_shutdown", "NodeShutdown"),
+            ("transfer", "Transfer"),
+            ("storage_error", "StorageError"),
+        ] {
+            status.phase = Phase::Canceled;
+            status.result = Some(RecordingResult { recording_id: "id".into(), stop_reason: reason.into(), ..RecordingResult::default() });
+            let details = say(&status).details.expect("it has ended");
+            assert!(format!("{:?}", details.stop_reason).contains(expected), "{:?}", details.stop_reason);
+        }
+        status.phase = Phase::Available;
+        (status.url, status.access_token, status.ended_at) = (Some("https://x".into()), Some("token".into()), Some(8));
+        let details = say(&status).details.expect("details");
+        assert_eq!(
+            (details.url.as_deref(), details.access_token.as_deref(), details.ended_at_ms),
+            (Some("https://x"), Some("token"), Some(8))
+        );
+    }
+
+    #[test]
     fn a_stored_recording_is_told_with_what_is_known() {
         let result = RecordingResult {
             recording_id: "id".into(),
@@ -411,6 +551,7 @@ mod tests {
             stop_digit: Some('#'),
             duration: Duration::from_millis(1200),
             contains_sound: true,
+            ..RecordingResult::default()
         };
         let details = Box::new(RecordingDetails { result, size: 19_244, sha256: "ab".repeat(32), started_at: 77 });
         let ready = |details| Notification::RecordingReady {

@@ -207,6 +207,7 @@ pub fn details_of(row: &RecordingRow, stop_digit: Option<char>, contains_sound: 
         stop_digit,
         duration: Duration::from_millis(row.duration_ms),
         contains_sound: contains_sound.unwrap_or(row.frames_received > 0),
+        ..RecordingResult::default()
     };
     Some(Box::new(RecordingDetails { result, size: row.size, sha256: row.sha256.clone(), started_at: row.created_at }))
 }

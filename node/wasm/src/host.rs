@@ -15,6 +15,7 @@ use wasmtime::ResourceLimiter;
 pub use api::calls::{IvrCall, PlacedCall};
 pub use api::log::Level;
 pub use api::outbox::PostRequest;
+pub use api::recordings::RecordingStatus;
 
 /// What a guest may order about its own session. Values are as the guest gave them: the node checks them.
 #[derive(Clone, Debug)]
@@ -25,8 +26,12 @@ pub enum Order {
     InterruptIvrCommand,
     PlaceIvrCall(Box<IvrCall>),
     SendDtmf { participant_id: String, digits: String, digit_ms: Option<u32> },
-    StartRecording { target: wit::RecordingTarget, options: Box<wit::RecordingOptions>, prompts: usize },
+    StartRecording { target: wit::RecordingTarget, options: Box<wit::RecordingOptions>, prompts: Vec<wit::Phrase> },
     StopRecording { recording: Option<String> },
+    PauseRecording { recording: Option<String>, behavior: Option<wit::PauseBehavior> },
+    ResumeRecording { recording: Option<String> },
+    DiscardRecording { recording: Option<String> },
+    GetRecording { recording: Option<String> },
 }
 
 /// What a valid order gave.
@@ -36,6 +41,7 @@ pub enum Ordered {
     Placed(PlacedCall),
     /// The recording's id.
     Recording(String),
+    Status(Box<RecordingStatus>),
 }
 
 /// An answer that comes later: the guest waits, its thread does not. Dropped with the hook that waits for it.
@@ -342,7 +348,7 @@ impl api::calls::Host for State {
 
 impl api::recordings::Host for State {
     async fn start(&mut self, target: wit::RecordingTarget, options: wit::RecordingOptions, prompts: Vec<wit::Phrase>) -> Answer<String> {
-        let order = Order::StartRecording { target, options: Box::new(options), prompts: prompts.len() };
+        let order = Order::StartRecording { target, options: Box::new(options), prompts };
         Ok(match self.host.order(order).await {
             Ok(Ordered::Recording(id)) => Ok(id),
             Ok(_) => Err(wit::HostError::NotAvailable("the recording was not started".into())),
@@ -354,20 +360,24 @@ impl api::recordings::Host for State {
         self.order(Order::StopRecording { recording }).await
     }
 
-    async fn pause(&mut self, _recording: Option<String>, _behavior: Option<wit::PauseBehavior>) -> Answer<()> {
-        Ok(unsupported("recordings.pause"))
+    async fn pause(&mut self, recording: Option<String>, behavior: Option<wit::PauseBehavior>) -> Answer<()> {
+        self.order(Order::PauseRecording { recording, behavior }).await
     }
 
-    async fn resume(&mut self, _recording: Option<String>) -> Answer<()> {
-        Ok(unsupported("recordings.resume"))
+    async fn resume(&mut self, recording: Option<String>) -> Answer<()> {
+        self.order(Order::ResumeRecording { recording }).await
     }
 
-    async fn discard(&mut self, _recording: Option<String>) -> Answer<()> {
-        Ok(unsupported("recordings.discard"))
+    async fn discard(&mut self, recording: Option<String>) -> Answer<()> {
+        self.order(Order::DiscardRecording { recording }).await
     }
 
-    async fn get(&mut self, _recording: Option<String>) -> Answer<api::recordings::RecordingStatus> {
-        Ok(unsupported("recordings.get"))
+    async fn get(&mut self, recording: Option<String>) -> Answer<RecordingStatus> {
+        Ok(match self.host.order(Order::GetRecording { recording }).await {
+            Ok(Ordered::Status(status)) => Ok(*status),
+            Ok(_) => Err(wit::HostError::NotAvailable("the recording's state is not known".into())),
+            Err(e) => Err(e),
+        })
     }
 }
 

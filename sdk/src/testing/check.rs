@@ -113,6 +113,9 @@ fn tone(tone: &TonePhrase) -> Check {
 
 fn recording(options: &RecordingOptions) -> Check {
     options.file_name.as_deref().map_or(Ok(()), file_name)?;
+    ensure(options.control_id.as_ref().is_none_or(|id| (1..=128).contains(&id.len())), || "control-id: not 1 to 128 bytes".into())?;
+    let context = options.client_context.as_deref().unwrap_or_default();
+    ensure(context.chars().count() <= 256, || "client-context: more than 256 characters".into())?;
     keys("stop-digits", options.stop_digits.as_deref().unwrap_or_default())?;
     ensure(options.sensitivity.is_none_or(|percent| percent <= 100), || "sensitivity: more than 100".into())
 }

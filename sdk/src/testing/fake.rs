@@ -109,16 +109,19 @@ pub mod calls {
 }
 
 pub mod recordings {
-    use super::{HostError, Result, order, serial};
+    use super::{Result, order, serial};
     use crate::recordings::RecordingStatus;
-    use crate::types::{PauseBehavior, Phrase, RecordingOptions, RecordingTarget};
+    use crate::types::{Extension, PauseBehavior, Phrase, RecordingOptions, RecordingPhase, RecordingResult, RecordingTarget, StopReason};
 
     fn on(what: &str, recording: Option<&str>) -> Result<()> {
         order(format!("{what}-recording {}", recording.unwrap_or("last")))
     }
 
-    pub fn start(_target: &RecordingTarget, options: &RecordingOptions, _prompts: &[Phrase]) -> Result<String> {
-        on("start", options.file_name.as_deref())?;
+    pub fn start(_target: &RecordingTarget, options: &RecordingOptions, prompts: &[Phrase]) -> Result<String> {
+        let prompts: Vec<_> = prompts.iter().map(Phrase::to_string).collect();
+        let after = if prompts.is_empty() { String::new() } else { format!(" after {}", prompts.join(", ")) };
+        let name = options.control_id.as_deref().or(options.file_name.as_deref()).unwrap_or("last");
+        order(format!("start-recording {name}{after}"))?;
         Ok(format!("recording-{}", serial()))
     }
     pub fn stop(recording: Option<&str>) -> Result<()> {
@@ -133,8 +136,27 @@ pub mod recordings {
     pub fn discard(recording: Option<&str>) -> Result<()> {
         on("discard", recording)
     }
-    pub fn get(_recording: Option<&str>) -> Result<RecordingStatus> {
-        Err(HostError::Unsupported("recordings::get in tests".into()))
+    /// Whatever is asked for runs, and has run for no time yet.
+    pub fn get(recording: Option<&str>) -> Result<RecordingStatus> {
+        let name = recording.unwrap_or("recording-1").to_owned();
+        let details = RecordingResult {
+            recording_id: name.clone(),
+            control_id: name.clone(),
+            client_context: None,
+            file_name: format!("{name}.wav"),
+            stop_reason: StopReason::Ext(Extension { name: "running".into(), json: String::new() }),
+            stop_digit: None,
+            duration_ms: 0,
+            contains_sound: false,
+            size_bytes: None,
+            started_at_ms: None,
+            ended_at_ms: None,
+            url: None,
+            access_token: None,
+            checksum: None,
+            extra: Vec::new(),
+        };
+        Ok(RecordingStatus { state: RecordingPhase::Recording, details })
     }
 }
 

@@ -124,7 +124,7 @@ impl Program {
                 Some(_) => command(IvrCommand { hangup: true, ..IvrCommand::default() }),
                 None => {
                     let record = RecordPhrase {
-                        beep: true,
+                        beep: Some(true),
                         max_duration: Some(Duration::from_secs(10)),
                         stop_digits: Some("#".into()),
                         ..RecordPhrase::default()

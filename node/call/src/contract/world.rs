@@ -10,8 +10,8 @@ use crate::door::{
 use crate::hook::{Hook, HookFailure, Notification, RecordingDetails, RecordingResult, Routing, Verdict};
 use crate::switch::{Switch, SwitchConfig};
 use hookswitch_proto::media::{
-    BargeIn, Clip, DigitSource, Ended, FRAME_TIME, LegConfig, LegId, LegStats, MediaCmd, MediaEvent, MediaKind, Negotiated, PlayId,
-    RecordSpec, RecordingId, RecordingTotals, Segment, StopReason,
+    BargeIn, Clip, DigitSet, DigitSource, Ended, FRAME_TIME, LegConfig, LegId, LegStats, MediaCmd, MediaEvent, MediaKind, Negotiated,
+    PlayId, RecordSpec, RecordingId, RecordingTotals, Segment, StopReason,
 };
 use hookswitch_proto::sip::{EndpointConfig, Flow, Listen, Message, Method, Transport};
 use hookswitch_proto::{Time, Wall};
@@ -28,6 +28,8 @@ enum Event {
     Input(Input),
     /// The running segment of a leg is over by itself; the number tells a later one from it.
     SegmentOver(LegId, u64),
+    /// A recording beside what plays reached a limit of its own.
+    TapOver(RecordingId, StopReason),
     /// A callee's phone does something: its index, and whether it is the second one of a fork.
     Provisional(usize, u16, bool),
     Final(usize, u16, bool),
@@ -81,7 +83,7 @@ pub struct World {
     pub callees: Vec<Callee>,
     legs: BTreeMap<LegId, FakeLeg>,
     /// Recordings of a whole leg, beside whatever plays, and since when.
-    tapped: BTreeMap<RecordingId, (LegId, Time)>,
+    tapped: BTreeMap<RecordingId, (LegId, Time, DigitSet)>,
     announced: BTreeMap<RecordingId, RecordingStart>,
     /// Prompts that exist, and how long they are.
     pub files: BTreeMap<String, Duration>,
@@ -253,6 +255,11 @@ impl World {
             Event::SegmentOver(leg, turn) => {
                 if self.legs.get(&leg).is_some_and(|l| l.turn == turn) {
                     self.segment_over(leg, Ended::Done, None);
+                }
+            }
+            Event::TapOver(recording, reason) => {
+                if let Some((leg, began, _)) = self.tapped.remove(&recording) {
+                    self.close_tap(leg, recording, began, reason);
                 }
             }
             Event::Provisional(i, status, sdp) => self.callee_says(i, status, sdp),
@@ -467,7 +474,7 @@ impl World {
                 let runs = self.current(leg).is_some_and(|s| matches!(s, Segment::Record(id, _) if id == recording));
                 if runs {
                     self.segment_over(leg, Ended::Stopped, Some(reason));
-                } else if let Some((leg, began)) = self.tapped.remove(&recording) {
+                } else if let Some((leg, began, _)) = self.tapped.remove(&recording) {
                     self.close_tap(leg, recording, began, reason);
                 }
             }
@@ -478,13 +485,15 @@ impl World {
                 self.step("node", "media", "record");
                 assert!(self.announced.contains_key(&recording), "a recording begins that was not announced");
                 if self.legs.contains_key(&leg) {
+                    let (reason, after) = self.recording_plan(&spec);
+                    self.tapped.insert(recording, (leg, self.now, spec.stop_digits));
+                    self.later(after, Event::TapOver(recording, reason));
                     self.specs.push(*spec);
-                    self.tapped.insert(recording, (leg, self.now));
                 }
             }
             MediaCmd::Close { leg, reason } => {
                 self.step("node", "media", "close");
-                for (recording, (_, began)) in self.tapped.extract_if(.., |_, (on, _)| *on == leg).collect::<Vec<_>>() {
+                for (recording, (_, began, _)) in self.tapped.extract_if(.., |_, (on, ..)| *on == leg).collect::<Vec<_>>() {
                     self.close_tap(leg, recording, began, reason);
                 }
                 self.stop_play(leg, Ended::Stopped, reason);
@@ -599,10 +608,11 @@ impl World {
             let result = RecordingResult {
                 recording_id: recording_id.clone(),
                 file_name: file_name.clone(),
-                stop_reason: "remote_hangup".into(),
-                stop_digit: None,
+                stop_reason: reason.name().into(),
+                stop_digit: if let StopReason::StopDigit(digit) = reason { Some(digit) } else { None },
                 duration: FRAME_TIME.saturating_mul(u32::try_from(frames).unwrap_or(u32::MAX)),
                 contains_sound: totals.contains_voice,
+                ..RecordingResult::default()
             };
             Box::new(RecordingDetails { result, size: *size, sha256: "00".repeat(32), started_at: 0 })
         });
@@ -629,7 +639,14 @@ impl World {
             }
             return;
         }
-        self.media_event(leg, MediaKind::Digit { digit, source, consumed: false });
+        let stopped: Vec<_> = self.tapped.extract_if(.., |_, (on, _, stop)| *on == leg && stop.contains(digit)).collect();
+        self.media_event(leg, MediaKind::Digit { digit, source, consumed: !stopped.is_empty() });
+        for (recording, (_, began, _)) in &stopped {
+            self.close_tap(leg, *recording, *began, StopReason::StopDigit(digit));
+        }
+        if !stopped.is_empty() {
+            return;
+        }
         let playing = self.legs.get(&leg).and_then(|l| l.play.as_ref()).map(|p| (p.play, p.index, p.barge_in));
         match playing {
             Some((play, index, BargeIn::All)) => {
@@ -1094,6 +1111,10 @@ fn notification_text(notification: &Notification) -> String {
         Notification::CallAnswered { .. } => "callAnswered".into(),
         Notification::CallNotify { event, user, .. } => format!("callNotify {event} {user}"),
         Notification::RecordingReady { successful, .. } => format!("recordingReady {successful}"),
+        Notification::RecordingState { status, .. } => {
+            let why = status.reason.as_ref().map(|r| format!(": {r}")).unwrap_or_default();
+            format!("recordingState {} {}{why}", status.control_id.get(..8).unwrap_or(&status.control_id), status.phase.name())
+        }
         Notification::SessionCompleted { reason, .. } => format!("sessionCompleted {reason}"),
         Notification::Alarm(alarm) => format!("alarm {} {}", alarm.kind.name(), alarm.error),
     }

@@ -29,6 +29,11 @@ impl Waiting {
     }
 }
 
+/// UR 6.2: each recording has one last state, and somebody waits for it. There are no more of them than recordings, which are few.
+fn is_last_state(notification: &Notification) -> bool {
+    matches!(notification, Notification::RecordingState { status, .. } if status.phase.is_terminal())
+}
+
 impl Session {
     pub(super) fn ask(&mut self, now: Time, x: &mut Exchange, party: PartyKey, hook: Hook) {
         self.ask_and_keep(now, x, party, hook, false);
@@ -67,7 +72,7 @@ impl Session {
         let notification = Box::new(notification);
         if self.asked.is_none() || self.rules.is_some() {
             self.send(x, notification);
-        } else if self.waiting.len() < limits::MAILBOX {
+        } else if self.waiting.len() < limits::MAILBOX || is_last_state(&notification) {
             self.waiting.push_back(Waiting::News(notification));
         } else {
             x.count(Counter::NotificationDropped);

@@ -1,14 +1,14 @@
 //! What REST, guests' host calls, the console and the CLI order of a session: one validation for all of them (IC-022 to IC-082).
 
 use super::*;
-use crate::door::{CommandResult, WhichRecording};
+use crate::door::CommandResult;
 use crate::outbound;
 use dial::Calling;
 use hookswitch_proto::media::DigitSet;
 
 impl Session {
     pub(super) fn on_command(&mut self, now: Time, x: &mut Exchange, command: &Command) -> CommandResult {
-        if self.end.is_some() && !matches!(command, Command::HangupParticipant { .. }) {
+        if self.end.is_some() && !matches!(command, Command::HangupParticipant { .. } | Command::GetRecording { .. }) {
             return Err(CommandError::WrongState("the session is over"));
         }
         match command {
@@ -37,12 +37,16 @@ impl Session {
                 self.split(now, x, at);
                 Ok(Done::Nothing)
             }
-            Command::StartRecording { connection_id, file_name, .. } => {
-                let at = self.find_connection(connection_id)?;
-                let (recording_id, file_name) = self.record_connection(x, at, file_name.clone())?;
-                Ok(Done::Recording { recording_id, file_name })
+            Command::StartRecording { target, options, prompts, .. } => self.start_recording(now, x, target, (**options).clone(), prompts),
+            Command::StopRecording { which, .. } => self.stop_recording(now, x, which, StopReason::ApiStop),
+            Command::PauseRecording { which, behavior, .. } => self.pause_recording(now, x, which, *behavior),
+            Command::ResumeRecording { which, .. } => self.resume_recording(now, x, which),
+            Command::DiscardRecording { which, .. } => self.discard_recording(now, x, which),
+            Command::GetRecording { which, .. } => self.recording_status(which),
+            Command::CancelMedia { .. } => {
+                self.cancel_media(now, x, StopReason::ApiStop);
+                Ok(Done::Nothing)
             }
-            Command::StopRecording { which, .. } => self.stop_recording(x, which),
             Command::InterruptIvrCommand { command, .. } => {
                 let running = |p: &&mut Participant| match command {
                     Some(number) => p.command == Some(*number),
@@ -71,31 +75,6 @@ impl Session {
     fn find_connection(&self, connection_id: &str) -> Result<usize, CommandError> {
         let at = self.connections.iter().position(|c| c.id == connection_id).ok_or(CommandError::Unknown("connection"))?;
         if self.connections[at].connected { Ok(at) } else { Err(CommandError::WrongState("the connection is not up yet")) }
-    }
-
-    fn stop_recording(&mut self, x: &mut Exchange, which: &WhichRecording) -> CommandResult {
-        let none = CommandError::WrongState("no recording is running");
-        if let WhichRecording::Connection(id) = which {
-            if !self.connections.iter().any(|c| c.id == *id) {
-                return Err(CommandError::Unknown("connection"));
-            }
-            return if self.stop_recordings(x, id, StopReason::ApiStop) { Ok(Done::Nothing) } else { Err(none) };
-        }
-        let id = if let WhichRecording::Id(id) = which { Some(id) } else { None };
-        let running = |r: &&Recording| {
-            let ivr = || self.party(r.party).and_then(|p| p.ivr.active_recording()).is_some_and(|(active, _)| active == r.id);
-            !r.closed && (r.connection_id.is_some() || ivr())
-        };
-        let mut all = self.recordings.iter().filter(running).rev().peekable();
-        if all.peek().is_none() {
-            return Err(none);
-        }
-        let found = all.find(|r| id.is_none_or(|id| r.recording_id == *id)).ok_or(CommandError::Unknown("recording"))?;
-        let (recording, key) = (found.id, found.party);
-        if let Some(leg) = self.party(key).and_then(Participant::open_leg) {
-            self.media(x, MediaCmd::StopRecording { leg, recording, reason: StopReason::ApiStop });
-        }
-        Ok(Done::Nothing)
     }
 
     fn send_dtmf(&mut self, x: &mut Exchange, participant_id: &str, digits: &str) -> CommandResult {

@@ -1,12 +1,12 @@
-//! Who hears whom (SM-006, SM-007): a connection joins two parties, or a party and the IVR. Here they are connected, separated and
-//! recorded, and here it is decided what follows for one party when the other leaves.
+//! Who hears whom (SM-006, SM-007): a connection joins two parties, or a party and the IVR. Here they are connected and separated,
+//! and here it is decided what follows for one party when the other leaves.
 
 use super::*;
 use crate::alarm::RoutingHook;
-use crate::door::RecordingStart;
 use crate::hook::{CallEvent, CallEventKind};
 use crate::participant::Phase;
-use hookswitch_proto::media::{Direction, RecordSpec, TapDirection};
+use crate::recording::RecordingOptions;
+use hookswitch_proto::media::Direction;
 use hookswitch_proto::sip::Header;
 
 /// One end of a connection.
@@ -41,8 +41,8 @@ pub(super) struct Connection {
     pub connected: bool,
     /// The legs hear each other.
     pub bridged: bool,
-    /// Record from the moment it is connected, under this name or the default (IC-167, IC-168).
-    pub record: Option<Option<String>>,
+    /// Record so from the moment it is connected (IC-167, IC-168).
+    pub record: Option<Box<RecordingOptions>>,
     pub ringback: Ringback,
     /// The preparation of the ringback that plays.
     pub ringback_prepare: Option<u32>,
@@ -175,7 +175,15 @@ impl Session {
     }
 
     /// IC-162: bridges two parties that are there.
-    pub(super) fn join(&mut self, now: Time, x: &mut Exchange, key: PartyKey, participant_id: &str, by: RoutingHook) {
+    pub(super) fn join(
+        &mut self,
+        now: Time,
+        x: &mut Exchange,
+        key: PartyKey,
+        participant_id: &str,
+        record: Option<Box<RecordingOptions>>,
+        by: RoutingHook,
+    ) {
         let fits = |p: &&Participant| p.id == participant_id && p.key != key && p.is_up();
         let other = self.parties.iter().find(fits).map(|p| p.key).filter(|other| self.connection_of(*other).is_none());
         let Some(other) = other else {
@@ -189,7 +197,7 @@ impl Session {
         // What should become of it is said now.
         self.forget_questions(other);
         let (caller, called) = if key < other { (key, other) } else { (other, key) };
-        self.new_connection(x, End::Party(caller), End::Party(called));
+        self.new_connection(x, End::Party(caller), End::Party(called)).record = record;
         if let Some(party) = self.party_mut(key) {
             party.answer_wanted = true;
         }
@@ -262,117 +270,12 @@ impl Session {
         };
         // Whoever left before is replaced: that is no longer why the session will end.
         self.reason = None;
-        if let Some(file_name) = record
-            && let Err(error) = self.record_connection(x, at, file_name)
+        if let Some(options) = record
+            && let Err(error) = self.record_connection(now, x, at, *options)
         {
             self.alarm(now, x, AlarmKind::SessionError, alarm::MEDIA_SERVER_ERROR, Some(format!("callRecording: {error}")));
         }
         self.notify(x, answered);
-    }
-
-    // ---------------------------------------------------------------------------------------- recording
-
-    /// Both sides of a connection, from now on (IC-037). What it is called, and its id.
-    pub(super) fn record_connection(
-        &mut self,
-        x: &mut Exchange,
-        at: usize,
-        file_name: Option<String>,
-    ) -> Result<(String, String), CommandError> {
-        let connection = self.connections.get(at).ok_or(CommandError::Unknown("connection"))?;
-        if self.recordings.iter().any(|r| !r.closed && r.connection_id.as_ref() == Some(&connection.id)) {
-            return Err(CommandError::WrongState("the connection is being recorded"));
-        }
-        if self.recordings.len() >= limits::RECORDINGS {
-            return Err(CommandError::WrongState("too many recordings are being stored"));
-        }
-        let file_name = match file_name {
-            Some(name) => checked_file_name(&name)?,
-            None => format!("{}-{}.wav", self.info.session_id, connection.id),
-        };
-        let tapped = connection.tapped().and_then(|key| self.live(key));
-        let Some((party, leg)) = tapped.and_then(|p| Some((p, p.open_leg()?))) else {
-            return Err(CommandError::WrongState("the connection has no media"));
-        };
-        let (recording, recording_id) = (x.mint.recording(), x.mint.uuid());
-        let user = |end: &End| match end {
-            End::Party(key) => self.party(*key).map(|p| p.user.clone()).unwrap_or_default(),
-            End::Ivr { user, .. } => user.clone(),
-        };
-        let start = RecordingStart {
-            recording,
-            recording_id: recording_id.clone(),
-            session: self.id,
-            session_id: self.info.session_id.clone(),
-            domain: self.tenant.domain.clone(),
-            participant_id: party.id.clone(),
-            connection_id: Some(connection.id.clone()),
-            caller: user(&connection.caller),
-            called: user(&connection.called),
-            file_name: file_name.clone(),
-            stereo: true,
-            options: Default::default(),
-        };
-        let spec = RecordSpec { direction: TapDirection::Both, max_duration: Some(limits::RECORD_DURATION), ..RecordSpec::default() };
-        let (party, connection_id) = (party.key, connection.id.clone());
-        self.recordings.push(Recording {
-            id: recording,
-            recording_id: recording_id.clone(),
-            party,
-            connection_id: Some(connection_id),
-            callback: true,
-            closed: false,
-        });
-        x.emit(Output::StartRecording(Box::new(start)));
-        self.media(x, MediaCmd::Record { leg, recording, spec: Box::new(spec) });
-        Ok((recording_id, file_name))
-    }
-
-    /// Stops what records this connection (IC-273).
-    pub(super) fn stop_recordings(&self, x: &mut Exchange, connection_id: &str, reason: StopReason) -> bool {
-        let mut any = false;
-        for recording in self.recordings.iter().filter(|r| !r.closed && r.connection_id.as_deref() == Some(connection_id)) {
-            any = true;
-            // A leg that closes takes its recordings with it.
-            if let Some(leg) = self.party(recording.party).and_then(Participant::open_leg) {
-                self.media(x, MediaCmd::StopRecording { leg, recording: recording.id, reason });
-            }
-        }
-        any
-    }
-
-    pub(super) fn drop_recording(&mut self, x: &mut Exchange, recording: RecordingId) {
-        let Some(i) = self.recordings.iter().position(|r| r.id == recording && !r.closed) else { return };
-        let lost = self.recordings.remove(i);
-        x.emit(Output::DropRecording { recording });
-        if lost.connection_id.is_some() {
-            // Somebody asked for it and waits.
-            self.notify(
-                x,
-                Notification::RecordingReady {
-                    info: self.info.clone(),
-                    successful: false,
-                    reason: Some("no recording could be begun".into()),
-                    connection_id: lost.connection_id,
-                    recording_id: lost.recording_id,
-                    file_name: String::new(),
-                    file_size: 0,
-                    details: None,
-                },
-            );
-        }
-    }
-
-    pub(super) fn on_recorded(&mut self, now: Time, x: &mut Exchange, report: &RecordingReport) {
-        let Some(i) = self.recordings.iter().position(|r| r.id == report.recording) else { return };
-        let recording = self.recordings.remove(i);
-        // IC-258: news only where the command asked for them; a loss is always told.
-        if recording.callback {
-            self.notify(x, recording_ready(self.info.clone(), recording.connection_id, report));
-        } else if let Err(why) = &report.outcome {
-            let details = format!("recording {}: {}", recording.recording_id, alarm::printable(why, 256));
-            self.alarm(now, x, AlarmKind::IvrCommandError, alarm::MEDIA_SERVER_ERROR, Some(details));
-        }
     }
 
     // ---------------------------------------------------------------------------------------- leaving
@@ -438,7 +341,7 @@ impl Session {
         let (caller, answered, dialling) = was;
         let Some(at) = self.connections.iter().position(|c| c.has(key)) else { return };
         let connection = self.connections.remove(at);
-        self.stop_recordings(x, &connection.id, leave.stop);
+        self.stop_recordings(now, x, &connection.id, leave.stop);
         let Some((a, b)) = connection.parties() else {
             // 7.2 C: a placed call that failed. Nobody remains, so the answer moves nothing; but the handler hears of it.
             if dialling && leave.failed {
@@ -525,7 +428,7 @@ impl Session {
     /// IC-030 to IC-034: the parties stay, each gets its event.
     pub(super) fn split(&mut self, now: Time, x: &mut Exchange, at: usize) {
         let connection = self.connections.remove(at);
-        self.stop_recordings(x, &connection.id, StopReason::ApiStop);
+        self.stop_recordings(now, x, &connection.id, StopReason::ConnectionSplit);
         let caller = (&connection.caller, &connection.called, CallEventKind::CallerConnectionSplit);
         let called = (&connection.called, &connection.caller, CallEventKind::CalleeConnectionSplit);
         for (end, counterpart, kind) in [caller, called] {
@@ -565,29 +468,5 @@ impl Session {
         for key in keys {
             self.release(now, x, key, leave.clone());
         }
-    }
-}
-
-/// IC-038. The formats that this node writes: WAV.
-pub(super) fn checked_file_name(name: &str) -> Result<String, CommandError> {
-    let bad = |why: &str| CommandError::BadValue { field: "recordingFileName", why: why.to_owned() };
-    match crate::ivr::file_name_error(name) {
-        Some(why) => Err(bad(why)),
-        None if !name.to_ascii_lowercase().ends_with(".wav") => Err(bad("this node writes .wav")),
-        None => Ok(name.to_owned()),
-    }
-}
-
-/// IC-265 to IC-272.
-pub(crate) fn recording_ready(info: SessionInfo, connection_id: Option<String>, report: &RecordingReport) -> Notification {
-    Notification::RecordingReady {
-        info,
-        successful: report.outcome.is_ok(),
-        reason: report.outcome.as_ref().err().map(|why| alarm::printable(why, 256)),
-        connection_id,
-        recording_id: report.recording_id.clone(),
-        file_name: report.file_name.clone(),
-        file_size: report.outcome.as_ref().copied().unwrap_or(0),
-        details: report.details.clone(),
     }
 }

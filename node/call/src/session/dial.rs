@@ -6,6 +6,7 @@ use crate::door::{Prepare, PromptSource, Resolve};
 use crate::hook::OutboundCall;
 use crate::outbound::{self, Context};
 use crate::participant::{Dial, Phase};
+use crate::recording::{Container, RecordingOptions, default_container};
 use connection::Ringback;
 use hookswitch_proto::limits::PLAY_SEGMENTS;
 use hookswitch_proto::media::{BargeIn, PlayId, Segment};
@@ -76,9 +77,7 @@ impl Session {
             Some(name) if crate::ivr::file_name_error(name).is_none() => Ringback::File(name.to_owned()),
             Some(_) => Ringback::Standard,
         };
-        let record = call.call_recording.then(|| call.recording_file_name.take());
-        // Losing what should be recorded is worse than another name than was asked for.
-        let record = record.map(|name| name.map(|n| if connection::checked_file_name(&n).is_ok() { n } else { format!("{n}.wav") }));
+        let record = recording_of(&mut call);
         let callee = self.dial(now, x, Calling { participant_id, call, target, alarm: by.kind() }, Some(key));
         let connection = self.new_connection(x, End::Party(key), End::Party(callee));
         (connection.record, connection.ringback) = (record, ringback);
@@ -397,6 +396,9 @@ impl Session {
     }
 
     pub(super) fn on_prepared(&mut self, now: Time, x: &mut Exchange, number: u32, clips: Clips) {
+        if self.on_lead_prepared(now, x, number, &clips) {
+            return;
+        }
         if let Some(party) = self.parties.iter_mut().find(|p| p.ivr.awaits(number)) {
             return party.ivr.on_prepared(now, number, clips, &mut x.mint);
         }
@@ -423,6 +425,23 @@ impl Session {
             self.media(x, MediaCmd::StopPlay { leg });
         }
     }
+}
+
+/// How the connection that a call makes is recorded (IC-167, IC-168).
+pub(super) fn recording_of(call: &mut OutboundCall) -> Option<Box<RecordingOptions>> {
+    let mut options = match (call.recording.take(), call.call_recording) {
+        (Some(options), _) => *options,
+        (None, true) => RecordingOptions::of_call(None),
+        (None, false) => return None,
+    };
+    if let Some(name) = call.recording_file_name.take() {
+        options.file_name.get_or_insert(name);
+    }
+    // Losing what should be recorded is worse than another name than was asked for.
+    if let Some(name) = options.file_name.as_mut().filter(|n| Container::of_name(n).is_none()) {
+        *name = format!("{name}.{}", options.container.unwrap_or_else(default_container).name());
+    }
+    Some(Box::new(options))
 }
 
 /// The cause in a Reason header (RFC 3326), e.g. `Q.850;cause=17;text="User busy"`.

@@ -1,7 +1,7 @@
 //! What SIP and the media thread say of one party, and how its leg and its answer follow from what is wanted of it.
 
 use super::*;
-use crate::door::{Prepare, RecordingStart};
+use crate::door::Prepare;
 use crate::hook::{AlarmLeg, IvrCommand, IvrRequest};
 use crate::ivr::Effect;
 use crate::participant::{Phase, info_digit};
@@ -63,7 +63,7 @@ impl Session {
     }
 
     fn on_open_failed(&mut self, now: Time, x: &mut Exchange, key: PartyKey, why: &str) {
-        self.leg_gone(x, key);
+        self.leg_gone(now, x, key);
         self.alarm(now, x, AlarmKind::SessionError, alarm::MEDIA_SERVER_ERROR, Some(alarm::printable(why, 256)));
         self.release(
             now,
@@ -325,37 +325,21 @@ impl Session {
                 let domain = self.tenant.domain.clone();
                 x.emit(Output::Prepare(Box::new(Prepare { session: self.id, number, domain, sources })));
             }
-            Effect::StartRecording { recording, recording_id, file_name, callback } => {
+            Effect::StartRecording { recording, recording_id, file_name, options, callback } => {
                 let (participant_id, caller) = (party.id.clone(), party.user.clone());
-                let called = self.called.clone();
-                let one = Recording {
-                    id: recording,
-                    recording_id: recording_id.clone(),
-                    party: key,
-                    connection_id: None,
-                    callback,
-                    closed: false,
-                };
-                self.recordings.push(one);
-                x.emit(Output::StartRecording(Box::new(RecordingStart {
-                    recording,
-                    recording_id,
-                    session: self.id,
-                    session_id: self.info.session_id.clone(),
-                    domain: self.tenant.domain.clone(),
-                    participant_id,
-                    connection_id: None,
-                    caller,
-                    called,
-                    file_name,
-                    stereo: false,
-                    options: Default::default(),
-                })));
+                let options = options.with_law_of(party.negotiated.as_ref().map(|n| n.codec));
+                let told = Recording::is_named(&options);
+                let mut one = Recording::new(recording, recording_id, key, participant_id, options);
+                (one.file_name, one.callback, one.told) = (file_name, callback, told);
+                (one.phrase, one.announced) = (true, true);
+                x.emit(Output::StartRecording(Box::new(self.start_of(&one, caller, self.called.clone()))));
+                self.follow(now, x, one);
             }
-            Effect::DropRecording(recording) => self.drop_recording(x, recording),
+            Effect::DropRecording(recording) => self.drop_recording(now, x, recording),
             Effect::Play { play, segments, barge_in } => {
                 if let Some(leg) = party.open_leg() {
                     self.media(x, MediaCmd::Play { leg, play, segments, barge_in });
+                    self.on_ivr_records(now, x, key);
                 }
             }
             Effect::StopPlay => {
@@ -378,7 +362,7 @@ impl Session {
                 // Its connection with the IVR is over; what comes next is a new one.
                 if let Some(at) = self.connections.iter().position(|c| c.has(key)) {
                     let connection = self.connections.remove(at);
-                    self.stop_recordings(x, &connection.id, StopReason::ApiStop);
+                    self.stop_recordings(now, x, &connection.id, StopReason::Transfer);
                 }
                 match self.take_reference(&routing) {
                     Ok(()) => self.on_routing(now, x, key, *routing, alarm::RoutingHook::CallEvent),
@@ -401,25 +385,31 @@ impl Session {
         let keys_are_input = self.counterpart(key).is_none();
         let Some(party) = self.party_mut(key) else { return };
         let live = party.is_live();
+        if self.on_lead_played(now, x, &what) {
+            return;
+        }
+        let Some(party) = self.party_mut(key) else { return };
         match what {
             MediaKind::Opened { local } => self.on_opened(now, x, key, leg, local),
             MediaKind::OpenFailed { why } if live => self.on_open_failed(now, x, key, &why),
-            MediaKind::OpenFailed { .. } => self.leg_gone(x, key),
-            MediaKind::SegmentEnded { play, index, .. } => party.ivr.on_segment_ended(play, index),
+            MediaKind::OpenFailed { .. } => self.leg_gone(now, x, key),
+            MediaKind::SegmentEnded { play, index, .. } => {
+                party.ivr.on_segment_ended(play, index);
+                self.on_ivr_records(now, x, key);
+            }
             MediaKind::QueueEnded { play, how } => party.ivr.on_queue_ended(play, at, how),
             MediaKind::Digit { digit, consumed, .. } if keys_are_input => party.ivr.on_digit(at, digit, consumed, false),
             // No tap could be opened: no block of it will ever come.
             MediaKind::RecordingClosed { recording, reason: reason @ StopReason::Overload, totals } if totals.expected == 0 => {
                 party.ivr.on_recording_closed(recording, reason, totals);
-                self.drop_recording(x, recording);
+                self.drop_recording(now, x, recording);
                 self.alarm(now, x, AlarmKind::IvrCommandError, alarm::MEDIA_SERVER_ERROR, Some("no recording could be begun".into()));
             }
             MediaKind::RecordingClosed { recording, reason, totals } => {
                 party.ivr.on_recording_closed(recording, reason, totals);
-                if let Some(r) = self.recordings.iter_mut().find(|r| r.id == recording) {
-                    r.closed = true;
-                }
+                self.on_recording_closed(now, x, recording, reason, &totals);
             }
+            MediaKind::Voice { on: true } => self.on_voice(now, x, key),
             MediaKind::RtpTimeout if live => {
                 self.alarm(now, x, AlarmKind::CallError, alarm::RTP_MEDIA_TIMEOUT, None);
                 // IC-282.
@@ -433,7 +423,7 @@ impl Session {
             }
             MediaKind::Closed { stats } => {
                 party.stats = *stats;
-                self.leg_gone(x, key);
+                self.leg_gone(now, x, key);
                 if live {
                     self.alarm(now, x, AlarmKind::SessionError, alarm::MEDIA_SERVER_ERROR, Some("the leg ended by itself".into()));
                     self.release(now, x, key, Leave { status: 503, ..Leave::failure(now, "serverError", None, None) });
@@ -467,7 +457,7 @@ impl Session {
         }
     }
 
-    pub(super) fn leg_gone(&mut self, x: &mut Exchange, key: PartyKey) {
+    pub(super) fn leg_gone(&mut self, now: Time, x: &mut Exchange, key: PartyKey) {
         let Some(party) = self.party_mut(key) else { return };
         if let Some(leg) = party.leg_id() {
             x.legs.remove(&leg);
@@ -475,8 +465,7 @@ impl Session {
         party.leg = LegState::Gone;
         party.close_again = None;
         // What was announced and did not close by now never began.
-        let never: Vec<RecordingId> = self.recordings.iter().filter(|r| r.party == key && !r.closed).map(|r| r.id).collect();
-        never.into_iter().for_each(|recording| self.drop_recording(x, recording));
+        self.drop_recordings_of(now, x, key);
     }
 
     /// A leg that does not open, or a release that does not end.
@@ -494,6 +483,6 @@ impl Session {
             x.dialogs.remove(&dialog);
         }
         x.log(Level::Warn, Some(&self.info.session_id), "dropped: its dialog or leg did not end".into());
-        self.leg_gone(x, key);
+        self.leg_gone(now, x, key);
     }
 }

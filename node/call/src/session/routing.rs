@@ -22,7 +22,7 @@ impl Session {
             }
             Routing::Ivr { .. } => self.connect_ivr(now, x, key),
             Routing::Call(call) => self.on_call(now, x, key, *call, by),
-            Routing::Join { participant_id, .. } => self.join(now, x, key, &participant_id, by),
+            Routing::Join { participant_id, recording, .. } => self.join(now, x, key, &participant_id, recording, by),
             Routing::Redirect { status, contacts, .. } if !answered => self.redirect(now, x, key, status, &contacts, by),
             #[cfg(test)]
             Routing::Ext { name, .. } if name == "panic" => panic!("a test wants to see a session panic"),
@@ -51,7 +51,8 @@ impl Session {
             && self.parties.iter().any(|p| p.id == *other)
         {
             let other = other.clone();
-            return self.join(now, x, key, &other, by);
+            let record = dial::recording_of(&mut { call });
+            return self.join(now, x, key, &other, record, by);
         }
         // IC-186: in newCall the id may be preset for the caller's leg.
         let mut call = call;

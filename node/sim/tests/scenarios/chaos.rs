@@ -82,7 +82,7 @@ fn routing(dice: &mut Dice, addresses: &[String]) -> Routing {
 
 fn command(dice: &mut Dice, addresses: &[String]) -> IvrCommand {
     let record = RecordPhrase {
-        beep: dice.one_in(2),
+        beep: Some(dice.one_in(2)),
         max_duration: Some(dice.millis(8000)),
         max_silence: dice.one_in(2).then(|| dice.millis(2000)),
         stop_digits: dice.one_in(2).then(|| "#".into()),
@@ -126,11 +126,11 @@ fn handler(mut dice: Dice, addresses: Vec<String>, ending: Rc<Cell<bool>>) -> Sc
         _ if dice.one_in(15) => Err(failure(&mut dice)),
         Hook::GetIvrCommand(_) => Ok(Verdict::Ivr(Box::new(command(&mut dice, &addresses)))),
         Hook::CallEvent(event) if event.event == CallEventKind::CallerConnectionSplit && dice.one_in(2) => {
-            Ok(Verdict::Routing(Routing::Ivr { session_reference: None }))
+            Ok(Verdict::Routing(Routing::Ivr { session_reference: None, recording: None }))
         }
         // The counterpart of a split is joined again, if it is still there.
         Hook::CallEvent(event) if dice.one_in(4) => {
-            Ok(Verdict::Routing(Routing::Join { participant_id: event.participant_id.clone(), session_reference: None }))
+            Ok(Verdict::Routing(Routing::Join { participant_id: event.participant_id.clone(), session_reference: None, recording: None }))
         }
         Hook::CallEvent(_) if dice.one_in(2) => Ok(Verdict::Routing(drop_with(None))),
         _ => Ok(Verdict::Routing(routing(&mut dice, &addresses))),
@@ -189,7 +189,7 @@ fn order(dice: &mut Dice, world: &mut World, addresses: &[String]) {
         0 => Command::HangupParticipant { session_id, participant_id },
         1 => Command::HangupRemoteParticipant { session_id, participant_id },
         2 => Command::SplitConnection { session_id, connection_id },
-        3 => Command::StartRecording { session_id, connection_id, file_name: None },
+        3 => Command::record_call(session_id, connection_id, None),
         4 => Command::StopRecording { session_id, which: WhichRecording::Last },
         5 => Command::InterruptIvrCommand { session_id, command: None },
         6 => Command::SendDtmf { session_id, participant_id, digits: "12#".into() },

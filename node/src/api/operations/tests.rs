@@ -63,7 +63,7 @@ fn ic_007_each_operation_becomes_its_command() {
     let connection = || id("c-1");
     let call = OutboundCall { dest_addr: "sip:bob@127.0.0.1".into(), ..OutboundCall::default() };
     let expected = [
-        Command::StartRecording { session_id: session(), connection_id: connection(), file_name: None },
+        Command::record_call(session(), connection(), None),
         Command::StopRecording { session_id: session(), which: WhichRecording::Connection(connection()) },
         Command::HangupParticipant { session_id: session(), participant_id: participant() },
         Command::HangupRemoteParticipant { session_id: session(), participant_id: participant() },

@@ -1,0 +1,148 @@
+//! Aculab Cloud's `record` action as a step of a call: the caller is recorded by that vendor's defaults, and the page that follows (header
+//! `X-Next-Page`) is posted with the action's result. What the result says decides what is played.
+
+use hookswitch_sdk::types::{RecordingDialect, RecordingResult, StopReason};
+use hookswitch_sdk::{Handler, Ivr, IvrRequest, NewCall, Notification, Result, Route, log, outbox};
+
+#[derive(Default)]
+struct AculabRecord {
+    next_page: Option<String>,
+    recorded: bool,
+}
+
+/// AC-025 to AC-032.
+fn reason(stop: &StopReason) -> &'static str {
+    match stop {
+        StopReason::StopDigit => "bargein",
+        StopReason::MaxDuration => "duration",
+        StopReason::MaxSilence | StopReason::InitialSilence => "silence",
+        StopReason::ApiStop | StopReason::Superseded => "aborted",
+        StopReason::RemoteHangup => "hangup",
+        StopReason::FileSize => "filesize",
+        StopReason::MediaTimeout | StopReason::StorageError | StopReason::BeepFailed => "error",
+        _ => "other",
+    }
+}
+
+/// A text in JSON.
+fn quoted(text: &str) -> String {
+    let mut out = String::from("\"");
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => out.extend(['\\', c]),
+            c if c.is_control() => out.push('?'),
+            c => out.push(c),
+        }
+    }
+    out + "\""
+}
+
+/// The instance info of the next page (AC-034).
+fn instance_info(session_id: &str, result: &RecordingResult) -> String {
+    let digit = result.stop_digit.map(|digit| format!(",\"barge_in_digit\":\"{digit}\"")).unwrap_or_default();
+    format!(
+        "{{\"application_instance_id\":{},\"is_notification\":false,\"action_result\":{{\"action\":\"record\",\"result\":{{\"id\":{},\
+         \"filename\":{},\"file_available\":false,\"contains_sound\":{},\"seconds_duration\":{:.1},\"reason\":\"{}\"{digit}}}}}}}",
+        quoted(session_id),
+        quoted(result.client_context.as_deref().unwrap_or("")),
+        quoted(&result.file_name),
+        result.contains_sound,
+        result.duration_ms as f64 / 1000.0,
+        reason(&result.stop_reason),
+    )
+}
+
+impl AculabRecord {
+    /// AC-002: the page is told, also after a hang-up (AC-032).
+    fn tell(&mut self, session_id: &str, result: &RecordingResult) -> Result<()> {
+        if let Some(url) = self.next_page.take() {
+            outbox::post_json(&url, instance_info(session_id, result))?;
+        }
+        Ok(())
+    }
+}
+
+impl Handler for AculabRecord {
+    fn new_call(&mut self, call: &NewCall) -> Result<Route> {
+        self.next_page = call.header("x-next-page").map(str::to_owned);
+        Ok(Route::ivr())
+    }
+
+    fn get_ivr_command(&mut self, request: &IvrRequest) -> Result<Ivr> {
+        if let Some(result) = &request.recording {
+            self.tell(&request.info.session_id, result)?;
+            return Ok(Ivr::play(if result.contains_sound { "thanks.wav" } else { "goodbye.wav" }).then_hangup());
+        }
+        if std::mem::replace(&mut self.recorded, true) {
+            return Ok(Ivr::hangup());
+        }
+        // Everything else is the vendor's: `#` ends it, so do 60 seconds and 3 of silence, and the file begins with the first sound.
+        let record = Ivr::record(format!("record-{}.wav", request.info.session_id)).with_recording(|options| {
+            options.dialect = Some(RecordingDialect::Aculab);
+            options.client_context = Some("message".into());
+        });
+        Ok(record.recorded_callback())
+    }
+
+    fn notify(&mut self, news: &Notification) {
+        let Notification::RecordingReady(ready) = news else { return };
+        log::info!("{}: {}", ready.file_name, if ready.successful { "stored" } else { "lost" });
+        if let Some(details) = &ready.details
+            && let Err(error) = self.tell(&ready.info.session_id, details)
+        {
+            log::warn!("the next page could not be told: {error}");
+        }
+    }
+}
+
+hookswitch_sdk::export!(AculabRecord);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hookswitch_sdk::testing::Call;
+
+    const NEXT: &str = "https://app.example/next";
+
+    #[test]
+    fn ac_001_002_033_034_a_digit_ends_the_recording_and_the_page_hears_of_it() {
+        let mut call = Call::from("alice").header("X-Next-Page", NEXT).dial::<AculabRecord>();
+        call.assert_records();
+        let phrases = &call.command().phrases;
+        assert!(matches!(&phrases[0], hookswitch_sdk::Phrase::Record(o) if matches!(o.dialect, Some(RecordingDialect::Aculab))));
+        call.speak_s(4);
+        call.wait();
+        call.assert_plays(&["thanks.wav"]);
+        let posts = call.posts();
+        assert_eq!(posts.iter().map(|p| p.url.as_str()).collect::<Vec<_>>(), [NEXT]);
+        let body = String::from_utf8(posts[0].body.clone()).expect("text");
+        assert!(body.contains("\"action\":\"record\"") && body.contains("\"contains_sound\":true"), "{body}");
+    }
+
+    #[test]
+    fn ac_032_who_hangs_up_is_told_all_the_same() {
+        let mut call = Call::from("alice").header("X-Next-Page", NEXT).dial::<AculabRecord>();
+        call.speak_s(2);
+        call.hang_up();
+        assert!(call.log().iter().any(|line| line.contains("stored")), "{:?}", call.log());
+        assert_eq!(call.posts().len(), 1);
+    }
+
+    #[test]
+    fn ac_025_to_033_reasons_are_the_vendors() {
+        for (ours, theirs) in [
+            (StopReason::StopDigit, "bargein"),
+            (StopReason::MaxDuration, "duration"),
+            (StopReason::MaxSilence, "silence"),
+            (StopReason::InitialSilence, "silence"),
+            (StopReason::ApiStop, "aborted"),
+            (StopReason::FileSize, "filesize"),
+            (StopReason::RemoteHangup, "hangup"),
+            (StopReason::MediaTimeout, "error"),
+            (StopReason::Transfer, "other"),
+        ] {
+            assert_eq!(reason(&ours), theirs);
+        }
+        assert_eq!(quoted("a\"b\\c\n"), "\"a\\\"b\\\\c?\"");
+    }
+}

@@ -1,0 +1,635 @@
+//! Recordings that are ordered of a call, in virtual time: their turn, what plays before them, pause, stop, discard, and every way to
+//! their one last state (docs/conformance.md, "States" and "Stop reasons").
+
+use crate::contract::Script;
+use crate::contract::callee::Plan;
+use crate::contract::file;
+use crate::contract::world::{World, configuration, switch_config, tenant};
+use crate::door::{Command, CommandError, CommandResult, Done, Input, RecordingMoved, WhichRecording};
+use crate::hook::*;
+use crate::limits;
+use crate::recording::{
+    Channels, Container, Dialect, Direction, Encoding, Mode, PauseBehavior, Phase, Place, QueuePolicy, RecordingOptions, RecordingStatus,
+    StorageClass, Target,
+};
+use hookswitch_proto::media::{MediaKind, RecordingId, StopReason};
+use std::time::Duration;
+
+const S: u64 = 1000;
+
+fn secs(n: u64) -> Duration {
+    Duration::from_secs(n)
+}
+
+/// The caller is in the IVR, which waits and says nothing.
+fn waiting() -> Script {
+    Script::new(|ask| match ask.hook {
+        Hook::GetIvrCommand(_) => Ok(Verdict::Ivr(Box::new(IvrCommand { next_after: secs(500), ..IvrCommand::default() }))),
+        Hook::NewCall(_) => Ok(Verdict::Routing(Routing::Ivr { session_reference: None })),
+        Hook::CallEvent(_) => Ok(Verdict::Routing(Routing::Drop { drop_code: None, session_reference: None })),
+    })
+}
+
+fn in_the_ivr() -> World {
+    let mut world = World::new(waiting());
+    world.call("100");
+    world.run_to(S);
+    world
+}
+
+fn start(world: &mut World, control_id: &str, options: RecordingOptions, prompts: Vec<Phrase>) -> CommandResult {
+    let options = Box::new(RecordingOptions { control_id: Some(control_id.into()), ..options });
+    let session_id = world.session_id();
+    world.command(Command::StartRecording { session_id, target: Target::Session, options, prompts })
+}
+
+fn id(name: &str) -> WhichRecording {
+    WhichRecording::Id(name.into())
+}
+
+fn graph() -> RecordingOptions {
+    RecordingOptions { dialect: Dialect::Graph, ..RecordingOptions::default() }
+}
+
+/// What is told of recordings and done with media.
+fn check(world: &World, expected: &str) {
+    let got =
+        world.ladder(&["alice", "guest newCall", "getIvrCommand", "node ivr", "callAnswered", "command of", "sessionCompleted", "ACK"]);
+    let expected: Vec<&str> = expected.lines().map(str::trim).filter(|l| !l.is_empty()).collect();
+    assert_eq!(got, expected.join("\n"), "\ngot:\n{got}\n");
+}
+
+fn states(world: &World, control_id: &str) -> Vec<&'static str> {
+    let state = |n: &Notification| match n {
+        Notification::RecordingState { status, .. } if status.control_id == control_id => Some(status.phase.name()),
+        _ => None,
+    };
+    world.notifications.iter().filter_map(state).collect()
+}
+
+/// What the last state says.
+fn last(world: &World, control_id: &str) -> RecordingStatus {
+    let told = |n: &Notification| match n {
+        Notification::RecordingState { status, .. } if status.control_id == control_id => Some((**status).clone()),
+        _ => None,
+    };
+    world.notifications.iter().rev().find_map(told).expect("a state was told")
+}
+
+fn hang_up(world: &mut World) {
+    world.hangup(0);
+    world.run_for(S);
+    assert_eq!(world.leaks(), None, "{}", world.ladder(&[]));
+}
+
+#[test]
+fn ur_001_ur_002_ur_003_a_recording_has_its_names_and_each_state_says_them() {
+    let mut world = in_the_ivr();
+    let options = RecordingOptions { client_context: Some("ctx".into()), ..RecordingOptions::default() };
+    let Ok(Done::Recording { recording_id, .. }) = start(&mut world, "mine", options, vec![]) else { panic!("it starts") };
+    // The name is taken as long as that recording is active.
+    let again = start(&mut world, "mine", RecordingOptions::default(), vec![]);
+    assert!(matches!(again, Err(CommandError::BadValue { field: "controlId", .. })), "{again:?}");
+    world.run_for(2 * S);
+    let session_id = world.session_id();
+    let by_id = world.command(Command::GetRecording { session_id: String::new(), which: WhichRecording::Id(recording_id.clone()) });
+    let Ok(Done::RecordingStatus(status)) = by_id else { panic!("{by_id:?}") };
+    assert_eq!((status.recording_id.as_str(), status.control_id.as_str()), (recording_id.as_str(), "mine"));
+    assert_eq!((status.client_context.as_deref(), status.phase), (Some("ctx"), Phase::Recording));
+    assert_eq!(world.command(Command::StopRecording { session_id: session_id.clone(), which: id("mine") }), Ok(Done::Nothing));
+    world.run_for(S);
+    assert_eq!(states(&world, "mine"), ["recording", "stopping", "finalizing", "local_available", "available"]);
+    let told = last(&world, "mine");
+    assert_eq!((told.recording_id, told.client_context), (recording_id.clone(), Some("ctx".into())));
+    let result = told.result.expect("a result");
+    assert_eq!((result.stop_reason.as_str(), result.duration, result.control_id.as_str()), ("api_stop", secs(2), "mine"));
+    // A second stop changes nothing (IC-015), and the name is free again.
+    assert_eq!(world.command(Command::StopRecording { session_id, which: id("mine") }), Ok(Done::Nothing));
+    assert!(start(&mut world, "mine", RecordingOptions::default(), vec![]).is_ok());
+    hang_up(&mut world);
+}
+
+#[test]
+fn ur_016_ur_017_prompts_and_beep_play_before_it_and_are_not_in_it() {
+    let mut world = in_the_ivr();
+    let options = RecordingOptions { max_duration: Some(secs(2)), ..graph() };
+    start(&mut world, "reply", options, vec![file("hello.wav")]).expect("it starts");
+    world.run_to(10 * S);
+    check(
+        &world,
+        "1.000 node -> media play clip 1000 ms, clip 250 ms
+         1.000 node -> guest recordingState reply prompting
+         2.000 node -> guest recordingState reply beeping
+         2.250 node -> media record
+         2.250 node -> guest recordingState reply recording
+         4.250 node -> guest recordingState reply finalizing
+         4.350 node -> guest recordingState reply local_available
+         4.350 node -> guest recordingState reply available
+         4.350 node -> guest recordingReady true",
+    );
+    // The file begins with the recording: two seconds of it, and a limit that counted from there.
+    let told = last(&world, "reply");
+    assert_eq!(told.result.map(|r| (r.stop_reason, r.duration)), Some(("max_duration".into(), secs(2))));
+    // The file is not opened before its turn.
+    assert_eq!(world.started.len(), 1);
+    hang_up(&mut world);
+}
+
+#[test]
+fn ur_016_ur_017_what_cannot_be_played_fails_it() {
+    for (prompts, beep, why) in
+        [(vec![file("missing.wav")], Some(false), "prompt_failed"), (vec![file("missing.wav")], None, "prompt_failed")]
+    {
+        let mut world = in_the_ivr();
+        start(&mut world, "reply", RecordingOptions { beep, ..graph() }, prompts).expect("it starts");
+        world.run_for(S);
+        assert_eq!(states(&world, "reply"), ["failed"]);
+        let told = last(&world, "reply");
+        assert_eq!((told.reason.as_deref(), told.result.map(|r| r.stop_reason)), (Some(why), Some(why.to_owned())));
+        assert!(world.started.is_empty(), "no file was opened");
+        hang_up(&mut world);
+    }
+    let mut world = in_the_ivr();
+    for prompt in [Phrase::Echo { duration: secs(1) }, file("../x"), Phrase::Record(Box::default())] {
+        let refused = start(&mut world, "reply", graph(), vec![prompt]);
+        assert!(matches!(refused, Err(CommandError::BadValue { field: "prompts", .. })), "{refused:?}");
+    }
+    hang_up(&mut world);
+}
+
+#[test]
+fn ur_006_queued_recordings_wait_for_each_other() {
+    let mut world = in_the_ivr();
+    let short = || RecordingOptions { mode: Some(Mode::Queued), max_duration: Some(secs(2)), ..RecordingOptions::default() };
+    for name in ["a", "b"] {
+        start(&mut world, name, short(), vec![]).expect("it is queued");
+    }
+    // One in the background waits for nobody.
+    start(&mut world, "all", RecordingOptions { max_duration: Some(secs(5)), ..RecordingOptions::default() }, vec![]).expect("it starts");
+    world.run_to(10 * S);
+    check(
+        &world,
+        "1.000 node -> media record
+         1.000 node -> guest recordingState a recording
+         1.000 node -> guest recordingState b queued
+         1.000 node -> media record
+         1.000 node -> guest recordingState all recording
+         3.000 node -> guest recordingState a finalizing
+         3.000 node -> media record
+         3.000 node -> guest recordingState b recording
+         3.100 node -> guest recordingState a local_available
+         3.100 node -> guest recordingState a available
+         3.100 node -> guest recordingReady true
+         5.000 node -> guest recordingState b finalizing
+         5.100 node -> guest recordingState b local_available
+         5.100 node -> guest recordingState b available
+         5.100 node -> guest recordingReady true
+         6.000 node -> guest recordingState all finalizing
+         6.100 node -> guest recordingState all local_available
+         6.100 node -> guest recordingState all available
+         6.100 node -> guest recordingReady true",
+    );
+    hang_up(&mut world);
+}
+
+#[test]
+fn ur_006_a_queued_one_waits_for_what_the_ivr_plays() {
+    let mut answers = vec![
+        IvrCommand { next_after: secs(500), ..IvrCommand::default() },
+        IvrCommand { phrases: vec![file("menu.wav")], ..IvrCommand::default() },
+    ];
+    let mut world = World::new(Script::new(move |ask| match ask.hook {
+        Hook::GetIvrCommand(_) => Ok(Verdict::Ivr(Box::new(answers.pop().unwrap_or_default()))),
+        _ => Ok(Verdict::Routing(Routing::Ivr { session_reference: None })),
+    }));
+    world.call("100");
+    world.run_to(S);
+    start(&mut world, "reply", RecordingOptions { beep: Some(false), ..graph() }, vec![]).expect("it is queued");
+    world.run_to(3 * S);
+    check(
+        &world,
+        "0.000 node -> media play clip 2000 ms
+         1.000 node -> guest recordingState reply queued
+         2.000 node -> media record
+         2.000 node -> guest recordingState reply recording",
+    );
+    hang_up(&mut world);
+}
+
+#[test]
+fn ur_007_barge_cancels_what_runs_and_what_waits_each_to_its_own_end() {
+    let mut world = in_the_ivr();
+    let quiet = || RecordingOptions { beep: Some(false), ..graph() };
+    start(&mut world, "runs", quiet(), vec![]).expect("it runs");
+    start(&mut world, "waits", quiet(), vec![]).expect("it waits");
+    start(&mut world, "all", RecordingOptions::default(), vec![]).expect("it runs");
+    world.run_for(S);
+    let barge = RecordingOptions { queue_policy: QueuePolicy::Barge, ..quiet() };
+    start(&mut world, "next", barge, vec![]).expect("it begins");
+    world.run_for(S);
+    assert_eq!(states(&world, "runs"), ["recording", "stopping", "finalizing", "canceled"]);
+    assert_eq!(states(&world, "waits"), ["queued", "canceled"]);
+    for name in ["runs", "waits"] {
+        assert_eq!(last(&world, name).result.map(|r| r.stop_reason), Some("superseded".into()), "{name}");
+    }
+    assert_eq!(world.stops, [StopReason::Superseded]);
+    assert_eq!((states(&world, "next").last(), states(&world, "all").last()), (Some(&"recording"), Some(&"recording")));
+    hang_up(&mut world);
+}
+
+#[test]
+fn ur_034_media_of_a_call_is_cancelled_as_graph_does() {
+    let mut world = in_the_ivr();
+    for name in ["prompts", "waits"] {
+        start(&mut world, name, graph(), vec![file("menu.wav")]).expect("it starts");
+    }
+    world.run_for(500);
+    let session_id = world.session_id();
+    assert_eq!(world.command(Command::CancelMedia { session_id }), Ok(Done::Nothing));
+    world.run_for(S);
+    assert_eq!(states(&world, "prompts"), ["prompting", "canceled"]);
+    assert_eq!(states(&world, "waits"), ["queued", "canceled"]);
+    assert!(world.started.is_empty());
+    hang_up(&mut world);
+}
+
+#[test]
+fn ur_026_ur_034_pause_and_resume_say_how_and_only_where_it_runs() {
+    let mut world = in_the_ivr();
+    let session_id = world.session_id();
+    let pause = |behavior| Command::PauseRecording { session_id: session_id.clone(), which: id("mine"), behavior };
+    let resume = || Command::ResumeRecording { session_id: session_id.clone(), which: id("mine") };
+    assert_eq!(world.command(pause(None)), Err(CommandError::Unknown("recording")));
+    start(&mut world, "mine", RecordingOptions { pause_behavior: PauseBehavior::Silence, ..RecordingOptions::default() }, vec![]).unwrap();
+    assert!(matches!(world.command(resume()), Err(CommandError::WrongState(_))));
+    assert_eq!(world.command(pause(None)), Ok(Done::Nothing));
+    assert_eq!(last(&world, "mine").pause_behavior, Some(PauseBehavior::Silence), "as its options say");
+    assert!(matches!(world.command(pause(None)), Err(CommandError::WrongState(_))), "it is paused");
+    assert_eq!(world.command(resume()), Ok(Done::Nothing));
+    assert_eq!(last(&world, "mine").pause_behavior, None);
+    assert_eq!(world.command(pause(Some(PauseBehavior::Skip))), Ok(Done::Nothing));
+    let Ok(Done::Nothing) = world.command(Command::StopRecording { session_id: session_id.clone(), which: id("mine") }) else {
+        panic!("a paused one can be stopped")
+    };
+    world.run_for(S);
+    check(
+        &world,
+        "1.000 node -> media record
+         1.000 node -> guest recordingState mine recording
+         1.000 node -> media pause recording, Silence
+         1.000 node -> guest recordingState mine paused
+         1.000 node -> media resume recording
+         1.000 node -> guest recordingState mine recording
+         1.000 node -> media pause recording, Skip
+         1.000 node -> guest recordingState mine paused
+         1.000 node -> media stop recording
+         1.000 node -> guest recordingState mine stopping
+         1.000 node -> guest recordingState mine finalizing
+         1.100 node -> guest recordingState mine local_available
+         1.100 node -> guest recordingState mine available
+         1.100 node -> guest recordingReady true",
+    );
+    hang_up(&mut world);
+}
+
+#[test]
+fn ur_034_discard_keeps_nothing() {
+    let mut world = in_the_ivr();
+    let session_id = world.session_id();
+    start(&mut world, "mine", RecordingOptions::default(), vec![]).unwrap();
+    start(&mut world, "later", graph(), vec![file("menu.wav")]).unwrap();
+    world.run_for(S);
+    for name in ["mine", "later"] {
+        assert_eq!(world.command(Command::DiscardRecording { session_id: session_id.clone(), which: id(name) }), Ok(Done::Nothing));
+    }
+    world.run_for(S);
+    assert_eq!(states(&world, "mine"), ["recording", "stopping", "finalizing", "discarded"]);
+    assert_eq!(states(&world, "later"), ["prompting", "discarded"]);
+    assert_eq!(world.stops, [StopReason::Discarded]);
+    let again = world.command(Command::DiscardRecording { session_id, which: id("mine") });
+    assert_eq!(again, Err(CommandError::WrongState("the recording has ended")));
+    assert!(!world.steps.iter().any(|s| s.contains("recordingReady")));
+    hang_up(&mut world);
+}
+
+#[test]
+fn ur_024_one_that_waits_for_voice_is_armed_until_it_comes() {
+    let mut world = in_the_ivr();
+    start(&mut world, "mine", RecordingOptions { start_on_voice: Some(true), ..RecordingOptions::default() }, vec![]).unwrap();
+    world.run_for(S);
+    assert_eq!(states(&world, "mine"), ["armed"]);
+    let leg = world.leg();
+    for on in [true, false, true] {
+        world.media_event(leg, MediaKind::Voice { on });
+    }
+    world.run_for(S);
+    assert_eq!(states(&world, "mine"), ["armed", "recording"]);
+    assert!(world.specs[0].start_on_voice);
+    hang_up(&mut world);
+}
+
+#[test]
+fn ur_020_nobody_spoke_is_an_end_of_its_own() {
+    let mut world = World::new(waiting());
+    world.speech = Duration::ZERO;
+    world.call("100");
+    world.run_to(S);
+    start(&mut world, "mine", RecordingOptions { initial_silence: Some(secs(3)), ..RecordingOptions::default() }, vec![]).unwrap();
+    world.run_for(5 * S);
+    assert_eq!(states(&world, "mine"), ["recording", "finalizing", "no_input"]);
+    assert_eq!(last(&world, "mine").result.map(|r| r.stop_reason), Some("initial_silence".into()));
+    hang_up(&mut world);
+}
+
+#[test]
+fn ur_018_a_stop_digit_ends_it_and_the_state_says_which() {
+    let mut world = in_the_ivr();
+    start(&mut world, "mine", RecordingOptions { stop_digits: Some("*#".into()), ..RecordingOptions::default() }, vec![]).unwrap();
+    world.run_for(S);
+    world.press('#');
+    world.run_for(S);
+    let told = last(&world, "mine");
+    assert_eq!((told.phase, told.result.and_then(|r| r.stop_digit)), (Phase::Available, Some('#')));
+    hang_up(&mut world);
+}
+
+#[test]
+fn ur_035_who_hangs_up_ends_all_of_them_and_each_is_told_once() {
+    let mut world = in_the_ivr();
+    start(&mut world, "runs", RecordingOptions::default(), vec![]).unwrap();
+    start(&mut world, "plays", graph(), vec![file("menu.wav")]).unwrap();
+    start(&mut world, "waits", graph(), vec![]).unwrap();
+    world.run_for(S);
+    world.hangup(0);
+    world.run_for(S);
+    assert_eq!(states(&world, "runs"), ["recording", "stopping", "finalizing", "local_available", "available"]);
+    assert_eq!(last(&world, "runs").result.map(|r| r.stop_reason), Some("remote_hangup".into()));
+    for name in ["plays", "waits"] {
+        let told = last(&world, name);
+        assert_eq!((told.phase, told.reason.as_deref()), (Phase::Failed, Some("remote_hangup")), "{name}");
+    }
+    let ends =
+        world.notifications.iter().filter(|n| matches!(n, Notification::RecordingState { status, .. } if status.phase.is_terminal()));
+    assert_eq!(ends.count(), 3);
+    assert_eq!(world.leaks(), None);
+}
+
+#[test]
+fn ur_035_a_lost_file_is_a_failure_that_says_why() {
+    let mut world = in_the_ivr();
+    world.recording_fails = true;
+    start(&mut world, "mine", RecordingOptions { max_duration: Some(secs(1)), ..RecordingOptions::default() }, vec![]).unwrap();
+    world.run_for(3 * S);
+    assert_eq!(states(&world, "mine"), ["recording", "finalizing", "failed"]);
+    assert_eq!(last(&world, "mine").reason.as_deref(), Some("Storage full"));
+    hang_up(&mut world);
+}
+
+#[test]
+fn ur_035_the_shell_tells_how_the_file_moves_on_also_after_the_call() {
+    for over in [false, true] {
+        let mut config = switch_config(7);
+        config.delivers = true;
+        let mut world = World::with(configuration(tenant()), config, Box::new(waiting()));
+        world.call("100");
+        world.run_to(S);
+        start(&mut world, "mine", RecordingOptions { max_duration: Some(secs(1)), ..RecordingOptions::default() }, vec![]).unwrap();
+        world.run_for(3 * S);
+        if over {
+            world.hangup(0);
+            world.run_for(S);
+        }
+        let begun = world.started[0].clone();
+        let moved = |phase, url: Option<&str>| RecordingMoved {
+            recording: begun.recording,
+            recording_id: begun.recording_id.clone(),
+            session: begun.session,
+            phase,
+            why: None,
+            url: url.map(str::to_owned),
+            access_token: url.map(|_| "token".to_owned()),
+        };
+        for phase in [Phase::Uploading, Phase::Uploading, Phase::Recording] {
+            world.input(Input::RecordingMoved(moved(phase, None)));
+        }
+        assert!(!world.steps.iter().any(|s| s.contains("recordingReady")), "it cannot be fetched yet");
+        for _ in 0..2 {
+            world.input(Input::RecordingMoved(moved(Phase::Available, Some("https://x/1"))));
+        }
+        world.input(Input::RecordingMoved(RecordingMoved { recording: RecordingId(99), ..moved(Phase::Failed, None) }));
+        assert_eq!(states(&world, "mine"), ["recording", "finalizing", "local_available", "uploading", "available"], "{over}");
+        let told = last(&world, "mine");
+        assert_eq!((told.url.as_deref(), told.access_token.as_deref()), (Some("https://x/1"), Some("token")));
+        assert_eq!(world.steps.iter().filter(|s| s.contains("recordingReady true")).count(), 1);
+        if !over {
+            world.hangup(0);
+        }
+        world.run_for(S);
+        assert_eq!(world.leaks(), None);
+    }
+}
+
+#[test]
+fn ur_005_a_target_is_a_leg_a_connection_or_the_only_one_there_is() {
+    let script = Script::new(|ask| match ask.hook {
+        Hook::NewCall(_) => Ok(Verdict::Routing(Routing::Call(Box::new(OutboundCall {
+            dest_addr: "sip:bob@127.0.0.1:5080".into(),
+            recording: Some(Box::new(RecordingOptions { control_id: Some("both".into()), ..RecordingOptions::default() })),
+            ..OutboundCall::default()
+        })))),
+        _ => Ok(Verdict::Routing(Routing::Drop { drop_code: None, session_reference: None })),
+    });
+    let mut world = World::new(script);
+    world.users.insert("bob".into(), Plan::default());
+    world.call("100");
+    world.run_to(2 * S);
+    let answered = world.notifications.iter().find_map(|n| match n {
+        Notification::CallAnswered { connection_id, caller_participant_id, callee_participant_id, .. } => {
+            Some((connection_id.clone(), caller_participant_id.clone(), callee_participant_id.clone()))
+        }
+        _ => None,
+    });
+    let (connection, alice, bob) = answered.expect("they talk");
+    let session_id = world.session_id();
+    let mut order = |target: Target| {
+        let options = Box::new(RecordingOptions { stop_digits: Some(String::new()), ..RecordingOptions::default() });
+        world.command(Command::StartRecording { session_id: session_id.clone(), target, options, prompts: vec![] })
+    };
+    for target in [Target::Session, Target::Connection(connection.clone()), Target::Participant(bob.clone())] {
+        assert!(order(target.clone()).is_ok(), "{target:?}");
+    }
+    assert_eq!(order(Target::Participant("nobody".into())), Err(CommandError::Unknown("participant")));
+    assert_eq!(order(Target::Connection("none".into())), Err(CommandError::Unknown("connection")));
+    // Four taps on alice's leg: three are there with the one that the handler asked for.
+    assert!(order(Target::Participant(alice.clone())).is_ok());
+    assert_eq!(order(Target::Participant(alice.clone())), Err(CommandError::WrongState("too many recordings of one leg")));
+    let of: Vec<_> = world.started.iter().map(|s| (s.connection_id.as_deref(), s.participant_id.as_str())).collect();
+    let (c, a, b) = (Some(connection.as_str()), alice.as_str(), bob.as_str());
+    assert_eq!(of, [(c, a), (c, a), (c, a), (None, b), (None, a)]);
+    assert_eq!(states(&world, "both"), ["recording"]);
+    // A split ends what records the connection, not what records a leg.
+    assert!(world.command(Command::SplitConnection { session_id, connection_id: connection }).is_ok());
+    world.run_for(S);
+    assert_eq!(world.stops.iter().filter(|s| **s == StopReason::ConnectionSplit).count(), 3, "{:?}", world.stops);
+    assert_eq!(last(&world, "both").result.map(|r| r.stop_reason), Some("connection_split".into()));
+    world.run_for(S);
+    assert_eq!(world.leaks(), None, "{}", world.ladder(&[]));
+}
+
+#[test]
+fn ur_004_ur_034_the_nodes_own_end_has_its_reason() {
+    let mut world = in_the_ivr();
+    start(&mut world, "mine", RecordingOptions::default(), vec![]).unwrap();
+    world.run_for(S);
+    world.input(Input::Release);
+    world.run_for(S);
+    assert_eq!(last(&world, "mine").result.map(|r| r.stop_reason), Some("node_shutdown".into()));
+    assert_eq!(world.leaks(), None);
+}
+
+#[test]
+fn ur_002_the_record_phrase_is_followed_where_it_has_a_name() {
+    for name in [None, Some("greeting".to_owned())] {
+        let phrase = RecordingOptions { control_id: name.clone(), max_duration: Some(secs(2)), ..RecordingOptions::default() };
+        let mut commands = vec![IvrCommand {
+            phrases: vec![file("hello.wav"), Phrase::Record(Box::new(phrase))],
+            recorded_callback: true,
+            ..IvrCommand::default()
+        }];
+        let mut world = World::new(Script::new(move |ask| match ask.hook {
+            Hook::GetIvrCommand(_) => {
+                Ok(Verdict::Ivr(Box::new(commands.pop().unwrap_or(IvrCommand { next_after: secs(500), ..IvrCommand::default() }))))
+            }
+            _ => Ok(Verdict::Routing(Routing::Ivr { session_reference: None })),
+        }));
+        world.call("100");
+        world.run_to(5 * S);
+        match name {
+            None => assert!(!world.steps.iter().any(|s| s.contains("recordingState"))),
+            Some(name) => {
+                assert_eq!(states(&world, &name), ["queued", "recording", "finalizing", "local_available", "available"]);
+                let Some(Hook::GetIvrCommand(request)) = world.asks.last().map(|a| a.hook.clone()) else { panic!("it is asked") };
+                assert_eq!(request.recording.map(|r| r.control_id), Some(name));
+            }
+        }
+        hang_up(&mut world);
+    }
+}
+
+#[test]
+fn ur_004_ur_006_ur_008_ur_009_ur_017_ur_018_ur_020_ur_021_ur_024_defaults_go_by_the_dialect() {
+    let of = |dialect, place| RecordingOptions { dialect, ..RecordingOptions::default() }.filled(place);
+    let say = |o: &RecordingOptions| {
+        let ms = |d: Option<Duration>| d.map_or(0, |d| d.as_millis());
+        format!(
+            "{:?} {:?} {:?} beep={} stop={:?} initial={} max={} longest={} armed={}",
+            o.mode.unwrap(),
+            o.direction.unwrap(),
+            o.channels.unwrap(),
+            o.beep.unwrap(),
+            o.stop_digits.as_deref().unwrap_or(""),
+            ms(o.initial_silence),
+            ms(o.max_silence),
+            ms(o.max_duration),
+            o.start_on_voice == Some(true)
+        )
+    };
+    let long = limits::RECORD_DURATION.as_millis();
+    for (dialect, place, expected) in [
+        (Dialect::Native, Place::Phrase, format!("Foreground Speak Mono beep=false stop=\"\" initial=0 max=0 longest={long} armed=false")),
+        (
+            Dialect::Native,
+            Place::Connection,
+            format!("Background Both Mono beep=false stop=\"\" initial=0 max=0 longest={long} armed=false"),
+        ),
+        (
+            Dialect::Iotcomms,
+            Place::Connection,
+            format!("Background Both Stereo beep=false stop=\"\" initial=0 max=0 longest={long} armed=false"),
+        ),
+        (Dialect::Swml, Place::Leg, format!("Background Both Mono beep=false stop=\"\" initial=0 max=0 longest={long} armed=false")),
+        (Dialect::Ozeki, Place::Leg, format!("Background Speak Mono beep=false stop=\"\" initial=0 max=0 longest={long} armed=false")),
+        (
+            Dialect::Ozeki,
+            Place::Connection,
+            format!("Background Both Mono beep=false stop=\"\" initial=0 max=0 longest={long} armed=false"),
+        ),
+        (Dialect::Graph, Place::Connection, "Queued Speak Mono beep=true stop=\"\" initial=5000 max=5000 longest=5000 armed=false".into()),
+        (
+            Dialect::Aculab,
+            Place::Phrase,
+            "Foreground Speak Mono beep=false stop=\"#\" initial=3000 max=3000 longest=60000 armed=true".into(),
+        ),
+    ] {
+        let filled = of(dialect, place);
+        assert_eq!(say(&filled), expected, "{dialect:?} {place:?}");
+        assert_eq!(filled.clone().filled(place), filled, "filled twice is as filled once");
+    }
+    assert_eq!(of(Dialect::Graph, Place::Leg).storage_class, StorageClass::Ephemeral);
+    // AC-009: as long as later silence, whatever that is.
+    let aculab = RecordingOptions {
+        dialect: Dialect::Aculab,
+        max_silence: Some(secs(7)),
+        initial_silence: Some(secs(0)),
+        ..RecordingOptions::default()
+    };
+    assert_eq!(aculab.filled(Place::Phrase).initial_silence, Some(secs(7)));
+}
+
+#[test]
+fn ur_023_the_largest_file_is_so_many_frames() {
+    let frames = |options: RecordingOptions| RecordingOptions { max_file_bytes: Some(320_128), ..options }.max_frames();
+    let stereo = RecordingOptions { channels: Some(Channels::Stereo), ..RecordingOptions::default() };
+    let law = RecordingOptions { encoding: Encoding::Alaw, ..RecordingOptions::default() };
+    let mp3 = RecordingOptions { container: Some(Container::Mp3), ..RecordingOptions::default() };
+    assert_eq!(
+        [frames(RecordingOptions::default()), frames(stereo), frames(law), frames(mp3), frames(graph())],
+        [1000, 500, 2000, 4000, 500].map(Some)
+    );
+    assert_eq!(RecordingOptions::default().max_frames(), None);
+}
+
+#[test]
+fn ur_002_ur_003_ur_009_ur_011_ur_012_ur_013_ur_014_ur_018_ur_025_ur_027_ur_032_a_value_that_makes_no_sense_is_refused_by_name() {
+    use crate::recording::CbcKey;
+    let none = RecordingOptions::default;
+    let cases: Vec<(&str, RecordingOptions)> = vec![
+        ("controlId", RecordingOptions { control_id: Some("x".repeat(129)), ..none() }),
+        ("controlId", RecordingOptions { control_id: Some(String::new()), ..none() }),
+        ("controlId", RecordingOptions { control_id: Some("a\nb".into()), ..none() }),
+        ("clientContext", RecordingOptions { client_context: Some("x".repeat(257)), ..none() }),
+        ("fileName", RecordingOptions { file_name: Some("../x.wav".into()), ..none() }),
+        ("fileName", RecordingOptions { file_name: Some("x.wav".into()), container: Some(Container::Mp3), ..none() }),
+        ("encoding", RecordingOptions { encoding: Encoding::Mp3, ..none() }),
+        ("encoding", RecordingOptions { encoding: Encoding::Alaw, container: Some(Container::Ogg), ..none() }),
+        ("sampleRate", RecordingOptions { sample_rate: Some(44_100), ..none() }),
+        ("sampleRate", RecordingOptions { sample_rate: Some(16_000), encoding: Encoding::Ulaw, ..none() }),
+        ("bitrateKbps", RecordingOptions { bitrate_kbps: Some(7), ..none() }),
+        ("channels", RecordingOptions { channels: Some(Channels::Stereo), direction: Some(Direction::Speak), ..none() }),
+        ("stopDigits", RecordingOptions { stop_digits: Some("E".into()), ..none() }),
+        ("maxDurationMs", RecordingOptions { max_duration: Some(Duration::MAX), ..none() }),
+        ("maxSilenceMs", RecordingOptions { max_silence: Some(Duration::MAX), ..none() }),
+        ("initialSilenceMs", RecordingOptions { initial_silence: Some(Duration::MAX), ..none() }),
+        ("maxFileBytes", RecordingOptions { max_file_bytes: Some(0), ..none() }),
+        ("sensitivity", RecordingOptions { sensitivity: Some(101), ..none() }),
+        ("encryption", RecordingOptions { encryption: Some(CbcKey { key: vec![0; 15], iv: [0; 16] }), ..none() }),
+        ("retentionMs", RecordingOptions { retention: Some(Duration::MAX), ..none() }),
+        ("statusUrl", RecordingOptions { status_url: Some("ftp://x".into()), ..none() }),
+        ("onAvailableUrl", RecordingOptions { on_available_url: Some(format!("https://x/{}", "y".repeat(2048))), ..none() }),
+    ];
+    for (field, options) in cases {
+        assert_eq!(options.check().err().map(|(field, _)| field), Some(field), "{options:?}");
+    }
+    assert_eq!(RecordingOptions { client_context: Some("ä".repeat(256)), ..none() }.check(), Ok(()));
+    // The command says the same, and what only its place makes impossible too.
+    let mut world = in_the_ivr();
+    for (field, options) in [
+        ("sensitivity", RecordingOptions { sensitivity: Some(101), ..none() }),
+        ("mode", RecordingOptions { mode: Some(Mode::Foreground), ..none() }),
+        ("channels", RecordingOptions { channels: Some(Channels::Stereo), ..graph() }),
+    ] {
+        let refused = start(&mut world, "x", options, vec![]);
+        assert!(matches!(&refused, Err(CommandError::BadValue { field: f, .. }) if *f == field), "{field}: {refused:?}");
+    }
+    hang_up(&mut world);
+}

@@ -1,0 +1,224 @@
+//! One recording as its session follows it, from its order to its last state: what it is called, where it stands, and what the shell's
+//! news about its file mean. It outlives its session (`Late`), so it asks nothing of it. Orders are carried out in `session/recordings.rs`.
+
+use crate::alarm;
+use crate::door::{PromptSource, RecordingMoved, RecordingReport};
+use crate::hook::{Notification, RecordingDetails, RecordingResult, SessionInfo};
+use crate::participant::PartyKey;
+use crate::recording::{Dialect, PauseBehavior, Phase, RecordingOptions, RecordingStatus};
+use hookswitch_proto::media::{PlayId, RecordingId};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A piece of what plays before a recording.
+#[derive(Clone, Debug)]
+pub(crate) enum Sound {
+    /// The next one of the prepared sources.
+    Clip,
+    Silence(Duration),
+}
+
+/// What plays before a recording: prompts, then perhaps the beep as the last sound.
+#[derive(Debug)]
+pub(crate) enum Lead {
+    /// Over, or there is none.
+    Over,
+    Waiting {
+        sources: Vec<PromptSource>,
+        sounds: Vec<Sound>,
+    },
+    /// Its audio is fetched.
+    Preparing {
+        number: u32,
+        sounds: Vec<Sound>,
+    },
+    /// `sounds` of them.
+    Playing {
+        play: PlayId,
+        sounds: usize,
+    },
+}
+
+#[derive(Debug)]
+pub(crate) struct Recording {
+    pub id: RecordingId,
+    pub recording_id: String,
+    pub control_id: String,
+    /// Whose leg feeds it.
+    pub party: PartyKey,
+    pub participant_id: String,
+    /// Of a recording of a connection.
+    pub connection_id: Option<String>,
+    pub file_name: String,
+    /// With nothing left open.
+    pub options: Arc<RecordingOptions>,
+    /// A step of an IVR command: `ivr.rs` begins it.
+    pub phrase: bool,
+    /// Its owner waits for recording-ready.
+    pub callback: bool,
+    /// Its states are told.
+    pub told: bool,
+    pub phase: Phase,
+    pub paused: Option<PauseBehavior>,
+    /// Somebody spoke: it no longer waits for the first voice.
+    pub voiced: bool,
+    pub lead: Lead,
+    /// The shell knows of it: it will report.
+    pub announced: bool,
+    pub result: Option<RecordingResult>,
+    pub details: Option<Box<RecordingDetails>>,
+    pub reason: Option<String>,
+    pub size: u64,
+    pub started_at: Option<u64>,
+    pub ended_at: Option<u64>,
+    pub url: Option<String>,
+    pub access_token: Option<String>,
+}
+
+impl Recording {
+    pub fn new(id: RecordingId, recording_id: String, party: PartyKey, participant_id: String, options: RecordingOptions) -> Recording {
+        Recording {
+            id,
+            control_id: options.control_id.clone().unwrap_or_else(|| recording_id.clone()),
+            recording_id,
+            party,
+            participant_id,
+            connection_id: None,
+            file_name: String::new(),
+            options: Arc::new(options),
+            phrase: false,
+            callback: false,
+            told: false,
+            phase: Phase::Queued,
+            paused: None,
+            voiced: false,
+            lead: Lead::Over,
+            announced: false,
+            result: None,
+            details: None,
+            reason: None,
+            size: 0,
+            started_at: None,
+            ended_at: None,
+            url: None,
+            access_token: None,
+        }
+    }
+
+    /// A recording of an IVR command is told about where somebody gave it a name or an address; the others have `recording-ready`, and a
+    /// thousand voicemails a minute need no ten news each.
+    pub fn is_named(options: &RecordingOptions) -> bool {
+        options.control_id.is_some()
+            || options.status_url.is_some()
+            || options.on_complete_url.is_some()
+            || options.on_available_url.is_some()
+            || !matches!(options.dialect, Dialect::Native | Dialect::Iotcomms)
+    }
+
+    pub fn is_called(&self, id: &str) -> bool {
+        self.recording_id == id || self.control_id == id
+    }
+
+    /// Its tap is open.
+    pub fn runs(&self) -> bool {
+        matches!(self.phase, Phase::Armed | Phase::Recording | Phase::Paused | Phase::Stopping)
+    }
+
+    /// Its audio has ended.
+    pub fn is_closed(&self) -> bool {
+        self.phase >= Phase::Finalizing
+    }
+
+    pub fn status(&self) -> RecordingStatus {
+        RecordingStatus {
+            recording_id: self.recording_id.clone(),
+            control_id: self.control_id.clone(),
+            client_context: self.options.client_context.clone(),
+            phase: self.phase,
+            connection_id: self.connection_id.clone(),
+            participant_id: self.participant_id.clone(),
+            file_name: self.file_name.clone(),
+            pause_behavior: self.paused.filter(|_| self.phase == Phase::Paused),
+            reason: self.reason.clone(),
+            result: self.result.clone(),
+            details: self.details.clone(),
+            started_at: self.started_at,
+            ended_at: self.ended_at,
+            url: self.url.clone(),
+            access_token: self.access_token.clone(),
+            options: self.options.clone(),
+        }
+    }
+
+    pub fn state(&self, info: SessionInfo, occurred_at: u64) -> Notification {
+        Notification::RecordingState { info, status: Box::new(self.status()), occurred_at }
+    }
+
+    /// A result of one that holds no audio.
+    pub fn empty_result(&self, stop_reason: &str) -> RecordingResult {
+        RecordingResult {
+            recording_id: self.recording_id.clone(),
+            control_id: self.control_id.clone(),
+            client_context: self.options.client_context.clone(),
+            file_name: self.file_name.clone(),
+            stop_reason: stop_reason.to_owned(),
+            ..RecordingResult::default()
+        }
+    }
+
+    /// Its file is finished, or lost: the states that follow, in order. `delivers`: the shell will say what becomes of the file.
+    pub fn on_report(&mut self, report: &RecordingReport, delivers: bool) -> Vec<Phase> {
+        self.file_name.clone_from(&report.file_name);
+        self.size = report.outcome.as_ref().copied().unwrap_or(0);
+        if let Err(why) = &report.outcome {
+            self.reason = Some(alarm::printable(why, 256));
+            return vec![Phase::Failed];
+        }
+        self.details.clone_from(&report.details);
+        if let Some(details) = &mut self.details {
+            details.result.control_id.clone_from(&self.control_id);
+            details.result.client_context.clone_from(&self.options.client_context);
+            self.result = Some(details.result.clone());
+        }
+        let silent = self.result.as_ref().is_some_and(|r| r.stop_reason == "initial_silence" && !r.contains_sound);
+        match (silent, delivers) {
+            // An empty file has nothing to be fetched for.
+            (true, _) => vec![Phase::NoInput],
+            (false, true) => vec![Phase::LocalAvailable],
+            (false, false) => vec![Phase::LocalAvailable, Phase::Available],
+        }
+    }
+
+    /// False: it does not follow on the state it is in.
+    pub fn on_moved(&mut self, moved: &RecordingMoved) -> bool {
+        if moved.phase < Phase::Uploading || moved.phase <= self.phase || self.phase.is_terminal() {
+            return false;
+        }
+        self.phase = moved.phase;
+        self.url.clone_from(&moved.url);
+        self.access_token.clone_from(&moved.access_token);
+        if let Some(why) = &moved.why {
+            self.reason = Some(alarm::printable(why, 256));
+        }
+        true
+    }
+
+    /// IC-265 to IC-272: recording-ready, where somebody waits for it and this state says what became of it.
+    pub fn ready(&self, info: SessionInfo) -> Option<Notification> {
+        let successful = match self.phase {
+            Phase::Available | Phase::NoInput => true,
+            Phase::Failed => false,
+            _ => return None,
+        };
+        self.callback.then(|| Notification::RecordingReady {
+            info,
+            successful,
+            reason: self.reason.clone().filter(|_| !successful),
+            connection_id: self.connection_id.clone(),
+            recording_id: self.recording_id.clone(),
+            file_name: self.file_name.clone(),
+            file_size: if successful { self.size } else { 0 },
+            details: self.details.clone().filter(|_| successful),
+        })
+    }
+}

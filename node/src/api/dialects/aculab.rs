@@ -1,0 +1,284 @@
+//! Aculab Cloud's `record` action (AC rows): its properties and defaults, its result, and the instance info that every page request carries. The
+//! mappings first; the route that carries them at the end. Running a list of actions page by page is a handler's business
+//! (`guest-examples/aculab-record`).
+
+use super::super::Shared;
+use super::super::access::Domain;
+use super::super::endpoint::{self, Path, post};
+use super::super::operations::recorder::{self, Members, from_hex, json_body};
+use super::super::reply::{self, ApiError, Reply};
+use axum::extract::{Request, State};
+use hookswitch_call::door::{Command, Done};
+use hookswitch_call::recording::{CbcKey, Container, Dialect, Encoding, Phase, RecordingOptions, RecordingStatus, Target};
+use serde_json::{Value, json};
+use std::time::Duration;
+
+/// Our reason, and the vendor's (AC-025 to AC-032).
+const REASONS: &[(&str, &str)] = &[
+    ("max_duration", "duration"),
+    ("stop_digit", "bargein"),
+    ("api_stop", "aborted"),
+    ("superseded", "aborted"),
+    ("discarded", "aborted"),
+    ("file_size", "filesize"),
+    ("max_silence", "silence"),
+    ("initial_silence", "silence"),
+    ("media_timeout", "error"),
+    ("beep_failed", "error"),
+    ("storage_error", "error"),
+    ("overload", "error"),
+    ("remote_hangup", "hangup"),
+];
+
+fn reason(phase: Phase, stop_reason: &str) -> &'static str {
+    let known = REASONS.iter().find(|(ours, _)| *ours == stop_reason).map(|(_, theirs)| *theirs);
+    match (phase, known) {
+        // A file that was lost is a fault, whatever ended its audio; a call that was gone before is a hang-up all the same.
+        (Phase::Failed, Some("hangup")) => "hangup",
+        (Phase::Failed, _) => "error",
+        (_, Some(known)) => known,
+        (_, None) => "other",
+    }
+}
+
+/// A web page request: where it goes. Pages are posted (AC-004).
+fn page(properties: &mut Members, name: &str) -> Result<Option<String>, ApiError> {
+    let Some(page) = properties.any(name) else { return Ok(None) };
+    let mut page = Members::of(name, page)?;
+    let url = page.text("url")?.ok_or_else(|| page.bad("url", "is missing"))?;
+    match page.text("method")?.as_deref() {
+        None | Some("POST") => Ok(Some(url)),
+        Some(_) => Err(page.bad("method", "must be POST")),
+    }
+}
+
+/// The cipher object (AC-011 to AC-014). Its second name for the vector is the first version's.
+fn cipher(value: Value) -> Result<CbcKey, ApiError> {
+    let mut cipher = Members::of("encryption_cipher", value)?;
+    if cipher.text("type")?.as_deref() != Some("aescbc") {
+        return Err(cipher.bad("type", "must be aescbc"));
+    }
+    let key = cipher.text("key")?.and_then(|key| from_hex(&key)).filter(|key| matches!(key.len(), 16 | 24 | 32));
+    let vector = cipher.text("vector")?.or(cipher.text("initialisation_vector")?);
+    let iv = vector.and_then(|iv| from_hex(&iv)?.try_into().ok());
+    Ok(CbcKey {
+        key: key.ok_or_else(|| cipher.bad("key", "must be 16, 24 or 32 bytes in hex"))?,
+        iv: iv.ok_or_else(|| cipher.bad("vector", "must be 16 bytes in hex"))?,
+    })
+}
+
+/// The properties of a record action as options (AC-001 to AC-018).
+fn record(properties: Value) -> Result<(RecordingOptions, u64), ApiError> {
+    let mut p = Members::of("", properties)?;
+    let time = |ms: Option<u64>| ms.map(Duration::from_millis);
+    let seconds = p.number("seconds_max_duration")?;
+    if seconds == Some(0) {
+        return Err(ApiError::bad("seconds_max_duration", "must be above 0"));
+    }
+    let encoding = match p.text("format")?.as_deref() {
+        None | Some("") => Encoding::Auto,
+        Some("alaw") => Encoding::Alaw,
+        Some("ulaw") => Encoding::Ulaw,
+        Some(_) => return Err(ApiError::bad("format", "must be alaw or ulaw")),
+    };
+    let options = RecordingOptions {
+        dialect: Dialect::Aculab,
+        // Echoed; it may come twice, so it is no name.
+        client_context: p.text("id")?.filter(|id| !id.is_empty()),
+        container: Some(Container::Wav),
+        encoding,
+        stop_digits: p.text("barge_in_digits")?,
+        max_duration: Some(seconds.map_or(Duration::from_secs(60), Duration::from_secs)),
+        max_silence: time(p.number("milliseconds_max_silence")?),
+        initial_silence: time(p.number("milliseconds_max_initial_silence")?),
+        beep: Some(p.flag("beep_on_start")?.unwrap_or(false)),
+        encryption: p.any("encryption_cipher").map(cipher).transpose()?,
+        on_complete_url: page(&mut p, "next_page")?,
+        on_available_url: page(&mut p, "recording_available_page")?,
+        ..RecordingOptions::default()
+    };
+    let named = |field| match field {
+        "clientContext" => "id",
+        "stopDigits" => "barge_in_digits",
+        "maxDurationMs" => "seconds_max_duration",
+        "maxSilenceMs" => "milliseconds_max_silence",
+        "initialSilenceMs" => "milliseconds_max_initial_silence",
+        "onCompleteUrl" => "next_page.url",
+        "onAvailableUrl" => "recording_available_page.url",
+        field => field,
+    };
+    options.check().map_err(|(field, why)| ApiError::bad(named(field), why))?;
+    Ok((options, p.left()))
+}
+
+/// The result of a record action (AC-020 to AC-033).
+fn result(status: &RecordingStatus) -> Value {
+    let (stop_reason, duration, sound) =
+        status.result.as_ref().map_or(("", Duration::ZERO, false), |r| (r.stop_reason.as_str(), r.duration, r.contains_sound));
+    let mut said = json!({
+        "id": status.client_context.as_deref().unwrap_or(""),
+        "filename": status.file_name,
+        "file_available": status.phase == Phase::Available,
+        "contains_sound": sound,
+        "seconds_duration": (duration.as_secs_f64() * 10.0).round() / 10.0,
+        "reason": reason(status.phase, stop_reason),
+    });
+    if let Some(digit) = status.result.as_ref().and_then(|r| r.stop_digit).filter(|_| said["reason"] == json!("bargein")) {
+        said["barge_in_digit"] = json!(digit);
+    }
+    said
+}
+
+/// The context of a page request (AC-034 to AC-036). `is_notification`: its answer is no part of the call.
+pub(super) fn instance_info(session: &str, status: &RecordingStatus, is_notification: bool) -> Value {
+    let mut action = json!({ "action": "record" });
+    let stop_reason = status.result.as_ref().map_or("", |r| r.stop_reason.as_str());
+    // An interrupted action has no result.
+    if reason(status.phase, stop_reason) != "aborted" || status.phase < Phase::Canceled {
+        action["result"] = result(status);
+    }
+    json!({
+        "application_instance_id": session,
+        "token": status.control_id,
+        "log_filename": "",
+        "this_call": { "call_id": status.participant_id },
+        "action_result": action,
+        "is_notification": is_notification,
+    })
+}
+
+// -------------------------------------------------------------------------------------------------------------------- routes
+
+pub(in super::super) fn endpoints() -> Vec<endpoint::Endpoint> {
+    let any = || json!({ "type": "object" });
+    vec![
+        post("/{domain}/aculab/calls/{id}/record", "aculabRecord", start)
+            .says("Aculab Cloud's record action on a call: `next_page` is posted when it ends, `recording_available_page` when it can be fetched.")
+            .body(endpoint::JSON, any())
+            .succeeds(200, "Valid, and handed to the session.", &[("recordingId", endpoint::text("UUID of the recording."))])
+            .refuses(&[409, 429]),
+    ]
+}
+
+async fn start(State(api): Shared, Domain(domain): Domain, Path((_, session_id)): Path<(String, String)>, request: Request) -> Reply {
+    recorder::limit_rate(&api, &domain)?;
+    let (options, unknown) = record(json_body(request).await?)?;
+    api.count_unknown(unknown);
+    let command = Command::StartRecording { session_id, target: Target::Session, options: Box::new(options), prompts: Vec::new() };
+    match api.node.order(&domain, command).await? {
+        Done::Recording { recording_id, .. } => reply::ok(json!({ "recordingId": recording_id })),
+        _ => Err(ApiError::internal()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::status;
+    use super::*;
+    use hookswitch_call::recording::Place;
+
+    fn read(properties: Value) -> Result<RecordingOptions, String> {
+        record(properties).map(|(options, _)| options).map_err(|error| error.message)
+    }
+
+    #[test]
+    fn ac_001_006_007_008_009_010_017_defaults_are_the_vendors() {
+        let options = read(json!({ "next_page": { "url": "https://app/next" } })).expect("taken").filled(Place::Phrase);
+        let seconds = |s| Some(Duration::from_secs(s));
+        assert_eq!((options.stop_digits.as_deref(), options.max_duration, options.max_silence), (Some("#"), seconds(60), seconds(3)));
+        assert_eq!((options.initial_silence, options.start_on_voice, options.beep), (seconds(3), Some(true), Some(false)));
+        assert_eq!((options.container(), options.encoding, options.sample_rate()), (Container::Wav, Encoding::Auto, 8000));
+        assert_eq!(options.on_complete_url.as_deref(), Some("https://app/next"));
+    }
+
+    #[test]
+    fn ac_003_005_006_007_008_009_010_011_012_013_014_017_018_properties_are_read() {
+        let options = read(json!({
+            "id": "greeting",
+            "next_page": { "url": "https://app/next", "method": "POST" },
+            "barge_in_digits": "",
+            "seconds_max_duration": 20,
+            "milliseconds_max_silence": 4000,
+            "milliseconds_max_initial_silence": 9000,
+            "format": "ulaw",
+            "beep_on_start": true,
+            "encryption_cipher": { "type": "aescbc", "key": "11".repeat(24), "initialisation_vector": "22".repeat(16) },
+            "recording_available_page": { "url": "https://app/available" },
+        }))
+        .expect("taken")
+        .filled(Place::Phrase);
+        let ms = |ms| Some(Duration::from_millis(ms));
+        assert_eq!((options.client_context.as_deref(), options.stop_digits.as_deref()), (Some("greeting"), Some("")));
+        assert_eq!((options.max_duration, options.max_silence, options.initial_silence), (ms(20_000), ms(4000), ms(9000)));
+        assert_eq!((options.encoding, options.beep), (Encoding::Ulaw, Some(true)));
+        assert_eq!(options.encryption.as_ref().map(|c| (c.key.clone(), c.iv)), Some((vec![0x11; 24], [0x22; 16])));
+        assert_eq!(options.on_available_url.as_deref(), Some("https://app/available"));
+        // The other name of the vector.
+        let named = read(json!({ "encryption_cipher": { "type": "aescbc", "key": "11".repeat(32), "vector": "22".repeat(16) } }));
+        assert!(named.is_ok_and(|o| o.encryption.is_some()));
+    }
+
+    #[test]
+    fn ac_004_006_007_010_012_013_014_what_is_wrong_is_refused_by_name() {
+        let cipher = |kind: &str, key: &str, iv: &str| json!({ "encryption_cipher": { "type": kind, "key": key, "vector": iv } });
+        let (key, iv) = ("11".repeat(16), "22".repeat(16));
+        for (body, field) in [
+            (json!({ "seconds_max_duration": 0 }), "seconds_max_duration"),
+            (json!({ "seconds_max_duration": 100_000 }), "seconds_max_duration"),
+            (json!({ "milliseconds_max_silence": "x" }), "milliseconds_max_silence"),
+            (json!({ "barge_in_digits": "x" }), "barge_in_digits"),
+            (json!({ "format": "mp3" }), "format"),
+            (json!({ "next_page": "https://x" }), "next_page"),
+            (json!({ "next_page": {} }), "next_page.url"),
+            (json!({ "next_page": { "url": "x" } }), "next_page.url"),
+            (json!({ "next_page": { "url": "https://x", "method": "GET" } }), "next_page.method"),
+            (json!({ "beep_on_start": "no" }), "beep_on_start"),
+            (cipher("aesecb", &key, &iv), "encryption_cipher.type"),
+            (cipher("aescbc", "11", &iv), "encryption_cipher.key"),
+            (cipher("aescbc", &key, "22"), "encryption_cipher.vector"),
+        ] {
+            let error = read(body.clone()).expect_err("refused");
+            assert!(error.starts_with(&format!("{field}: ")), "{body}: {error}");
+            assert!(!error.contains("1111"), "no key in an error: {error}");
+        }
+    }
+
+    #[test]
+    fn ac_025_026_027_028_029_030_031_032_033_every_end_has_the_vendors_reason() {
+        for (phase, ours, theirs) in [
+            (Phase::LocalAvailable, "max_duration", "duration"),
+            (Phase::LocalAvailable, "stop_digit", "bargein"),
+            (Phase::LocalAvailable, "api_stop", "aborted"),
+            (Phase::LocalAvailable, "file_size", "filesize"),
+            (Phase::LocalAvailable, "max_silence", "silence"),
+            (Phase::NoInput, "initial_silence", "silence"),
+            (Phase::LocalAvailable, "media_timeout", "error"),
+            (Phase::Failed, "max_duration", "error"),
+            (Phase::Failed, "beep_failed", "error"),
+            (Phase::LocalAvailable, "connection_split", "other"),
+            (Phase::LocalAvailable, "node_shutdown", "other"),
+            (Phase::LocalAvailable, "remote_hangup", "hangup"),
+            (Phase::Failed, "remote_hangup", "hangup"),
+        ] {
+            let said = result(&status(RecordingOptions::default(), phase, ours, 1000));
+            assert_eq!(said["reason"], json!(theirs), "{phase:?} {ours}");
+            assert_eq!(said.get("barge_in_digit").is_some(), theirs == "bargein", "{said}");
+        }
+    }
+
+    #[test]
+    fn ac_020_021_022_023_024_034_036_the_result_and_where_it_stands() {
+        let options = RecordingOptions { client_context: Some("greeting".into()), ..RecordingOptions::default() };
+        let next = instance_info("session", &status(options.clone(), Phase::LocalAvailable, "max_silence", 3_140), false);
+        let result = &next["action_result"]["result"];
+        assert_eq!(next["action_result"]["action"], json!("record"));
+        assert_eq!((&result["id"], &result["file_available"]), (&json!("greeting"), &json!(false)));
+        assert_eq!((&result["seconds_duration"], &result["contains_sound"]), (&json!(3.1), &json!(true)));
+        assert_eq!((&result["filename"], &next["is_notification"]), (&json!("20261125/100000-x.wav"), &json!(false)));
+        let later = instance_info("session", &status(options.clone(), Phase::Available, "max_silence", 3_140), true);
+        assert_eq!((&later["action_result"]["result"]["file_available"], &later["is_notification"]), (&json!(true), &json!(true)));
+        // An interrupted action has no result member.
+        let cut = instance_info("session", &status(options, Phase::Canceled, "api_stop", 0), false);
+        assert!(cut["action_result"].get("result").is_none(), "{cut}");
+    }
+}
