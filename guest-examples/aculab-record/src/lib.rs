@@ -39,15 +39,18 @@ fn quoted(text: &str) -> String {
 
 /// The instance info of the next page (AC-034).
 fn instance_info(session_id: &str, result: &RecordingResult) -> String {
+    // Whole numbers: what prints fractions would be a third of this component.
+    let tenths = (result.duration_ms + 50) / 100;
     let digit = result.stop_digit.map(|digit| format!(",\"barge_in_digit\":\"{digit}\"")).unwrap_or_default();
     format!(
         "{{\"application_instance_id\":{},\"is_notification\":false,\"action_result\":{{\"action\":\"record\",\"result\":{{\"id\":{},\
-         \"filename\":{},\"file_available\":false,\"contains_sound\":{},\"seconds_duration\":{:.1},\"reason\":\"{}\"{digit}}}}}}}",
+         \"filename\":{},\"file_available\":false,\"contains_sound\":{},\"seconds_duration\":{}.{},\"reason\":\"{}\"{digit}}}}}}}",
         quoted(session_id),
         quoted(result.client_context.as_deref().unwrap_or("")),
         quoted(&result.file_name),
         result.contains_sound,
-        result.duration_ms as f64 / 1000.0,
+        tenths / 10,
+        tenths % 10,
         reason(&result.stop_reason),
     )
 }
@@ -109,7 +112,7 @@ mod tests {
         let mut call = Call::from("alice").header("X-Next-Page", NEXT).dial::<AculabRecord>();
         call.assert_records();
         let phrases = &call.command().phrases;
-        assert!(matches!(&phrases[0], hookswitch_sdk::Phrase::Record(o) if matches!(o.dialect, Some(RecordingDialect::Aculab))));
+        assert!(matches!(&phrases[0], hookswitch_sdk::types::Phrase::Record(o) if matches!(o.dialect, Some(RecordingDialect::Aculab))));
         call.speak_s(4);
         call.wait();
         call.assert_plays(&["thanks.wav"]);

@@ -1,8 +1,8 @@
 //! A bot's short reply by Microsoft Graph's rules: a prompt, a beep, the caller's answer until `#`, silence or ten seconds. The recording takes
 //! its turn among the call's media, its states are followed, and what became of it decides what the caller hears.
 
-use hookswitch_sdk::types::{FilePhrase, RecordingDialect, RecordingOptions, RecordingPhase, RecordingState, RecordingTarget};
-use hookswitch_sdk::{Handler, Ivr, IvrRequest, NewCall, Notification, Phrase, Result, Route, calls, log, recordings};
+use hookswitch_sdk::types::{FilePhrase, Phrase, RecordingDialect, RecordingOptions, RecordingPhase, RecordingState, RecordingTarget};
+use hookswitch_sdk::{Handler, Ivr, IvrRequest, NewCall, Notification, Result, Route, calls, log, recordings};
 
 /// The operation's name on this call.
 const REPLY: &str = "reply";

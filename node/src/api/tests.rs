@@ -3,7 +3,8 @@
 use super::*;
 use crate::store::{CallRow, RecordingRow, RecordingState, StoreThread};
 use crate::versions::tests::FakeLoader;
-use hookswitch_call::door::Done;
+use hookswitch_call::door::{CommandError, Done};
+use hookswitch_call::recording::RecordingStatus;
 use serde_json::Value;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -19,6 +20,8 @@ struct FakeNode {
     /// What was ordered, and what the next orders give.
     orders: Mutex<Vec<(String, Command)>>,
     answer: Mutex<Option<CommandResult>>,
+    /// Where the recording stands that is asked about; `None`: no session follows it.
+    status: Mutex<Option<RecordingStatus>>,
     counted: Mutex<Vec<Count>>,
 }
 
@@ -36,6 +39,10 @@ impl Node for FakeNode {
         self.refused.lock().expect("whole").push((what, domain.into(), why.into()));
     }
     fn order(&self, domain: &str, command: Command) -> Pin<Box<dyn Future<Output = CommandResult> + Send>> {
+        if let Command::GetRecording { .. } = command {
+            let status = self.status.lock().expect("whole").clone().map(|status| Done::RecordingStatus(Box::new(status)));
+            return Box::pin(async move { status.ok_or(CommandError::Unknown("recording")) });
+        }
         self.orders.lock().expect("whole").push((domain.into(), command));
         let answer = self.answer.lock().expect("whole").clone().unwrap_or(Ok(Done::Nothing));
         Box::pin(async move { answer })
@@ -147,6 +154,11 @@ impl World {
     /// What orders give from now on.
     pub(super) fn gives(&self, answer: CommandResult) {
         *self.node.answer.lock().expect("whole") = Some(answer);
+    }
+
+    /// Where every recording stands from now on.
+    pub(super) fn follows(&self, status: Option<RecordingStatus>) {
+        *self.node.status.lock().expect("whole") = status;
     }
 
     pub(super) fn rated(&self, per_second: u32, burst: u32) {

@@ -484,7 +484,7 @@ mod tests {
     }
 
     #[test]
-    fn ur_002_ur_003_ur_035_a_state_is_told_whole() {
+    fn ur_002_003_035_a_state_is_told_whole() {
         let mut status = RecordingStatus {
             recording_id: "id".into(),
             control_id: "mine".into(),

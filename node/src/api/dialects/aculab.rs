@@ -281,4 +281,21 @@ mod tests {
         let cut = instance_info("session", &status(options, Phase::Canceled, "api_stop", 0), false);
         assert!(cut["action_result"].get("result").is_none(), "{cut}");
     }
+
+    #[test]
+    fn ac_001_002_018_the_route_orders_a_recording_that_tells_its_pages() {
+        use crate::api::tests::{TENANT, TOKEN, world};
+        let world = world();
+        world.gives(Ok(Done::Recording { recording_id: "r".into(), file_name: "x.wav".into() }));
+        let body = br#"{"next_page":{"url":"https://app/n"},"recording_available_page":{"url":"https://app/a"}}"#;
+        let (code, said) = world.ask("POST", &format!("/{TENANT}/aculab/calls/s-1/record"), Some(TOKEN), Some("application/json"), body);
+        assert_eq!((code, &said["recordingId"]), (200, &json!("r")));
+        let ordered = world.ordered();
+        let [(_, Command::StartRecording { session_id, target: Target::Session, options, .. })] = &ordered[..] else {
+            panic!("{ordered:?}")
+        };
+        assert_eq!((session_id.as_str(), options.dialect), ("s-1", Dialect::Aculab));
+        let (next, available) = (options.on_complete_url.as_deref(), options.on_available_url.as_deref());
+        assert_eq!((next, available), (Some("https://app/n"), Some("https://app/a")));
+    }
 }

@@ -455,4 +455,47 @@ mod tests {
         assert_eq!(said(RecordingState::Failed, "max_duration")["completionReason"], json!("unspecifiedError"));
         assert_eq!(said(RecordingState::Recording, "")["status"], json!("running"));
     }
+
+    #[test]
+    fn mg_001_002_003_004_019_021_022_038_039_the_routes_order_and_answer() {
+        use crate::api::tests::{TENANT, TOKEN, world};
+        use hookswitch_call::CommandError;
+        let world = world();
+        let json = Some("application/json");
+        let url = |rest: &str| format!("/{TENANT}/graph/communications/calls/5A1B2C3D000040008000000000000001/{rest}");
+        let body = br##"{"bargeInAllowed":true,"stopTones":["#"],"clientContext":"ctx"}"##;
+        world.follows(Some(status(graph(), Phase::Queued, "", 0)));
+        world.gives(Ok(Done::Recording { recording_id: "0fa1b2c3-0000-4000-8000-00000000000a".into(), file_name: "x.wav".into() }));
+        for path in [url("recordResponse"), url("recordResponse").replace("/communications/", "/app/")] {
+            let answer = world.raw("POST", &path, Some(TOKEN), json, body);
+            let location = answer.headers().get("location").and_then(|l| l.to_str().ok()).unwrap_or_default().to_owned();
+            assert_eq!((answer.status().as_u16(), location), (200, url("operations/0FA1B2C300004000800000000000000A")));
+            let ordered = world.ordered();
+            let [(domain, Command::StartRecording { session_id, target, options, prompts })] = &ordered[..] else { panic!("{ordered:?}") };
+            assert_eq!((domain.as_str(), session_id.as_str(), target, prompts.len()), (TENANT, SESSION, &Target::Session, 0));
+            assert_eq!((options.dialect, options.queue_policy), (Dialect::Graph, QueuePolicy::Barge));
+        }
+        let (code, said) = world.ask("POST", &url("recordResponse"), Some(TOKEN), json, body);
+        assert_eq!((code, &said["status"], &said["id"]), (200, &json!("notStarted"), &json!("0fa1b2c3-0000-4000-8000-00000000000a")));
+        // Polling, while it runs.
+        world.follows(Some(status(graph(), Phase::Recording, "", 0)));
+        let (code, said) = world.ask("GET", &url("operations/0FA1B2C300004000800000000000000A"), Some(TOKEN), None, b"");
+        assert_eq!((code, &said["status"]), (200, &json!("running")));
+        world.ordered();
+        world.gives(Ok(Done::Nothing));
+        let (code, said) = world.ask("POST", &url("cancelMediaProcessing"), Some(TOKEN), json, br#"{"clientContext":"c"}"#);
+        assert_eq!((code, &said["clientContext"], &said["status"]), (200, &json!("c"), &json!("completed")));
+        assert_eq!(world.ordered(), [(TENANT.to_owned(), Command::CancelMedia { session_id: SESSION.to_owned() })]);
+        // Who may not, what is no JSON, what does not exist, and what is not ready.
+        assert_eq!(world.ask("POST", &url("recordResponse"), None, json, body).0, 401);
+        assert_eq!(world.ask("POST", &url("recordResponse"), Some(TOKEN), Some("text/plain"), body).0, 415);
+        assert_eq!(world.ask("POST", &url("recordResponse"), Some(TOKEN), json, b"{").0, 400);
+        assert!(world.ordered().is_empty());
+        world.follows(None);
+        assert_eq!(world.ask("GET", &url("operations/none"), Some(TOKEN), None, b"").0, 404);
+        for (error, code) in [(CommandError::Unknown("session"), 404), (CommandError::WrongState("no media"), 409)] {
+            world.gives(Err(error));
+            assert_eq!(world.ask("POST", &url("recordResponse"), Some(TOKEN), json, body).0, code);
+        }
+    }
 }

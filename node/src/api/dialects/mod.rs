@@ -65,7 +65,7 @@ fn is_complete(dialect: Dialect, status: &RecordingStatus) -> bool {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use super::*;
     use hookswitch_call::hook::{RecordingDetails, RecordingResult, SessionInfo};
     use hookswitch_call::recording::RecordingOptions;
@@ -73,7 +73,7 @@ pub(super) mod tests {
     use std::time::Duration;
 
     /// A recording in this state, which ended for this reason after so many milliseconds.
-    pub(in super::super) fn status(options: RecordingOptions, phase: Phase, stop_reason: &str, ms: u64) -> RecordingStatus {
+    pub(crate) fn status(options: RecordingOptions, phase: Phase, stop_reason: &str, ms: u64) -> RecordingStatus {
         let result = RecordingResult {
             recording_id: "0fa1b2c3-0000-4000-8000-00000000000a".into(),
             file_name: "20261125/100000-x.wav".into(),
@@ -113,7 +113,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn ur_029_ur_030_ur_031_each_state_goes_where_its_options_say() {
+    fn ur_029_030_031_each_state_goes_where_its_options_say() {
         let options = RecordingOptions {
             status_url: Some("https://x/s".into()),
             on_complete_url: Some("https://x/c".into()),

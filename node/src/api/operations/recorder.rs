@@ -463,7 +463,7 @@ mod tests {
     }
 
     #[test]
-    fn ur_002_ur_003_ur_010_ur_023_ur_026_ur_027_ur_031_every_option_has_a_name_in_json() {
+    fn ur_002_003_every_option_has_a_name_in_json() {
         let all = json!({
             "controlId": "c", "clientContext": "x", "dialect": "swml", "mode": "queued", "queuePolicy": "barge", "direction": "both",
             "channels": "stereo", "container": "mp3", "encoding": "mp3", "sampleRate": 16000, "bitrateKbps": "64", "fileName": "a.mp3",
@@ -558,5 +558,70 @@ mod tests {
             let error = prompts(Some(bad)).expect_err("refused").message;
             assert!(error.starts_with(&format!("{field}: ")), "{error}");
         }
+    }
+
+    #[test]
+    fn ur_005_034_recordings_are_ordered_by_rest() {
+        use crate::api::tests::{TENANT, TOKEN, world};
+        let world = world();
+        let (json, path) = (Some("application/json"), format!("/{TENANT}/recordings"));
+        world.gives(Ok(Done::Recording { recording_id: "r".into(), file_name: "x.wav".into() }));
+        for (target, expected) in [
+            (json!(null), Target::Session),
+            (json!("session"), Target::Session),
+            (json!({ "connectionId": "c" }), Target::Connection("c".into())),
+            (json!({ "participantId": "p" }), Target::Participant("p".into())),
+        ] {
+            let body = json!({ "sessionId": "s-1", "target": target, "options": { "beep": true, "newer": 1 }, "prompts": [] });
+            let (code, said) = world.ask("POST", &path, Some(TOKEN), json, body.to_string().as_bytes());
+            assert_eq!((code, &said["recordingId"], &said["recordingFileName"]), (200, &json!("r"), &json!("x.wav")));
+            let options = Box::new(RecordingOptions { beep: Some(true), ..RecordingOptions::default() });
+            let command = Command::StartRecording { session_id: "s-1".into(), target: expected, options, prompts: vec![] };
+            assert_eq!(world.ordered(), [(TENANT.to_owned(), command)]);
+        }
+        let reply_id = world.reply_keys.mint(TENANT, "s-2", hookswitch_call::ReplyTo::Participant);
+        let (code, _) = world.ask("POST", &path, Some(TOKEN), json, json!({ "replyId": reply_id }).to_string().as_bytes());
+        assert_eq!(code, 200);
+        assert!(matches!(&world.ordered()[..], [(_, Command::StartRecording { session_id, .. })] if session_id == "s-2"));
+        for (body, field) in [
+            (json!({}), "sessionId"),
+            (json!({ "sessionId": "s-1", "replyId": reply_id }), "sessionId"),
+            (json!({ "sessionId": "s-1", "target": { "connectionId": "c", "participantId": "p" } }), "target"),
+            (json!({ "sessionId": "s-1", "options": { "beep": 1 } }), "options.beep"),
+            (json!({ "sessionId": "s-1", "prompts": {} }), "prompts"),
+        ] {
+            let (code, said) = world.ask("POST", &path, Some(TOKEN), json, body.to_string().as_bytes());
+            let message = said["message"].as_str().unwrap_or_default();
+            assert!(code == 400 && message.starts_with(&format!("{field}: ")), "{body}: {code} {message}");
+        }
+        world.gives(Ok(Done::Nothing));
+        for step in Step::ALL {
+            let path = step.path().0.replace("{domain}", TENANT).replace("{id}", "r");
+            let body: &[u8] = if step == Step::Pause { br#"{"behavior":"silence"}"# } else { b"" };
+            assert_eq!(world.ask("POST", &path, Some(TOKEN), json, body).0, 200, "{path}");
+        }
+        let (session_id, which) = (String::new, || WhichRecording::Id("r".into()));
+        let behavior = Some(PauseBehavior::Silence);
+        let expected = [
+            Command::PauseRecording { session_id: session_id(), which: which(), behavior },
+            Command::ResumeRecording { session_id: session_id(), which: which() },
+            Command::StopRecording { session_id: session_id(), which: which() },
+            Command::DiscardRecording { session_id: session_id(), which: which() },
+        ];
+        assert_eq!(world.ordered(), expected.map(|command| (TENANT.to_owned(), command)));
+        assert_eq!(world.ask("POST", &format!("{path}/r/pause"), Some(TOKEN), json, br#"{"behavior":"loud"}"#).0, 400);
+    }
+
+    #[test]
+    fn ur_034_one_that_runs_is_shown_with_its_state_before_it_has_a_row() {
+        use crate::api::dialects::tests::status;
+        use crate::api::tests::{TENANT, TOKEN, world};
+        use hookswitch_call::recording::Phase;
+        let world = world();
+        let path = format!("/{TENANT}/recordings/r");
+        assert_eq!(world.ask("GET", &path, Some(TOKEN), None, b"").0, 404);
+        world.follows(Some(status(RecordingOptions::default(), Phase::Queued, "", 0)));
+        let (code, said) = world.ask("GET", &path, Some(TOKEN), None, b"");
+        assert_eq!((code, &said["status"]["state"], &said["recording"]["state"]), (200, &json!("queued"), &json!("recording")));
     }
 }
