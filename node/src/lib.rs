@@ -7,6 +7,7 @@ pub mod api;
 pub mod build;
 pub mod cli;
 pub mod config;
+pub mod deliver;
 pub mod demo;
 pub mod guest;
 pub mod inbox;

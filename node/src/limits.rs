@@ -110,6 +110,38 @@ pub const OUTBOX_ANSWER: usize = 16 << 10;
 /// that moment can lose it.
 pub const OUTBOX_COMMIT: Duration = Duration::from_millis(100);
 
+/// A recording of at most so many bytes (17 minutes of G.711) is delivered by one request; a larger one in parts of this size. S3 takes no
+/// parts below 5 MiB; a part is in memory while it is sent.
+pub const DELIVERY_PART: u64 = 8 << 20;
+/// Parts of an upload: S3 takes no more. Recordings beyond 80 GB get larger parts.
+pub const DELIVERY_PARTS: u64 = 10_000;
+/// Deliveries under way, each with a part in memory; and of these of one tenant, whose storage may be slow. More wait.
+pub const DELIVERIES: usize = 8;
+pub const DELIVERIES_OF_TENANT: usize = 3;
+/// What opening a connection to a storage may take, and one request with its part: 8 MiB at half a megabit a second.
+pub const DELIVERY_CONNECT: Duration = Duration::from_secs(5);
+pub const DELIVERY_TRY: Duration = Duration::from_secs(130);
+/// Between tries: the first wait, doubled each time up to the last.
+pub const DELIVERY_FIRST_RETRY: Duration = Duration::from_secs(2);
+pub const DELIVERY_LAST_RETRY: Duration = Duration::from_secs(300);
+/// A delivery older than this is given up: a storage that was away for three days is not coming back by itself. The audio stays here.
+pub const DELIVERY_AGE: Duration = Duration::from_secs(3 * 24 * 3600);
+/// Bytes of one tenant's recordings that may wait for its storage: 380 hours of G.711 a side. More: the oldest are given up and stay here,
+/// since the newest are those that somebody waits for.
+pub const DELIVERY_SPOOL: u64 = 20 << 30;
+/// What waits is added up at every so many looks: some ten thousand rows after days of absence.
+pub const DELIVERY_SPOOL_LOOKS: u64 = 10;
+/// Between looks at what is due for delivery, and at what has been kept long enough.
+pub const DELIVERY_POLL: Duration = Duration::from_secs(1);
+pub const SWEEP_EVERY: Duration = Duration::from_secs(30);
+/// Bytes of a sidecar: ours have some KB.
+pub const SIDECAR: u64 = 1 << 20;
+/// An ephemeral recording is kept so long after its call (MG-036).
+pub const EPHEMERAL: Duration = Duration::from_secs(600);
+/// How long a link to a recording opens it: usually, and at most.
+pub const LINK_USUAL: Duration = Duration::from_secs(900);
+pub const LINK_LONGEST: Duration = Duration::from_secs(24 * 3600);
+
 /// Connections that the kernel holds until we accept them: a burst while the thread does something else.
 pub const TCP_BACKLOG: i32 = 1024;
 /// SIP connections that others opened. A trunk has one to some dozen, a phone one; each costs a file and some KB. More: closed at once.

@@ -258,6 +258,12 @@ metrics! {
     outbox_retried: counter = "hookswitch_outbox_retries_total";
     /// Posts that wait for their delivery.
     outbox_pending: gauge = "hookswitch_outbox_pending";
+    /// Recordings on their way to tenants' storages, by how that ended.
+    deliveries_available: counter = "hookswitch_deliveries_total" { result = "available" };
+    /// Recordings on their way to tenants' storages, by how that ended.
+    deliveries_failed: counter = "hookswitch_deliveries_total" { result = "failed" };
+    /// Tries of a delivery that did not end it.
+    delivery_retries: counter = "hookswitch_delivery_retries_total";
     /// Bytes of prompts in memory.
     prompt_bytes: gauge = "hookswitch_prompt_bytes";
 }

@@ -384,7 +384,10 @@ impl<H: Handlers> SwitchThread<H> {
             Output::Ask(ask) => self.handlers.ask(ask),
             Output::Prepare(prepare) => work.again.extend(self.prompts.prepare(self.clock.now(), *prepare)),
             Output::Notify { session, domain, notification } => self.handlers.notify(session, domain, notification),
-            Output::StartRecording(start) => self.recorder.begin(start),
+            Output::StartRecording(start) => {
+                self.store.keep_terms(&start);
+                self.recorder.begin(start);
+            }
             Output::DropRecording { recording } => self.recorder.forget(recording),
             Output::Resolve(resolve) => work.again.extend(self.resolver.resolve(*resolve)),
             Output::Reply { id, result } => self.commands.reply(id, result),

@@ -2,16 +2,21 @@
 //! route takes, so that a stranger learns nothing about what exists.
 
 use super::bearer::{Jwt, PublicKey};
+use super::listener::Bounded;
 use super::reply::{ApiError, forget, gather};
 use super::{Api, blocking};
+use crate::deliver::Link;
 use crate::store::{Store, wall_ms};
+use axum::extract::connect_info::{ConnectInfo, Connected};
 use axum::extract::{FromRequestParts, Request, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, Method, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use axum::serve::IncomingStream;
 use sha2::{Digest, Sha256};
 use std::io::{self, Read, Write};
+use std::net::SocketAddr;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -99,6 +104,8 @@ pub(super) enum Caller {
         domain: String,
         by: String,
     },
+    /// With a link to one recording; it is checked to be this one.
+    Link(Link),
 }
 
 impl std::fmt::Display for Caller {
@@ -106,6 +113,7 @@ impl std::fmt::Display for Caller {
         match self {
             Caller::Operator => f.write_str("operator"),
             Caller::Tenant { by, .. } => f.write_str(by),
+            Caller::Link(link) => write!(f, "link of {}", link.by),
         }
     }
 }
@@ -137,7 +145,7 @@ pub(super) async fn guard(State(api): State<Arc<Api>>, mut request: Request, nex
         return preflight();
     }
     let scope = scope(request.uri().path());
-    let mut response = match authorize(&api, request.headers(), scope.clone()).await {
+    let mut response = match authorize(&api, (request.method(), request.uri().path()), request.headers(), scope.clone()).await {
         Ok(caller) => {
             if let Some(caller) = caller {
                 request.extensions_mut().insert(caller);
@@ -162,15 +170,22 @@ pub(super) async fn guard(State(api): State<Arc<Api>>, mut request: Request, nex
 }
 
 /// The one decision: without a valid token nothing; a tenant's token opens its own domain only; then the domain must exist.
-async fn authorize(api: &Arc<Api>, headers: &HeaderMap, scope: Scope) -> Result<Option<Caller>, ApiError> {
+async fn authorize(api: &Arc<Api>, asked: (&Method, &str), headers: &HeaderMap, scope: Scope) -> Result<Option<Caller>, ApiError> {
     if scope == Scope::Open {
         return Ok(None);
     }
     let token = bearer(headers).ok_or_else(ApiError::unauthorized)?;
+    let link = api.archive.links.verify(wall_ms(), &token);
+    if link.as_ref().is_some_and(|link| !opens(link, asked.0, asked.1)) {
+        // As good as none: what else is there is not its holder's business.
+        return Err(ApiError::unauthorized());
+    }
     let operator = api.token.is(&token);
     let store = api.store.clone();
     blocking(move || {
-        let caller = if operator {
+        let caller = if let Some(link) = link {
+            Caller::Link(link)
+        } else if operator {
             Caller::Operator
         } else {
             let owner = match Jwt::parse(&token) {
@@ -181,16 +196,23 @@ async fn authorize(api: &Arc<Api>, headers: &HeaderMap, scope: Scope) -> Result<
             Caller::Tenant { domain, by }
         };
         match (&caller, scope) {
-            (Caller::Operator, Scope::Tenant(domain)) => match store.tenant(&domain)? {
+            (Caller::Operator | Caller::Link(_), Scope::Tenant(domain)) => match store.tenant(&domain)? {
                 Some(_) => Ok(Some(caller)),
                 None => Err(ApiError::not_found("unknown domain")),
             },
             (Caller::Operator, _) => Ok(Some(caller)),
             (Caller::Tenant { domain: own, .. }, Scope::Tenant(domain)) if *own == domain => Ok(Some(caller)),
-            (Caller::Tenant { .. }, _) => Err(ApiError::forbidden("this token does not open this")),
+            (Caller::Tenant { .. } | Caller::Link(_), _) => Err(ApiError::forbidden("this token does not open this")),
         }
     })
     .await
+}
+
+/// A link opens the audio of its recording, for reading.
+fn opens(link: &Link, method: &Method, path: &str) -> bool {
+    let parts: Vec<&str> = path.split('/').collect();
+    let read = matches!(*method, Method::GET | Method::HEAD);
+    read && matches!(parts.as_slice(), ["", domain, "recordings", id, "audio"] if domain.eq_ignore_ascii_case(&link.domain) && *id == link.recording)
 }
 
 /// The tenant that a JWT is for and that has a key that verifies it, and which key (IC-005). Where it is for several, the one that is asked
@@ -236,6 +258,30 @@ impl<S: Send + Sync> FromRequestParts<S> for Domain {
     /// Absent where a reserved first segment met a tenant's route, e.g. `/admin/guests`: there is no such thing.
     async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Domain, ApiError> {
         parts.extensions.get::<Domain>().cloned().ok_or_else(|| ApiError::not_found("no such resource"))
+    }
+}
+
+/// Where a request comes from: the address of its connection, which of a proxy is the proxy's.
+#[derive(Clone, Debug)]
+pub(super) struct Peer(SocketAddr);
+
+impl Connected<IncomingStream<'_, Bounded>> for Peer {
+    fn connect_info(stream: IncomingStream<'_, Bounded>) -> Peer {
+        Peer(*stream.remote_addr())
+    }
+}
+
+impl std::fmt::Display for Peer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Peer {
+    type Rejection = ApiError;
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Peer, ApiError> {
+        // Every connection has one.
+        parts.extensions.get::<ConnectInfo<Peer>>().map(|ConnectInfo(peer)| peer.clone()).ok_or_else(ApiError::internal)
     }
 }
 

@@ -19,12 +19,14 @@ mod keys;
 mod listener;
 mod openapi;
 mod operations;
+mod privacy;
 mod prompts;
 mod rate;
 mod recordings;
 mod reply;
 mod server;
 mod sessions;
+mod storage;
 mod tenants;
 
 pub use access::{ADMIN_TOKEN_FILE, AdminToken};
@@ -33,6 +35,7 @@ pub use reply::rfc3339;
 pub use server::Server;
 pub use tenants::check_domain;
 
+use crate::deliver::Archive;
 use crate::limits;
 use crate::reply_keys::ReplyKeys;
 use crate::store::Store;
@@ -107,6 +110,7 @@ pub struct Api {
     /// `prompts/<domain>/<name>` below the data folder.
     prompts: PathBuf,
     reply_keys: Arc<ReplyKeys>,
+    archive: Archive,
     rate: Mutex<Buckets>,
     answers: Mutex<Answers>,
     started: Instant,
@@ -128,9 +132,10 @@ impl Api {
         token: AdminToken,
         prompts: PathBuf,
         reply_keys: Arc<ReplyKeys>,
+        archive: Archive,
     ) -> Arc<Api> {
         let (rate, answers) = (Mutex::new(Buckets::new(RATE)), Mutex::default());
-        Arc::new(Api { store, versions, node, token, prompts, reply_keys, rate, answers, started: Instant::now() })
+        Arc::new(Api { store, versions, node, token, prompts, reply_keys, archive, rate, answers, started: Instant::now() })
     }
 
     /// The API's clock, for what is limited or kept for a time.
@@ -211,6 +216,24 @@ fn endpoints() -> Vec<Endpoint> {
         delete("/admin/tenants/{domain}/keys/{label}", "removeKey", keys::remove)
             .says("Forgets a public key: JWTs signed with its private half are no longer valid.")
             .succeeds(200, "Forgotten.", &[]),
+        get("/admin/tenants/{domain}/storage", "showStorage", storage::show)
+            .says("Where the tenant's recordings go. Its credentials are not shown.")
+            .succeeds(200, "The storage.", &[("storage", storage::schema())]),
+        put("/admin/tenants/{domain}/storage", "putStorage", storage::put)
+            .says("Sets where the tenant's recordings go, and tries it: a small object is written, looked at and removed.")
+            .body(endpoint::JSON, storage::schema_of_body())
+            .succeeds(
+                200,
+                "Set.",
+                &[
+                    ("storage", storage::schema()),
+                    ("works", endpoint::flag("Whether the try succeeded. It is set all the same.")),
+                    ("why", endpoint::nullable(text("Why not."))),
+                ],
+            ),
+        delete("/admin/tenants/{domain}/storage", "removeStorage", storage::remove)
+            .says("Forgets the storage and its credentials. What lies there stays there.")
+            .succeeds(200, "Forgotten.", &[]),
         post("/admin/reply-keys/rotate", "rotateReplyKeys", keys::rotate_reply_keys)
             .says("Signs replyIds with a new key from now on. Earlier keys stay while a token of theirs can be valid.")
             .succeeds(200, "Names of the keys, newest first.", &[("kids", json!({ "type": "array", "items": { "type": "string" } }))])
@@ -255,21 +278,66 @@ fn endpoints() -> Vec<Endpoint> {
             .paged()
             .query("session", json!({ "type": "string" }), "Only those of this session.")
             .lists("recordings", recordings::schema()),
-        get("/{domain}/recordings/{id}", "showRecording", recordings::show).says("What is known of a recording.").succeeds(
-            200,
-            "The recording; `status` as long as its session follows it, else null.",
-            &[("recording", recordings::schema()), ("status", json!({ "type": ["object", "null"] }))],
-        ),
+        get("/{domain}/recordings/{id}", "showRecording", recordings::show)
+            .says("What is known of a recording.")
+            .succeeds(
+                200,
+                "The recording; `status` as long as its session follows it, else null.",
+                &[
+                    ("recording", recordings::schema()),
+                    ("status", json!({ "type": ["object", "null"] })),
+                    ("delivery", recordings::schema_of_delivery()),
+                    ("hold", endpoint::nullable(recordings::schema_of_hold())),
+                ],
+            )
+            .refuses(&[410]),
         delete("/{domain}/recordings/{id}", "removeRecording", recordings::remove)
-            .says("Removes a recording and its audio.")
+            .says("Removes a recording and its audio, here and in the tenant's storage. That it was there is still known.")
             .succeeds(200, "Removed.", &[])
+            .refuses(&[409, 410]),
+        post("/{domain}/recordings/{id}/link", "linkRecording", recordings::link)
+            .says("Makes a token that opens this recording's audio for a while, and nothing else.")
+            .body(
+                endpoint::JSON,
+                json!({ "type": "object", "properties": { "expires_in_s": {
+                    "type": ["integer", "null"], "minimum": 1, "maximum": limits::LINK_LONGEST.as_secs(),
+                    "default": limits::LINK_USUAL.as_secs(), "description": "Seconds that it is open for.",
+                } } }),
+            )
+            .succeeds(201, "The link.", &[("link", recordings::schema_of_link())])
+            .refuses(&[409, 410]),
+        put("/{domain}/recordings/{id}/hold", "holdRecording", recordings::put_hold)
+            .says("Puts a recording on legal hold: neither its retention nor anybody removes it.")
+            .body(
+                endpoint::JSON,
+                json!({ "type": "object", "required": ["why"], "properties": {
+                    "why": { "type": "string", "minLength": 1, "maxLength": 500, "description": "Kept with it, and in the audit." },
+                } }),
+            )
+            .succeeds(200, "Held.", &[("hold", recordings::schema_of_hold())])
+            .refuses(&[409, 410]),
+        delete("/{domain}/recordings/{id}/hold", "releaseRecording", recordings::remove_hold)
+            .says("Ends a legal hold.")
+            .succeeds(200, "Released.", &[])
+            .refuses(&[410]),
+        get("/{domain}/recordings/{id}/access", "recordingAccess", recordings::access)
+            .says("Who got to a recording's audio or made a link to it, newest first. Also of one that is gone.")
+            .limited()
+            .lists("access", recordings::schema_of_access())
+            .refuses(&[410]),
+        post("/{domain}/privacy/erase", "eraseParty", privacy::erase)
+            .says(
+                "Forgets one party: its recordings, here and in the tenant's storage, its call records, and posts of its calls that wait.",
+            )
+            .body(endpoint::JSON, privacy::schema_of_body())
+            .succeeds(200, "What went, and what stays.", &[("erased", privacy::schema())])
             .refuses(&[409]),
         get("/{domain}/recordings/{id}/audio", "recordingAudio", recordings::audio)
             .says("The audio of a finished recording, or a range of its bytes.")
             .header("Range", json!({ "type": "string" }), "`bytes=FROM-TO`, one range. Others are ignored.")
             .answers(200, "The whole file.", AUDIO, json!({}))
             .answers(206, "The range.", AUDIO, json!({}))
-            .refuses(&[409, 416]),
+            .refuses(&[409, 410, 416]),
         get("/{domain}/promptfile", "listPrompts", prompts::list)
             .says("Files that handlers play, newest first.")
             .lists("prompts", prompts::schema()),

@@ -14,13 +14,14 @@ pub(super) async fn show(_: Shared) -> axum::Json<&'static Value> {
 }
 
 /// What every refusal means; a path names those that it can give.
-const REFUSALS: [(u16, &str, &str); 12] = [
+const REFUSALS: [(u16, &str, &str); 13] = [
     (400, "bad_value", "The body is no JSON, or a value is wrong; the message begins with the field's name."),
     (401, "unauthorized", "No valid bearer token, or a replyId that is not valid."),
     (403, "forbidden", "The token does not open this, or the replyId is of another domain."),
     (404, "not_found", "There is no such domain, session, object or resource."),
     (405, "method_not_allowed", "The resource does not take this method."),
     (409, "conflict", "Not in this state, or it collides with what is there."),
+    (410, "gone", "The recording was there and is gone for good; the message says why."),
     (413, "too_large", "The body is larger than the limit that the message names."),
     (415, "unsupported_type", "The body's Content-Type is another one."),
     (416, "bad_range", "The range begins behind the end of the audio."),

@@ -1,9 +1,9 @@
 //! `/{domain}/promptfile` (IC-083 to IC-085): audio that handlers play, by name. Recordings are found here too, by the name that they
 //! were made under, to read and to remove.
 
-use super::access::{Caller, Domain};
+use super::access::{Caller, Domain, Peer};
 use super::endpoint::{self, Path as UrlPath};
-use super::recordings;
+use super::recordings::{self, Hearer};
 use super::reply::{self, ApiError, Reply};
 use super::{Api, Shared, Upload, blocking, rfc3339};
 use crate::store::RecordingRow;
@@ -52,6 +52,8 @@ pub(super) async fn list(State(api): Shared, Domain(domain): Domain) -> Reply {
 
 pub(super) async fn show(
     State(api): Shared,
+    caller: Caller,
+    peer: Peer,
     Domain(domain): Domain,
     UrlPath((_, name)): UrlPath<(String, String)>,
     request: Request,
@@ -61,15 +63,19 @@ pub(super) async fn show(
         Recording(Box<RecordingRow>),
     }
     let path = path(&api, &domain, &name)?;
+    let store = api.clone();
     let found = blocking(move || match fs::read(&path) {
         Ok(bytes) => Ok(Found::Prompt(bytes)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Found::Recording(Box::new(recording(&api, &domain, &name)?))),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Found::Recording(Box::new(recording(&store, &domain, &name)?))),
         Err(error) => Err(failed(&path, &error)),
     })
     .await?;
     match found {
         Found::Prompt(bytes) => Ok(([(header::CONTENT_TYPE, "audio/wav")], bytes).into_response()),
-        Found::Recording(row) => recordings::stream(&row, request.headers()).await,
+        Found::Recording(row) => {
+            let hearer = Hearer { who: caller.to_string(), peer: peer.to_string(), how: "file name" };
+            recordings::stream(&api, *row, request.headers(), hearer).await
+        }
     }
 }
 

@@ -1,24 +1,32 @@
-//! `/{domain}/recordings`: what was recorded, the audio itself, and removing it.
+//! `/{domain}/recordings`: what was recorded, the audio itself, links to it, who heard it, holding it and removing it.
 
-use super::access::{Caller, Domain};
+use super::access::{Caller, Domain, Peer};
 use super::endpoint::{self, Path};
 use super::reply::{self, ApiError, Reply};
 use super::{Api, Shared, blocking, rfc3339};
-use crate::store::{RecordingRow, RecordingState};
+use crate::deliver::{self, Audio, Read};
+use crate::limits;
+use crate::store::{AccessRow, DeliveryRow, HoldRow, RecordingRow, RecordingState, wall_ms};
 use axum::body::{Body, Bytes};
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use futures_core::Stream;
-use serde_json::{Value, json};
+use hookswitch_call::recording::Container;
+use serde_json::{Map, Value, json};
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use tokio::io::{AsyncRead, AsyncSeekExt, ReadBuf};
+use std::time::Duration;
+use tokio::task::JoinHandle;
 
 /// Read from the file at a time, a download: large enough to be quick, small enough for thousands of them.
 const CHUNK: usize = 64 << 10;
+/// A body that says how long a link lives, or why a recording is held.
+const BODY: usize = 4 << 10;
+/// Bytes of a hold's reason.
+const WHY: usize = 500;
 
 /// `?limit=`, `?before=`, which is `next` of the page before, and `?session=`.
 pub(super) async fn list(State(api): Shared, Domain(domain): Domain, request: Request) -> Reply {
@@ -38,23 +46,43 @@ pub(super) async fn list(State(api): Shared, Domain(domain): Domain, request: Re
 pub(super) async fn show(State(api): Shared, Domain(domain): Domain, Path((_, id)): Path<(String, String)>) -> Reply {
     // What a session still follows it knows best; it may have no row yet.
     let running = super::recorder::status(&api, &domain, &id).await;
-    let domain_asked = domain.clone();
-    let row = blocking(move || find(&api, &domain, &id)).await;
-    let row = match (row, &running) {
-        (Ok(row), _) => row,
-        (Err(_), Some(status)) => super::recorder::row(domain_asked, status),
+    let asked = domain.clone();
+    let found = blocking(move || {
+        let row = find(&api, &domain, &id)?;
+        let (delivery, hold) = (api.store.delivery(&row.id)?, api.store.hold(&row.id)?);
+        Ok((row, delivery, hold))
+    })
+    .await;
+    let (row, delivery, hold) = match (found, &running) {
+        (Ok(found), _) => found,
+        (Err(_), Some(status)) => (super::recorder::row(asked, status), None, None),
         (Err(error), None) => return Err(error),
     };
-    let status = running.map(|status| super::recorder::status_json(&status));
-    reply::ok(json!({ "recording": to_json(&row), "status": status }))
+    reply::ok(json!({
+        "recording": to_json(&row),
+        "status": running.map(|status| super::recorder::status_json(&status)),
+        "delivery": delivery.as_ref().map(delivery_to_json),
+        "hold": hold.as_ref().map(hold_to_json),
+    }))
 }
 
-pub(super) async fn audio(State(api): Shared, Domain(domain): Domain, Path((_, id)): Path<(String, String)>, request: Request) -> Reply {
-    let row = blocking(move || find(&api, &domain, &id)).await?;
-    stream(&row, request.headers()).await
+pub(super) async fn audio(
+    State(api): Shared,
+    caller: Caller,
+    peer: Peer,
+    Domain(domain): Domain,
+    Path((_, id)): Path<(String, String)>,
+    request: Request,
+) -> Reply {
+    let how = if matches!(caller, Caller::Link(_)) { "link" } else { "audio" };
+    let (row, hearer) = {
+        let api = api.clone();
+        blocking(move || Ok((find(&api, &domain, &id)?, Hearer { who: caller.to_string(), peer: peer.to_string(), how }))).await?
+    };
+    stream(&api, row, request.headers(), hearer).await
 }
 
-/// The file first: a row without a file can be removed again, a file without a row would be lost.
+/// Deleted for good: what stays is that it was there.
 pub(super) async fn remove(State(api): Shared, caller: Caller, Domain(domain): Domain, Path((_, id)): Path<(String, String)>) -> Reply {
     blocking(move || {
         let row = find(&api, &domain, &id)?;
@@ -68,43 +96,146 @@ pub(super) fn delete(api: &Api, row: &RecordingRow, caller: &Caller) -> Result<(
     if row.state == RecordingState::Recording {
         return Err(ApiError::conflict("this recording is not finished"));
     }
-    // A failed recording has no file.
-    for path in files(&row.path).into_iter().filter(|_| !row.path.is_empty()) {
-        match std::fs::remove_file(&path) {
-            Ok(()) => {}
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => {
-                tracing::error!(path, %error, "a recording could not be removed");
-                return Err(ApiError::internal());
-            }
-        }
-    }
-    Ok(api.store.delete_recording(&row.id, &caller.to_string())?)
+    api.archive.keeper.erase(row, "it was deleted", &caller.to_string(), wall_ms())?;
+    api.archive.delivery.nudge();
+    Ok(())
 }
 
-/// The audio and what lies beside it.
-fn files(path: &str) -> [String; 2] {
-    [path.to_owned(), format!("{path}.json")]
+/// Makes a link to the audio: where it is, and a token that opens nothing else.
+pub(super) async fn link(
+    State(api): Shared,
+    caller: Caller,
+    peer: Peer,
+    Domain(domain): Domain,
+    Path((_, id)): Path<(String, String)>,
+    request: Request,
+) -> Reply {
+    let body = object(request).await?;
+    let life = match body.get("expires_in_s") {
+        None | Some(Value::Null) => limits::LINK_USUAL,
+        Some(value) => match value.as_u64() {
+            Some(seconds) if (1..=limits::LINK_LONGEST.as_secs()).contains(&seconds) => Duration::from_secs(seconds),
+            _ => return Err(ApiError::bad("expires_in_s", format!("must be a number from 1 to {}", limits::LINK_LONGEST.as_secs()))),
+        },
+    };
+    let (token, expires, url) = blocking(move || {
+        let row = find(&api, &domain, &id)?;
+        readable(&row)?;
+        let who = caller.to_string();
+        let now = wall_ms();
+        let (token, expires) = api.archive.links.mint(now, &domain, &row.id, &who, life);
+        api.store.note_access(AccessRow {
+            recording: row.id.clone(),
+            domain: domain.clone(),
+            at: now,
+            who,
+            peer: peer.to_string(),
+            how: "link made".into(),
+            range: None,
+        })?;
+        Ok((token, expires, format!("/{domain}/recordings/{}/audio", row.id)))
+    })
+    .await?;
+    reply::with_status(StatusCode::CREATED, json!({ "link": { "url": url, "token": token, "expires_at": rfc3339(expires) } }))
+}
+
+pub(super) async fn put_hold(
+    State(api): Shared,
+    caller: Caller,
+    Domain(domain): Domain,
+    Path((_, id)): Path<(String, String)>,
+    request: Request,
+) -> Reply {
+    let mut body = object(request).await?;
+    let why = match body.remove("why") {
+        Some(Value::String(why)) if (1..=WHY).contains(&why.trim().len()) && !why.chars().any(char::is_control) => why.trim().to_owned(),
+        _ => return Err(ApiError::bad("why", format!("must be a text of 1 to {WHY} bytes"))),
+    };
+    let hold = blocking(move || {
+        let row = find(&api, &domain, &id)?;
+        let hold = HoldRow { who: caller.to_string(), why, at: wall_ms() };
+        api.store.put_hold(&domain, &row.id, hold.clone())?;
+        Ok(hold)
+    })
+    .await?;
+    reply::ok(json!({ "hold": hold_to_json(&hold) }))
+}
+
+pub(super) async fn remove_hold(
+    State(api): Shared,
+    caller: Caller,
+    Domain(domain): Domain,
+    Path((_, id)): Path<(String, String)>,
+) -> Reply {
+    blocking(move || {
+        let row = find(&api, &domain, &id)?;
+        Ok(api.store.delete_hold(&domain, &row.id, &caller.to_string())?)
+    })
+    .await?;
+    reply::ok(json!({}))
+}
+
+/// Who got to the audio. Also of a recording that is gone.
+pub(super) async fn access(State(api): Shared, Domain(domain): Domain, Path((_, id)): Path<(String, String)>, request: Request) -> Reply {
+    let limit = reply::limit(&request)?;
+    let rows = blocking(move || {
+        if api.store.gone(&domain, &id)?.is_none() {
+            find(&api, &domain, &id)?;
+        }
+        Ok(api.store.accesses(&domain, &id, limit)?)
+    })
+    .await?;
+    let row = |row: &AccessRow| {
+        json!({
+            "at": rfc3339(row.at),
+            "who": row.who,
+            "from": row.peer,
+            "how": row.how,
+            "range": row.range.map(|(first, last)| format!("{first}-{last}")),
+        })
+    };
+    reply::list("access", rows.iter().map(row).collect(), None)
 }
 
 /// Another tenant's recording is as unknown as one that never was.
 fn find(api: &Arc<Api>, domain: &str, id: &str) -> Result<RecordingRow, ApiError> {
+    if let Some(gone) = api.store.gone(domain, id)? {
+        return Err(ApiError::gone(format!("this recording is gone since {}: {}", rfc3339(gone.at), gone.why)));
+    }
     api.store.recording(id)?.filter(|row| row.domain == domain).ok_or_else(|| ApiError::not_found("unknown recording"))
 }
 
-/// The audio of a finished recording, as it lies on disk: all of it, or the range that is asked for.
-pub(super) async fn stream(row: &RecordingRow, asked: &HeaderMap) -> Result<Response, ApiError> {
+fn readable(row: &RecordingRow) -> Result<(), ApiError> {
     match row.state {
-        RecordingState::Recording => return Err(ApiError::conflict("this recording is not finished")),
-        RecordingState::Failed => return Err(ApiError::conflict("this recording failed: there is no audio")),
-        RecordingState::Available => {}
+        RecordingState::Recording => Err(ApiError::conflict("this recording is not finished")),
+        RecordingState::Failed => Err(ApiError::conflict("this recording failed: there is no audio")),
+        RecordingState::Available => Ok(()),
     }
-    let gone = |error: io::Error| {
-        tracing::error!(path = row.path, %error, "a recording's file cannot be read");
-        ApiError::not_found("the recording's file is gone")
+}
+
+/// Who gets audio, for the record of that.
+pub(super) struct Hearer {
+    pub(super) who: String,
+    pub(super) peer: String,
+    pub(super) how: &'static str,
+}
+
+/// The audio of a finished recording, from here or from its tenant's storage: all of it, or the range that is asked for.
+pub(super) async fn stream(api: &Arc<Api>, row: RecordingRow, asked: &HeaderMap, hearer: Hearer) -> Result<Response, ApiError> {
+    readable(&row)?;
+    let (here, delivery) = {
+        let (api, row) = (api.clone(), row.clone());
+        blocking(move || match deliver::open(&row) {
+            Ok(audio) => Ok((Some(Arc::<dyn Audio>::from(audio)), None)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok((None, api.store.delivery(&row.id)?)),
+            Err(error) => {
+                tracing::error!(path = row.path, %error, "a recording's file cannot be read");
+                Err(ApiError::internal())
+            }
+        })
+        .await?
     };
-    let mut file = tokio::fs::File::open(&row.path).await.map_err(gone)?;
-    let length = file.metadata().await.map_err(gone)?.len();
+    let length = here.as_ref().map_or(row.size, |audio| audio.length());
     let tag = format!("\"{}\"", row.sha256);
     // RFC 9110 13.1.5: a part of another file than the one the client has the beginning of would be noise.
     let same = asked.get(header::IF_RANGE).is_none_or(|given| given.as_bytes() == tag.as_bytes());
@@ -116,21 +247,69 @@ pub(super) async fn stream(row: &RecordingRow, asked: &HeaderMap) -> Result<Resp
         Some((first, last)) => (StatusCode::PARTIAL_CONTENT, first, last - first + 1),
         None => (StatusCode::OK, 0, length),
     };
-    file.seek(io::SeekFrom::Start(first)).await.map_err(gone)?;
+    let gone = || {
+        tracing::error!(recording = row.id, path = row.path, "a recording's file is neither here nor in its tenant's storage");
+        ApiError::not_found("the recording's file is gone")
+    };
+    let body = match (here, delivery) {
+        (Some(audio), _) => Body::from_stream(FileStream { audio, at: first, left, reading: None }),
+        (None, None) => return Err(gone()),
+        (None, Some(delivery)) => match api.archive.delivery.read(&delivery, first, left).await {
+            Ok(Some(Read::Audio(audio))) => Body::from_stream(FileStream { audio: audio.into(), at: first, left, reading: None }),
+            Ok(Some(Read::Stream(inner))) => Body::from_stream(ObjectStream { inner, left }),
+            Ok(None) => return Err(gone()),
+            Err(why) => return Err(ApiError::unavailable(format!("its tenant's storage: {why}"))),
+        },
+    };
+    {
+        // Before the first byte goes out: nobody hears what nobody knows of.
+        let (api, hearer) = (api.clone(), hearer);
+        let access = AccessRow {
+            recording: row.id.clone(),
+            domain: row.domain.clone(),
+            at: wall_ms(),
+            who: hearer.who,
+            peer: hearer.peer,
+            how: hearer.how.into(),
+            range,
+        };
+        blocking(move || Ok(api.store.note_access(access)?)).await?;
+    }
+    let (kind, extension) = kind(&row.file_name);
     let headers = [
-        (header::CONTENT_TYPE, "audio/wav".to_owned()),
+        (header::CONTENT_TYPE, kind.to_owned()),
         (header::CONTENT_LENGTH, left.to_string()),
         (header::ACCEPT_RANGES, "bytes".to_owned()),
         (header::ETAG, tag),
-        (header::CONTENT_DISPOSITION, format!("attachment; filename=\"{}.wav\"", row.id)),
+        (header::CONTENT_DISPOSITION, format!("attachment; filename=\"{}.{extension}\"", row.id)),
     ];
-    let mut response = (status, headers, Body::from_stream(FileStream { file, left, chunk: vec![0; CHUNK] })).into_response();
+    let mut response = (status, headers, body).into_response();
     if let Some((first, last)) = range
         && let Ok(value) = format!("bytes {first}-{last}/{length}").parse()
     {
         response.headers_mut().insert(header::CONTENT_RANGE, value);
     }
     Ok(response)
+}
+
+/// Media type and extension, by the recording's name.
+fn kind(file_name: &str) -> (&'static str, &'static str) {
+    match Container::of_name(file_name).unwrap_or_default() {
+        Container::Wav => ("audio/wav", "wav"),
+        Container::Mp3 => ("audio/mpeg", "mp3"),
+        Container::Mp4 => ("audio/mp4", "mp4"),
+        Container::Ogg => ("audio/ogg", "ogg"),
+    }
+}
+
+/// A small body that is an object.
+async fn object(request: Request) -> Result<Map<String, Value>, ApiError> {
+    let body = reply::body(request, BODY, "body", |given| given == "application/json", "application/json").await?;
+    match serde_json::from_slice(&body) {
+        Ok(Value::Object(body)) => Ok(body),
+        Ok(_) => Err(ApiError::bad("body", "must be an object")),
+        Err(error) => Err(ApiError::bad("body", format!("not JSON: {error}"))),
+    }
 }
 
 /// First and last byte of a Range header (RFC 9110 14.1.2). `None`: not one that is served, and the whole file is the answer.
@@ -155,9 +334,10 @@ fn part(range: &str, length: u64) -> Result<Option<(u64, u64)>, ApiError> {
 
 /// A file in chunks, exactly as long as was announced: more or less would break the connection for the next request.
 struct FileStream {
-    file: tokio::fs::File,
+    audio: Arc<dyn Audio>,
+    at: u64,
     left: u64,
-    chunk: Vec<u8>,
+    reading: Option<JoinHandle<io::Result<Vec<u8>>>>,
 }
 
 impl Stream for FileStream {
@@ -168,15 +348,49 @@ impl Stream for FileStream {
         if this.left == 0 {
             return Poll::Ready(None);
         }
-        let mut room = ReadBuf::new(&mut this.chunk);
-        ready!(Pin::new(&mut this.file).poll_read(cx, &mut room))?;
-        let read = room.filled();
-        if read.is_empty() {
-            return Poll::Ready(Some(Err(io::ErrorKind::UnexpectedEof.into())));
+        let (audio, at, most) = (&this.audio, this.at, usize::try_from(this.left).unwrap_or(usize::MAX).min(CHUNK));
+        let reading = this.reading.get_or_insert_with(|| {
+            let audio = audio.clone();
+            tokio::task::spawn_blocking(move || deliver::read(&*audio, at, most))
+        });
+        let read = ready!(Pin::new(reading).poll(cx));
+        this.reading = None;
+        let read = match read {
+            Ok(Ok(read)) if read.is_empty() => Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(read) => read,
+            Err(error) => Err(io::Error::other(error)),
+        };
+        Poll::Ready(Some(read.map(|bytes| {
+            this.at += bytes.len() as u64;
+            this.left = this.left.saturating_sub(bytes.len() as u64);
+            bytes.into()
+        })))
+    }
+}
+
+/// The same, of an object in a tenant's storage.
+struct ObjectStream<S> {
+    inner: S,
+    left: u64,
+}
+
+impl<S: Stream<Item = Result<Bytes, E>> + Unpin, E: std::error::Error + Send + Sync + 'static> Stream for ObjectStream<S> {
+    type Item = io::Result<Bytes>;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
+        let this = self.get_mut();
+        if this.left == 0 {
+            return Poll::Ready(None);
         }
-        let take = read.len().min(usize::try_from(this.left).unwrap_or(usize::MAX));
-        this.left -= take as u64;
-        Poll::Ready(Some(Ok(Bytes::copy_from_slice(&read[..take]))))
+        Poll::Ready(Some(match ready!(Pin::new(&mut this.inner).poll_next(cx)) {
+            None => Err(io::ErrorKind::UnexpectedEof.into()),
+            Some(Err(error)) => Err(io::Error::other(error)),
+            Some(Ok(mut bytes)) => {
+                bytes.truncate(usize::try_from(this.left).unwrap_or(usize::MAX));
+                this.left -= bytes.len() as u64;
+                Ok(bytes)
+            }
+        }))
     }
 }
 
@@ -231,3 +445,60 @@ fn to_json(row: &RecordingRow) -> Value {
         "state": row.state,
     })
 }
+
+/// What became of the way to the tenant's storage.
+pub(super) fn schema_of_delivery() -> Value {
+    let mut schema = endpoint::object(&[
+        ("state", json!({ "enum": ["uploading", "available", "failed"] })),
+        ("location", endpoint::nullable(endpoint::text("Where it lies, of one that is available."))),
+        ("attempts", endpoint::number("Tries that failed.")),
+        ("why", endpoint::nullable(endpoint::text("Why the last one failed."))),
+        ("since", endpoint::time("When it was due.")),
+    ]);
+    schema["type"] = json!(["object", "null"]);
+    schema
+}
+
+fn delivery_to_json(row: &DeliveryRow) -> Value {
+    let available = row.state == crate::store::DeliveryState::Available;
+    json!({
+        "state": row.state.name(),
+        "location": available.then(|| deliver::location(row)),
+        "attempts": row.attempts,
+        "why": row.why,
+        "since": rfc3339(row.created_at),
+    })
+}
+
+pub(super) fn schema_of_hold() -> Value {
+    endpoint::object(&[
+        ("who", endpoint::text("Who holds it.")),
+        ("why", endpoint::text("For what.")),
+        ("at", endpoint::time("Since when.")),
+    ])
+}
+
+fn hold_to_json(row: &HoldRow) -> Value {
+    json!({ "who": row.who, "why": row.why, "at": rfc3339(row.at) })
+}
+
+pub(super) fn schema_of_link() -> Value {
+    endpoint::object(&[
+        ("url", endpoint::text("Where the audio is, from this API's own address on.")),
+        ("token", endpoint::text("To be sent there as bearer token. It opens nothing else.")),
+        ("expires_at", endpoint::time("From then on it opens nothing.")),
+    ])
+}
+
+pub(super) fn schema_of_access() -> Value {
+    endpoint::object(&[
+        ("at", endpoint::time("When.")),
+        ("who", endpoint::text("The operator, a token, a key, or a link and who made it.")),
+        ("from", endpoint::text("The address of the connection.")),
+        ("how", json!({ "enum": ["audio", "link", "link made", "file name"] })),
+        ("range", endpoint::nullable(endpoint::text("First and last byte; null: the whole file."))),
+    ])
+}
+
+#[cfg(test)]
+mod tests;

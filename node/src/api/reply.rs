@@ -1,6 +1,7 @@
 //! What the API answers: JSON bodies, errors as `{"success":false,"error":CODE,"message":TEXT}` (IC-008), and how request bodies and
 //! queries are read so that every refusal names the field.
 
+use crate::deliver::EraseError;
 use crate::store::StoreError;
 use crate::versions::VersionError;
 use axum::Json;
@@ -49,6 +50,9 @@ impl ApiError {
     pub(super) fn not_found(why: impl Into<String>) -> ApiError {
         ApiError::new(StatusCode::NOT_FOUND, "not_found", why)
     }
+    pub(super) fn gone(why: impl Into<String>) -> ApiError {
+        ApiError::new(StatusCode::GONE, "gone", why)
+    }
     pub(super) fn method_not_allowed() -> ApiError {
         ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "this resource does not take this method")
     }
@@ -96,6 +100,18 @@ impl From<StoreError> for ApiError {
             StoreError::Busy => ApiError::unavailable("the store has too much to do"),
             StoreError::Sqlite(_) | StoreError::Newer { .. } => {
                 tracing::error!(%error, "the store failed");
+                ApiError::internal()
+            }
+        }
+    }
+}
+
+impl From<EraseError> for ApiError {
+    fn from(error: EraseError) -> ApiError {
+        match error {
+            EraseError::Store(error) => error.into(),
+            EraseError::Files(_) => {
+                tracing::error!(%error, "a recording could not be removed; it is tried again");
                 ApiError::internal()
             }
         }

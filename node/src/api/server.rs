@@ -1,5 +1,6 @@
 //! The API's own threads: a small runtime that serves until it is told to stop. Its threads do not touch calls.
 
+use super::access::Peer;
 use super::{Api, listener};
 use std::io;
 use std::net::SocketAddr;
@@ -31,10 +32,11 @@ impl Api {
         let socket = runtime.block_on(TcpListener::bind(listen))?;
         let address = socket.local_addr()?;
         let (stop, stopped) = oneshot::channel();
-        let serving = axum::serve(listener::Bounded::new(socket), self.router()).with_graceful_shutdown(async {
-            // A dropped server stops it as well as a told one.
-            let _ = stopped.await;
-        });
+        let serving = axum::serve(listener::Bounded::new(socket), self.router().into_make_service_with_connect_info::<Peer>())
+            .with_graceful_shutdown(async {
+                // A dropped server stops it as well as a told one.
+                let _ = stopped.await;
+            });
         let serving = runtime.spawn(serving.into_future());
         Ok(Server { runtime, address, stop, serving })
     }

@@ -24,6 +24,8 @@ const DESTINATIONS: usize = 256;
 /// Mediaservice ids of a tenant, and origins that its handlers may post to: one for each of its systems. More: 400.
 const MEDIASERVICES: usize = 64;
 const ORIGINS: usize = 64;
+/// Seconds that a tenant may keep its recordings for: a hundred years. Longer is for ever, which is null.
+const RETENTION: u64 = 100 * 366 * 24 * 3600;
 /// Calls at a time of a tenant that says nothing.
 const MAX_SESSIONS: u32 = 100;
 
@@ -119,6 +121,7 @@ fn to_json(tenant: &TenantRow) -> Value {
         "mediaservice_ids": tenant.mediaservice_ids,
         "trusted": tenant.trusted,
         "outbox_origins": tenant.outbox_origins,
+        "recording_retention_s": tenant.recording_retention_ms.map(|ms| ms / 1000),
         "created_at": rfc3339(tenant.created_at),
     })
 }
@@ -166,6 +169,13 @@ fn from_json(domain: String, mut body: Map<String, Value>, before: Option<&Tenan
         Err(_) => Err(format!("must be 1 to {NAME} visible ASCII characters")),
     })?;
     let outbox_origins = texts(&mut body, "outbox_origins", ORIGINS, origin)?;
+    let recording_retention_ms = match body.remove("recording_retention_s").unwrap_or_default() {
+        Value::Null => None,
+        value => match value.as_u64() {
+            Some(seconds) if (1..=RETENTION).contains(&seconds) => Some(seconds * 1000),
+            _ => return Err(ApiError::bad("recording_retention_s", format!("must be a number from 1 to {RETENTION}, or null"))),
+        },
+    };
     let trusted = match body.remove("trusted").unwrap_or_default() {
         Value::Null => false,
         Value::Bool(trusted) => trusted,
@@ -192,6 +202,7 @@ fn from_json(domain: String, mut body: Map<String, Value>, before: Option<&Tenan
         mediaservice_ids,
         trusted,
         outbox_origins,
+        recording_retention_ms,
         default,
         created_at: 0,
     })
@@ -298,6 +309,10 @@ fn properties() -> Value {
         "destinations": texts(DESTINATIONS, "Whom its handlers may call: an address with an optional /prefix, a host name, *.domain or                                              trunk:NAME, the first three perhaps with :port. None: nobody."),
         "mediaservice_ids": texts(MEDIASERVICES, "Names that placeivrcall may give as mediaserviceId."),
         "trusted": endpoint::flag("P-Asserted-Identity of its handlers goes out."),
+        "recording_retention_s": {
+            "type": ["integer", "null"], "minimum": 1, "maximum": RETENTION,
+            "description": "Recordings are removed so many seconds after their end, where they say nothing else. None: never.",
+        },
         "outbox_origins": texts(ORIGINS, "Origins that its handlers may post to: https://host[:port]; http:// for this machine alone."),
     })
 }

@@ -1,6 +1,7 @@
 //! The API against a real listener: statuses, bodies and limits, over a backend that needs no calls.
 
 use super::*;
+use crate::deliver;
 use crate::store::{CallRow, RecordingRow, RecordingState, StoreThread};
 use crate::versions::tests::FakeLoader;
 use hookswitch_call::door::{CommandError, Done};
@@ -74,6 +75,7 @@ pub(crate) struct World {
     node: Arc<FakeNode>,
     pub(crate) reply_keys: Arc<ReplyKeys>,
     api: Arc<Api>,
+    pub(super) archive: Archive,
     pub(crate) address: std::net::SocketAddr,
     agent: ureq::Agent,
     _server: Server,
@@ -88,12 +90,14 @@ pub(crate) fn world() -> World {
     let versions = Arc::new(Versions::open(store.clone(), loader.clone(), folder.path()).expect("opens"));
     let token = AdminToken::load(folder.path(), Some(TOKEN)).expect("given");
     let reply_keys = Arc::new(ReplyKeys::load(folder.path()).expect("made"));
-    let api = Api::new(store.clone(), versions, node.clone(), token, folder.path().join("prompts"), reply_keys.clone());
+    let archive = Archive::open(store.clone(), folder.path(), Arc::default(), deliver::Options::default()).expect("keys");
+    let prompts = folder.path().join("prompts");
+    let api = Api::new(store.clone(), versions, node.clone(), token, prompts, reply_keys.clone(), archive.clone());
     let server = api.clone().start("127.0.0.1:0".parse().expect("an address")).expect("a port");
     let address = server.address();
     // A connection of its own for each request: one whose body was refused unread is closed behind its answer.
     let agent = ureq::Agent::config_builder().http_status_as_error(false).max_idle_connections(0).build().into();
-    let world = World { folder, store, loader, node, reply_keys, api, address, agent, _server: server, _thread: thread };
+    let world = World { folder, store, loader, node, reply_keys, api, archive, address, agent, _server: server, _thread: thread };
     let (status, _) = world.ask("PUT", &format!("/admin/tenants/{TENANT}"), Some(TOKEN), JSON, br#"{"numbers":["100"]}"#);
     assert_eq!(status, 201);
     world
@@ -172,7 +176,15 @@ impl World {
         assert_eq!(self.ordered(), [(TENANT.to_owned(), expected)], "{line}");
     }
 
-    fn recording(&self, id: &str, state: RecordingState, created_at: u64, audio: Option<&[u8]>) {
+    /// Status and body of a part.
+    pub(super) fn ranged(&self, path: &str, token: &str, range: &str) -> (u16, Vec<u8>) {
+        let request = ureq::http::Request::builder().uri(format!("http://{}{path}", self.address)).header("range", range);
+        let request = request.header("authorization", format!("Bearer {token}")).body(()).expect("a request");
+        let mut answer = self.agent.run(request).expect("an answer");
+        (answer.status().as_u16(), answer.body_mut().read_to_vec().expect("a body"))
+    }
+
+    pub(super) fn recording(&self, id: &str, state: RecordingState, created_at: u64, audio: Option<&[u8]>) {
         let path = self.folder.path().join(format!("{id}.wav"));
         if let Some(audio) = audio {
             std::fs::write(&path, audio).expect("written");
@@ -562,7 +574,8 @@ fn recordings_are_listed_fetched_and_deleted() {
 
     assert_eq!(world.ask("DELETE", "/a.example/recordings/r2", Some(TOKEN), None, b"").0, 200);
     assert_eq!(world.ask("DELETE", "/a.example/promptfile/r3-named.wav", Some(TOKEN), None, b"").0, 200);
-    assert_eq!(world.ask("GET", "/a.example/recordings/r2", Some(TOKEN), None, b"").0, 404);
+    let (status, answer) = world.ask("GET", "/a.example/recordings/r2", Some(TOKEN), None, b"");
+    assert!(status == 410 && answer["message"].as_str().is_some_and(|why| why.contains("it was deleted")), "{status} {answer}");
     assert!(!world.folder.path().join("r2.wav").exists() && !world.folder.path().join("r3.wav").exists());
     assert!(world.folder.path().join("r1.wav").exists());
 }
@@ -697,10 +710,10 @@ fn file_names_are_safe_or_refused() {
 #[test]
 fn a_stopped_server_is_gone_and_a_taken_port_is_said() {
     let world = world();
-    let World { folder, store, loader, node, reply_keys, address, _server: server, _thread: thread, .. } = world;
+    let World { folder, store, loader, node, reply_keys, archive, address, _server: server, _thread: thread, .. } = world;
     let versions = Arc::new(Versions::open(store.clone(), loader, folder.path()).expect("opens"));
     let token = AdminToken::load(folder.path(), Some(TOKEN)).expect("given");
-    let second = Api::new(store, versions, node, token, folder.path().join("prompts"), reply_keys);
+    let second = Api::new(store, versions, node, token, folder.path().join("prompts"), reply_keys, archive);
     assert_eq!(second.clone().start(address).err().map(|error| error.kind()), Some(std::io::ErrorKind::AddrInUse));
     server.stop();
     assert_eq!(second.start(address).expect("free again").address(), address);

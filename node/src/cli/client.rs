@@ -85,6 +85,11 @@ impl Client {
         }
     }
 
+    /// Where the API is, without a slash at the end.
+    pub(super) fn base(&self) -> &str {
+        &self.base
+    }
+
     /// Below the tenant's own path. `rest` begins with a slash.
     pub(super) fn of_tenant(&self, rest: &str) -> Result<String, Failure> {
         Ok(format!("/{}{rest}", encode(&self.domain()?)))

@@ -7,6 +7,7 @@
 mod check;
 mod client;
 mod guest;
+mod keeping;
 mod output;
 mod prompt;
 mod recording;
@@ -72,6 +73,9 @@ enum Command {
     /// What was recorded
     #[command(subcommand)]
     Recording(recording::Command),
+    /// What people may ask of their data
+    #[command(subcommand)]
+    Privacy(keeping::Privacy),
     /// Audio files that handlers play
     #[command(subcommand)]
     Prompt(prompt::Command),
@@ -162,6 +166,7 @@ fn dispatch(cli: Cli) -> Outcome {
         Command::Session(command) => session::run(&common, command),
         Command::ReplyKeys(ReplyKeys::Rotate) => rotate(&common),
         Command::Recording(command) => recording::run(&common, command),
+        Command::Privacy(command) => keeping::privacy(&common, command),
         Command::Prompt(command) => prompt::run(&common, command),
     }
 }

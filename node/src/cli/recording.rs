@@ -2,7 +2,7 @@
 
 use super::client::{Client, Content, encode};
 use super::output::{cell, say, say_json, table, when};
-use super::{Common, Failure, Outcome};
+use super::{Common, Failure, Outcome, keeping};
 use crate::record::verify::{Verified, verify};
 use crate::record::wav::{HEADER, Header};
 use crate::store::{RecordingRow, RecordingState};
@@ -41,6 +41,8 @@ pub(super) enum Command {
         #[arg(long, conflicts_with = "what")]
         all: bool,
     },
+    #[command(flatten)]
+    Keep(keeping::OfRecording),
 }
 
 pub(super) fn run(common: &Common, command: Command) -> Outcome {
@@ -57,6 +59,7 @@ pub(super) fn run(common: &Common, command: Command) -> Outcome {
             };
             check(common, &client, &domain, &what)
         }
+        Command::Keep(command) => keeping::of_recording(common, &client, &domain, command),
     }
 }
 

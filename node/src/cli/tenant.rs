@@ -2,7 +2,7 @@
 
 use super::client::{Client, Content, encode};
 use super::output::{cell, say, say_json, table, when};
-use super::{Common, Failure, Outcome};
+use super::{Common, Failure, Outcome, keeping};
 use clap::{Args, Subcommand};
 use serde_json::{Map, Value, json};
 use std::path::PathBuf;
@@ -28,6 +28,9 @@ pub(super) enum Command {
     /// Public keys that the tenant's JWTs are verified with
     #[command(subcommand)]
     Key(Key),
+    /// Where the tenant's recordings go
+    #[command(subcommand)]
+    Storage(keeping::Storage),
 }
 
 #[derive(Subcommand, Debug)]
@@ -78,9 +81,20 @@ pub(super) struct PutArgs {
     /// An origin that its handlers may post to; may be repeated, replaces the list, '' empties it
     #[arg(long = "outbox-origin", value_name = "URL")]
     outbox_origins: Vec<String>,
+    /// Remove recordings so long after their end, e.g. 30d, where they say nothing else; `forever`: never
+    #[arg(long, value_name = "TIME", value_parser = retention)]
+    recording_retention: Option<Retention>,
     /// Whether P-Asserted-Identity of its handlers goes out
     #[arg(long, value_name = "true|false")]
     trusted: Option<bool>,
+}
+
+/// Seconds, or never.
+#[derive(Clone, Copy, Debug)]
+struct Retention(Option<u64>);
+
+fn retention(text: &str) -> Result<Retention, String> {
+    if text == "forever" { Ok(Retention(None)) } else { keeping::seconds(text).map(|seconds| Retention(Some(seconds))) }
 }
 
 pub(super) fn run(common: &Common, command: Command) -> Outcome {
@@ -102,6 +116,7 @@ pub(super) fn run(common: &Common, command: Command) -> Outcome {
             }
         }
         Command::Key(command) => key(common, &client, command),
+        Command::Storage(command) => keeping::storage(common, &client, command),
     }
 }
 
@@ -199,6 +214,9 @@ fn put(common: &Common, client: &Client, args: PutArgs) -> Outcome {
         if !given.is_empty() {
             tenant.insert(field.into(), given.into_iter().filter(|text| !text.is_empty()).collect());
         }
+    }
+    if let Some(Retention(seconds)) = args.recording_retention {
+        tenant.insert("recording_retention_s".into(), seconds.into());
     }
     if let Some(trusted) = args.trusted {
         tenant.insert("trusted".into(), trusted.into());

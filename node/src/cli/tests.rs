@@ -32,6 +32,17 @@ fn what_people_type_is_understood() {
         "tenant key add a.example crm crm.pem",
         "tenant key list a.example",
         "tenant key remove a.example crm",
+        "tenant put a.example --recording-retention 30d",
+        "tenant put a.example --recording-retention forever",
+        "tenant storage set a.example s3://calls/in --endpoint https://s3.example --key-id k --secret-file - --every",
+        "tenant storage show a.example --json",
+        "tenant storage remove a.example",
+        "recording link r --for 1h",
+        "recording hold r --why court",
+        "recording release r",
+        "recording access r --limit 5",
+        "recording remove r",
+        "privacy erase +4670 --dry-run",
         "reply-keys rotate",
         "session list --json",
         "session hangup s p --remote",
@@ -74,6 +85,11 @@ fn what_cannot_be_meant_is_usage() {
         "tenant put a.example --fallback-status 503 --fallback-file x.wav",
         "guest activate",
         "guest activate latest",
+        "tenant put a.example --recording-retention soon",
+        "tenant storage set a.example",
+        "recording link r --for ever",
+        "recording hold r",
+        "privacy erase",
         "session hangup s",
         "session place",
         "session place sip:bob@127.0.0.1 --reference {",
@@ -261,4 +277,25 @@ fn commands_reach_the_node() {
     world.store.put_recording(short).expect("put");
     assert!(fails("recording verify whole short").contains("1 of 2"));
     assert!(fails("recording get nothing").contains("unknown recording (404)"));
+
+    // What becomes of them.
+    done("recording link whole --for 1m");
+    done("recording hold whole --why court");
+    assert!(fails("recording remove whole").contains("legal hold"));
+    done("recording release whole");
+    done("recording access whole");
+    done("privacy erase nobody --dry-run");
+    done("recording remove whole --json");
+    assert!(fails("recording get whole").contains("it was deleted (410)"));
+    let elsewhere = path("elsewhere");
+    done(&format!("tenant storage set {domain} file:{elsewhere} --every"));
+    done(&format!("tenant storage show {domain}"));
+    done(&format!("tenant storage remove {domain}"));
+    assert!(fails(&format!("tenant storage show {domain}")).contains("404"));
+    assert!(fails(&format!("tenant storage set {domain} s3://calls")).contains("is needed for s3://"));
+    done(&format!("tenant put {domain} --recording-retention 30d"));
+    let kept = world.store.tenant(domain).expect("read").and_then(|tenant| tenant.recording_retention_ms);
+    assert_eq!(kept, Some(30 * 24 * 3_600_000));
+    done(&format!("tenant put {domain} --recording-retention forever"));
+    assert_eq!(world.store.tenant(domain).expect("read").and_then(|tenant| tenant.recording_retention_ms), None);
 }

@@ -4,6 +4,7 @@ use super::{Core, Handles, StartError, io_error, prompts_folder, raise_limits};
 use crate::api::{AdminToken, Api, Count, Live, Server, Upload};
 use crate::cli::RunArgs;
 use crate::config::Config;
+use crate::deliver::{self, Archive, DeliveryThread, Moved};
 use crate::demo;
 use crate::guest::{Compiler, Guests, Options, Services};
 use crate::metrics::{Metrics, render_guests};
@@ -84,6 +85,7 @@ pub struct Node {
     pub versions: Arc<Versions>,
     guests: Guests,
     outbox_thread: OutboxThread,
+    delivery_thread: DeliveryThread,
     store_thread: StoreThread,
 }
 
@@ -137,7 +139,10 @@ impl Node {
         let token = AdminToken::load(&data, args.token.as_deref()).map_err(io_error("the operator's token"))?;
         let greeting = args.demo.then(|| demo::greeting(&config, args.config.as_deref(), &token));
         let api_node = Arc::new(ApiNode { handles: core.handles.clone(), guests: guests.clone(), metrics, origins });
-        let api = Api::new(store, versions.clone(), api_node, token, prompts_folder(&config), reply_keys);
+        let archive = Archive::open(store.clone(), &data, core.handles.metrics.clone(), deliver::Options::default())
+            .map_err(io_error("the keys of the archive"))?;
+        let delivery_thread = archive.start(Arc::new(tell_of_delivery)).map_err(io_error("a thread could not be started"))?;
+        let api = Api::new(store, versions.clone(), api_node, token, prompts_folder(&config), reply_keys, archive);
         let server = api.start(config.api.listen).map_err(io_error(format!("api.listen: {}", config.api.listen)))?;
         for address in &core.handles.sip {
             tracing::info!("SIP on {address}");
@@ -146,7 +151,7 @@ impl Node {
         if let Some(greeting) = greeting {
             println!("{greeting}");
         }
-        Ok(Node { core, server, versions, guests, outbox_thread, store_thread })
+        Ok(Node { core, server, versions, guests, outbox_thread, delivery_thread, store_thread })
     }
 
     pub fn stop(self) {
@@ -156,6 +161,7 @@ impl Node {
         drop(self.guests);
         drop(self.versions);
         self.outbox_thread.stop();
+        self.delivery_thread.stop();
         self.store_thread.close();
     }
 }
@@ -191,6 +197,11 @@ fn announce(guests: &Guests, index: usize, row: &RecordingRow) {
     };
     guests.notify(session, row.domain.as_str().into(), notification);
     guests.end(session);
+}
+
+/// What becomes of recordings on their way to their tenants' storages.
+fn tell_of_delivery(moved: Moved) {
+    tracing::debug!(recording = moved.recording_id, domain = moved.domain, phase = moved.phase.name(), why = moved.why, "recording moved");
 }
 
 /// Where each tenant's handlers may post to, as the store says; asked for each post, so it is kept at hand.

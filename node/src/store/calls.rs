@@ -81,6 +81,7 @@ impl Store {
                 row.rtp_foreign.cast_signed(),
                 row.rtp_jitter,
             ])?;
+            super::deliveries::session_ended(db, &row.session, row.started_at.saturating_add(row.duration_ms))?;
             ledger::prune_sometimes(db)
         });
     }

@@ -7,6 +7,8 @@
 //! Start with [`Store`]; the tables are in `schema.rs`, one file a subject beside it.
 
 mod calls;
+mod deliveries;
+mod keeping;
 mod ledger;
 mod outbox;
 mod recordings;
@@ -15,6 +17,8 @@ mod tenants;
 mod versions;
 
 pub use calls::CallRow;
+pub use deliveries::{DeliveryRow, DeliveryState, Multipart, StorageRow};
+pub use keeping::{AccessRow, GoneRow, HoldRow, PartyRows};
 pub use ledger::AuditRow;
 pub use outbox::{OutboxRow, OutboxWaiting};
 pub use recordings::{RecordingRow, RecordingState};

@@ -1,6 +1,6 @@
 //! The index of recordings. The audio lies in files; a row says what it is, whether it is whole, and how to check that.
 
-use super::{Store, StoreError, ledger};
+use super::{Store, StoreError};
 use rusqlite::{OptionalExtension, Row, params};
 use serde::{Deserialize, Serialize};
 
@@ -68,10 +68,7 @@ impl Store {
 
     pub fn recording(&self, id: &str) -> Result<Option<RecordingRow>, StoreError> {
         let id = id.to_owned();
-        self.wait(move |db| {
-            let mut row = db.prepare_cached(&format!("{SELECT} WHERE id = ?"))?;
-            Ok(row.query_row([&id], from_row).optional()?)
-        })
+        self.wait(move |db| select(db, &id))
     }
 
     /// The newest whole recording of that name.
@@ -131,21 +128,20 @@ impl Store {
             Ok(rows.query_map([], from_row)?.collect::<Result<_, _>>()?)
         })
     }
-
-    /// Forgets a recording. Its file is the caller's to remove, before this.
-    pub fn delete_recording(&self, id: &str, who: &str) -> Result<(), StoreError> {
-        let (id, who) = (id.to_owned(), who.to_owned());
-        self.wait(move |db| {
-            let domain: Option<String> =
-                db.prepare_cached("DELETE FROM recordings WHERE id = ? RETURNING domain")?.query_row([&id], |row| row.get(0)).optional()?;
-            let domain = domain.ok_or(StoreError::Unknown("recording"))?;
-            ledger::note(db, &who, &domain, "recording deleted", &id)
-        })
-    }
 }
 
 const SELECT: &str = "SELECT id, domain, session, caller, called, file_name, path, created_at, duration_ms, frames_expected, frames_received, \
                       frames_concealed, frames_silence, sha256, size, stop_reason, state, connection FROM recordings";
+
+/// What [`from_row`] reads, for statements that join: each column with the name that the table has there.
+pub(super) fn columns(table: &str) -> String {
+    let columns = SELECT.trim_start_matches("SELECT ").trim_end_matches(" FROM recordings");
+    columns.split(',').map(|column| format!("{table}.{}", column.trim())).collect::<Vec<_>>().join(", ")
+}
+
+pub(super) fn select(db: &rusqlite::Connection, id: &str) -> Result<Option<RecordingRow>, StoreError> {
+    Ok(db.prepare_cached(&format!("{SELECT} WHERE id = ?"))?.query_row([id], from_row).optional()?)
+}
 
 fn save(db: &rusqlite::Connection, row: &RecordingRow) -> Result<(), StoreError> {
     db.prepare_cached(
@@ -180,10 +176,16 @@ fn save(db: &rusqlite::Connection, row: &RecordingRow) -> Result<(), StoreError>
         row.state.name(),
         row.connection,
     ])?;
+    if row.state != RecordingState::Recording {
+        super::deliveries::finished(db, row)?;
+    }
+    if row.state == RecordingState::Available {
+        super::deliveries::adopt(db, row)?;
+    }
     Ok(())
 }
 
-fn from_row(row: &Row<'_>) -> rusqlite::Result<RecordingRow> {
+pub(super) fn from_row(row: &Row<'_>) -> rusqlite::Result<RecordingRow> {
     let count = |column: usize| -> rusqlite::Result<u64> { Ok(row.get::<_, i64>(column)?.cast_unsigned()) };
     let state: String = row.get(16)?;
     Ok(RecordingRow {

@@ -149,6 +149,86 @@ const STEPS: &[&str] = &[
         size          INTEGER NOT NULL
     ) STRICT;
     ",
+    "
+    ALTER TABLE tenants ADD COLUMN recording_retention_ms INTEGER;
+
+    -- Where a tenant's recordings go. `sealed`: credentials, under the node's key.
+    CREATE TABLE tenant_storage (
+        domain      TEXT PRIMARY KEY REFERENCES tenants(domain) ON DELETE CASCADE,
+        url         TEXT NOT NULL,
+        endpoint    TEXT,
+        region      TEXT NOT NULL,
+        every       INTEGER NOT NULL CHECK (every IN (0, 1)),
+        sealed      BLOB NOT NULL,
+        changed_at  INTEGER NOT NULL
+    ) STRICT;
+
+    -- What was asked of a recording's keeping when it began, where that is more than the usual. `due_at`: it goes then; once it is finished.
+    CREATE TABLE recording_terms (
+        recording     TEXT PRIMARY KEY,
+        domain        TEXT NOT NULL,
+        session       TEXT NOT NULL,
+        class         TEXT NOT NULL CHECK (class IN ('prompt_store', 'ephemeral', 'tenant_bucket')),
+        retention_ms  INTEGER,
+        ended_at      INTEGER,
+        due_at        INTEGER
+    ) STRICT;
+    CREATE INDEX recording_terms_due ON recording_terms(due_at) WHERE due_at IS NOT NULL;
+    CREATE INDEX recording_terms_running ON recording_terms(session) WHERE class = 'ephemeral' AND ended_at IS NULL;
+
+    -- `upload`: a multipart upload that is not over, as JSON. `place`: the storage's URL, empty until something was sent.
+    CREATE TABLE deliveries (
+        recording   TEXT PRIMARY KEY,
+        domain      TEXT NOT NULL,
+        session     TEXT NOT NULL,
+        event_id    TEXT NOT NULL,
+        size        INTEGER NOT NULL,
+        state       TEXT NOT NULL CHECK (state IN ('uploading', 'available', 'failed', 'erasing')),
+        keep_local  INTEGER NOT NULL CHECK (keep_local IN (0, 1)),
+        place       TEXT NOT NULL DEFAULT '',
+        key         TEXT NOT NULL DEFAULT '',
+        upload      TEXT,
+        attempts    INTEGER NOT NULL DEFAULT 0,
+        next_at     INTEGER NOT NULL,
+        created_at  INTEGER NOT NULL,
+        why         TEXT,
+        announced   INTEGER NOT NULL DEFAULT 0 CHECK (announced IN (0, 1))
+    ) STRICT;
+    CREATE INDEX deliveries_due ON deliveries(next_at) WHERE state IN ('uploading', 'erasing') OR upload IS NOT NULL;
+    CREATE INDEX deliveries_untold ON deliveries(created_at) WHERE announced = 0 AND state IN ('available', 'failed');
+    CREATE INDEX deliveries_waiting ON deliveries(domain, created_at) WHERE state = 'uploading';
+
+    CREATE TABLE recording_holds (
+        recording  TEXT PRIMARY KEY,
+        domain     TEXT NOT NULL,
+        who        TEXT NOT NULL,
+        why        TEXT NOT NULL,
+        at         INTEGER NOT NULL
+    ) STRICT;
+
+    -- All that stays of a recording: nobody's number, nobody's name. `files`: its row and its files are still to be removed.
+    CREATE TABLE recordings_gone (
+        recording  TEXT PRIMARY KEY,
+        domain     TEXT NOT NULL,
+        at         INTEGER NOT NULL,
+        why        TEXT NOT NULL,
+        files      INTEGER NOT NULL CHECK (files IN (0, 1))
+    ) STRICT;
+    CREATE INDEX recordings_going ON recordings_gone(at) WHERE files = 1;
+
+    CREATE TABLE recording_access (
+        id         INTEGER PRIMARY KEY AUTOINCREMENT,
+        recording  TEXT NOT NULL,
+        domain     TEXT NOT NULL,
+        at         INTEGER NOT NULL,
+        who        TEXT NOT NULL,
+        peer       TEXT NOT NULL,
+        how        TEXT NOT NULL,
+        first      INTEGER,
+        last       INTEGER
+    ) STRICT;
+    CREATE INDEX recording_access_of ON recording_access(recording, id DESC);
+    ",
 ];
 
 /// Brings the database to the newest version. Refuses one that a newer node has written: its meaning is unknown here.

@@ -174,8 +174,11 @@ fn a_recording_has_one_terminal_state() {
     let row = store.recording("r").expect("read").expect("there");
     assert_eq!((row.state, row.size, row.created_at), (RecordingState::Available, 44, 1));
     assert!(store.unfinished_recordings().expect("read").is_empty());
-    store.delete_recording("r", "test").expect("delete");
-    assert_eq!(store.delete_recording("r", "test"), Err(StoreError::Unknown("recording")));
+    store.begin_erasing("r", "over", "test", 1).expect("begun");
+    assert!(!store.finish_erasing("r").expect("erased"), "nothing was delivered of it");
+    assert_eq!(store.begin_erasing("r", "over", "test", 1), Err(StoreError::Unknown("recording")));
+    assert_eq!(store.gone("x", "r").expect("read").map(|gone| gone.why).as_deref(), Some("over"));
+    assert_eq!(store.gone("y", "r").expect("read"), None);
 }
 
 #[test]

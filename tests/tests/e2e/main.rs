@@ -12,6 +12,7 @@ mod hostile;
 mod menu;
 mod openapi;
 mod proxied;
+mod recording_faults;
 mod sipp;
 mod tcp;
 mod versions;
