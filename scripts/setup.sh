@@ -11,7 +11,12 @@ want cc gcc
 # Debian only recommends the C library's headers beside gcc; without them nothing links.
 [ -e /usr/include/stdio.h ] || need+=(libc6-dev)
 want make make
+# Encoders of recordings, opened when the node runs: it is built without them.
+found() { ldconfig -p 2>/dev/null | grep -q "$1" || PATH=$PATH:/sbin:/usr/sbin ldconfig -p 2>/dev/null | grep -q "$1"; }
+found libmp3lame.so.0 || need+=(libmp3lame0)
+found libopus.so.0 || need+=(libopus0)
 if [ "${1:-build}" = test ]; then
+  want openssl openssl       # opens recordings that are encrypted with a tenant's key
   want sipp sip-tester       # the SIP peer that every call story runs against
   want baresip baresip-core  # a softphone as caller
   want kamailio kamailio     # a proxy between the node and its peers

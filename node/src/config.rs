@@ -100,6 +100,8 @@ pub struct Guests {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Record {
     pub threads: usize,
+    /// All recordings are encrypted at rest.
+    pub encrypt: bool,
 }
 
 /// One line for the operator: which field, and what is wrong with it.
@@ -142,6 +144,8 @@ const KEYS: &[(&str, &str, Kind)] = &[
     ("media", "cpus", Kind::NumberList),
     ("guests", "threads", Kind::Number),
     ("record", "threads", Kind::Number),
+    // `true` and `false` are TOML.
+    ("record", "encrypt", Kind::Toml),
 ];
 
 impl Default for Config {
@@ -236,7 +240,7 @@ struct Raw {
     storage: RawStorage,
     media: RawMedia,
     guests: RawThreads,
-    record: RawThreads,
+    record: RawRecord,
 }
 
 #[derive(Deserialize, Default)]
@@ -280,6 +284,13 @@ struct RawMedia {
 #[serde(default)]
 struct RawThreads {
     threads: Option<toml::Value>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct RawRecord {
+    threads: Option<toml::Value>,
+    encrypt: Option<toml::Value>,
 }
 
 #[derive(Deserialize)]
@@ -352,7 +363,13 @@ impl Raw {
             storage: Storage { data, blobs },
             media: Media { threads: threads("media.threads", self.media.threads)?, cpus },
             guests: Guests { threads: threads("guests.threads", self.guests.threads)? },
-            record: Record { threads: threads("record.threads", self.record.threads)? },
+            record: Record {
+                threads: threads("record.threads", self.record.threads)?,
+                encrypt: match self.record.encrypt {
+                    None => false,
+                    Some(value) => value.as_bool().ok_or_else(|| wrong("record.encrypt", "must be true or false"))?,
+                },
+            },
             warnings,
         })
     }
@@ -485,6 +502,7 @@ mod tests {
             ("[rtp]\nports = \"20-30\"", "rtp.ports"),
             ("[rtp]\nports = \"20000-90000\"", "rtp.ports"),
             ("[storage]\nblobs = \"s3://bucket\"", "storage.blobs"),
+            ("[record]\nencrypt = \"yes\"", "record.encrypt"),
             ("[media]\nthreads = 0", "media.threads"),
             ("[media]\nthreads = \"two\"", "media.threads"),
             ("[media]\ncpus = [\"a\"]", "media.cpus"),

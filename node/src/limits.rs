@@ -51,6 +51,18 @@ pub const FAILED_FILES: usize = 1000;
 pub const FAILED_AGE: Duration = Duration::from_secs(7 * 24 * 3600);
 /// Finished recordings that share a look at the disk (fsync of folders, commit of rows).
 pub const FINISH_BATCH: usize = 64;
+/// Between tries to store what the disk had no room for.
+pub const FINISH_RETRY: Duration = Duration::from_secs(5);
+/// Recordings that wait for room on the disk; each keeps a file open. More: they fail, and their files are set aside.
+pub const FINISH_WAITING: usize = 4096;
+/// Threads that encode (MP3, Opus, other rates, AES): at the lowest priority, so that they may use what the calls leave of each core of a
+/// small machine.
+pub const ENCODERS: usize = 2;
+/// Closed recordings that wait for an encoder; each keeps a file open. 2,000 of half a minute are about 20 s of work for two cores as MP3,
+/// and 75 s as Opus at 8 kHz. More: they are kept as WAV, counted.
+pub const ENCODES_WAITING: u64 = 2000;
+/// What a start after a crash may spend on encoding before calls are answered. What is left then is kept as WAV, counted.
+pub const REPAIR_ENCODING: Duration = Duration::from_secs(10);
 /// Bytes of a stored file's name (IC-038).
 pub const FILE_NAME: usize = 255;
 /// Names tried (`name-2.wav`, …) when a file of that name exists, before the recording's own id is put into it.

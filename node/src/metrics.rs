@@ -222,6 +222,14 @@ metrics! {
     recordings_failed: counter = "hookswitch_recordings_total" { result = "failed" };
     /// Recordings repaired after a crash.
     recordings_repaired: counter = "hookswitch_recordings_total" { result = "repaired" };
+    /// Recordings that the disk took only a part of.
+    recordings_cut: counter = "hookswitch_recordings_degraded_total" { how = "cut" };
+    /// Recordings kept as WAV because the encoder failed or was too far behind.
+    recordings_not_encoded: counter = "hookswitch_recordings_degraded_total" { how = "not_encoded" };
+    /// Times that a closed recording had to wait for the disk.
+    recordings_delayed: counter = "hookswitch_recordings_degraded_total" { how = "delayed" };
+    /// Closed recordings that are being encoded, or wait for it.
+    recordings_encoding: gauge = "hookswitch_recordings_encoding";
     /// Frames of 20 ms recorded.
     recording_frames_received: counter = "hookswitch_recording_frames_total" { kind = "received" };
     /// Frames of 20 ms recorded.

@@ -7,7 +7,8 @@
 use crate::limits;
 use crate::metrics::{Metrics, add};
 use crate::net::Wake;
-use crate::record::safe_name;
+use crate::record::wav::{HEADER, Header};
+use crate::record::{Reader, safe_name};
 use hookswitch_call::{Clips, Input, Prepare, PromptSource, SessionId};
 use hookswitch_proto::Time;
 use hookswitch_proto::media::Clip;
@@ -28,6 +29,8 @@ use std::time::Duration;
 pub struct PromptFolders {
     pub prompts: PathBuf,
     pub blobs: PathBuf,
+    /// Opens recordings that are encrypted at rest. Without it they are not played.
+    pub recordings: Option<Reader>,
 }
 
 /// The signalling thread's end.
@@ -275,8 +278,17 @@ impl Worker {
                 if stamp.size > limits::PROMPT_FILE {
                     return Err(format!("larger than {} MB", limits::PROMPT_FILE >> 20));
                 }
-                let file = File::open(&stamp.path).map_err(|e| e.to_string())?;
-                Ok((decode(BufReader::new(file.take(limits::PROMPT_FILE)))?, Some(stamp)))
+                let clip = match &self.folders.recordings {
+                    Some(reader) => {
+                        let audio = reader.open_path(&stamp.path).map_err(|e| e.to_string())?;
+                        decode(BufReader::new(audio.take(limits::PROMPT_FILE)))?
+                    }
+                    None => {
+                        let file = File::open(&stamp.path).map_err(|e| e.to_string())?;
+                        decode(BufReader::new(file.take(limits::PROMPT_FILE)))?
+                    }
+                };
+                Ok((clip, Some(stamp)))
             }
             (Key::Tone { ms, .. }, PromptSource::Tone { hz, level_dbm0, .. }) => {
                 let spec = ToneSpec { hz: hz.clone(), level_dbm0: *level_dbm0, on_ms: ms[0], off_ms: ms[1], total_ms: ms[2] };
@@ -294,9 +306,33 @@ pub fn decode(reader: impl Read) -> Result<Clip, String> {
     catch_unwind(|| clip_from_pcm(&samples, rate)).map_err(|_| "the audio could not be converted".to_string())
 }
 
+/// A recording of ours in A-law or u-law, which `hound` does not read.
+fn read_law(mut reader: impl Read, header: &Header) -> Result<(Vec<i16>, u32), String> {
+    let mut bytes = Vec::new();
+    reader.read_to_end(&mut bytes).map_err(|e| e.to_string())?;
+    let channels = usize::from(header.channels.max(1));
+    if bytes.len() as u64 > limits::PROMPT_DURATION.as_secs() * u64::from(header.rate) * channels as u64 {
+        return Err(format!("longer than {} minutes", limits::PROMPT_DURATION.as_secs() / 60));
+    }
+    let mut samples = Vec::with_capacity(bytes.len());
+    header.coding.samples(&bytes, &mut samples);
+    if samples.is_empty() {
+        return Err("no audio in it".into());
+    }
+    let mean = |c: &[i16]| i16::try_from(c.iter().map(|s| i32::from(*s)).sum::<i32>() / c.len() as i32).unwrap_or_default();
+    Ok((samples.chunks_exact(channels).map(mean).collect(), header.rate))
+}
+
 /// Mono samples of 16 bits, and their rate.
-fn read_wav(reader: impl Read) -> Result<(Vec<i16>, u32), String> {
-    let mut wav = hound::WavReader::new(reader).map_err(|e| match e {
+fn read_wav(mut reader: impl Read) -> Result<(Vec<i16>, u32), String> {
+    let mut head = Vec::new();
+    reader.by_ref().take(HEADER as u64).read_to_end(&mut head).map_err(|e| e.to_string())?;
+    if let Ok(header) = Header::decode(&head)
+        && header.coding.law().is_some()
+    {
+        return read_law(reader, &header);
+    }
+    let mut wav = hound::WavReader::new(io::Cursor::new(head).chain(reader)).map_err(|e| match e {
         hound::Error::Unsupported => "WAV of a format that is not read: PCM or float, please".to_string(),
         other => format!("not a WAV file: {other}"),
     })?;
@@ -403,7 +439,7 @@ mod tests {
 
     fn world() -> World {
         let folder = tempfile::tempdir().unwrap();
-        let folders = PromptFolders { prompts: folder.path().join("prompts"), blobs: folder.path().join("blobs") };
+        let folders = PromptFolders { prompts: folder.path().join("prompts"), blobs: folder.path().join("blobs"), recordings: None };
         for part in ["prompts/a.example", "blobs/a.example", "prompts/b.example"] {
             std::fs::create_dir_all(folder.path().join(part)).unwrap();
         }
@@ -432,6 +468,22 @@ mod tests {
             assert_eq!(s, session);
             (clips.into_iter().map(|c| c.map(|c| c.pcmu.len())).collect(), at_once)
         }
+    }
+
+    #[test]
+    fn ac_019_a_companded_recording_is_played_as_it_was_said() {
+        use crate::record::format::Coding;
+        use hookswitch_proto::media::{Codec, g711};
+        let clips = [(1, vec![0x2a; 320]), (2, [0x2a, 0x2a].repeat(320))].map(|(channels, samples)| {
+            let header = Header { coding: Coding::Alaw, channels, frames: 2, ..Header::default() };
+            decode(&[&header.encode()[..], &samples].concat()[..]).unwrap()
+        });
+        for clip in &clips {
+            assert_eq!(clip.pcma[..], [0x2a; 320]);
+            assert_eq!(clip.pcmu[0], g711::encode(Codec::Pcmu, g711::decode(Codec::Pcma, 0x2a)));
+        }
+        let empty = Header { coding: Coding::Ulaw, ..Header::default() };
+        assert!(decode(&empty.encode()[..]).unwrap_err().contains("no audio"));
     }
 
     fn file(name: &str) -> PromptSource {

@@ -36,7 +36,7 @@ use crate::net::tcp::{self, Listening, Tcp};
 use crate::net::{self, Clock, Wake};
 use crate::prompt::{self, PromptFolders};
 use crate::record::repair::{Repaired, repair, sweep};
-use crate::record::{self, Folders, RecorderThreads};
+use crate::record::{self, Folders, Reader, RecorderThreads};
 use crate::store::{Store, StoreError};
 use crate::switch_thread::{Commands, Ending, Handlers, LogLimit, SipSocket, SwitchThread};
 use crate::{api, media};
@@ -206,7 +206,8 @@ impl Core {
         }
         let data = &config.storage.data;
         record::private_folder(data).map_err(io_error(format!("storage.data: {}", data.display())))?;
-        let folders = Folders::create(data, &config.storage.blobs).map_err(io_error("the folders of recordings"))?;
+        let mut folders = Folders::create(data, &config.storage.blobs).map_err(io_error("the folders and keys of recordings"))?;
+        folders.encrypt = config.record.encrypt;
         record::private_folder(&prompts_folder(&config)).map_err(io_error("the folder of prompts"))?;
         match sweep(&folders, SystemTime::now()) {
             Ok(0) => {}
@@ -252,7 +253,8 @@ impl Prepared {
         // Only a place to begin in the range of ports: it must not be the start of the switch's own stream.
         let start = u64::from_le_bytes(net::seed().map_err(io_error("the kernel's random numbers"))?[..8].try_into().unwrap_or_default());
         let (media, media_threads) = media::start(&config.media, &config.rtp, blocks, &wake, &metrics, clock, start).map_err(thread())?;
-        let prompt_folders = PromptFolders { prompts: prompts_folder(&config), blobs: folders.blobs };
+        let recordings = Some(Reader::new(folders.keys.clone(), store.clone()));
+        let prompt_folders = PromptFolders { prompts: prompts_folder(&config), blobs: folders.blobs, recordings };
         let (prompts, prompt_thread) = prompt::start(prompt_folders, wake.clone(), metrics.clone()).map_err(thread())?;
 
         let udp = sockets.iter().map(|s| ListenUri { scheme: Scheme::Udp, address: s.local });

@@ -419,6 +419,18 @@ pub(super) fn schema() -> Value {
         ("size", endpoint::number("Bytes.")),
         ("stop_reason", endpoint::text("Why it ended; empty while it runs.")),
         ("state", json!({ "enum": ["recording", "available", "failed"] })),
+        ("control_id", endpoint::nullable(endpoint::text("The handle of whoever ordered it."))),
+        ("client_context", endpoint::nullable(endpoint::text("The text of whoever ordered it."))),
+        ("dialect", endpoint::text("Whose defaults it was made with.")),
+        ("container", endpoint::text("Kind of file: wav, mp3, mp4 or ogg.")),
+        ("encoding", endpoint::text("What it became: pcm16, alaw, ulaw, mp3 or opus.")),
+        ("sample_rate", endpoint::number("Hz.")),
+        ("channels", endpoint::number("1, or 2 with the sides apart.")),
+        ("stop_digit", endpoint::nullable(endpoint::text("The digit that ended it."))),
+        ("contains_sound", json!({ "type": ["boolean", "null"], "description": "Whether somebody spoke; null where that is not known." })),
+        ("ended_at_ms", endpoint::nullable(endpoint::number("When it ended, in milliseconds since the Unix epoch."))),
+        ("storage_class", endpoint::text("How it is kept.")),
+        ("sidecar", endpoint::text("The signed statement about it, byte for byte; empty until it is finished.")),
     ])
 }
 
@@ -443,6 +455,18 @@ fn to_json(row: &RecordingRow) -> Value {
         "size": row.size,
         "stop_reason": row.stop_reason,
         "state": row.state,
+        "control_id": row.control_id,
+        "client_context": row.client_context,
+        "dialect": row.dialect,
+        "container": row.container,
+        "encoding": row.encoding,
+        "sample_rate": row.sample_rate,
+        "channels": row.channels,
+        "stop_digit": row.stop_digit,
+        "contains_sound": row.contains_sound,
+        "ended_at_ms": row.ended_at,
+        "storage_class": row.storage_class,
+        "sidecar": row.sidecar,
     })
 }
 

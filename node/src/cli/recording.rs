@@ -1,9 +1,13 @@
-//! `hookswitch recording …`: what was recorded, the audio, and whether it is whole.
+//! `hookswitch recording …`: what was recorded, the audio, and whether it is whole. A file that has its sidecar beside it is judged without
+//! a node.
 
 use super::client::{Client, Content, encode};
 use super::output::{cell, say, say_json, table, when};
 use super::{Common, Failure, Outcome, keeping};
-use crate::record::verify::{Verified, verify};
+use crate::record::keys::{FOLDER, PUBLIC, fingerprint};
+use crate::record::sidecar::{LARGEST, unhex};
+use crate::record::sidecar_path;
+use crate::record::verify::{Verified, verify_file, verify_signed};
 use crate::record::wav::{HEADER, Header};
 use crate::store::{RecordingRow, RecordingState};
 use clap::Subcommand;
@@ -31,6 +35,9 @@ pub(super) enum Command {
         /// Where to put it; `-` is stdout
         #[arg(long, short, value_name = "FILE")]
         output: Option<PathBuf>,
+        /// Put its signed sidecar beside it, as FILE.json
+        #[arg(long)]
+        sidecar: bool,
     },
     /// Say whether recordings are whole: hash, length, frames missing
     Verify {
@@ -40,27 +47,86 @@ pub(super) enum Command {
         /// All of the tenant's recordings
         #[arg(long, conflicts_with = "what")]
         all: bool,
+        /// Public key of the node that recorded, in hex, or a file with it; otherwise that of the node here
+        #[arg(long, value_name = "KEY|FILE")]
+        key: Option<String>,
     },
     #[command(flatten)]
     Keep(keeping::OfRecording),
+    /// The node's public key, which recordings are signed with
+    Key,
 }
 
 pub(super) fn run(common: &Common, command: Command) -> Outcome {
+    match command {
+        Command::Key => return key(common),
+        Command::Verify { what, all: false, key } if what.iter().all(|what| has_sidecar(what)) => {
+            let public = public(common, key.as_deref())?;
+            let verified = what.iter().map(|what| check_file(what, public.as_deref())).collect::<Result<_, _>>()?;
+            return tell(common, verified);
+        }
+        _ => {}
+    }
     let client = common.client()?;
     let domain = encode(&client.domain()?);
     match command {
         Command::List { limit } => list(common, &rows(&client, &domain, limit)?),
-        Command::Get { id, output } => get(common, &client, &domain, &id, output),
-        Command::Verify { what, all } => {
+        Command::Get { id, output, sidecar } => get(common, &client, &domain, &id, output, sidecar),
+        Command::Verify { what, all, key } => {
             let what = if all {
                 rows(&client, &domain, usize::MAX)?.iter().filter(|row| row["state"] != "recording").map(|row| cell(row, "id")).collect()
             } else {
                 what
             };
-            check(common, &client, &domain, &what)
+            let public = public(common, key.as_deref())?;
+            check(common, &client, &domain, &what, public.as_deref())
         }
         Command::Keep(command) => keeping::of_recording(common, &client, &domain, command),
+        Command::Key => Ok(()),
     }
+}
+
+/// Where a node with this configuration keeps its public key.
+fn public_file(common: &Common) -> Result<PathBuf, Failure> {
+    Ok(common.load()?.storage.data.join(FOLDER).join(PUBLIC))
+}
+
+fn key(common: &Common) -> Outcome {
+    let path = public_file(common)?;
+    let text = std::fs::read_to_string(&path)
+        .map_err(|error| Failure::Failed(format!("{}: {error} (the node makes it at its first start)", path.display())))?;
+    let public = unhex(text.trim()).ok_or_else(|| Failure::Failed(format!("{}: no key in hex", path.display())))?;
+    if common.json {
+        return say_json(&json!({ "key": { "algorithm": "ed25519", "fingerprint": fingerprint(&public), "public": text.trim() } }));
+    }
+    say(&format!("{}  ed25519, fingerprint {}", text.trim(), fingerprint(&public)))
+}
+
+/// The key that was named, else that of the node here, else none.
+fn public(common: &Common, named: Option<&str>) -> Result<Option<Vec<u8>>, Failure> {
+    let Some(named) = named else {
+        let here = public_file(common)?;
+        return Ok(std::fs::read_to_string(here).ok().and_then(|text| unhex(text.trim())));
+    };
+    let text = if Path::new(named).is_file() {
+        std::fs::read_to_string(named).map_err(|error| Failure::Failed(format!("{named}: {error}")))?
+    } else {
+        named.to_owned()
+    };
+    let key = unhex(text.trim()).filter(|key| key.len() == 32);
+    key.map(Some).ok_or_else(|| Failure::Usage(format!("--key {named}: neither 64 hex digits nor a file with them")))
+}
+
+fn has_sidecar(what: &str) -> bool {
+    Path::new(what).is_file() && sidecar_path(Path::new(what)).is_file()
+}
+
+fn check_file(what: &str, public: Option<&[u8]>) -> Result<(String, Verified), Failure> {
+    let broken = |error: io::Error| Failure::Failed(format!("{what}: {error}"));
+    let mut text = Vec::new();
+    File::open(sidecar_path(Path::new(what))).map_err(broken)?.take(LARGEST as u64 + 1).read_to_end(&mut text).map_err(broken)?;
+    let verified = verify_file(File::open(what).map_err(broken)?, &String::from_utf8_lossy(&text), public).map_err(broken)?;
+    Ok((what.to_owned(), verified))
 }
 
 fn list(common: &Common, rows: &[Value]) -> Outcome {
@@ -118,10 +184,13 @@ fn audio(client: &Client, domain: &str, id: &str) -> Result<impl Read + use<>, F
     client.download(&format!("/{domain}/recordings/{}/audio", encode(id)))
 }
 
-fn get(common: &Common, client: &Client, domain: &str, id: &str, output: Option<PathBuf>) -> Outcome {
+fn get(common: &Common, client: &Client, domain: &str, id: &str, output: Option<PathBuf>, sidecar: bool) -> Outcome {
     let row = row(client, domain, id)?;
     let mut audio = audio(client, domain, &row.id)?;
-    let path = output.unwrap_or_else(|| PathBuf::from(format!("{}.wav", row.id)));
+    let path = output.unwrap_or_else(|| {
+        let container = if row.container.is_empty() { "wav" } else { &row.container };
+        PathBuf::from(format!("{}.{container}", row.id))
+    });
     if path == Path::new("-") {
         io::copy(&mut audio, &mut io::stdout().lock())?;
         return Ok(());
@@ -130,6 +199,9 @@ fn get(common: &Common, client: &Client, domain: &str, id: &str, output: Option<
         let half = path.with_extension("part");
         let size = io::copy(&mut audio, &mut File::create(&half)?)?;
         std::fs::rename(&half, &path)?;
+        if sidecar {
+            std::fs::write(sidecar_path(&path), &row.sidecar)?;
+        }
         Ok(size)
     };
     let size = write().map_err(|error: io::Error| Failure::Failed(format!("{}: {error}", path.display())))?;
@@ -139,11 +211,15 @@ fn get(common: &Common, client: &Client, domain: &str, id: &str, output: Option<
     say(&format!("{} ({}, {:.2} s)", path.display(), super::output::size(size), row.duration_ms as f64 / 1000.0))
 }
 
-fn check(common: &Common, client: &Client, domain: &str, what: &[String]) -> Outcome {
+fn check(common: &Common, client: &Client, domain: &str, what: &[String], public: Option<&[u8]>) -> Outcome {
     let mut verified = Vec::new();
     for what in what {
-        verified.push(check_one(client, domain, what)?);
+        verified.push(check_one(client, domain, what, public)?);
     }
+    tell(common, verified)
+}
+
+fn tell(common: &Common, verified: Vec<(String, Verified)>) -> Outcome {
     let bad = verified.iter().filter(|(_, verified)| !verified.ok).count();
     if common.json {
         let to_json =
@@ -157,14 +233,17 @@ fn check(common: &Common, client: &Client, domain: &str, what: &[String]) -> Out
     if bad == 0 { Ok(()) } else { Err(Failure::Failed(format!("{bad} of {} recordings are not whole", verified.len()))) }
 }
 
-fn check_one(client: &Client, domain: &str, what: &str) -> Result<(String, Verified), Failure> {
+fn check_one(client: &Client, domain: &str, what: &str, public: Option<&[u8]>) -> Result<(String, Verified), Failure> {
     let path = Path::new(what);
+    if has_sidecar(what) {
+        return check_file(what, public);
+    }
     if !path.is_file() {
         let row = row(client, domain, what)?;
         let verified = match row.state {
             // There is no audio to fetch; the row alone says enough.
-            RecordingState::Recording | RecordingState::Failed => verify(io::empty(), &row)?,
-            RecordingState::Available => verify(audio(client, domain, &row.id)?, &row)?,
+            RecordingState::Recording | RecordingState::Failed => verify_signed(io::empty(), &row, public)?,
+            RecordingState::Available => verify_signed(audio(client, domain, &row.id)?, &row, public)?,
         };
         return Ok((row.id, verified));
     }
@@ -174,7 +253,7 @@ fn check_one(client: &Client, domain: &str, what: &str) -> Result<(String, Verif
     File::open(path).map_err(broken)?.take(HEADER as u64).read_to_end(&mut head).map_err(broken)?;
     let header = Header::decode(&head).map_err(|error| Failure::Failed(format!("{what}: {error}")))?;
     let row = row(client, domain, &header.recording_id)?;
-    let verified = verify(File::open(path).map_err(broken)?, &row).map_err(broken)?;
+    let verified = verify_signed(File::open(path).map_err(broken)?, &row, public).map_err(broken)?;
     Ok((row.id, verified))
 }
 
@@ -201,5 +280,9 @@ fn from_json(value: &Value) -> RecordingRow {
         size: number("size"),
         stop_reason: text("stop_reason"),
         state: serde_json::from_value(value["state"].clone()).unwrap_or_default(),
+        container: text("container"),
+        encoding: text("encoding"),
+        sidecar: text("sidecar"),
+        ..RecordingRow::default()
     }
 }

@@ -299,3 +299,49 @@ fn commands_reach_the_node() {
     done(&format!("tenant put {domain} --recording-retention forever"));
     assert_eq!(world.store.tenant(domain).expect("read").and_then(|tenant| tenant.recording_retention_ms), None);
 }
+
+#[test]
+fn ur_035_a_file_with_its_sidecar_is_judged_without_a_node() {
+    use crate::record::keys::Keys;
+    use crate::record::sidecar::{Side, Statement, unhex};
+    let folder = tempfile::tempdir().expect("a folder");
+    let keys = Keys::load(folder.path()).expect("keys");
+    let row = recording(folder.path(), "whole", 50);
+    let side = Side { expected: 50, received: 50, ..Side::default() };
+    let statement = Statement {
+        format: "hookswitch-recording-1".into(),
+        recording_id: row.id.clone(),
+        container: "wav".into(),
+        frames: 50,
+        ptime_ms: 20,
+        duration_ms: 1000,
+        speak: side,
+        size: row.size,
+        sha256: row.sha256.clone(),
+        ..Statement::default()
+    };
+    let beside = format!("{}.json", row.path);
+    std::fs::write(&beside, statement.clone().sign(&keys)).expect("written");
+    let config = folder.path().join("node.toml");
+    std::fs::write(&config, format!("[storage]\ndata = \"{}\"\n", folder.path().display())).expect("written");
+    let run = |line: String| dispatch(parse(&line).expect("understood"));
+    let verify = |rest: String| run(format!("recording verify {} {rest}", row.path));
+    let public = std::fs::read_to_string(folder.path().join("keys/node.pub")).expect("there");
+    assert_eq!(unhex(public.trim()).as_deref(), Some(keys.public()));
+    // The key of the node here, one that is typed, one in a file.
+    assert!(matches!(run(format!("recording key --config {}", config.display())), Ok(())));
+    assert!(matches!(verify(format!("--config {}", config.display())), Ok(())));
+    assert!(matches!(verify(format!("--key {}", public.trim())), Ok(())));
+    assert!(matches!(verify(format!("--key {}", folder.path().join("keys/node.pub").display())), Ok(())));
+    assert!(matches!(verify("--key 1234".into()), Err(Failure::Usage(_))));
+    // Another node's key, a counter that does not add up, a changed byte.
+    assert!(matches!(verify(format!("--key {}", "ab".repeat(32))), Err(Failure::Failed(_))));
+    let lost = Statement { speak: Side { expected: 50, received: 49, ..Side::default() }, ..statement.clone() };
+    std::fs::write(&beside, lost.sign(&keys)).expect("written");
+    assert!(matches!(verify(format!("--key {}", public.trim())), Err(Failure::Failed(_))));
+    std::fs::write(&beside, statement.sign(&keys)).expect("written");
+    let mut bytes = std::fs::read(&row.path).expect("there");
+    *bytes.last_mut().expect("not empty") ^= 1;
+    std::fs::write(&row.path, bytes).expect("written");
+    assert!(matches!(verify(format!("--key {}", public.trim())), Err(Failure::Failed(_))));
+}

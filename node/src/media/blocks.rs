@@ -10,8 +10,8 @@ use std::collections::VecDeque;
 /// Spare blocks made ahead while the thread has time, so that a tick seldom has to.
 const SPARE: usize = 64;
 
-/// So many (4 MB) are worth the time to give them back to the kernel.
-const MANY: usize = 1024;
+/// So many (300 KB) are worth the milliseconds to give them back to the kernel.
+const MANY: usize = 64;
 
 pub(super) struct Blocks {
     free: Vec<Box<Block>>,

@@ -3,22 +3,42 @@
 //! ```text
 //!  switch --Begin, Drop--> writer ----Finish----> finisher --row--> store
 //!  media  ==blocks==>      (lowest priority)      (fsync, hash,  --Recorded--> switch
-//!         <==empty==       DATA/spool/ID.wav      link to blobs)
+//!         <==empty==       DATA/spool/ID.wav      link to blobs,
+//!                            |  or ID.log         sidecar)
+//!                            +----> encoder ---->
 //! ```
 //!
 //! Writers append and keep headers true; the finisher does what waits for the disk. A file moves from spool to blobs only whole, and
 //! leaves the spool only when its row is stored: whatever a crash interrupts, [`repair`] finds in the spool and carries to the end.
-//! Start with [`Recorder`], then `writer.rs`; `wav.rs` is the format, `verify.rs` the judge.
+//! An encoder reads the closed spool file, so nothing of a recording is ever in an encoder alone.
+//!
+//! Start with [`Recorder`], then `writer.rs`; `spool.rs` and `wav.rs` are what it writes, `encode.rs` what becomes of that, `verify.rs` the
+//! judge, `sidecar.rs` what is signed.
 
+mod cbc;
+mod encode;
+mod facts;
 mod finish;
+pub mod format;
+pub mod keys;
+mod lame;
+mod mp4;
+mod opus;
+mod read;
 pub mod repair;
+mod resample;
+mod seal;
+pub mod sidecar;
+mod spool;
 #[cfg(test)]
 mod tests;
 pub mod verify;
 pub mod wav;
 mod writer;
 
-pub use finish::details_of;
+pub use finish::{details_of, sidecar_path};
+pub use read::{Audio, Reader};
+
 pub use writer::BlockLink;
 
 use crate::inbox::SwitchInbox;
@@ -26,9 +46,10 @@ use crate::limits;
 use crate::metrics::Metrics;
 use crate::net::Clock;
 use crate::store::Store;
-use finish::Finisher;
+use finish::{Finisher, Outlet};
 use hookswitch_call::RecordingStart;
 use hookswitch_proto::media::RecordingId;
+use keys::Keys;
 use std::fs::DirBuilder;
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
@@ -37,21 +58,24 @@ use std::sync::{Arc, mpsc};
 use std::thread::{JoinHandle, Thread};
 use writer::{Order, Writer};
 
-/// Where recordings lie.
+/// Where recordings lie, and the keys to them.
 #[derive(Clone, Debug)]
 pub struct Folders {
     pub spool: PathBuf,
     pub blobs: PathBuf,
+    pub keys: Arc<Keys>,
+    /// All are encrypted at rest, not only those whose client gives a key.
+    pub encrypt: bool,
 }
 
 impl Folders {
     /// Makes them, readable by us alone: they hold what people said.
     pub fn create(data: &Path, blobs: &Path) -> io::Result<Folders> {
-        let folders = Folders { spool: data.join("spool"), blobs: blobs.to_path_buf() };
-        for folder in [&folders.spool, &folders.blobs] {
+        let (spool, blobs) = (data.join("spool"), blobs.to_path_buf());
+        for folder in [data, &spool, &blobs] {
             private_folder(folder)?;
         }
-        Ok(folders)
+        Ok(Folders { spool, blobs, keys: Arc::new(Keys::load(data)?), encrypt: false })
     }
 }
 
@@ -65,12 +89,13 @@ pub struct Recorder {
     clock: Clock,
 }
 
-/// Ends the threads: first the writers, then the finisher, so that everything given to them is on disk.
+/// Ends the threads: first the writers, then the encoders, then the finisher, so that everything given to them is on disk.
 pub struct RecorderThreads {
     orders: Vec<(mpsc::Sender<Order>, Thread)>,
     writers: Vec<JoinHandle<()>>,
+    encoders: Vec<JoinHandle<()>>,
     finisher: JoinHandle<()>,
-    finish: mpsc::Sender<finish::Finish>,
+    outlet: Outlet,
 }
 
 /// Starts `threads` writers with one link to each of `media` media threads. `links[m][w]` is what media thread `m` gives to writer `w`.
@@ -84,6 +109,15 @@ pub fn start(
     clock: Clock,
 ) -> io::Result<(Recorder, Vec<Vec<BlockLink>>, RecorderThreads)> {
     let (finish, finishing) = mpsc::channel();
+    let (mut encoders, mut encoding) = (Vec::new(), Vec::new());
+    for index in 0..limits::ENCODERS {
+        let (closed, to_encode) = mpsc::channel();
+        let (folders, finish, metrics) = (folders.clone(), finish.clone(), metrics.clone());
+        let run = move || finish::encode(&folders, &to_encode, &finish, &metrics);
+        encoding.push(std::thread::Builder::new().name(format!("encode-{index}")).spawn(run)?);
+        encoders.push(closed);
+    }
+    let outlet = Outlet { finish, encoders, metrics: metrics.clone() };
     let finisher = Finisher::new(folders.clone(), store, inbox, metrics.clone());
     let finisher = std::thread::Builder::new().name("record-finish".into()).spawn(move || finisher.run(&finishing))?;
     let mut links: Vec<Vec<BlockLink>> = (0..media).map(|_| Vec::new()).collect();
@@ -96,13 +130,13 @@ pub fn start(
             media_links.push(here);
             ends.push(there);
         }
-        let writer = Writer::new(ends, ordered, finish.clone(), folders.spool.clone(), metrics.clone(), clock);
+        let writer = Writer::new(ends, ordered, outlet.clone(), folders.clone(), metrics.clone(), clock);
         let handle = std::thread::Builder::new().name(format!("record-{index}")).spawn(move || writer.run())?;
         orders.push((order, handle.thread().clone()));
         handles.push(handle);
     }
     let recorder = Recorder { writers: orders.clone(), clock };
-    Ok((recorder, links, RecorderThreads { orders, writers: handles, finisher, finish }))
+    Ok((recorder, links, RecorderThreads { orders, writers: handles, encoders: encoding, finisher, outlet }))
 }
 
 impl Recorder {
@@ -137,7 +171,12 @@ impl RecorderThreads {
                 tracing::error!("a writer of recordings panicked");
             }
         }
-        drop(self.finish);
+        drop(self.outlet);
+        for handle in self.encoders {
+            if handle.join().is_err() {
+                tracing::error!("an encoder of recordings panicked");
+            }
+        }
         if self.finisher.join().is_err() {
             tracing::error!("the finisher of recordings panicked");
         }

@@ -2,14 +2,16 @@
 //! who announces it. Run once at start, before any recording begins.
 
 use super::Folders;
+use super::encode::{MAKING, MakeError, make};
 use super::finish::{FAILED, fill, place, row_of, set_aside, sync_folder};
-use super::wav::{State, WavError, WavFile};
+use super::spool::{LOG, Spool};
+use super::wav::{State, WavError};
 use crate::limits;
 use crate::metrics::{Metrics, add};
 use crate::store::{RecordingRow, RecordingState, Store};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 /// A recording that a crash came between and its handler. Its file stays in the spool until it is announced: whatever interrupts that,
 /// the next start does it again.
@@ -41,15 +43,22 @@ pub fn repair(folders: &Folders, store: &Store, metrics: &Metrics) -> io::Result
     let mut found: Vec<PathBuf> = Vec::new();
     for entry in std::fs::read_dir(&folders.spool)? {
         let path = entry?.path();
-        if path.extension().is_some_and(|e| e == "wav") {
+        let is = |extension: &str| path.extension().is_some_and(|e| e == extension);
+        if is("wav") || is(LOG) {
             found.push(path);
+        } else if MAKING.into_iter().any(is) {
+            // Half a file that is made from another one in the spool.
+            std::fs::remove_file(&path)?;
         }
     }
     // Oldest names are no older recordings, but a fixed order makes two runs alike.
     found.sort();
     let mut unannounced = Vec::new();
+    let begun = Instant::now();
     for path in found {
-        match repair_one(folders, store, &path) {
+        // A node that had thousands of calls must not stay away for minutes to encode what they left: the rest is kept as WAV.
+        let encode = begun.elapsed() < limits::REPAIR_ENCODING;
+        match repair_one(folders, store, &path, encode, metrics) {
             Ok((row, fresh)) => {
                 let (id, ms, state) = (&row.id, row.duration_ms, row.state.name());
                 if fresh {
@@ -104,31 +113,56 @@ pub fn sweep(folders: &Folders, now: SystemTime) -> io::Result<usize> {
 }
 
 /// The file's row, and whether it was made only now.
-fn repair_one(folders: &Folders, store: &Store, path: &Path) -> Result<(RecordingRow, bool), WavError> {
-    let mut file = WavFile::reopen(path)?;
-    let known = store.recording(&file.header.recording_id).map_err(io::Error::other)?;
+fn repair_one(folders: &Folders, store: &Store, path: &Path, encode: bool, metrics: &Metrics) -> Result<(RecordingRow, bool), WavError> {
+    let mut file = Spool::reopen(path, &folders.keys)?;
+    let known = store.recording(&file.header().recording_id).map_err(io::Error::other)?;
     if let Some(row) = known.filter(|row| row.state != RecordingState::Recording) {
         // Only the last steps were missing, and the report is one of them.
         return Ok((row, false));
     }
-    let header = &mut file.header;
+    let header = file.header_mut();
     if header.state == State::Recording {
-        header.stop_reason = "crash".into();
+        // One that was ended had waited for room, or for its encoder.
+        if header.stop_reason.is_empty() {
+            header.stop_reason = "crash".into();
+        }
         header.counters.repair(header.frames);
         if header.heard.expected > 0 {
             header.heard.repair(header.frames);
         }
+        header.facts.speak.masked = header.facts.speak.masked.min(header.counters.silence);
+        header.facts.heard.masked = header.facts.heard.masked.min(header.heard.silence);
     }
-    let mut row = row_of(header);
-    if header.frames == 0 {
+    let mut row = row_of(file.header());
+    if file.header().frames == 0 {
         fill(&mut row, None);
     } else {
-        let placed = place(folders, &mut file)?;
+        let mut format = file.header().facts.format().unwrap_or_default();
+        if !format.is_spooled() && !encode {
+            (format, _) = (format.plain(), add(&metrics.recordings_not_encoded, 1));
+            file.header_mut().facts.become_format(&format);
+        }
+        let mut made = make(folders, &mut file, &format);
+        if let Err(MakeError::Encoder(error)) = &made {
+            tracing::error!(path = %path.display(), %error, "the encoder failed: the recording is kept as WAV");
+            add(&metrics.recordings_not_encoded, 1);
+            format = format.plain();
+            file.header_mut().facts.become_format(&format);
+            made = make(folders, &mut file, &format);
+        }
+        let made = made.map_err(|error| match error {
+            MakeError::Disk(error) | MakeError::Encoder(error) => error,
+        })?;
+        let leftover = (made.path != path).then(|| made.path.clone());
+        let placed = place(folders, &file, made)?;
         if let Some(folder) = placed.path.parent() {
             sync_folder(folder)?;
         }
-        row = row_of(&file.header);
+        row = row_of(file.header());
         fill(&mut row, Some(&placed));
+        if let Some(leftover) = leftover {
+            std::fs::remove_file(leftover)?;
+        }
     }
     store.put_recording(row.clone()).map_err(io::Error::other)?;
     Ok((row, true))

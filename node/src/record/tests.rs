@@ -4,10 +4,12 @@ use super::verify::{hex, verify};
 use super::wav::{Counters, HEADER, Header, WavFile};
 use super::*;
 use crate::store::{RecordingRow, RecordingState, StoreThread};
+use hookswitch_call::recording::{CbcKey, Container, Dialect, Encoding, RecordingOptions, StorageClass};
 use hookswitch_call::{Input, SessionId};
-use hookswitch_proto::media::{BLOCK_FRAMES, Block, Codec, FRAME, FrameKind, RecordingTotals, SideTotals, StopReason};
+use hookswitch_proto::media::{BLOCK_FRAMES, Block, Codec, FRAME, FrameKind, RecordingTotals, SideTotals, StopReason, StreamFacts, g711};
 use sha2::{Digest, Sha256};
 use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
 use std::os::unix::fs::PermissionsExt;
 use std::sync::mpsc::Receiver;
 
@@ -48,8 +50,13 @@ struct World {
 }
 
 fn world() -> World {
+    world_with(|_| {})
+}
+
+fn world_with(change: impl FnOnce(&mut Folders)) -> World {
     let folder = tempfile::tempdir().unwrap();
-    let folders = Folders::create(folder.path(), &folder.path().join("blobs")).unwrap();
+    let mut folders = Folders::create(folder.path(), &folder.path().join("blobs")).unwrap();
+    change(&mut folders);
     let (store, store_thread) = Store::open(&folder.path().join("db")).unwrap();
     let (inbox_in, inbox) = SwitchInbox::channel();
     let metrics = Arc::new(Metrics::default());
@@ -64,6 +71,10 @@ fn id(number: u64) -> String {
 
 impl World {
     fn begin(&self, number: u64, file_name: &str, stereo: bool) {
+        self.begin_with(number, file_name, stereo, RecordingOptions::default());
+    }
+
+    fn begin_with(&self, number: u64, file_name: &str, stereo: bool, options: RecordingOptions) {
         self.recorder.begin(Box::new(RecordingStart {
             connection_id: None,
             recording: RecordingId(number),
@@ -76,7 +87,7 @@ impl World {
             called: "voicemail".into(),
             file_name: file_name.into(),
             stereo,
-            options: Default::default(),
+            options: Arc::new(options),
         }));
     }
 
@@ -103,6 +114,10 @@ impl World {
             Ok(Input::Recorded(report)) => report,
             other => panic!("{other:?}"),
         }
+    }
+
+    fn reader(&self) -> Reader {
+        Reader::new(self.folders.keys.clone(), self.store.clone())
     }
 
     fn row(&self, number: u64) -> RecordingRow {
@@ -420,7 +435,8 @@ fn a_crash_between_link_and_row_makes_no_second_copy() {
     let again = repair::repair(&w.folders, &other, &w.metrics).unwrap().remove(0);
     assert_eq!((again.row.path.as_str(), again.row.sha256.as_str()), (row.path.as_str(), row.sha256.as_str()));
     assert_eq!((again.row.stop_reason.as_str(), again.row.frames_concealed), ("remote_hangup", 2));
-    assert_eq!(std::fs::read_dir(w.folders.blobs.join("demo.localhost")).unwrap().count(), 1);
+    // The audio and its sidecar.
+    assert_eq!(std::fs::read_dir(w.folders.blobs.join("demo.localhost")).unwrap().count(), 2);
 }
 
 #[test]
@@ -444,7 +460,8 @@ fn a_crash_between_row_and_report_loses_no_announcement() {
     }
     assert!(repair::repair(&w.folders, &w.store, &w.metrics).unwrap().is_empty());
     assert!(!spooled.exists() && Path::new(&row.path).exists());
-    assert_eq!(std::fs::read_dir(w.folders.blobs.join("demo.localhost")).unwrap().count(), 1);
+    // The audio and its sidecar.
+    assert_eq!(std::fs::read_dir(w.folders.blobs.join("demo.localhost")).unwrap().count(), 2);
 }
 
 #[test]
@@ -521,4 +538,585 @@ fn ffprobe_agrees_where_it_is_installed() {
     let output = std::process::Command::new("ffprobe").args(arguments).arg(w.row(1).path).output().unwrap();
     assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), "pcm_s16le,8000,2,4.000000");
     assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+}
+
+impl World {
+    /// Gives both sides (or one), each frame made by its function from the number of a sample; then the end.
+    fn record(&mut self, number: u64, frames: u64, speak: &dyn Fn(u64) -> i16, heard: Option<&dyn Fn(u64) -> i16>) {
+        for first in (0..frames).step_by(BLOCK_FRAMES) {
+            let n = BLOCK_FRAMES.min(usize::try_from(frames - first).unwrap());
+            for (side, sound) in [Some(speak), heard].into_iter().flatten().enumerate() {
+                let mut block = block(number, side == 1, first, n, 0);
+                block.kinds = [FrameKind::Voice; BLOCK_FRAMES];
+                block.two_sided = heard.is_some();
+                for (i, byte) in block.law.iter_mut().enumerate() {
+                    *byte = g711::encode(Codec::Pcma, sound(first * FRAME as u64 + i as u64));
+                }
+                self.give(block);
+            }
+        }
+        let heard = heard.map_or(SideTotals::default(), |_| SideTotals { received: frames, ..SideTotals::default() });
+        let end = RecordingTotals { heard, ..totals(frames, 0) };
+        self.give(last(block(number, heard.received > 0, frames, 0, 0), StopReason::RemoteHangup, end));
+    }
+}
+
+/// A tone of `hz` between two seconds.
+fn tone(hz: f64, from: f64, to: f64) -> impl Fn(u64) -> i16 {
+    move |sample| {
+        let at = sample as f64 / 8000.0;
+        let level = if at >= from && at < to { 8000.0 } else { 0.0 };
+        (level * (2.0 * std::f64::consts::PI * hz * at).sin()) as i16
+    }
+}
+
+/// How much of `hz` is in these samples, as an amplitude.
+fn amplitude(samples: &[i16], hz: f64) -> f64 {
+    let (mut re, mut im) = (0.0, 0.0);
+    for (i, sample) in samples.iter().enumerate() {
+        let angle = 2.0 * std::f64::consts::PI * hz * i as f64 / 8000.0;
+        re += f64::from(*sample) * angle.cos();
+        im += f64::from(*sample) * angle.sin();
+    }
+    2.0 * re.hypot(im) / samples.len() as f64
+}
+
+fn installed(program: &str) -> bool {
+    let there = std::process::Command::new(program).arg("-version").output().is_ok_and(|output| output.status.success());
+    if !there {
+        eprintln!("{program} is not installed: not asked");
+    }
+    there
+}
+
+fn probed(path: &Path) -> String {
+    let arguments = ["-v", "error", "-show_entries", "stream=codec_name,sample_rate,channels", "-of", "csv=p=0"];
+    let output = std::process::Command::new("ffprobe").args(arguments).arg(path).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+    String::from_utf8_lossy(&output.stdout).trim().to_owned()
+}
+
+/// Each channel as ffmpeg decodes it, at 8 kHz.
+fn decoded(path: &Path, channels: usize) -> Vec<Vec<i16>> {
+    let output = std::process::Command::new("ffmpeg")
+        .args(["-v", "error", "-i"])
+        .arg(path)
+        .args(["-f", "s16le", "-ar", "8000", "-"])
+        .output()
+        .unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+    let all: Vec<i16> = output.stdout.as_chunks::<2>().0.iter().map(|pair| i16::from_le_bytes(*pair)).collect();
+    (0..channels).map(|channel| all.iter().skip(channel).step_by(channels).copied().collect()).collect()
+}
+
+fn options(container: Container, encoding: Encoding, rate: u32) -> RecordingOptions {
+    RecordingOptions { container: Some(container), encoding, sample_rate: Some(rate), ..RecordingOptions::default() }
+}
+
+#[test]
+fn ur_010_011_012_013_every_format_is_decoded_with_its_tones_in_place() {
+    if !installed("ffmpeg") || !installed("ffprobe") {
+        return;
+    }
+    let mut w = world();
+    use Container::{Mp3, Mp4, Ogg, Wav};
+    let formats = [
+        (Wav, Encoding::Pcm16, 8000, "pcm_s16le,8000"),
+        (Wav, Encoding::Pcm16, 16_000, "pcm_s16le,16000"),
+        (Wav, Encoding::Pcm16, 48_000, "pcm_s16le,48000"),
+        (Wav, Encoding::Alaw, 8000, "pcm_alaw,8000"),
+        (Wav, Encoding::Ulaw, 8000, "pcm_mulaw,8000"),
+        (Mp3, Encoding::Auto, 8000, "mp3,8000"),
+        (Mp3, Encoding::Auto, 16_000, "mp3,16000"),
+        (Mp3, Encoding::Auto, 48_000, "mp3,48000"),
+        (Ogg, Encoding::Auto, 8000, "opus,48000"),
+        (Ogg, Encoding::Opus, 16_000, "opus,48000"),
+        (Ogg, Encoding::Opus, 48_000, "opus,48000"),
+        (Mp4, Encoding::Auto, 8000, "opus,48000"),
+        (Mp4, Encoding::Aac, 48_000, "opus,48000"),
+    ];
+    // 4.5 s: neither whole seconds nor whole frames of an encoder.
+    const FRAMES: u64 = 223;
+    let (left, right) = (tone(1000.0, 1.0, 2.0), tone(600.0, 3.0, 4.0));
+    for (index, (container, encoding, rate, probe)) in formats.into_iter().enumerate() {
+        for (stereo, channels) in [(false, 1), (true, 2)] {
+            let number = index as u64 * 2 + channels as u64;
+            w.begin_with(number, "message", stereo, options(container, encoding, rate));
+            w.record(number, FRAMES, &left, Some(&right));
+            let report = w.report();
+            let row = w.row(number);
+            let what = format!("{container:?} {encoding:?} {rate} {channels}: {row:?}");
+            assert_eq!(report.outcome, Ok(row.size), "{what}");
+            assert_eq!(
+                (row.state, row.container.as_str(), row.sample_rate, row.channels),
+                (RecordingState::Available, container.name(), rate, channels),
+                "{what}"
+            );
+            assert_eq!(
+                row.encoding,
+                probe.split(',').next().unwrap().replace("pcm_s16le", "pcm16").replace("pcm_mulaw", "ulaw").replace("pcm_", "")
+            );
+            let path = Path::new(&row.path);
+            assert_eq!(probed(path), format!("{probe},{channels}"), "{what}");
+            let audio = decoded(path, usize::from(channels));
+            for channel in &audio {
+                let off = channel.len() as i64 - (FRAMES * FRAME as u64) as i64;
+                assert!(off.abs() <= FRAME as i64, "{off} samples too many, {what}");
+            }
+            let second = |channel: usize, from: f64, hz: f64| {
+                let from = (from * 8000.0) as usize;
+                amplitude(&audio[channel][from..from + 6400], hz)
+            };
+            // In the middle of its second, a tone is there at its level; of the other one, and in other seconds, there is next to nothing.
+            let other = usize::from(channels) - 1;
+            assert!((second(0, 1.1, 1000.0) / 8000.0 - 1.0).abs() < 0.15, "{} {what}", second(0, 1.1, 1000.0));
+            assert!((second(other, 3.1, 600.0) / 8000.0 - 1.0).abs() < 0.15, "{} {what}", second(other, 3.1, 600.0));
+            assert!(second(0, 2.1, 1000.0) < 100.0 && second(other, 2.1, 600.0) < 100.0, "{what}");
+            if stereo {
+                assert!(second(1, 1.1, 1000.0) < 200.0 && second(0, 3.1, 600.0) < 200.0, "{what}");
+            }
+            let verdict = verify_signed(File::open(path).unwrap(), &row, Some(w.folders.keys.public())).unwrap();
+            assert!(verdict.ok, "{}", verdict.line);
+        }
+    }
+    w.threads.stop();
+    assert_eq!(std::fs::read_dir(&w.folders.spool).unwrap().count(), 0);
+    assert_eq!((w.metrics.recordings_encoding.get(), w.metrics.recordings_open.get()), (0, 0));
+}
+
+use super::verify::{verify_file, verify_signed};
+
+#[test]
+fn ur_011_law_bytes_go_into_the_file_as_they_came() {
+    let mut w = world();
+    let every: Vec<u8> = (0..BLOCK_FRAMES * FRAME).map(|i| (i % 256) as u8).collect();
+    let aculab = || RecordingOptions { dialect: Dialect::Aculab, ..RecordingOptions::default() };
+    let ulaw = || RecordingOptions { encoding: Encoding::Ulaw, ..RecordingOptions::default() };
+    // What comes in, what was asked for, what the file holds of it.
+    let table = [(Codec::Pcma, aculab(), Codec::Pcma), (Codec::Pcmu, aculab(), Codec::Pcmu), (Codec::Pcma, ulaw(), Codec::Pcmu)];
+    for (number, (from, options, to)) in table.into_iter().enumerate() {
+        let number = number as u64;
+        w.begin_with(number, "exact.wav", false, options);
+        let mut one = Block { codec: from, ..block(number, false, 0, 25, 0) };
+        one.law.copy_from_slice(&every);
+        w.give(one);
+        // A block was lost: silence of the same law. Then a re-INVITE changed the codec, and the file goes on.
+        let other = if from == Codec::Pcma { Codec::Pcmu } else { Codec::Pcma };
+        let mut two = Block { codec: other, ..block(number, false, 50, 25, 0) };
+        two.law.copy_from_slice(&every);
+        w.give(last(two, StopReason::RemoteHangup, totals(75, 0)));
+        w.report();
+        let row = w.row(number);
+        let bytes = std::fs::read(&row.path).unwrap();
+        let mut expected = every.clone();
+        g711::recode(from, to, &mut expected);
+        expected.extend([g711::silence(to); 25 * FRAME]);
+        let mut second = every.clone();
+        g711::recode(other, to, &mut second);
+        expected.extend(second);
+        assert!(bytes[HEADER..] == expected, "{from:?} as {to:?}");
+        assert_eq!(row.encoding, if to == Codec::Pcma { "alaw" } else { "ulaw" });
+        let said = sidecar::read(&row.sidecar, None).unwrap();
+        assert_eq!(said.codecs, [from.name(), other.name()]);
+        // The lost block is said to be missing, and nothing else is.
+        let verdict = verify(File::open(&row.path).unwrap(), &row).unwrap();
+        assert_eq!((verdict.ok, verdict.missing), (false, 25), "{}", verdict.line);
+    }
+}
+
+#[test]
+fn ur_035_the_sidecar_says_all_and_any_changed_byte_is_found() {
+    let mut w = world();
+    let facts = |options: &mut RecordingOptions| {
+        options.control_id = Some("handle".into());
+        options.client_context = Some("{\"a\":1}".into());
+        options.storage_class = StorageClass::Ephemeral;
+        options.retention = Some(std::time::Duration::from_secs(600));
+    };
+    let mut options = RecordingOptions::default();
+    facts(&mut options);
+    w.begin_with(1, "said.wav", false, options);
+    let stream = StreamFacts { first_timestamp: Some(7), last_timestamp: Some(9607), late: 3, ssrc_changes: 1, skew_ppm: -150 };
+    let mut one = block(1, false, 0, 25, A);
+    one.kinds[20..25].fill(FrameKind::Masked);
+    w.give(one);
+    let all = RecordingTotals {
+        expected: 60,
+        received: 50,
+        concealed: 4,
+        silence: 6,
+        contains_voice: true,
+        speak_stream: stream,
+        ..Default::default()
+    };
+    w.give(block(1, false, 25, 25, A));
+    w.give(last(block(1, false, 50, 10, A), StopReason::StopDigit('#'), all));
+    w.report();
+    let row = w.row(1);
+    let path = Path::new(&row.path);
+    assert_eq!(std::fs::read_to_string(sidecar_path(path)).unwrap(), row.sidecar);
+    let key = w.folders.keys.public();
+    let said = sidecar::read(&row.sidecar, Some(key)).unwrap();
+    assert_eq!((said.speak.expected, said.speak.received, said.speak.concealed, said.speak.silence, said.speak.masked), (60, 50, 4, 6, 5));
+    assert_eq!((said.speak.first_rtp_timestamp, said.speak.last_rtp_timestamp, said.speak.late_packets), (Some(7), Some(9607), 3));
+    assert_eq!((said.speak.clock_skew_ppm, said.speak.ssrc_changes, said.heard.is_none()), (-150, 1, true));
+    assert_eq!(
+        (said.frames, said.ptime_ms, said.duration_ms, said.size, said.sha256.as_str()),
+        (60, 20, 1200, row.size, row.sha256.as_str())
+    );
+    assert_eq!((said.stop_reason.as_str(), said.stop_digit, said.contains_sound), ("stop_digit", Some('#'), Some(true)));
+    assert_eq!((said.container.as_str(), said.encoding.as_str(), said.sample_rate, said.channels), ("wav", "pcm16", 8000, 1));
+    assert_eq!((said.node, said.codecs), (w.folders.keys.fingerprint(), vec!["PCMA".to_owned()]));
+    assert!(said.ended_at_ms.unwrap() >= said.started_at_ms && said.started_at_ms == row.created_at);
+    // And so does the row.
+    assert_eq!(
+        (row.control_id.as_deref(), row.client_context.as_deref(), row.dialect.as_str()),
+        (Some("handle"), Some("{\"a\":1}"), "native")
+    );
+    assert_eq!((row.storage_class.as_str(), row.retention_ms, row.stop_digit), ("ephemeral", Some(600_000), Some('#')));
+    assert_eq!((row.contains_sound, row.ended_at), (Some(true), said.ended_at_ms));
+
+    let bytes = std::fs::read(path).unwrap();
+    assert!(verify_file(&bytes[..], &row.sidecar, Some(key)).unwrap().ok);
+    for at in (0..bytes.len()).step_by(61).chain([0, HEADER - 1, HEADER, bytes.len() - 1]) {
+        let mut changed = bytes.clone();
+        changed[at] ^= 1;
+        let verdict = verify_file(&changed[..], &row.sidecar, Some(key)).unwrap();
+        assert!(!verdict.ok && verdict.line.contains("SHA-256"), "{at}: {}", verdict.line);
+        assert!(!verify_signed(&changed[..], &row, Some(key)).unwrap().ok);
+    }
+    // A row that was changed to fit a changed file: its sidecar still says what it was.
+    let mut changed = bytes.clone();
+    changed[HEADER] ^= 1;
+    let forged = RecordingRow { sha256: hex(&Sha256::digest(&changed)), ..row.clone() };
+    let verdict = verify_signed(&changed[..], &forged, Some(key)).unwrap();
+    assert!(!verdict.ok && verdict.line.contains("signed"), "{}", verdict.line);
+    let forged = RecordingRow { sidecar: row.sidecar.replace("stop_digit\":\"#", "stop_digit\":\"*"), ..row };
+    let verdict = verify_signed(&bytes[..], &forged, Some(key)).unwrap();
+    assert!(!verdict.ok && verdict.line.contains("signature"), "{}", verdict.line);
+}
+
+/// All files below a folder, with what is in them.
+fn files_below(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(files_below(&path));
+        } else if let Ok(bytes) = std::fs::read(&path) {
+            found.push((path, bytes));
+        }
+    }
+    found
+}
+
+/// No file holds a run of these samples, as any coding that is written.
+fn assert_nothing_open(w: &World, law: u8) {
+    let sample = g711::decode(Codec::Pcma, law).to_le_bytes();
+    let patterns = [vec![law; 12], sample.repeat(6)];
+    for (path, bytes) in files_below(w.folder.path()) {
+        for pattern in &patterns {
+            assert!(!bytes.windows(12).any(|window| window == pattern), "{} holds plain samples", path.display());
+        }
+    }
+}
+
+#[test]
+fn ur_027_with_a_key_no_plain_byte_is_on_disk_and_openssl_opens_the_file() {
+    let mut w = world();
+    for (number, bytes) in [(1u64, 16u8), (2, 24), (3, 32)] {
+        let key = CbcKey { key: (100..100 + bytes).collect(), iv: *b"initial vector 1" };
+        let asked = RecordingOptions { dialect: Dialect::Aculab, encryption: Some(key.clone()), ..RecordingOptions::default() };
+        w.begin_with(number, "secret.wav", false, asked);
+        for i in 0..4 {
+            w.give(block(number, false, i * 25, 25, A));
+        }
+        w.wait_for_blocks(4);
+        assert_nothing_open(&w, A);
+        assert!(w.folders.spool.join(format!("{}.log", id(number))).exists());
+        w.give(last(block(number, false, 100, 0, A), StopReason::RemoteHangup, totals(100, 10)));
+        let report = w.report();
+        let row = w.row(number);
+        assert_eq!(report.outcome, Ok(row.size));
+        assert_nothing_open(&w, A);
+        assert!(row.is_client_encrypted() && row.wrapped_key.is_none());
+        assert_eq!(row.size % 16, 0);
+        let verdict = verify_signed(w.reader().open(&row).unwrap(), &row, Some(w.folders.keys.public())).unwrap();
+        assert!(verdict.ok, "{}", verdict.line);
+        // The key is in no file, row or sidecar.
+        let shown = format!("{row:?}");
+        assert!(!shown.contains(&hex(&key.key)) && !row.sidecar.contains(&hex(&key.key)));
+        assert!(row.sidecar.contains(&format!("aes-{}-cbc", u32::from(bytes) * 8)));
+        for (path, content) in files_below(w.folder.path()) {
+            assert!(!content.windows(16).any(|window| window == &key.key[..16]), "{} holds the key", path.display());
+        }
+        let cipher = format!("-aes-{}-cbc", u32::from(bytes) * 8);
+        let arguments = ["enc", "-d", &cipher, "-K", &hex(&key.key), "-iv", &hex(&key.iv), "-in", &row.path];
+        let Ok(output) = std::process::Command::new("openssl").args(arguments).output() else {
+            return eprintln!("openssl is not installed: not asked");
+        };
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let header = Header::decode(&output.stdout).unwrap();
+        assert_eq!((header.frames, header.counters.received, header.coding), (100, 90, format::Coding::Alaw));
+        assert!(output.stdout[HEADER..] == [A; 100 * FRAME]);
+    }
+    w.threads.stop();
+    assert_eq!(std::fs::read_dir(&w.folders.spool).unwrap().count(), 0);
+}
+
+#[test]
+fn ur_027_at_rest_every_recording_is_encrypted_and_read_in_ranges_until_its_key_is_erased() {
+    let mut w = world_with(|folders| folders.encrypt = true);
+    w.begin(1, "kept.wav", false);
+    for i in 0..20 {
+        w.give(block(1, false, i * 25, 25, A));
+    }
+    w.wait_for_blocks(20);
+    assert_nothing_open(&w, A);
+    w.give(last(block(1, false, 500, 0, A), StopReason::RemoteHangup, totals(500, 50)));
+    w.report();
+    let row = w.row(1);
+    assert_nothing_open(&w, A);
+    let mut audio = w.reader().open(&row).unwrap();
+    assert_eq!(audio.len(), row.size);
+    let mut all = Vec::new();
+    audio.read_to_end(&mut all).unwrap();
+    assert_eq!(all.len() as u64, row.size);
+    assert!(all[HEADER..].chunks(2).all(|c| c == pcm(A).to_le_bytes()));
+    let mut by_path = Vec::new();
+    w.reader().open_path(Path::new(&row.path)).unwrap().read_to_end(&mut by_path).unwrap();
+    assert!(by_path == all);
+    audio.seek(SeekFrom::Start(70_000)).unwrap();
+    let mut part = vec![0; 1000];
+    audio.read_exact(&mut part).unwrap();
+    assert!(part == all[70_000..71_000]);
+    let verdict = verify_signed(&all[..], &row, Some(w.folders.keys.public())).unwrap();
+    assert!(verdict.ok, "{}", verdict.line);
+    assert!(row.sidecar.contains("aes-256-gcm") && row.sidecar.contains(w.folders.keys.wrapping_name()));
+    // Any changed byte of the file at rest is found, not heard.
+    let sealed = std::fs::read(&row.path).unwrap();
+    for at in [0, 10, 63, 64, 5000, sealed.len() - 1] {
+        let mut changed = sealed.clone();
+        changed[at] ^= 1;
+        std::fs::write(&row.path, &changed).unwrap();
+        let read = w.reader().open(&row).and_then(|mut audio| audio.read_to_end(&mut Vec::new()));
+        assert!(read.is_err(), "{at}");
+    }
+    std::fs::write(&row.path, &sealed).unwrap();
+    // Without its key, or with another recording's, it is noise.
+    let erased = RecordingRow { wrapped_key: None, ..row.clone() };
+    let mut noise = Vec::new();
+    w.reader().open(&erased).unwrap().read_to_end(&mut noise).unwrap();
+    assert!(noise == sealed && Header::decode(&noise).is_err());
+    let other = RecordingRow { id: id(2), ..row };
+    assert!(w.reader().open(&other).is_err());
+    w.store.begin_erasing(&id(1), "a test", "test", 0).unwrap();
+    w.store.finish_erasing(&id(1)).unwrap();
+    let why = w.reader().open_path(Path::new(&erased.path)).err().unwrap().to_string();
+    assert!(why.contains("erased"), "{why}");
+}
+
+#[test]
+fn a_crash_loses_nothing_of_an_encrypted_or_encoded_recording() {
+    let mut w = world_with(|folders| folders.encrypt = true);
+    let cbc = CbcKey { key: vec![3; 16], iv: [4; 16] };
+    let mp3 = lame::library().is_ok();
+    w.begin_with(1, "a.ogg", false, RecordingOptions { file_name: Some("a.ogg".into()), ..RecordingOptions::default() });
+    w.begin_with(2, "b.wav", false, RecordingOptions { encryption: Some(cbc), ..RecordingOptions::default() });
+    w.begin_with(3, "c.wav", false, RecordingOptions { sample_rate: Some(16_000), ..RecordingOptions::default() });
+    if mp3 {
+        w.begin_with(4, "d.mp3", false, options(Container::Mp3, Encoding::Auto, 8000));
+    }
+    let numbers = if mp3 { 1..=4u64 } else { 1..=3 };
+    for number in numbers.clone() {
+        for i in 0..4 {
+            w.give(block(number, false, i * 25, 25, A));
+        }
+    }
+    w.wait_for_blocks(4 * numbers.clone().count());
+    let after = w.folder.path().join("after");
+    // The same keys: it is the same node.
+    let mut folders = crash(&w, &after);
+    folders.keys = w.folders.keys.clone();
+    // A record that the kill cut in two, and half of a file that was being encoded.
+    let log = folders.spool.join(format!("{}.log", id(1)));
+    let bytes = std::fs::read(&log).unwrap();
+    std::fs::write(&log, &bytes[..bytes.len() - 1]).unwrap();
+    std::fs::write(folders.spool.join(format!("{}.out", id(1))), "half").unwrap();
+    let (store, _thread) = Store::open(&after.join("db")).unwrap();
+    let repaired = repair::repair(&folders, &store, &w.metrics).unwrap();
+    assert_eq!(repaired.len(), numbers.clone().count());
+    for (repaired, number) in repaired.into_iter().zip(numbers) {
+        let row = repaired.row.clone();
+        // The record of half a second that was cut off was the last one.
+        let frames = if number == 1 { 75..=100 } else { 100..=100 };
+        assert!(frames.contains(&row.frames_expected), "{row:?}");
+        assert_eq!((row.stop_reason.as_str(), row.state), ("crash", RecordingState::Available));
+        let verdict = verify_signed(w.reader().open(&row).unwrap(), &row, Some(folders.keys.public())).unwrap();
+        assert!(verdict.ok, "{}", verdict.line);
+        assert_eq!(row.container, ["ogg", "wav", "wav", "mp3"][usize::try_from(number - 1).unwrap()]);
+        repaired.announced();
+    }
+    assert!(repair::repair(&folders, &store, &w.metrics).unwrap().is_empty());
+    assert_eq!(std::fs::read_dir(&folders.spool).unwrap().count(), 0);
+}
+
+#[test]
+fn ur_010_a_format_that_cannot_be_made_fails_with_its_reason() {
+    let mut w = world();
+    w.begin_with(1, "odd.wav", false, options(Container::Wav, Encoding::Opus, 8000));
+    w.give(block(1, false, 0, 25, A));
+    w.give(last(block(1, false, 25, 0, A), StopReason::RemoteHangup, totals(25, 0)));
+    let report = w.report();
+    assert_eq!(report.outcome, Err("opus is not written into wav".into()));
+    assert_eq!((w.row(1).state, w.row(1).stop_reason.as_str()), (RecordingState::Failed, "encode_error"));
+    let key = CbcKey { key: vec![1; 17], iv: [0; 16] };
+    w.begin_with(2, "odd.wav", false, RecordingOptions { encryption: Some(key), ..RecordingOptions::default() });
+    w.give(last(block(2, false, 0, 25, A), StopReason::RemoteHangup, totals(25, 0)));
+    assert_eq!(w.report().outcome, Err("an AES key has 16, 24 or 32 bytes".into()));
+}
+
+#[test]
+fn ur_014_the_extension_is_that_of_what_the_file_became() {
+    let mut w = world();
+    w.begin_with(1, "message.mp3", false, options(Container::Ogg, Encoding::Auto, 8000));
+    w.give(last(block(1, false, 0, 25, A), StopReason::RemoteHangup, totals(25, 0)));
+    assert_eq!(w.report().file_name, "message.ogg");
+    // The same name and the same silence: still another recording, with a file of its own.
+    w.begin_with(2, "message.ogg", false, options(Container::Ogg, Encoding::Auto, 8000));
+    w.give(last(block(2, false, 0, 25, A), StopReason::RemoteHangup, totals(25, 0)));
+    assert_eq!(w.report().file_name, "message-2.ogg");
+    for number in [1, 2] {
+        w.begin_with(2 + number, "same.mp4", false, options(Container::Mp4, Encoding::Auto, 8000));
+        w.give(last(block(2 + number, false, 0, 25, A), StopReason::RemoteHangup, totals(25, 0)));
+    }
+    let mut names = [w.report().file_name, w.report().file_name];
+    names.sort();
+    assert_eq!(names, ["same-2.mp4", "same.mp4"]);
+}
+
+#[test]
+fn ur_034_what_is_discarded_leaves_no_file() {
+    let mut w = world();
+    w.begin(1, "gone.wav", false);
+    w.give(block(1, false, 0, 25, A));
+    w.give(last(block(1, false, 25, 0, A), StopReason::Discarded, totals(25, 0)));
+    let report = w.report();
+    assert_eq!(
+        (report.outcome, w.row(1).state, w.row(1).stop_reason.as_str()),
+        (Err("discarded".into()), RecordingState::Failed, "discarded")
+    );
+    w.threads.stop();
+    assert!(!files_below(w.folder.path()).iter().any(|(path, _)| path.extension().is_some_and(|e| e == "wav")));
+}
+
+/// A small file system of its own. Needs the right to mount; without it the test says so and does nothing.
+struct Small(PathBuf);
+
+impl Small {
+    fn mount(at: &Path, options: &str) -> Option<Small> {
+        std::fs::create_dir_all(at).unwrap();
+        let mounted = std::process::Command::new("mount").args(["-t", "tmpfs", "-o", options, "tmpfs"]).arg(at).output();
+        if !mounted.is_ok_and(|output| output.status.success()) {
+            eprintln!("SKIPPED: no right to mount a small file system here");
+            return None;
+        }
+        Some(Small(at.to_path_buf()))
+    }
+
+    fn remount(&self, options: &str) {
+        let remount = format!("remount,{options}");
+        let arguments = ["-o", &remount];
+        // Busy as long as the finisher has a file open that it is about to let go.
+        while !std::process::Command::new("mount").args(arguments).arg(&self.0).output().unwrap().status.success() {
+            std::thread::yield_now();
+        }
+    }
+}
+
+impl Drop for Small {
+    fn drop(&mut self) {
+        let _ = std::process::Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+#[test]
+fn a_full_disk_cuts_the_recording_and_says_so_and_the_next_one_is_whole() {
+    let base = tempfile::tempdir().unwrap();
+    let Some(small) = Small::mount(&base.path().join("spool"), "size=200k") else { return };
+    let mut w = world_with(|folders| folders.spool = small.0.clone());
+    w.begin(1, "long.wav", false);
+    // 20 s are 320 KB.
+    for i in 0..40 {
+        w.give(block(1, false, i * 25, 25, A));
+    }
+    w.wait_for_blocks(40);
+    w.give(last(block(1, false, 1000, 0, A), StopReason::RemoteHangup, totals(1000, 100)));
+    let report = w.report();
+    let row = w.row(1);
+    assert!(report.outcome.is_ok(), "{report:?}");
+    assert_eq!((row.state, row.stop_reason.as_str()), (RecordingState::Available, "disk_full"));
+    assert!((400..640).contains(&row.frames_expected), "{row:?}");
+    assert!(samples(Path::new(&row.path)).iter().all(|s| *s == pcm(A)));
+    let verdict = verify_signed(File::open(&row.path).unwrap(), &row, Some(w.folders.keys.public())).unwrap();
+    let lost = 1000 - row.frames_expected;
+    assert!(!verdict.ok && verdict.line.contains(&format!("{lost} frames of the call were not written: disk_full")), "{}", verdict.line);
+    assert_eq!(w.metrics.recordings_cut.load(std::sync::atomic::Ordering::Relaxed), 1);
+    // There is room again.
+    w.begin(2, "short.wav", false);
+    w.give(last(block(2, false, 0, 25, A), StopReason::RemoteHangup, totals(25, 0)));
+    w.report();
+    assert!(verify(File::open(&w.row(2).path).unwrap(), &w.row(2)).unwrap().ok);
+    // Read-only from one moment to the next: nothing can begin, the call hears of it in the end, nothing hangs.
+    small.remount("ro");
+    w.begin(3, "none.wav", false);
+    w.give(block(3, false, 0, 25, A));
+    w.give(last(block(3, false, 25, 0, A), StopReason::RemoteHangup, totals(25, 0)));
+    let report = w.report();
+    assert!(report.outcome.is_err(), "{report:?}");
+    assert_eq!((w.row(3).state, w.row(3).stop_reason.as_str()), (RecordingState::Failed, "disk_error"));
+    small.remount("rw");
+    w.threads.stop();
+}
+
+#[test]
+fn while_the_blobs_have_no_room_a_recording_waits_in_the_spool_and_is_told_of_once() {
+    let base = tempfile::tempdir().unwrap();
+    let Some(small) = Small::mount(&base.path().join("blobs"), "size=64k") else { return };
+    let mut w = world_with(|folders| folders.blobs = small.0.clone());
+    w.begin(1, "waits.wav", false);
+    for i in 0..10 {
+        w.give(block(1, false, i * 25, 25, A));
+    }
+    w.give(last(block(1, false, 250, 0, A), StopReason::RemoteHangup, totals(250, 25)));
+    w.wait_for_blocks(11);
+    while w.metrics.recordings_delayed.load(std::sync::atomic::Ordering::Relaxed) == 0 {
+        std::thread::yield_now();
+    }
+    assert!(w.inbox.try_recv().is_err() && w.store.recording(&id(1)).unwrap().is_none());
+    assert!(w.folders.spool.join(format!("{}.wav", id(1))).exists());
+    // Stopping tries once more, and leaves it to the next start.
+    w.threads.stop();
+    assert!(w.inbox.try_recv().is_err());
+    small.remount("size=2m");
+    let repaired = repair::repair(&w.folders, &w.store, &w.metrics).unwrap();
+    assert_eq!(repaired.len(), 1);
+    let row = &repaired[0].row;
+    assert_eq!((row.stop_reason.as_str(), row.frames_concealed, row.state), ("remote_hangup", 25, RecordingState::Available));
+    assert!(verify(File::open(&row.path).unwrap(), row).unwrap().ok);
+}
+
+#[test]
+fn encoders_that_are_too_far_behind_leave_recordings_as_they_lie() {
+    let mut w = world();
+    for _ in 0..limits::ENCODES_WAITING {
+        w.metrics.recordings_encoding.up();
+    }
+    w.begin_with(1, "busy.ogg", false, options(Container::Ogg, Encoding::Auto, 16_000));
+    w.give(last(block(1, false, 0, 25, A), StopReason::RemoteHangup, totals(25, 0)));
+    assert_eq!(w.report().file_name, "busy.wav");
+    let row = w.row(1);
+    assert_eq!((row.container.as_str(), row.encoding.as_str(), row.sample_rate), ("wav", "pcm16", 8000));
+    assert!(verify(File::open(&row.path).unwrap(), &row).unwrap().ok);
+    assert_eq!(w.metrics.recordings_not_encoded.load(std::sync::atomic::Ordering::Relaxed), 1);
 }

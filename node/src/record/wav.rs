@@ -1,16 +1,19 @@
-//! Our WAV files: PCM16 at 8 kHz, valid whenever one looks, so that a crash costs what was not yet written and nothing else.
+//! Our WAV files: PCM16, A-law or u-law, valid whenever one looks, so that a crash costs what was not yet written and nothing else.
 //!
 //! ```text
 //!    0  RIFF size WAVE      RF64 instead, once it passes 4 GiB
 //!   12  JUNK (28 bytes)     becomes ds64 then
-//!   48  fmt  (16 bytes)
-//!   72  hksw (1960 bytes)   text lines `key value`: whose recording this is, how far it is, what its frames were; padded with NUL
-//! 2040  data size           2048 on: samples
+//!   48  fmt  (16 bytes)     18 and a fact chunk (4 bytes) behind it where it is a law: tags 6 and 7
+//!   72  hksw (to 4088)      at 86 behind a fact chunk. Text lines `key value`: whose recording this is, how far it is, what its frames
+//!                           were; padded with NUL
+//! 4088  data size           4096 on: samples
 //! ```
 //!
-//! Samples are appended behind what the header says; then the header is rewritten in place by one write. In between readers see a
-//! shorter, whole file. It is no general WAV reader: prompts are read by `hound`.
+//! Samples are appended behind what the header says; then the header, one page of the disk, is rewritten in place by one write. In between
+//! readers see a shorter, whole file. It is no general WAV reader: prompts are read by `hound`.
 
+use super::facts::Facts;
+use super::format::{CALL_RATE, Coding};
 use hookswitch_proto::media::{FRAME, FrameKind};
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -18,10 +21,8 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 /// Bytes before the first sample.
-pub const HEADER: usize = 2048;
-const RATE: u32 = 8000;
-const TEXT_AT: usize = 80;
-const TEXT: usize = HEADER - 8 - TEXT_AT;
+pub const HEADER: usize = 4096;
+const DATA_AT: usize = HEADER - 8;
 /// No value takes more of the text than this: a name of 255 bytes and a domain fit.
 const VALUE: usize = 256;
 
@@ -76,7 +77,7 @@ impl Counters {
 }
 
 /// What a file says about itself.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Header {
     pub recording_id: String,
     pub session_id: String,
@@ -88,6 +89,9 @@ pub struct Header {
     /// Milliseconds since the Unix epoch.
     pub started: u64,
     pub channels: u16,
+    /// Hz.
+    pub rate: u32,
+    pub coding: Coding,
     /// Frames of samples in the file.
     pub frames: u64,
     pub counters: Counters,
@@ -96,6 +100,32 @@ pub struct Header {
     /// Empty while it runs.
     pub stop_reason: String,
     pub state: State,
+    /// What was asked for, and what is known beyond the counters.
+    pub facts: Facts,
+}
+
+impl Default for Header {
+    fn default() -> Header {
+        Header {
+            recording_id: String::new(),
+            session_id: String::new(),
+            domain: String::new(),
+            participant_id: String::new(),
+            caller: String::new(),
+            called: String::new(),
+            file_name: String::new(),
+            started: 0,
+            channels: 1,
+            rate: CALL_RATE,
+            coding: Coding::Pcm16,
+            frames: 0,
+            counters: Counters::default(),
+            heard: Counters::default(),
+            stop_reason: String::new(),
+            state: State::Recording,
+            facts: Facts::default(),
+        }
+    }
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -107,18 +137,33 @@ pub enum WavError {
 }
 
 impl Header {
+    /// Samples of one frame of one channel.
+    pub fn frame_samples(&self) -> u64 {
+        FRAME as u64 * u64::from(self.rate) / u64::from(CALL_RATE)
+    }
+
     /// Bytes of one frame of samples.
     pub fn frame_bytes(&self) -> u64 {
-        u64::from(self.channels) * FRAME as u64 * 2
+        u64::from(self.channels) * self.frame_samples() * self.coding.bytes()
+    }
+
+    /// Where the text's chunk begins.
+    fn chunk_at(coding: Coding) -> usize {
+        match coding {
+            Coding::Pcm16 => 72,
+            Coding::Alaw | Coding::Ulaw => 86,
+        }
     }
 
     pub fn encode(&self) -> [u8; HEADER] {
         let mut out = [0u8; HEADER];
         let data = self.frames.saturating_mul(self.frame_bytes());
         let riff = data.saturating_add(HEADER as u64 - 8);
+        let samples = self.frames.saturating_mul(self.frame_samples());
         let mut put = |at: usize, bytes: &[u8]| out[at..at + bytes.len()].copy_from_slice(bytes);
         let big = u32::try_from(riff).is_err();
         let short = |n: u64| u32::try_from(n).unwrap_or(u32::MAX).to_le_bytes();
+        let width = u16::try_from(self.coding.bytes()).unwrap_or(2);
         put(0, if big { b"RF64" } else { b"RIFF" });
         put(4, &short(riff));
         put(8, b"WAVE");
@@ -127,22 +172,35 @@ impl Header {
         if big {
             put(20, &riff.to_le_bytes());
             put(28, &data.to_le_bytes());
-            put(36, &(self.frames.saturating_mul(FRAME as u64)).to_le_bytes());
+            put(36, &samples.to_le_bytes());
         }
+        let tag: u16 = match self.coding {
+            Coding::Pcm16 => 1,
+            Coding::Alaw => 6,
+            Coding::Ulaw => 7,
+        };
         put(48, b"fmt ");
-        put(52, &16u32.to_le_bytes());
-        put(56, &1u16.to_le_bytes());
+        put(52, &if tag == 1 { 16u32 } else { 18 }.to_le_bytes());
+        put(56, &tag.to_le_bytes());
         put(58, &self.channels.to_le_bytes());
-        put(60, &RATE.to_le_bytes());
-        put(64, &(RATE * 2 * u32::from(self.channels)).to_le_bytes());
-        put(68, &(2 * self.channels).to_le_bytes());
-        put(70, &16u16.to_le_bytes());
-        put(72, b"hksw");
-        put(76, &(TEXT as u32).to_le_bytes());
-        put(2040, b"data");
-        put(2044, &if big { u32::MAX.to_le_bytes() } else { short(data) });
+        put(60, &self.rate.to_le_bytes());
+        put(64, &(self.rate.saturating_mul(u32::from(width * self.channels))).to_le_bytes());
+        put(68, &(width * self.channels).to_le_bytes());
+        put(70, &(8 * width).to_le_bytes());
+        if tag != 1 {
+            // 72: no bytes of extension. All but PCM have a fact chunk (RIFF, "fact").
+            put(74, b"fact");
+            put(78, &4u32.to_le_bytes());
+            put(82, &short(samples));
+        }
+        let chunk = Header::chunk_at(self.coding);
+        let room = DATA_AT - chunk - 8;
+        put(chunk, b"hksw");
+        put(chunk + 4, &u32::try_from(room).unwrap_or(0).to_le_bytes());
+        put(DATA_AT, b"data");
+        put(DATA_AT + 4, &if big { u32::MAX.to_le_bytes() } else { short(data) });
         let text = self.text();
-        put(TEXT_AT, &text.as_bytes()[..text.len().min(TEXT)]);
+        put(chunk + 8, &text.as_bytes()[..text.len().min(room)]);
         out
     }
 
@@ -187,6 +245,9 @@ impl Header {
             }
             text.push('\n');
         }
+        text.push_str("facts ");
+        text.push_str(&self.facts.line());
+        text.push('\n');
         text
     }
 
@@ -200,16 +261,27 @@ impl Header {
         if (magic != b"RIFF" && magic != b"RF64") || part(8, 4)? != b"WAVE" {
             return Err(WavError::Foreign("no RIFF file"));
         }
-        if part(48, 4)? != b"fmt " || part(72, 4)? != b"hksw" || part(2040, 4)? != b"data" {
+        let coding = match u16::from_le_bytes([bytes[56], bytes[57]]) {
+            1 => Coding::Pcm16,
+            6 => Coding::Alaw,
+            7 => Coding::Ulaw,
+            _ => return Err(WavError::Foreign("neither PCM nor a law")),
+        };
+        let chunk = Header::chunk_at(coding);
+        if part(48, 4)? != b"fmt " || part(chunk, 4)? != b"hksw" || part(DATA_AT, 4)? != b"data" {
             return Err(WavError::Foreign("no hksw chunk"));
         }
         let channels = u16::from_le_bytes([bytes[58], bytes[59]]);
         if !(1..=2).contains(&channels) {
             return Err(WavError::Foreign("neither mono nor stereo"));
         }
-        let text = part(TEXT_AT, TEXT)?;
+        let rate = u32::from_le_bytes([bytes[60], bytes[61], bytes[62], bytes[63]]);
+        if ![8_000, 16_000, 48_000].contains(&rate) {
+            return Err(WavError::Foreign("a rate that is not ours"));
+        }
+        let text = &bytes[chunk + 8..DATA_AT];
         let text = String::from_utf8_lossy(text.split(|b| *b == 0).next().unwrap_or_default());
-        let mut header = Header { channels, ..Header::default() };
+        let mut header = Header { channels, rate, coding, ..Header::default() };
         let mut lines = text.lines();
         if lines.next() != Some("hookswitch 1") {
             return Err(WavError::Foreign("another version"));
@@ -237,6 +309,7 @@ impl Header {
                 "participant" => header.participant_id = value.to_string(),
                 "caller" => header.caller = value.to_string(),
                 "called" => header.called = value.to_string(),
+                "facts" => header.facts = Facts::read(value),
                 _ => {}
             }
         }
@@ -352,8 +425,12 @@ mod tests {
             heard: Counters { expected: u64::MAX, received: u64::MAX, concealed: u64::MAX, silence: u64::MAX },
             stop_reason: "initial_silence".into(),
             state: State::Recording,
+            rate: 48_000,
+            coding: Coding::Alaw,
+            facts: Facts::longest(),
         };
-        assert!(h.text().len() <= TEXT, "{}", h.text().len());
+        assert!(h.text().len() <= DATA_AT - Header::chunk_at(Coding::Alaw) - 8, "{}", h.text().len());
+        assert_eq!(Header::decode(&h.encode()).unwrap().facts, h.facts);
         assert_eq!(Header::decode(&h.encode()).unwrap().called.len(), VALUE);
     }
 
@@ -363,7 +440,7 @@ mod tests {
             assert!(Header::decode(bytes).is_err());
         }
         let good = header(1).encode();
-        for (at, byte) in [(0, b'X'), (58, 9), (72, b'x'), (80, b'?'), (2040, b'?')] {
+        for (at, byte) in [(0, b'X'), (56, 3), (58, 9), (60, 1), (72, b'x'), (80, b'?'), (4088, b'?')] {
             let mut bad = good;
             bad[at] = byte;
             assert!(Header::decode(&bad).is_err(), "{at}");
@@ -403,8 +480,53 @@ mod tests {
         let mut h = header(1);
         h.frames = (1 << 32) / h.frame_bytes() + 1;
         let bytes = h.encode();
-        assert_eq!((&bytes[..4], &bytes[12..16], &bytes[2044..]), (&b"RF64"[..], &b"ds64"[..], &[0xff; 4][..]));
+        assert_eq!((&bytes[..4], &bytes[12..16], &bytes[4092..]), (&b"RF64"[..], &b"ds64"[..], &[0xff; 4][..]));
         assert_eq!(u64::from_le_bytes(bytes[28..36].try_into().unwrap()), h.frames * 320);
         assert_eq!(Header::decode(&bytes).unwrap().frames, h.frames);
+    }
+
+    /// `ffprobe`'s fields, comma-separated. `None` where it is not installed.
+    fn probe(path: &Path, fields: &str) -> Option<String> {
+        let entries = format!("stream={fields}");
+        let arguments = ["-v", "error", "-show_entries", &entries, "-of", "csv=p=0"];
+        let output = std::process::Command::new("ffprobe").args(arguments).arg(path).output().ok()?;
+        assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+        Some(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    }
+
+    #[test]
+    fn ur_010_a_file_of_five_gib_is_opened_with_all_its_length() {
+        let folder = tempfile::tempdir().unwrap();
+        for (coding, seconds) in [(Coding::Pcm16, 5 * (1u64 << 30) / 16_000), (Coding::Ulaw, 5 * (1u64 << 30) / 8_000)] {
+            let path = folder.path().join("big.wav");
+            // Sparse: nothing of it is on the disk but the header.
+            let mut wav = WavFile::create(&path, Header { coding, ..header(1) }).unwrap();
+            wav.header.frames = seconds * 50;
+            wav.truncate(seconds * 50).unwrap();
+            wav.flush().unwrap();
+            assert_eq!(wav.file().metadata().unwrap().len(), HEADER as u64 + seconds * 50 * wav.header.frame_bytes());
+            let Some(said) = probe(&path, "duration") else { return eprintln!("ffprobe is not installed: not asked") };
+            assert_eq!(said.parse::<f64>().unwrap().round() as u64, seconds, "{coding:?}");
+            drop(wav);
+            std::fs::remove_file(&path).unwrap();
+        }
+    }
+
+    #[test]
+    fn ur_011_companded_files_have_their_tags_and_a_fact_chunk() {
+        let folder = tempfile::tempdir().unwrap();
+        for (coding, tag, name) in [(Coding::Alaw, 6, "pcm_alaw"), (Coding::Ulaw, 7, "pcm_mulaw")] {
+            let path = folder.path().join(name);
+            let mut wav = WavFile::create(&path, Header { coding, ..header(1) }).unwrap();
+            wav.append(&[0x55; FRAME * 50]).unwrap();
+            wav.flush().unwrap();
+            let bytes = std::fs::read(&path).unwrap();
+            assert_eq!((bytes[56], &bytes[74..78], &bytes[82..86]), (tag, &b"fact"[..], &8000u32.to_le_bytes()[..]));
+            assert!(bytes[HEADER..] == [0x55; FRAME * 50]);
+            let Some(said) = probe(&path, "codec_name,sample_rate,channels,duration") else {
+                return eprintln!("ffprobe is not installed: not asked");
+            };
+            assert_eq!(said, format!("{name},8000,1,1.000000"));
+        }
     }
 }

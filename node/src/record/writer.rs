@@ -3,18 +3,21 @@
 //! It never waits for the disk on purpose (no fsync here) and runs at the lowest priority; when it cannot keep up, blocks stay with it,
 //! pools run dry, and recordings end with `Overload`. Start with [`Writer::run`].
 
-use super::finish::Finish;
-use super::safe_name;
-use super::wav::{Counters, Header, WavFile};
+use super::encode::is_cbc_key;
+use super::facts::Facts;
+use super::finish::{Finish, Outlet};
+use super::format::Format;
+use super::spool::{LOG, Spool};
+use super::wav::{Counters, Header};
+use super::{Folders, safe_name};
 use crate::limits;
 use crate::metrics::{Metrics, add};
 use crate::net::{Clock, Priority, set_priority};
 use hookswitch_call::RecordingStart;
-use hookswitch_proto::media::{Block, FRAME, FrameKind, RecordingId, RecordingTotals, SideTotals, StopReason, g711};
+use hookswitch_proto::media::{Block, Codec, FRAME, FrameKind, RecordingId, RecordingTotals, SideTotals, StopReason, g711};
 use hookswitch_proto::{Time, Wall};
 use std::collections::HashMap;
 use std::io;
-use std::path::{Path, PathBuf};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
@@ -66,8 +69,8 @@ pub(super) enum Order {
 pub(super) struct Writer {
     links: Vec<WriterLink>,
     orders: mpsc::Receiver<Order>,
-    finish: mpsc::Sender<Finish>,
-    spool: PathBuf,
+    outlet: Outlet,
+    folders: Folders,
     metrics: Arc<Metrics>,
     clock: Clock,
     open: HashMap<RecordingId, Open>,
@@ -83,16 +86,16 @@ impl Writer {
     pub fn new(
         links: Vec<WriterLink>,
         orders: mpsc::Receiver<Order>,
-        finish: mpsc::Sender<Finish>,
-        spool: PathBuf,
+        outlet: Outlet,
+        folders: Folders,
         metrics: Arc<Metrics>,
         clock: Clock,
     ) -> Writer {
         Writer {
             links,
             orders,
-            finish,
-            spool,
+            outlet,
+            folders,
             metrics,
             clock,
             open: HashMap::new(),
@@ -172,7 +175,7 @@ impl Writer {
         for (index, block) in blocks {
             match self.open.get_mut(&block.recording) {
                 Some(open) => {
-                    open.take(now, &block, &self.spool, &mut self.scratch, &self.metrics);
+                    open.take(now, &block, &self.folders, &mut self.scratch, &self.metrics);
                     if open.last.is_some() && !self.closing.contains(&block.recording) && !due.contains(&block.recording) {
                         self.closing.push(block.recording);
                     }
@@ -195,8 +198,11 @@ impl Writer {
         if open.file.is_none() && open.failed.is_none() && open.last.is_none() {
             return;
         }
-        open.end(&self.spool, &mut self.scratch);
-        let _ = self.finish.send(open.into_finish());
+        open.end(&self.folders, self.clock.wall(), &mut self.scratch);
+        if open.cut.is_some() && open.failed.is_none() {
+            add(&self.metrics.recordings_cut, 1);
+        }
+        self.outlet.send(open.into_finish());
     }
 }
 
@@ -205,15 +211,20 @@ struct Open {
     start: Box<RecordingStart>,
     wall: Wall,
     /// Made with the first block.
-    file: Option<WavFile>,
+    file: Option<Spool>,
     header_at: Time,
     /// Both sides are to be put together: into two channels, or into one, which only its blocks tell.
     two_sided: bool,
+    /// Law bytes go into the file as they came, from the other law by a table. `None`: samples are put together first.
+    exact: Option<Codec>,
     /// What has come and is not written: `[speak, listen]`. Empty most of the time for a one-sided recording.
     sides: [Side; 2],
     /// Frames of the timeline that came from no block.
     filled: u64,
     last: Option<(StopReason, RecordingTotals)>,
+    /// Why the disk took no more: what is there is the recording.
+    cut: Option<&'static str>,
+    /// Why there is nothing at all.
     failed: Option<String>,
 }
 
@@ -221,7 +232,9 @@ struct Open {
 #[derive(Default)]
 struct Side {
     kinds: Vec<FrameKind>,
+    /// One of these two is used.
     samples: Vec<i16>,
+    law: Vec<u8>,
 }
 
 impl Side {
@@ -237,15 +250,17 @@ impl Open {
             file: None,
             header_at: Time::ZERO,
             two_sided: start.stereo,
+            exact: None,
             start,
             sides: [Side::default(), Side::default()],
             filled: 0,
             last: None,
+            cut: None,
             failed: None,
         }
     }
 
-    fn take(&mut self, now: Time, block: &Block, spool: &Path, scratch: &mut Vec<u8>, metrics: &Metrics) {
+    fn take(&mut self, now: Time, block: &Block, folders: &Folders, scratch: &mut Vec<u8>, metrics: &Metrics) {
         if self.last.is_none() || block.last.is_some() {
             self.last = block.last.or(self.last);
         }
@@ -258,11 +273,11 @@ impl Open {
             };
             add(counter, 1);
         }
-        if self.failed.is_some() {
+        if self.failed.is_some() || self.cut.is_some() {
             return;
         }
         self.two_sided |= block.two_sided;
-        let result = self.open_file(now, spool).and_then(|()| {
+        let result = self.open_file(now, folders, block.codec).and_then(|()| {
             self.queue(block, frames);
             self.write_ready(scratch)?;
             self.flush_sometimes(now)
@@ -272,17 +287,36 @@ impl Open {
         }
     }
 
+    /// The call goes on, and what is written is kept: of a message of which the disk took the half, half is more than nothing.
     fn fail(&mut self, error: &io::Error) {
         tracing::error!(recording = %self.start.recording_id, domain = %self.start.domain, %error, "recording failed, the call goes on");
-        self.failed = Some(error.to_string());
         self.sides = [Side::default(), Side::default()];
+        use io::ErrorKind::{QuotaExceeded, StorageFull};
+        self.cut = Some(match error.kind() {
+            StorageFull | QuotaExceeded => "disk_full",
+            _ if error.raw_os_error().is_some() => "disk_error",
+            // What was asked for cannot be made here.
+            _ => "encode_error",
+        });
+        if self.written() == 0 {
+            self.failed = Some(error.to_string());
+        }
     }
 
-    fn open_file(&mut self, now: Time, spool: &Path) -> io::Result<()> {
+    fn open_file(&mut self, now: Time, folders: &Folders, codec: Codec) -> io::Result<()> {
         if self.file.is_some() {
             return Ok(());
         }
         let start = &self.start;
+        let options = &start.options;
+        let format = Format::of(options, codec).map_err(io::Error::other)?;
+        let cbc = options.encryption.as_ref();
+        if cbc.is_some_and(|key| !is_cbc_key(key)) {
+            return Err(io::Error::other("an AES key has 16, 24 or 32 bytes"));
+        }
+        // Law bytes are kept only where they are what is asked for: encoders and mixers read samples.
+        let coding = if format.is_spooled() { format.coding() } else { Default::default() };
+        self.exact = coding.law().filter(|_| start.stereo || !self.two_sided);
         let header = Header {
             recording_id: start.recording_id.clone(),
             session_id: start.session_id.clone(),
@@ -293,17 +327,23 @@ impl Open {
             file_name: start.file_name.clone(),
             started: self.wall.0,
             channels: if start.stereo { 2 } else { 1 },
+            coding,
+            facts: Facts::of(options, &format, start.connection_id.as_deref()),
             ..Header::default()
         };
         let name = safe_name(&start.recording_id, "unnamed");
-        self.file = Some(WavFile::create(&spool.join(format!("{name}.wav")), header)?);
+        self.file = Some(if cbc.is_some() || folders.encrypt {
+            Spool::create_sealed(&folders.spool.join(format!("{name}.{LOG}")), header, &folders.keys, cbc)?
+        } else {
+            Spool::create_wav(&folders.spool.join(format!("{name}.wav")), header)?
+        });
         self.header_at = now;
         Ok(())
     }
 
     /// Frames in the file.
     fn written(&self) -> u64 {
-        self.file.as_ref().map_or(0, |f| f.header.frames)
+        self.file.as_ref().map_or(0, |f| f.header().frames)
     }
 
     /// Decodes a block behind what its side has. A hole before it (never, unless a block was lost in this node) becomes silence, so that
@@ -313,14 +353,30 @@ impl Open {
         let side = &mut self.sides[usize::from(block.heard)];
         let next = written + side.frames() as u64;
         let hole = usize::try_from(block.first_frame.saturating_sub(next)).unwrap_or(usize::MAX);
-        if hole <= MAX_HOLE {
-            side.kinds.extend(std::iter::repeat_n(FrameKind::Silence, hole));
-            side.samples.extend(std::iter::repeat_n(0, hole * FRAME));
-            self.filled += hole as u64;
-        }
+        let filled = if hole <= MAX_HOLE { hole } else { 0 };
+        side.kinds.extend(std::iter::repeat_n(FrameKind::Silence, filled));
+        self.filled += filled as u64;
         let skip = usize::try_from(next.saturating_sub(block.first_frame)).unwrap_or(usize::MAX).min(frames);
         side.kinds.extend_from_slice(&block.kinds[skip..frames]);
-        side.samples.extend(block.law[skip * FRAME..frames * FRAME].iter().map(|b| g711::decode(block.codec, *b)));
+        let law = &block.law[skip * FRAME..frames * FRAME];
+        match self.exact {
+            Some(exact) => {
+                side.law.extend(std::iter::repeat_n(g711::silence(exact), filled * FRAME));
+                let at = side.law.len();
+                side.law.resize(at + law.len(), 0);
+                g711::copy(exact, &mut side.law[at..], block.codec, law);
+            }
+            None => {
+                side.samples.extend(std::iter::repeat_n(0, filled * FRAME));
+                side.samples.extend(law.iter().map(|b| g711::decode(block.codec, *b)));
+            }
+        }
+        if let Some(file) = &mut self.file {
+            let codecs = &mut file.header_mut().facts.codecs;
+            if frames > skip && !codecs.iter().any(|name| name == block.codec.name()) {
+                codecs.push(block.codec.name().into());
+            }
+        }
     }
 
     fn write_ready(&mut self, scratch: &mut Vec<u8>) -> io::Result<()> {
@@ -341,33 +397,52 @@ impl Open {
         }
         let [speak, listen] = &mut self.sides;
         scratch.clear();
-        let sample = |side: &Side, i: usize| side.samples.get(i).copied().unwrap_or(0);
-        for i in 0..frames * FRAME {
-            let (left, right) = (sample(speak, i), sample(listen, i));
-            if file.header.channels == 2 {
-                scratch.extend_from_slice(&left.to_le_bytes());
-                scratch.extend_from_slice(&right.to_le_bytes());
-            } else {
-                scratch.extend_from_slice(&left.saturating_add(right).to_le_bytes());
+        let stereo = file.header().channels == 2;
+        match self.exact {
+            Some(exact) => {
+                let byte = |side: &Side, i: usize| side.law.get(i).copied().unwrap_or(g711::silence(exact));
+                let only = if speak.kinds.is_empty() { &*listen } else { &*speak };
+                for i in 0..frames * FRAME {
+                    if stereo {
+                        scratch.extend_from_slice(&[byte(speak, i), byte(listen, i)]);
+                    } else {
+                        scratch.push(byte(only, i));
+                    }
+                }
+            }
+            None => {
+                let sample = |side: &Side, i: usize| side.samples.get(i).copied().unwrap_or(0);
+                let both = (0..frames * FRAME).map(|i| (sample(speak, i), sample(listen, i)));
+                let coding = file.header().coding;
+                match stereo {
+                    true => coding.put(both.flat_map(|(left, right)| [left, right]), scratch),
+                    false => coding.put(both.map(|(left, right)| left.saturating_add(right)), scratch),
+                }
             }
         }
         file.append(scratch)?;
+        let header = file.header_mut();
         for i in 0..frames {
-            let (speak, listen) = (speak.kinds.get(i), listen.kinds.get(i));
+            let (speak, listen) = (speak.kinds.get(i).copied(), listen.kinds.get(i).copied());
+            let masked = |kind: Option<FrameKind>| u64::from(kind == Some(FrameKind::Masked));
             if self.two_sided {
-                file.header.counters.count(speak.copied());
-                file.header.heard.count(listen.copied());
+                header.counters.count(speak);
+                header.heard.count(listen);
+                header.facts.speak.masked += masked(speak);
+                header.facts.heard.masked += masked(listen);
             } else {
-                file.header.counters.count(speak.or(listen).copied());
+                header.counters.count(speak.or(listen));
+                header.facts.speak.masked += masked(speak.or(listen));
             }
         }
         for side in [speak, listen] {
             let n = frames.min(side.frames());
             side.kinds.drain(..n);
-            side.samples.drain(..n * FRAME);
+            side.samples.drain(..(n * FRAME).min(side.samples.len()));
+            side.law.drain(..(n * FRAME).min(side.law.len()));
             if side.kinds.is_empty() {
                 // A recording waits half a second for its next block: it needs no memory meanwhile.
-                (side.kinds, side.samples) = (Vec::new(), Vec::new());
+                *side = Side::default();
             }
         }
         Ok(())
@@ -375,7 +450,7 @@ impl Open {
 
     /// Blocks of a recording come at its own half seconds, so headers of many recordings are spread by themselves.
     fn flush_sometimes(&mut self, now: Time) -> io::Result<()> {
-        let Some(file) = &self.file else { return Ok(()) };
+        let Some(file) = &mut self.file else { return Ok(()) };
         if now.since(self.header_at) >= limits::HEADER_EVERY {
             file.flush()?;
             self.header_at = now;
@@ -384,38 +459,68 @@ impl Open {
     }
 
     /// Writes what waited for the other side, cuts or fills the file to its timeline, and settles the counters.
-    fn end(&mut self, spool: &Path, scratch: &mut Vec<u8>) {
+    fn end(&mut self, folders: &Folders, wall: Wall, scratch: &mut Vec<u8>) {
         if self.failed.is_none()
-            && let Err(error) = self.try_end(spool, scratch)
+            && self.cut.is_none()
+            && let Err(error) = self.try_end(folders, scratch)
         {
-            self.failed = Some(error.to_string());
+            self.fail(&error);
+        }
+        let (Some(file), last) = (&mut self.file, self.last) else { return };
+        let header = file.header_mut();
+        header.facts.ended_at = Some(wall.0);
+        if let Some((reason, totals)) = last {
+            header.facts.contains_sound = Some(totals.contains_voice);
+            header.facts.stop_digit = if let StopReason::StopDigit(digit) = reason { Some(digit) } else { None };
+            header.facts.speak.know(if self.two_sided || totals.heard_stream == Default::default() {
+                &totals.speak_stream
+            } else {
+                &totals.heard_stream
+            });
+            if self.two_sided {
+                header.facts.heard.know(&totals.heard_stream);
+                header.facts.heard.skipped = totals.heard.skipped;
+            }
+        }
+        if let Some(reason) = self.cut {
+            // What follows is not in the file, so it is not on its timeline either.
+            header.facts.unwritten = last.map_or(0, |(_, totals)| totals.expected.saturating_sub(header.frames));
+            header.counters.repair(header.frames);
+            if self.two_sided {
+                header.heard.repair(header.frames);
+            }
+            header.stop_reason = reason.into();
         }
     }
 
-    fn try_end(&mut self, spool: &Path, scratch: &mut Vec<u8>) -> io::Result<()> {
-        self.open_file(Time::ZERO, spool)?;
+    fn try_end(&mut self, folders: &Folders, scratch: &mut Vec<u8>) -> io::Result<()> {
+        self.open_file(Time::ZERO, folders, Codec::Pcma)?;
         let rest = self.sides.iter().map(Side::frames).max().unwrap_or(0);
         self.write(rest, scratch)?;
         let (Some(file), Some((reason, totals))) = (&mut self.file, self.last) else { return Ok(()) };
         // A stop digit's sound is cut off by the tap: its timeline then ends before the frames that it had already given.
         file.truncate(totals.expected)?;
-        let short = totals.expected.saturating_sub(file.header.frames);
+        let short = totals.expected.saturating_sub(file.header().frames);
+        let coding = file.header().coding;
         scratch.clear();
-        scratch.resize(usize::try_from(file.header.frame_bytes()).unwrap_or(0), 0);
+        coding.put(std::iter::repeat_n(0, FRAME * usize::from(file.header().channels)), scratch);
         for _ in 0..short.min(MAX_HOLE as u64) {
             file.append(scratch)?;
         }
         let lost = (self.filled + short).min(totals.received);
-        file.header.counters =
+        let header = file.header_mut();
+        header.counters =
             Counters { expected: totals.expected, received: totals.received - lost, concealed: totals.concealed, silence: totals.silence };
         let heard = totals.heard;
         if heard != SideTotals::default() {
             let (received, concealed, silence) = (heard.received, heard.concealed, heard.silence);
-            file.header.heard = Counters { expected: totals.expected, received, concealed, silence };
+            header.heard = Counters { expected: totals.expected, received, concealed, silence };
         } else if self.two_sided {
-            file.header.heard.repair(totals.expected);
+            header.heard.repair(totals.expected);
         }
-        file.header.stop_reason = reason.name().into();
+        // A cut took of these what it could: they are among the silence.
+        header.facts.speak.masked = header.facts.speak.masked.min(totals.silence);
+        header.stop_reason = reason.name().into();
         Ok(())
     }
 
@@ -425,10 +530,9 @@ impl Open {
             session: self.start.session,
             start: self.start,
             wall: self.wall,
-            stop_digit: self.last.and_then(|(reason, _)| if let StopReason::StopDigit(digit) = reason { Some(digit) } else { None }),
-            contains_sound: self.last.map(|(_, totals)| totals.contains_voice),
-            reason: self.last.map_or("node_shutdown", |(reason, _)| reason.name()),
+            reason: self.cut.unwrap_or(self.last.map_or("node_shutdown", |(reason, _)| reason.name())),
             file: self.file,
+            made: None,
             failed: self.failed,
         }
     }

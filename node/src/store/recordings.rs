@@ -32,6 +32,36 @@ pub struct RecordingRow {
     /// Name as in docs/conformance.md, "Stop reasons" (`stop_digit`, `remote_hangup`, …); empty while it runs.
     pub stop_reason: String,
     pub state: RecordingState,
+    /// The handle and the text of whoever ordered it (UR-002, UR-003).
+    pub control_id: Option<String>,
+    pub client_context: Option<String>,
+    /// Names as in docs/conformance.md, "Fields"; empty until it is known.
+    pub dialect: String,
+    pub container: String,
+    pub encoding: String,
+    /// Hz; 0 until it is known.
+    pub sample_rate: u32,
+    pub channels: u16,
+    pub stop_digit: Option<char>,
+    /// Unknown of one that a crash cut off.
+    pub contains_sound: Option<bool>,
+    /// Milliseconds since the Unix epoch.
+    pub ended_at: Option<u64>,
+    pub storage_class: String,
+    /// How long after its end it is to be kept, where it was said.
+    pub retention_ms: Option<u64>,
+    /// The signed sidecar's text; empty until it is finished.
+    pub sidecar: String,
+    /// Of one that is encrypted at rest: its key, wrapped with the node's. Without it the file is noise.
+    #[serde(skip)]
+    pub wrapped_key: Option<Vec<u8>>,
+}
+
+impl RecordingRow {
+    /// The file is encrypted with a key that its client alone has.
+    pub fn is_client_encrypted(&self) -> bool {
+        self.wrapped_key.is_none() && self.sidecar.contains("-cbc\"")
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -131,7 +161,9 @@ impl Store {
 }
 
 const SELECT: &str = "SELECT id, domain, session, caller, called, file_name, path, created_at, duration_ms, frames_expected, frames_received, \
-                      frames_concealed, frames_silence, sha256, size, stop_reason, state, connection FROM recordings";
+                      frames_concealed, frames_silence, sha256, size, stop_reason, state, connection, control_id, \
+                      client_context, dialect, container, encoding, sample_rate, channels, stop_digit, contains_sound, ended_at, \
+                      storage_class, retention_ms, sidecar, wrapped_key FROM recordings";
 
 /// What [`from_row`] reads, for statements that join: each column with the name that the table has there.
 pub(super) fn columns(table: &str) -> String {
@@ -146,14 +178,22 @@ pub(super) fn select(db: &rusqlite::Connection, id: &str) -> Result<Option<Recor
 fn save(db: &rusqlite::Connection, row: &RecordingRow) -> Result<(), StoreError> {
     db.prepare_cached(
         "INSERT INTO recordings (id, domain, session, caller, called, file_name, path, created_at, duration_ms, frames_expected,
-                                 frames_received, frames_concealed, frames_silence, sha256, size, stop_reason, state, connection)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+                                 frames_received, frames_concealed, frames_silence, sha256, size, stop_reason, state, connection,
+                                 control_id, client_context, dialect, container, encoding, sample_rate, channels, stop_digit,
+                                 contains_sound, ended_at, storage_class, retention_ms, sidecar, wrapped_key)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
          ON CONFLICT (id) DO UPDATE SET
              file_name = excluded.file_name, path = excluded.path, duration_ms = excluded.duration_ms,
              frames_expected = excluded.frames_expected, frames_received = excluded.frames_received,
              frames_concealed = excluded.frames_concealed, frames_silence = excluded.frames_silence,
              connection = coalesce(excluded.connection, recordings.connection),
-             sha256 = excluded.sha256, size = excluded.size, stop_reason = excluded.stop_reason, state = excluded.state
+             sha256 = excluded.sha256, size = excluded.size, stop_reason = excluded.stop_reason, state = excluded.state,
+             control_id = coalesce(excluded.control_id, recordings.control_id),
+             client_context = coalesce(excluded.client_context, recordings.client_context),
+             dialect = excluded.dialect, container = excluded.container, encoding = excluded.encoding,
+             sample_rate = excluded.sample_rate, channels = excluded.channels, stop_digit = excluded.stop_digit,
+             contains_sound = excluded.contains_sound, ended_at = excluded.ended_at, storage_class = excluded.storage_class,
+             retention_ms = excluded.retention_ms, sidecar = excluded.sidecar, wrapped_key = excluded.wrapped_key
          WHERE recordings.state = 'recording'",
     )?
     .execute(params![
@@ -175,6 +215,20 @@ fn save(db: &rusqlite::Connection, row: &RecordingRow) -> Result<(), StoreError>
         row.stop_reason,
         row.state.name(),
         row.connection,
+        row.control_id,
+        row.client_context,
+        row.dialect,
+        row.container,
+        row.encoding,
+        row.sample_rate,
+        row.channels,
+        row.stop_digit.map(String::from),
+        row.contains_sound,
+        row.ended_at.map(u64::cast_signed),
+        row.storage_class,
+        row.retention_ms.map(u64::cast_signed),
+        row.sidecar,
+        row.wrapped_key,
     ])?;
     if row.state != RecordingState::Recording {
         super::deliveries::finished(db, row)?;
@@ -211,5 +265,19 @@ pub(super) fn from_row(row: &Row<'_>) -> rusqlite::Result<RecordingRow> {
             "failed" => RecordingState::Failed,
             _ => RecordingState::Recording,
         },
+        control_id: row.get(18)?,
+        client_context: row.get(19)?,
+        dialect: row.get(20)?,
+        container: row.get(21)?,
+        encoding: row.get(22)?,
+        sample_rate: row.get(23)?,
+        channels: row.get(24)?,
+        stop_digit: row.get::<_, Option<String>>(25)?.and_then(|digit| digit.chars().next()),
+        contains_sound: row.get(26)?,
+        ended_at: row.get::<_, Option<i64>>(27)?.map(i64::cast_unsigned),
+        storage_class: row.get(28)?,
+        retention_ms: row.get::<_, Option<i64>>(29)?.map(i64::cast_unsigned),
+        sidecar: row.get(30)?,
+        wrapped_key: row.get(31)?,
     })
 }

@@ -229,6 +229,23 @@ const STEPS: &[&str] = &[
     ) STRICT;
     CREATE INDEX recording_access_of ON recording_access(recording, id DESC);
     ",
+    // A row from before says nothing of these: it is WAV, PCM16 at 8 kHz.
+    "
+    ALTER TABLE recordings ADD COLUMN control_id      TEXT;
+    ALTER TABLE recordings ADD COLUMN client_context  TEXT;
+    ALTER TABLE recordings ADD COLUMN dialect         TEXT NOT NULL DEFAULT 'native';
+    ALTER TABLE recordings ADD COLUMN container       TEXT NOT NULL DEFAULT 'wav';
+    ALTER TABLE recordings ADD COLUMN encoding        TEXT NOT NULL DEFAULT 'pcm16';
+    ALTER TABLE recordings ADD COLUMN sample_rate     INTEGER NOT NULL DEFAULT 8000;
+    ALTER TABLE recordings ADD COLUMN channels        INTEGER NOT NULL DEFAULT 1;
+    ALTER TABLE recordings ADD COLUMN stop_digit      TEXT;
+    ALTER TABLE recordings ADD COLUMN contains_sound  INTEGER;
+    ALTER TABLE recordings ADD COLUMN ended_at        INTEGER;
+    ALTER TABLE recordings ADD COLUMN storage_class   TEXT NOT NULL DEFAULT 'prompt_store';
+    ALTER TABLE recordings ADD COLUMN retention_ms    INTEGER;
+    ALTER TABLE recordings ADD COLUMN sidecar         TEXT NOT NULL DEFAULT '';
+    ALTER TABLE recordings ADD COLUMN wrapped_key     BLOB;
+    ",
 ];
 
 /// Brings the database to the newest version. Refuses one that a newer node has written: its meaning is unknown here.
