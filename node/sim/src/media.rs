@@ -182,7 +182,8 @@ impl Media {
         if late > CATCH_UP {
             let rounds = u32::try_from(late.as_nanos() / FRAME_TIME.as_nanos()).unwrap_or(u32::MAX);
             slot.due += FRAME_TIME * rounds;
-            tape.ticks_left_out();
+            let mut io = Io { ip: self.ip, port: slot.port, packets: &mut self.packets, events: &mut self.events, tape: &mut *tape };
+            slot.leg.left_out(u64::from(rounds), &mut io);
         }
         slot.due += FRAME_TIME;
         self.due.insert((slot.due, leg));

@@ -61,9 +61,8 @@ pub struct Tape {
     pub storing: Duration,
     /// The disk is full.
     pub fails: bool,
-    /// From now on the sides of a recording may end apart: a tap was refused a block, and making them equal takes one; or the thread
-    /// left ticks out. The node's writer cuts the longer side or fills up the shorter one.
-    // FIXME: that ticks left out set the sides apart looks wrong: what is silent goes on by ticks, what is heard by what comes.
+    /// From now on the sides of a recording may end apart: a tap was refused a block, and making them equal takes one. The node's writer
+    /// cuts the longer side or fills up the shorter one.
     uneven: bool,
     running: BTreeMap<RecordingId, Recording>,
     pub finished: Vec<Recording>,
@@ -127,11 +126,6 @@ impl Tape {
         }
         self.made += 1;
         Some(Block::empty())
-    }
-
-    /// The thread stood still for so long that ticks are left out.
-    pub(crate) fn ticks_left_out(&mut self) {
-        self.uneven = true;
     }
 
     pub(crate) fn give_block(&mut self, mut block: Box<Block>) {

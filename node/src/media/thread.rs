@@ -390,6 +390,7 @@ impl MediaThread {
                 let rounds = late.as_nanos() / FRAME_TIME.as_nanos();
                 due += FRAME_TIME * u32::try_from(rounds).unwrap_or(u32::MAX);
                 add(&self.metrics.ticks_skipped, u64::try_from(rounds).unwrap_or(u64::MAX).saturating_mul(self.legs.len() as u64));
+                self.leave_out(u64::try_from(rounds).unwrap_or(u64::MAX));
             }
             self.weigh(now);
             if !self.phases[phase].is_empty() {
@@ -437,6 +438,25 @@ impl MediaThread {
                 }
                 self.sleep.end();
             }
+        }
+    }
+
+    /// Tells all legs of ticks that they will not have: recordings show the hole, and what has piled up in sockets is read at once.
+    fn leave_out(&mut self, ticks: u64) {
+        let mut broken = Vec::new();
+        for (_, slot) in &mut self.legs {
+            slot.uneven = true;
+            let desk = &mut self.desk;
+            let whole = catch_unwind(AssertUnwindSafe(|| {
+                let (leg, mut io) = slot.between(desk);
+                leg.left_out(ticks, &mut io);
+            }));
+            if whole.is_err() {
+                broken.push(slot.id);
+            }
+        }
+        for leg in broken {
+            self.lose(leg);
         }
     }
 

@@ -432,6 +432,7 @@ impl Session {
             MediaKind::Digit { .. }
             | MediaKind::RtpTimeout
             | MediaKind::DigitUp { .. }
+            | MediaKind::RecordingVoice { .. }
             | MediaKind::Voice { .. }
             | MediaKind::Flowing { .. } => {}
         }

@@ -8,6 +8,7 @@
 //! While nobody listens only the timeline and the statistics go on: no frame is kept, and there is no memory for any.
 
 use super::plc::{HISTORY, Plc};
+use super::skew::Skew;
 use super::{Codec, FRAME, FrameKind, LegStats, g711};
 use crate::limits::JITTER_FRAMES;
 use crate::time::Time;
@@ -27,7 +28,7 @@ const PAYLOAD: usize = 1600;
 const STASH: usize = 480;
 /// RFC 3550 A.1 MAX_DROPOUT: a larger step in sequence numbers is a restart.
 const DROPOUT: i16 = 3000;
-/// Frames that may leave in one tick: a backlog is worked off at double speed, a stop is caught up faster.
+/// Frames that may leave in one tick: a backlog is worked off at double speed, a large one and a stop are caught up faster.
 const FLOW_FRAMES: usize = 2;
 const STOP_FRAMES: usize = 8;
 
@@ -51,6 +52,12 @@ pub struct Jitter {
     /// Position after the newest sample known, and its timestamp.
     end: u64,
     end_timestamp: u32,
+    /// Samples of silence too many: our clock went on for so long, and then a packet showed that it was only late. The next pause is
+    /// as much shorter, so that the timeline keeps to the sender's over any number of them.
+    early: u32,
+    /// A packet came after the last tick; and the tick that followed the last one.
+    fresh: bool,
+    taken: Time,
     clock: Clock,
     stream: Option<Stream>,
     candidate: Option<Box<Candidate>>,
@@ -61,6 +68,7 @@ pub struct Jitter {
     allowed: usize,
     /// Packets lost in streams that are over.
     lost_before: u64,
+    skew: Skew,
     /// Frames that had left as silence when the next packet told that theirs were lost.
     outage: u64,
 }
@@ -80,6 +88,8 @@ struct Slot {
     /// When a hole was noticed (ms, never 0); 0: none.
     hole: u32,
     codec: Codec,
+    /// RTP timestamps of the first and the last packet that samples came from.
+    stamps: Option<(u32, u32)>,
     /// Some samples came from the peer.
     voice: bool,
     /// What it was when it left.
@@ -149,10 +159,13 @@ pub enum Verdict {
 }
 
 /// A frame on its way out.
+#[derive(Clone, Copy)]
 pub struct Frame<'a> {
     pub law: &'a [u8; FRAME],
     pub codec: Codec,
     pub kind: FrameKind,
+    /// RTP timestamps of the first and the last packet that it was made of, where there was one.
+    pub stamps: Option<(u32, u32)>,
 }
 
 enum Order {
@@ -173,6 +186,9 @@ impl Jitter {
             codec,
             end: 0,
             end_timestamp: 0,
+            early: 0,
+            fresh: false,
+            taken: now,
             clock: Clock::Ours { since: now, position: 0 },
             stream: None,
             // Allocated at birth, so that the data path never does.
@@ -190,6 +206,7 @@ impl Jitter {
             calm: 0,
             allowed: 0,
             lost_before: 0,
+            skew: Skew::new(),
             outage: 0,
         }
     }
@@ -218,14 +235,22 @@ impl Jitter {
     pub fn said(&self) -> impl Iterator<Item = Frame<'_>> {
         (self.left..self.head).filter_map(|frame| {
             let slot = self.slots.get(self.index(frame))?;
-            Some(Frame { law: &slot.law, codec: slot.codec, kind: slot.kind })
+            Some(Frame { law: &slot.law, codec: slot.codec, kind: slot.kind, stamps: slot.stamps })
         })
     }
 
     /// A ring of so many frames, with what is in use of the old one.
     fn resize(&mut self, frames: u64) {
         let codec = self.codec;
-        let slot = || Slot { law: [g711::silence(codec); FRAME], have: [0; 3], hole: 0, codec, voice: false, kind: FrameKind::Silence };
+        let slot = || Slot {
+            law: [g711::silence(codec); FRAME],
+            have: [0; 3],
+            hole: 0,
+            codec,
+            stamps: None,
+            voice: false,
+            kind: FrameKind::Silence,
+        };
         let mut ring: Vec<Slot> = (0..frames).map(|_| slot()).collect();
         let old = self.slots.len() as u64;
         let first = self.head.saturating_sub(KEPT);
@@ -285,6 +310,11 @@ impl Jitter {
         std::mem::take(&mut self.outage)
     }
 
+    /// How much faster the sender's clock runs than ours, in parts per million; 0: not known.
+    pub fn skew_ppm(&self) -> i32 {
+        self.skew.ppm()
+    }
+
     /// Packets that never came, over all streams.
     pub fn lost(&self) -> u64 {
         self.lost_before + self.stream.as_ref().map_or(0, Stream::lost)
@@ -309,11 +339,12 @@ impl Jitter {
             Order::Newest(lost) => {
                 if packet.audio.is_some() {
                     stream.clock(now, packet.timestamp);
+                    self.skew.hear(now, packet.timestamp);
                 }
                 if let Some((codec, law)) = packet.audio.filter(|(_, law)| !law.is_empty()) {
                     let lost = usize::from(lost) * stream.samples.max(1);
                     stream.samples = law.len();
-                    self.append(now, Some(packet.timestamp), lost, codec, law, stats);
+                    self.append(now, (packet.timestamp, true), lost, codec, law, stats);
                 }
                 return Verdict::Newest { fresh: false };
             }
@@ -358,8 +389,8 @@ impl Jitter {
             match kept.as_mut().filter(|_| confirmed) {
                 Some(c) => {
                     self.stream = Some(Stream::new(c.ssrc, c.sequence));
-                    self.append(c.at, None, 0, c.codec, &c.law[..c.len], stats);
-                    self.end_timestamp = c.timestamp.wrapping_add(c.len as u32);
+                    self.skew.hear(c.at, c.timestamp);
+                    self.append(c.at, (c.timestamp, false), 0, c.codec, &c.law[..c.len], stats);
                     c.waiting = false;
                     self.candidate = kept;
                     self.push(now, packet, stats);
@@ -370,8 +401,8 @@ impl Jitter {
                     stream.clock(now, packet.timestamp);
                     stream.samples = law.len();
                     self.stream = Some(stream);
-                    self.append(now, None, 0, codec, law, stats);
-                    self.end_timestamp = packet.timestamp.wrapping_add(law.len() as u32);
+                    self.skew.hear(now, packet.timestamp);
+                    self.append(now, (packet.timestamp, false), 0, codec, law, stats);
                 }
             }
             self.candidate = kept;
@@ -388,24 +419,30 @@ impl Jitter {
         Verdict::Unused
     }
 
-    /// Puts a packet after all that is known. `timestamp` is `None` for the first of a stream, whose place our clock gives.
-    fn append(&mut self, now: Time, timestamp: Option<u32>, lost: usize, codec: Codec, law: &[u8], stats: &mut LegStats) {
-        self.follow_clock(now);
+    /// Puts a packet after all that is known. One that does not go `on` is the first of a stream, whose place our clock gives.
+    fn append(&mut self, now: Time, (timestamp, on): (u32, bool), lost: usize, codec: Codec, law: &[u8], stats: &mut LegStats) {
+        // Up to the tick before: this packet counts in the next one.
+        self.follow_clock(now - Duration::from_millis(20));
         // How long a packet has been due by our clock; up to 60 ms are jitter.
         let due = match self.clock {
             Clock::Peer { until } => i64::try_from(now.since(until).as_micros() / 125).unwrap_or(i64::MAX),
             Clock::Ours { .. } => 0,
         };
         let by_clock = if due <= SNAP { 0 } else { due / FRAME as i64 * FRAME as i64 };
-        let gap = match timestamp {
-            None => by_clock,
-            Some(timestamp) => match i64::from(timestamp.wrapping_sub(self.end_timestamp).cast_signed()) {
-                // Newer by sequence, older by timestamp: the sender's timestamps were set back. Nothing that it sent is dropped.
-                gap if gap < 0 => 0,
-                gap if gap > due + JUMP => by_clock,
-                gap if matches!(self.clock, Clock::Ours { .. }) && gap <= SNAP => 0,
-                gap => gap,
-            },
+        let ours = matches!(self.clock, Clock::Ours { .. });
+        let gap = match i64::from(timestamp.wrapping_sub(self.end_timestamp).cast_signed()) {
+            _ if !on => by_clock,
+            // What differs by whole frames goes by the timestamp: a later one says so at once, an earlier one in the next pause.
+            gap if ours && (1..=SNAP).contains(&gap) && gap % FRAME as i64 == 0 => gap,
+            gap if ours && (-SNAP..0).contains(&gap) && gap % FRAME as i64 == 0 => {
+                self.early = gap.unsigned_abs() as u32;
+                0
+            }
+            // Newer by sequence, older by timestamp: the sender's timestamps were set back. Nothing that it sent is dropped.
+            gap if gap < 0 => 0,
+            gap if gap > due + JUMP => by_clock,
+            gap if ours && gap <= SNAP => 0,
+            gap => gap,
         };
         let gap = usize::try_from(gap).unwrap_or(0);
         let capacity = (self.head + JITTER_FRAMES as u64) * FRAME as u64;
@@ -423,11 +460,10 @@ impl Jitter {
         self.reserve(self.end + (gap + law.len()) as u64);
         self.mark_lost(now, codec, lost);
         self.mark_silent(codec, gap - lost);
-        self.write(self.end, codec, law, true);
+        self.write(self.end, codec, law, timestamp);
         self.move_end(law.len());
-        if let Some(timestamp) = timestamp {
-            self.end_timestamp = timestamp.wrapping_add(law.len() as u32);
-        }
+        self.end_timestamp = timestamp.wrapping_add(law.len() as u32);
+        self.fresh = true;
         self.clock = Clock::Peer { until: now + Duration::from_micros(law.len() as u64 * 125) };
     }
 
@@ -440,7 +476,7 @@ impl Jitter {
         let Some(start) = u64::try_from(back).ok().and_then(|back| self.end.checked_sub(back)) else { return false };
         let fits = start >= self.head * FRAME as u64 && start + law.len() as u64 <= self.end && self.is_free(start, law.len());
         if fits {
-            self.write(start, codec, law, true);
+            self.write(start, codec, law, timestamp);
         }
         fits
     }
@@ -459,13 +495,21 @@ impl Jitter {
 
     /// Begins a tick; then [`Jitter::pop`] until `None`.
     pub fn tick(&mut self, now: Time) {
-        self.allowed = FLOW_FRAMES;
         self.left = self.head;
+        // What a thread that stood still has left in the socket comes eight packets a tick: it must not pile up here until it is dropped.
+        let waiting = self.frames_to(self.end).saturating_sub(KEPT) as usize;
+        self.allowed = (waiting / 4).clamp(FLOW_FRAMES, STOP_FRAMES);
         self.settle();
+        if std::mem::take(&mut self.fresh) {
+            self.taken = now;
+        }
         if let Clock::Peer { until } = self.clock
             && now.since(until) >= STOP
         {
-            self.clock = Clock::Ours { since: until, position: self.end };
+            // From the tick on in which its last packet counted, so that there are as many frames as ticks, as before.
+            let early = std::mem::take(&mut self.early);
+            self.end_timestamp = self.end_timestamp.wrapping_add(early);
+            self.clock = Clock::Ours { since: self.taken, position: self.end.saturating_sub(u64::from(early)) };
         }
         if let Clock::Ours { .. } = self.clock {
             self.allowed = STOP_FRAMES;
@@ -509,7 +553,7 @@ impl Jitter {
             (true, false) => FrameKind::Silence,
         };
         (slot.have, slot.hole, slot.voice, slot.kind) = ([0; 3], 0, false, kind);
-        Some(Frame { law: &slot.law, codec: slot.codec, kind })
+        Some(Frame { law: &slot.law, codec: slot.codec, kind, stamps: slot.stamps })
     }
 
     fn conceal(&mut self, frame: u64) {
@@ -549,7 +593,7 @@ impl Jitter {
     }
 
     /// Writes samples. The caller has checked that they lie between head and capacity.
-    fn write(&mut self, start: u64, codec: Codec, law: &[u8], voice: bool) {
+    fn write(&mut self, start: u64, codec: Codec, law: &[u8], timestamp: u32) {
         if self.slots.is_empty() {
             return;
         }
@@ -557,7 +601,11 @@ impl Jitter {
         for (position, from, n) in parts(start, law.len()) {
             let slot = self.claim(position, codec);
             g711::copy(slot.codec, &mut slot.law[from..from + n], codec, &law[done..done + n]);
-            slot.voice |= voice;
+            slot.voice = true;
+            let (first, last) = slot.stamps.unwrap_or((timestamp, timestamp));
+            // A straggler may be the first of a frame, or the last.
+            let earlier = timestamp.wrapping_sub(first).cast_signed() < 0;
+            slot.stamps = Some(if earlier { (timestamp, last) } else { (first, later(last, timestamp)) });
             slot.have = if n == FRAME { FULL } else { join(slot.have, mask(from, n)) };
             done += n;
         }
@@ -587,10 +635,15 @@ impl Jitter {
         let index = self.index(position / FRAME as u64);
         let slot = &mut self.slots[index];
         if slot.have == [0; 3] {
-            slot.codec = codec;
+            (slot.codec, slot.stamps) = (codec, None);
         }
         slot
     }
+}
+
+/// The later one of two timestamps.
+fn later(a: u32, b: u32) -> u32 {
+    if b.wrapping_sub(a).cast_signed() > 0 { b } else { a }
 }
 
 impl Stream {

@@ -14,15 +14,17 @@
 //! insists on another packet time.
 
 use super::dtmf::{Keypad, Press, Presses};
-use super::jitter::{Jitter, Packet, Verdict};
+use super::jitter::{Frame, Jitter, Packet, Verdict};
 use super::player::{Echo, Player, Step};
 use super::rtcp::{self, Heard, Rtcp, Sent};
 use super::sender::{Content, Sender, Spoken};
 use super::source::Source;
-use super::tap::Tap;
+use super::tap::{StreamNow, Tap};
 use super::tone::ToneSpec;
 use super::voice::Noise;
-use super::{Clip, Codec, DigitSource, FRAME, FRAME_TIME, FrameKind, LegConfig, LegId, LegIo, LegStats, MediaCmd, MediaEvent, MediaKind};
+use super::{
+    Clip, Codec, DigitSource, Direction, FRAME, FRAME_TIME, FrameKind, LegConfig, LegId, LegIo, LegStats, MediaCmd, MediaEvent, MediaKind,
+};
 use super::{Negotiated, RecordSpec, RecordingId, RecordingTotals, StopReason, g711};
 use crate::limits::TAPS;
 use crate::sdp::TELEPHONE_EVENT;
@@ -252,27 +254,30 @@ impl Leg {
 
     /// The frames that the other party of a bridge said in its tick just now, for the recordings of what this party hears.
     pub fn overhear(&mut self, other: &Leg, io: &mut impl LegIo) {
+        // Also while something of our own is heard instead: the other's frames are as old as that when they are heard again.
+        self.overheard_at = other.ticked;
         if self.closed || !self.hears_other() {
             return;
         }
-        self.overheard_at = other.ticked;
         let framed = self.framed && !self.player.echoes();
         let muted = !other.negotiated.direction.receives();
+        let stream = other.stream_now();
         for tap in self.taps.iter_mut().filter(|t| t.takes_heard()) {
+            tap.heard_from(other.id, stream);
             tap.heard_outage(other.outage);
         }
-        for frame in other.jitter.said() {
-            let silence = [g711::silence(frame.codec); FRAME];
-            let (law, kind) = if muted { (&silence, FrameKind::Silence) } else { (frame.law, frame.kind) };
+        for said in other.jitter.said() {
+            let silence = [g711::silence(said.codec); FRAME];
+            let frame = if muted { Frame { law: &silence, kind: FrameKind::Silence, stamps: None, ..said } } else { said };
             if framed {
-                self.echo.put(law, frame.codec);
+                self.echo.put(frame.law, frame.codec);
             }
-            let energy = g711::mean_square(frame.codec, law);
-            if kind == FrameKind::Voice {
+            let energy = g711::mean_square(frame.codec, frame.law);
+            if frame.kind == FrameKind::Voice {
                 self.heard_noise.hear(energy);
             }
             for tap in &mut self.taps {
-                tap.heard((law, frame.codec, kind), energy, &self.heard_noise, io);
+                tap.heard(frame, energy, &self.heard_noise, io);
             }
         }
     }
@@ -290,9 +295,18 @@ impl Leg {
         }
     }
 
+    /// The thread left out so many ticks, beyond those that it makes up for: what we say has a hole there, which recordings of it show.
+    pub fn left_out(&mut self, ticks: u64, io: &mut impl LegIo) {
+        // What a party says comes whole, however late it is read.
+        if !self.closed && !self.hears_other() {
+            self.taps.iter_mut().for_each(|t| t.left_out(ticks, io));
+        }
+    }
+
     /// Whether another leg's party is heard from now on. The thread that owns both ends this when the other closes.
     pub fn bridge(&mut self, on: bool) {
         self.bridged = on;
+        self.overheard_at = self.ticked;
         self.framed = false;
         self.sender.cut();
         if !on {
@@ -373,6 +387,11 @@ impl Leg {
         LegStats { lost: self.jitter.lost(), sent: self.sender.packets, jitter, ..self.stats }
     }
 
+    /// What recordings report of this party's stream.
+    fn stream_now(&self) -> StreamNow {
+        StreamNow { late: self.stats.late, ssrc_changes: self.stats.ssrc_changes, skew_ppm: self.jitter.skew_ppm() }
+    }
+
     /// Close taps, send RTCP BYE, emit `Closed`.
     pub fn close(&mut self, now: Time, reason: StopReason, io: &mut impl LegIo) {
         if self.closed {
@@ -415,7 +434,8 @@ impl Leg {
     }
 
     fn record(&mut self, now: Time, recording: RecordingId, spec: &RecordSpec, in_queue: bool, io: &mut impl LegIo) {
-        let tap = if self.taps.len() < TAPS { Tap::open(recording, spec, in_queue, self.negotiated.codec, io) } else { None };
+        let stream = (self.id, self.stream_now());
+        let tap = if self.taps.len() < TAPS { Tap::open(now, recording, spec, in_queue, self.negotiated.codec, stream, io) } else { None };
         match tap {
             Some(tap) => {
                 // Mostly the only one.
@@ -485,12 +505,13 @@ impl Leg {
                 Input::Press(Press::Up { digit, held }) => MediaKind::DigitUp { digit, held },
                 Input::Press(Press::Down { digit, sounded }) => {
                     self.stats.digits += 1;
-                    let mut consumed = false;
-                    for tap in &mut self.taps {
-                        consumed |= tap.digit(digit, sounded);
+                    let (mut stopped, mut consumed) = (false, false);
+                    for kept in self.taps.iter_mut().filter_map(|t| t.digit(digit, sounded)) {
+                        stopped = true;
+                        consumed |= kept;
                     }
                     io.event(MediaEvent { leg, at, what: MediaKind::Digit { digit, source: DigitSource::Rfc4733, consumed } });
-                    if !consumed {
+                    if !stopped {
                         self.player.digit(|what| io.event(MediaEvent { leg, at, what }));
                     }
                     continue;
@@ -512,7 +533,8 @@ impl Leg {
     fn receive(&mut self, now: Time, io: &mut impl LegIo) {
         let echoes = self.player.echoes();
         let recorded = self.taps.iter().any(Tap::takes_speech);
-        let receiving = self.negotiated.direction.receives();
+        // UR 6.5: held by either side, which is anything but both ways, nobody is expected to speak.
+        let receiving = self.negotiated.direction == Direction::SendRecv;
         let outage = self.jitter.take_outage();
         self.outage = outage;
         if outage > 0 {
@@ -532,7 +554,7 @@ impl Leg {
                 self.noise.hear(energy);
             }
             for tap in &mut self.taps {
-                tap.speak((frame.law, frame.codec, frame.kind), energy, &self.noise, receiving, io);
+                tap.speak(frame, energy, &self.noise, receiving, io);
             }
         }
         let on = self.taps.iter().find(|t| t.takes_speech()).is_some_and(|t| t.detector.on);
@@ -543,15 +565,23 @@ impl Leg {
     }
 
     fn end_taps(&mut self, now: Time, io: &mut impl LegIo) {
+        for tap in &mut self.taps {
+            if tap.take_began() {
+                io.event(MediaEvent { leg: self.id, at: now, what: MediaKind::RecordingVoice { recording: tap.recording } });
+            }
+        }
         while let Some((at, reason)) = self.taps.iter().enumerate().find_map(|(i, t)| Some((i, t.stop()?))) {
             let tap = self.taps.remove(at);
             self.end_tap(now, tap, reason, io);
         }
     }
 
-    fn end_tap(&mut self, now: Time, tap: Tap, reason: StopReason, io: &mut impl LegIo) {
+    fn end_tap(&mut self, now: Time, mut tap: Tap, reason: StopReason, io: &mut impl LegIo) {
         let (leg, recording, in_queue) = (self.id, tap.recording, tap.in_queue);
-        let (reason, totals) = tap.close(reason, io);
+        if tap.take_began() {
+            io.event(MediaEvent { leg, at: now, what: MediaKind::RecordingVoice { recording } });
+        }
+        let (reason, totals) = tap.close(reason, self.stream_now(), io);
         io.event(MediaEvent { leg, at: now, what: MediaKind::RecordingClosed { recording, reason, totals } });
         if in_queue {
             self.player.recorded(|what| io.event(MediaEvent { leg, at: now, what }));
@@ -591,11 +621,13 @@ impl Leg {
                 let energy = g711::mean_square(codec, &law);
                 self.heard_noise.hear(energy);
                 for tap in &mut self.taps {
-                    tap.heard((&law, codec, kind), energy, &self.heard_noise, io);
+                    tap.heard(Frame { law: &law, codec, kind, stamps: None }, energy, &self.heard_noise, io);
                 }
             }
-            let lag = if hears_other { now.since(self.overheard_at) } else { Duration::ZERO };
-            self.taps.iter_mut().for_each(|t| t.align(lag, io));
+        }
+        if !self.taps.is_empty() {
+            let (heard_at, stream) = (if hears_other { self.overheard_at } else { now }, self.stream_now());
+            self.taps.iter_mut().for_each(|t| t.tick(now, heard_at, stream, io));
         }
         let Some(to) = target else {
             // On hold time goes on without packets.

@@ -7,10 +7,12 @@ mod dtmf;
 pub mod g711;
 mod jitter;
 mod leg;
+mod pace;
 mod player;
 mod plc;
 mod rtcp;
 mod sender;
+mod skew;
 mod source;
 mod tap;
 pub mod tone;
@@ -172,7 +174,7 @@ pub struct RecordSpec {
     pub max_silence: Option<Duration>,
     /// Any of these ends the recording.
     pub stop_digits: DigitSet,
-    /// The stop digit is kept from the buffer (`consumed`), and its sound is cut from the end (UR-019).
+    /// The stop digit is kept from the buffer (`consumed`), and its sound is cut from the end (UR-019). It never cuts what plays.
     pub consume: bool,
     pub trim: bool,
     /// Voice threshold, 0..=100; 44 is about -40 dBm0 (UR-025).
@@ -309,7 +311,8 @@ pub enum MediaCmd {
         recording: RecordingId,
         reason: StopReason,
     },
-    /// From the next frame on, until it is resumed. Stop digits and limits other than silence still hold.
+    /// From the next frame on, until it is resumed. Stop digits and limits other than silence still hold. What was said in a pause and is
+    /// late stays out as well.
     PauseRecording {
         leg: LegId,
         recording: RecordingId,
@@ -414,6 +417,10 @@ pub enum MediaKind {
     Voice {
         on: bool,
     },
+    /// A recording that waited for it has its first voice; from here on, less 200 ms, it is kept (UR-024).
+    RecordingVoice {
+        recording: RecordingId,
+    },
     /// First RTP from the (learnt) peer.
     Flowing {
         from: SocketAddr,
@@ -459,7 +466,8 @@ pub struct StreamFacts {
     /// Packets that came too late for their place.
     pub late: u64,
     pub ssrc_changes: u64,
-    /// How much faster (above zero) the sender's clock ran than ours, in parts per million; 0 where it is not known yet.
+    /// How much faster (above zero) the sender's clock ran than ours, in parts per million; 0 where it is not known yet. A socket that is
+    /// read once in 20 ms tells it only to 20 ms over the time: after some minutes.
     pub skew_ppm: i32,
 }
 

@@ -4,7 +4,9 @@ use super::*;
 use crate::Random;
 use std::collections::VecDeque;
 
+mod alignment;
 mod bridge;
+mod recording;
 
 const PEER: &str = "10.0.0.9:4000";
 
@@ -265,7 +267,10 @@ fn frames_of_a_caller_are_recorded_byte_for_byte() {
     }
     rig.stop_recording();
     assert_eq!(rig.bytes(), peer.bytes);
-    let totals = RecordingTotals { expected: 100, received: 100, contains_voice: true, ..Default::default() };
+    let first = u32::MAX - 50_000;
+    let (first_timestamp, last_timestamp) = (Some(first), Some(first + 99 * 160));
+    let speak_stream = StreamFacts { first_timestamp, last_timestamp, ..StreamFacts::default() };
+    let totals = RecordingTotals { expected: 100, received: 100, contains_voice: true, speak_stream, ..Default::default() };
     assert_eq!(rig.closed(), (StopReason::ApiStop, totals));
     assert_eq!(rig.world.blocks.last().unwrap().last, Some((StopReason::ApiStop, totals)));
     assert!(matches!(rig.world.events[0].what, MediaKind::Flowing { from } if from == PEER.parse().unwrap()));
@@ -873,35 +878,49 @@ fn ur_020_ur_021_silence_counts_where_nothing_is_sent_but_not_on_hold() {
 
 #[test]
 fn ur_6_5_of_several_reasons_in_one_frame_the_first_stands() {
-    // (digit, hang-up, stop by command, duration reached, silence reached)
-    for set in 1..32u32 {
-        let has = |bit: u32| set & 1 << bit != 0;
+    // In their order: what came from outside, what was commanded, what was reached.
+    let want = [
+        StopReason::StopDigit('#'),
+        StopReason::RemoteHangup,
+        StopReason::ApiStop,
+        StopReason::Superseded,
+        StopReason::ConnectionSplit,
+        StopReason::Transfer,
+        StopReason::NodeShutdown,
+        StopReason::Discarded,
+        StopReason::MaxDuration,
+        StopReason::FileSize,
+        StopReason::MaxSilence,
+    ];
+    assert!(want.is_sorted());
+    for set in 1..1u32 << want.len() {
+        let has = |reason: StopReason| want.iter().position(|r| *r == reason).is_some_and(|bit| set & 1 << bit != 0);
         let mut rig = Rig::new();
         let mut peer = Peer::new();
         rig.record(RecordSpec {
             stop_digits: DigitSet::parse("#").unwrap(),
-            max_duration: has(3).then(|| Duration::from_millis(1000)),
-            max_silence: has(4).then(|| Duration::from_millis(400)),
+            max_duration: has(StopReason::MaxDuration).then(|| Duration::from_millis(1000)),
+            max_frames: has(StopReason::FileSize).then_some(50),
+            max_silence: has(StopReason::MaxSilence).then(|| Duration::from_millis(400)),
             ..spec()
         });
         talk(&mut rig, &mut peer, &[(true, 30), (false, 19)]);
         let mut p = peer.packet();
         p[12..].fill(0xff);
         rig.push(&p);
-        if has(2) {
-            rig.command(MediaCmd::StopRecording { leg: LegId(1), recording: RecordingId(1), reason: StopReason::ApiStop });
+        // The last of them first: which was asked for first does not matter.
+        for reason in want[2..8].iter().rev().copied().filter(|reason| has(*reason)) {
+            rig.command(MediaCmd::StopRecording { leg: LegId(1), recording: RecordingId(1), reason });
         }
-        if has(0) {
+        if has(StopReason::StopDigit('#')) {
             rig.push(&rtp(101, true, peer.sequence, peer.timestamp, 7, &event(11, true, 160)));
         }
-        if has(1) {
+        if has(StopReason::RemoteHangup) {
             rig.close();
         } else {
             rig.tick();
         }
-        let want =
-            [StopReason::StopDigit('#'), StopReason::RemoteHangup, StopReason::ApiStop, StopReason::MaxDuration, StopReason::MaxSilence];
-        assert_eq!(rig.closed().0, want[set.trailing_zeros() as usize], "{set:05b}");
+        assert_eq!(rig.closed().0, want[set.trailing_zeros() as usize], "{set:011b}");
         assert_eq!(rig.recorded(false).len() as u64, rig.closed().1.expected);
     }
 }

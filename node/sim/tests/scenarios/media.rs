@@ -252,6 +252,32 @@ fn an_hour_of_two_clocks_400_ppm_apart_misses_no_frame_and_stays_aligned() {
 }
 
 #[test]
+fn ur_009_a_media_thread_that_stands_still_keeps_both_sides_together_and_loses_nothing() {
+    for standstill in [300, 700, 3000] {
+        let (mut world, alice, _) = conversation(3000, 0);
+        world.run_to_ms(20_000);
+        world.media.faults.busy_until = Time::from_millis(20_000 + standstill);
+        world.run_to_ms(45_000);
+        world.hang_up(alice);
+        world.run_to_ms(50_000);
+        let recording = only(&world);
+        check_speech("alice's side", &recording.said.tally(), 1900);
+        check_speech("bob's side", &recording.heard.tally(), 1900);
+        assert_eq!(recording.said.frames(), recording.heard.frames(), "{standstill} ms");
+        // Whatever is said at one time stays together: before, while the backlog is worked off, and after.
+        let apart = |number: u32| {
+            let place = |side: &Side| place_of(side, number).unwrap_or_else(|| panic!("{standstill} ms: {number} is on both sides"));
+            place(&recording.said).cast_signed() - place(&recording.heard).cast_signed()
+        };
+        let before = apart(700);
+        for number in [800, 900, 920, 1001, 1010, 1050, 1080, 1120, 1160, 1300, 1700, 2100] {
+            assert!(apart(number).abs_diff(before) <= 1, "{standstill} ms: {number} is {} and {before} frames apart", apart(number));
+        }
+        no_leaks(world);
+    }
+}
+
+#[test]
 fn loss_on_one_side_of_a_bridge_is_concealed_on_that_side_alone() {
     let (mut world, alice, _) = conversation(3000, 0);
     world.path("bob", "node", Path { delay: ms(20), ..Path::lossy(Odds::percent(5)) });
