@@ -126,7 +126,7 @@ fn handler(mut dice: Dice, addresses: Vec<String>, ending: Rc<Cell<bool>>) -> Sc
         _ if dice.one_in(15) => Err(failure(&mut dice)),
         Hook::GetIvrCommand(_) => Ok(Verdict::Ivr(Box::new(command(&mut dice, &addresses)))),
         Hook::CallEvent(event) if event.event == CallEventKind::CallerConnectionSplit && dice.one_in(2) => {
-            Ok(Verdict::Routing(Routing::Ivr { session_reference: None, recording: None }))
+            Ok(Verdict::Routing(Routing::Ivr { session_reference: None }))
         }
         // The counterpart of a split is joined again, if it is still there.
         Hook::CallEvent(event) if dice.one_in(4) => {
