@@ -79,8 +79,9 @@ impl Handler for AculabRecord {
         if std::mem::replace(&mut self.recorded, true) {
             return Ok(Ivr::hangup());
         }
-        // Everything else is the vendor's: `#` ends it, so do 60 seconds and 3 of silence, and the file begins with the first sound.
-        let record = Ivr::record(format!("record-{}.wav", request.info.session_id)).with_recording(|options| {
+        // The vendor's limits, as the node would fill them in: said here, they hold in the test harness too.
+        let record = Ivr::record(format!("record-{}.wav", request.info.session_id));
+        let record = record.stop_on("#").max_s(60).max_silence_s(3).initial_silence_s(3).with_recording(|options| {
             options.dialect = Some(RecordingDialect::Aculab);
             options.client_context = Some("message".into());
         });
@@ -114,12 +115,14 @@ mod tests {
         let phrases = &call.command().phrases;
         assert!(matches!(&phrases[0], hookswitch_sdk::types::Phrase::Record(o) if matches!(o.dialect, Some(RecordingDialect::Aculab))));
         call.speak_s(4);
-        call.wait();
+        call.press("#");
         call.assert_plays(&["thanks.wav"]);
         let posts = call.posts();
         assert_eq!(posts.iter().map(|p| p.url.as_str()).collect::<Vec<_>>(), [NEXT]);
         let body = String::from_utf8(posts[0].body.clone()).expect("text");
-        assert!(body.contains("\"action\":\"record\"") && body.contains("\"contains_sound\":true"), "{body}");
+        for part in ["\"action\":\"record\"", "\"contains_sound\":true", "\"reason\":\"bargein\"", "\"barge_in_digit\":\"#\""] {
+            assert!(body.contains(part), "{part}: {body}");
+        }
     }
 
     #[test]

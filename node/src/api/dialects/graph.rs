@@ -48,7 +48,7 @@ fn outcome(phase: Phase, stop_reason: &str, has_audio: bool) -> (&'static str, b
         // A file that was lost is no success, whatever ended its audio.
         Some((_, true, ..)) if phase == Phase::Failed => UNSPECIFIED,
         Some(known) => known,
-        // 6.4: the vendor has no reason for a hang-up.
+        // docs/conformance.md "Stop reasons": the vendor has no reason for a hang-up.
         None if stop_reason == "remote_hangup" && has_audio && phase != Phase::Failed => SUCCESS,
         None => UNSPECIFIED,
     }

@@ -53,7 +53,7 @@ pub fn posts(notification: &Notification) -> Vec<News> {
     news
 }
 
-/// Whether this state is the one that its owner waits for. Graph tells with the location (6.3: in the same notification); the others as soon as
+/// Whether this state is the one that its owner waits for. Graph tells with the location, in one notification; the others as soon as
 /// nothing is added any more, and where nothing ever was, at its last state.
 fn is_complete(dialect: Dialect, status: &RecordingStatus) -> bool {
     match status.phase {
