@@ -23,8 +23,9 @@ const SET_BITRATE: c_int = 4002;
 const SET_COMPLEXITY: c_int = 4010;
 const GET_LOOKAHEAD: c_int = 4027;
 /// Of 0 to 10. Measured on telephone speech at 8 kHz: 400 times as fast as it is spoken on one core, 250 times with 5; what is gained by
-/// more is not heard at these rates, and thousands of recordings may end at once.
-const COMPLEXITY: c_int = 1;
+/// more is not heard at these rates, and thousands of recordings may end at once. With two channels less than 5 lets one be heard in the
+/// other.
+const COMPLEXITY: [c_int; 2] = [1, 5];
 /// Largest packet of 20 ms (RFC 6716 3.2.1).
 const PACKET: usize = 1276;
 
@@ -78,7 +79,9 @@ impl Opus {
         }
         let packet = usize::try_from(rate / 50).unwrap_or(0) * channels;
         let mut opus = Opus { library, handle, packet, channels, rest: Vec::new(), lookahead: 0, rate };
-        for (what, value) in [(SET_BITRATE, i32::try_from(kbps * 1000).unwrap_or(32_000)), (SET_COMPLEXITY, COMPLEXITY)] {
+        for (what, value) in
+            [(SET_BITRATE, i32::try_from(kbps * 1000).unwrap_or(32_000)), (SET_COMPLEXITY, COMPLEXITY[usize::from(channels == 2)])]
+        {
             // SAFETY: both requests take one 32-bit integer.
             let code = unsafe { (library.ctl)(handle, what, value) };
             if code != 0 {

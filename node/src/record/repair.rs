@@ -9,9 +9,14 @@ use super::wav::{State, WavError};
 use crate::limits;
 use crate::metrics::{Metrics, add};
 use crate::store::{RecordingRow, RecordingState, Store};
+use std::fs::OpenOptions;
 use std::io;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::{Instant, SystemTime};
+
+/// More than the keys at the beginning of an encrypted spool file take.
+const KEYS: u64 = 512;
 
 /// A recording that a crash came between and its handler. Its file stays in the spool until it is announced: whatever interrupts that,
 /// the next start does it again.
@@ -30,12 +35,22 @@ impl Repaired {
                 Some(spool) => set_aside(spool, &self.spooled),
                 None => Ok(()),
             },
-            _ => std::fs::remove_file(&self.spooled),
+            _ => forget_keys(&self.spooled).and_then(|()| std::fs::remove_file(&self.spooled)),
         };
         if let Err(error) = cleared {
             tracing::warn!(path = %self.spooled.display(), %error, "could not clear the spool: it will be announced again");
         }
     }
+}
+
+/// Overwrites the keys of an encrypted one, which stand at its beginning.
+fn forget_keys(spooled: &Path) -> io::Result<()> {
+    if spooled.extension().is_none_or(|extension| extension != LOG) {
+        return Ok(());
+    }
+    let file = OpenOptions::new().write(true).open(spooled)?;
+    let length = file.metadata()?.len().min(KEYS);
+    file.write_all_at(&vec![0; usize::try_from(length).unwrap_or(0)], 0)
 }
 
 /// Recordings that nobody may have been told of yet, stored ones and failed ones. Told once too often is told; not at all is a loss.

@@ -28,7 +28,7 @@ const SKIP: u64 = 1 << 32;
 const RECORD_MAX: usize = 1 << 20;
 
 pub enum Spool {
-    Wav(WavFile),
+    Wav(Box<WavFile>),
     Sealed(Box<SealedLog>),
 }
 
@@ -49,7 +49,7 @@ pub struct SealedLog {
 
 impl Spool {
     pub fn create_wav(path: &Path, header: Header) -> io::Result<Spool> {
-        WavFile::create(path, header).map(Spool::Wav)
+        WavFile::create(path, header).map(|file| Spool::Wav(Box::new(file)))
     }
 
     pub fn create_sealed(path: &Path, header: Header, keys: &Keys, cbc: Option<&CbcKey>) -> io::Result<Spool> {
@@ -87,7 +87,7 @@ impl Spool {
     pub fn reopen(path: &Path, keys: &Keys) -> Result<Spool, WavError> {
         match path.extension().is_some_and(|extension| extension == LOG) {
             true => SealedLog::reopen(path, keys).map(|log| Spool::Sealed(Box::new(log))),
-            false => WavFile::reopen(path).map(Spool::Wav),
+            false => WavFile::reopen(path).map(|file| Spool::Wav(Box::new(file))),
         }
     }
 
