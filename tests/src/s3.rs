@@ -98,7 +98,7 @@ async fn serve(socket: TcpListener, service: S3Service, status: Arc<AtomicU16>) 
             let (service, status) = (service.clone(), status.load(Ordering::SeqCst));
             async move {
                 match status {
-                    0 => service.call(request).await,
+                    0 => Service::call(&service, request).await,
                     status => Ok(Response::builder().status(status).body(s3s::Body::empty()).expect("a response")),
                 }
             }

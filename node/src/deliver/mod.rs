@@ -223,7 +223,7 @@ fn serve(shared: &Arc<Shared>, keeper: Keeper, tell: &Tell, mut stopped: oneshot
         let under_way = UnderWay::default();
         let mut swept: Option<tokio::time::Instant> = None;
         for looks in 0u64.. {
-            match look(shared, &under_way, tell, looks % limits::DELIVERY_SPOOL_LOOKS == 0).await {
+            match look(shared, &under_way, tell, looks.is_multiple_of(limits::DELIVERY_SPOOL_LOOKS)).await {
                 Ok(()) => {}
                 Err(StoreError::Closed) => return,
                 Err(error) => tracing::warn!(%error, "deliveries: the store does not answer"),
