@@ -612,17 +612,15 @@ impl Leg {
         }
         let sends = self.negotiated.direction.sends();
         let target = self.source.target().filter(|_| sends);
-        if self.taps.iter().any(Tap::takes_heard) {
-            if !hears_other {
-                let kind = if target.is_some() && (filled > 0 || toned) { FrameKind::Voice } else { FrameKind::Silence };
-                if target.is_none() {
-                    law.fill(g711::silence(codec));
-                }
-                let energy = g711::mean_square(codec, &law);
-                self.heard_noise.hear(energy);
-                for tap in &mut self.taps {
-                    tap.heard(Frame { law: &law, codec, kind, stamps: None }, energy, &self.heard_noise, io);
-                }
+        if !hears_other && self.taps.iter().any(Tap::takes_heard) {
+            let kind = if target.is_some() && (filled > 0 || toned) { FrameKind::Voice } else { FrameKind::Silence };
+            if target.is_none() {
+                law.fill(g711::silence(codec));
+            }
+            let energy = g711::mean_square(codec, &law);
+            self.heard_noise.hear(energy);
+            for tap in &mut self.taps {
+                tap.heard(Frame { law: &law, codec, kind, stamps: None }, energy, &self.heard_noise, io);
             }
         }
         if !self.taps.is_empty() {

@@ -138,10 +138,10 @@ impl Skew {
     /// The middle one of the slopes between each stretch and that half the time later: a third of them may be wrong.
     fn slope(&self) -> i64 {
         let half = self.len / 2;
+        let time = i64::from(self.stretch) * (self.len - half) as i64;
         let mut slopes = [0i64; PLACES / 2];
-        for n in 0..half {
-            let rise = i64::from(self.past[n + self.len - half]) - i64::from(self.past[n]);
-            slopes[n] = rise * 1_000_000 / (i64::from(self.stretch) * (self.len - half) as i64);
+        for (slope, (before, after)) in slopes.iter_mut().zip(self.past.iter().zip(&self.past[self.len - half..self.len])) {
+            *slope = (i64::from(*after) - i64::from(*before)) * 1_000_000 / time;
         }
         let slopes = &mut slopes[..half];
         slopes.sort_unstable();
