@@ -334,10 +334,20 @@ fn order(dice: &mut Dice, world: &World) -> Command {
         }
         6 => {
             let ids = ["none", "mine", "yours"].map(|id| WhichRecording::Id(id.into()));
-            let which = match dice.below(4) {
-                0 => WhichRecording::Connection(connection_id),
-                1 => dice.pick(&ids),
-                _ => WhichRecording::Last,
+            // Mostly one that is known to run.
+            let running = world.notifications.iter().rev().find_map(|n| match n {
+                Notification::RecordingState { info, status, .. } => Some((info.session_id.clone(), status)),
+                _ => None,
+            });
+            let running = running.filter(|(_, status)| !status.phase.is_terminal() && !dice.one_in(4));
+            let which = match (running, dice.below(4)) {
+                (Some((session, status)), _) => {
+                    session_id = if dice.one_in(2) { session } else { String::new() };
+                    WhichRecording::Id(status.recording_id.clone())
+                }
+                (None, 0) => WhichRecording::Connection(connection_id),
+                (None, 1) => dice.pick(&ids),
+                (None, _) => WhichRecording::Last,
             };
             match dice.below(7) {
                 0 => Command::PauseRecording { session_id, which, behavior: dice.pick(&[None, Some(PauseBehavior::Silence)]) },
