@@ -104,6 +104,26 @@ fn a_node_that_is_killed_delivers_what_waited() {
 }
 
 #[test]
+fn a_recording_that_a_kill_cut_short_is_repaired_and_delivered() {
+    let s3 = S3::start(address());
+    let mut node = node(&s3);
+    let said = node.file("numbered.wav");
+    write_wav(&said, &numbered::pcm(1000));
+    let call = node.phone("voicemail").play(&said).seconds("15").start();
+    wait_for("three seconds of it on disk", || {
+        let spool = std::fs::read_dir(node.data().join("spool")).expect("the spool").flatten();
+        spool.filter_map(|file| file.metadata().ok()).any(|file| file.is_file() && file.len() > 48_000)
+    });
+    node.kill();
+    node.start();
+    let id = node.recording()["id"].as_str().expect("an id").to_owned();
+    wait_delivered(&node, &s3, &id);
+    assert_eq!(ends(&node, &id).len(), 1, "one end: {:?}", ends(&node, &id));
+    whole(&node, &id);
+    drop(call);
+}
+
+#[test]
 fn a_storage_that_refuses_is_said_when_it_is_set() {
     let s3 = S3::start(address());
     let node = Node::with(true, &[("HOOKSWITCH_STORAGE_SECRET", "wrong")]);
