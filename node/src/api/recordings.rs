@@ -225,7 +225,7 @@ pub(super) async fn stream(api: &Arc<Api>, row: RecordingRow, asked: &HeaderMap,
     readable(&row)?;
     let (here, delivery) = {
         let (api, row) = (api.clone(), row.clone());
-        blocking(move || match deliver::open(&row) {
+        blocking(move || match deliver::open(&api.archive.reader, &row) {
             Ok(audio) => Ok((Some(Arc::<dyn Audio>::from(audio)), None)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok((None, api.store.delivery(&row.id)?)),
             Err(error) => {

@@ -1,6 +1,7 @@
 //! A stored recording's bytes, as its listeners get them: the one place where deliveries and downloads open a file.
 
 use crate::limits;
+use crate::record::{self, Reader};
 use crate::store::RecordingRow;
 use std::fs::File;
 use std::io;
@@ -30,12 +31,22 @@ impl Audio for Plain {
     }
 }
 
-/// Of a recording whose file is here. `NotFound`: it is elsewhere, or lost.
-pub fn open(row: &RecordingRow) -> io::Result<Box<dyn Audio>> {
+/// Decrypted, where it is encrypted at rest.
+impl Audio for record::Audio {
+    fn length(&self) -> u64 {
+        self.len()
+    }
+    fn read_at(&self, at: u64, room: &mut [u8]) -> io::Result<usize> {
+        record::Audio::read_at(self, at, room)
+    }
+}
+
+/// Of a recording whose file is here, as its listeners are to have it. `NotFound`: it is elsewhere, or lost.
+pub fn open(reader: &Reader, row: &RecordingRow) -> io::Result<Box<dyn Audio>> {
     if row.path.is_empty() {
         return Err(io::ErrorKind::NotFound.into());
     }
-    plain(Path::new(&row.path))
+    Ok(Box::new(reader.open(row)?))
 }
 
 /// A file as it lies there.

@@ -35,6 +35,8 @@ pub use target::{Credentials, Read, check};
 
 use crate::limits;
 use crate::metrics::{Metrics, add};
+use crate::record::Reader;
+use crate::record::keys::Keys;
 use crate::store::{DeliveryRow, DeliveryState, RecordingRow, StorageRow, Store, StoreError, wall_ms};
 use hookswitch_call::recording::Phase;
 use std::collections::HashMap;
@@ -99,6 +101,7 @@ pub struct Delivery {
 
 struct Shared {
     store: Store,
+    reader: Arc<Reader>,
     seal: Seal,
     tls: Tls,
     options: Options,
@@ -113,13 +116,15 @@ pub struct Archive {
     pub delivery: Delivery,
     pub keeper: Keeper,
     pub links: Arc<Links>,
+    pub reader: Arc<Reader>,
 }
 
 impl Archive {
     /// `data`: the node's data folder.
     pub fn open(store: Store, data: &Path, metrics: Arc<Metrics>, options: Options) -> std::io::Result<Archive> {
         let delivery = Delivery::new(store.clone(), data, metrics, options)?;
-        Ok(Archive { delivery, keeper: Keeper::new(store, data), links: Arc::new(Links::load(data)?) })
+        let reader = delivery.shared.reader.clone();
+        Ok(Archive { delivery, keeper: Keeper::new(store, data), links: Arc::new(Links::load(data)?), reader })
     }
 
     /// Delivers and sweeps until it is stopped.
@@ -137,7 +142,8 @@ pub struct DeliveryThread {
 impl Delivery {
     /// `data`: where the node's keys lie.
     pub fn new(store: Store, data: &Path, metrics: Arc<Metrics>, options: Options) -> std::io::Result<Delivery> {
-        let shared = Shared { store, seal: Seal::load(data)?, tls: Tls::native(), options, metrics, nudge: Notify::new() };
+        let reader = Arc::new(Reader::new(Arc::new(Keys::load(data)?), store.clone()));
+        let shared = Shared { store, reader, seal: Seal::load(data)?, tls: Tls::native(), options, metrics, nudge: Notify::new() };
         Ok(Delivery { shared: Arc::new(shared) })
     }
 

@@ -92,7 +92,8 @@ async fn upload(shared: &Shared, row: &DeliveryRow) -> Step<End> {
     let key = if same { row.key.clone() } else { target.key(&row.recording, &recording.file_name) };
     let begun = row.upload.clone().filter(|_| same);
 
-    let opened = tokio::task::spawn_blocking(move || Ok((audio::read_sidecar(&recording)?, audio::open(&recording)?))).await;
+    let reader = shared.reader.clone();
+    let opened = tokio::task::spawn_blocking(move || Ok((audio::read_sidecar(&recording)?, audio::open(&reader, &recording)?))).await;
     let (sidecar, file): (_, Arc<dyn super::Audio>) = match opened {
         Ok(Ok((sidecar, file))) => (sidecar, file.into()),
         Ok(Err(error)) => {
