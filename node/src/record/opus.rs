@@ -22,9 +22,8 @@ const APPLICATION_AUDIO: c_int = 2049;
 const SET_BITRATE: c_int = 4002;
 const SET_COMPLEXITY: c_int = 4010;
 const GET_LOOKAHEAD: c_int = 4027;
-/// Of 0 to 10. Measured on telephone speech at 8 kHz: 400 times as fast as it is spoken on one core, 250 times with 5; what is gained by
-/// more is not heard at these rates, and thousands of recordings may end at once. With two channels less than 5 lets one be heard in the
-/// other.
+/// Of 0 to 10. Little is gained by more at these rates, and thousands of recordings may end at once. With two channels less than 5 lets one
+/// be heard in the other.
 const COMPLEXITY: [c_int; 2] = [1, 5];
 /// Largest packet of 20 ms (RFC 6716 3.2.1).
 const PACKET: usize = 1276;
