@@ -134,6 +134,10 @@ pub fn main() -> ExitCode {
             return ExitCode::from(if error.use_stderr() { 2 } else { 0 });
         }
     };
+    // The process's, so not in `dispatch`, which tests call beside others.
+    if !matches!(cli.command, Command::Run(_)) {
+        crate::net::die_of_closed_pipes();
+    }
     match dispatch(cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure::Exit(code)) => code,
@@ -150,9 +154,6 @@ pub fn main() -> ExitCode {
 
 fn dispatch(cli: Cli) -> Outcome {
     let common = cli.common;
-    if !matches!(cli.command, Command::Run(_)) {
-        crate::net::die_of_closed_pipes();
-    }
     match cli.command {
         Command::Run(args) => run(&common, args),
         Command::Check => check::check(&common),
