@@ -21,6 +21,14 @@ pub enum Dialect {
     Ozeki,
 }
 
+impl Dialect {
+    /// Whether what somebody stopped by command is kept. Graph cancels what it stops, and keeps nothing of what was cancelled
+    /// (docs/conformance.md, "Stop reasons").
+    pub fn keeps_stopped(self) -> bool {
+        self != Dialect::Graph
+    }
+}
+
 /// Whether the flow waits for it (UR-006).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Mode {
@@ -191,7 +199,10 @@ pub struct RecordingOptions {
     pub sensitivity: Option<u8>,
     pub pause_behavior: PauseBehavior,
     pub encryption: Option<CbcKey>,
+    /// Who is recorded hears a warning tone from the beginning on, every 15 s (UR-028).
     pub announce: bool,
+    /// Nothing is recorded: its prompts play in their turn among the session's media, and that is all (MG-040).
+    pub prompts_only: bool,
     /// Deleted so long after its end.
     pub retention: Option<Duration>,
     pub status_url: Option<String>,
@@ -268,7 +279,7 @@ impl RecordingOptions {
         self.direction.get_or_insert(if both { Direction::Both } else { Direction::Speak });
         let two_sided = self.dialect == Dialect::Iotcomms && place == Place::Connection;
         self.channels.get_or_insert(if two_sided { Channels::Stereo } else { Channels::Mono });
-        self.beep = Some(self.announce || self.beep.unwrap_or(graph));
+        self.beep = Some(!self.prompts_only && self.beep.unwrap_or(graph));
         if aculab {
             self.stop_digits.get_or_insert_with(|| "#".into());
             self.start_on_voice.get_or_insert(true);
@@ -440,6 +451,9 @@ pub struct RecordingStatus {
     pub connection_id: Option<String>,
     /// The leg that feeds it.
     pub participant_id: String,
+    /// Of the session, as its record says them.
+    pub caller: String,
+    pub called: String,
     pub file_name: String,
     /// What the pause does, while it is paused.
     pub pause_behavior: Option<PauseBehavior>,

@@ -77,6 +77,8 @@ pub struct Options {
     pub part: u64,
     pub poll: Duration,
     pub sweep: Duration,
+    /// How others reach this node's API.
+    pub public_url: String,
 }
 
 impl Default for Options {
@@ -89,6 +91,7 @@ impl Default for Options {
             part: limits::DELIVERY_PART,
             poll: limits::DELIVERY_POLL,
             sweep: limits::SWEEP_EVERY,
+            public_url: "http://127.0.0.1:8080".into(),
         }
     }
 }
@@ -122,9 +125,10 @@ pub struct Archive {
 impl Archive {
     /// `data`: the node's data folder.
     pub fn open(store: Store, data: &Path, metrics: Arc<Metrics>, options: Options) -> std::io::Result<Archive> {
+        let links = Arc::new(Links::load(data, &options.public_url)?);
         let delivery = Delivery::new(store.clone(), data, metrics, options)?;
         let reader = delivery.shared.reader.clone();
-        Ok(Archive { delivery, keeper: Keeper::new(store, data), links: Arc::new(Links::load(data)?), reader })
+        Ok(Archive { delivery, keeper: Keeper::new(store, data), links, reader })
     }
 
     /// Delivers and sweeps until it is stopped.

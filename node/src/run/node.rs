@@ -8,7 +8,7 @@ use crate::deliver::{self, Archive, DeliveryThread, Moved};
 use crate::demo;
 use crate::guest::{Compiler, Guests, Options, Services};
 use crate::metrics::{Metrics, render_guests};
-use crate::outbox::{self, Outbox, OutboxThread, Policy};
+use crate::outbox::{self, Fetcher, Outbox, OutboxThread, Policy};
 use crate::record::{details_of, private_folder};
 use crate::reply_keys::ReplyKeys;
 use crate::store::{RecordingRow, RecordingState, Store, StoreError, StoreThread};
@@ -112,8 +112,12 @@ impl Node {
         let listed = origins.clone();
         // What the list may say of http is checked where it is set: this machine alone.
         let policy = Policy { origins: Arc::new(move |domain| listed.of(domain)), http: true, loopback: args.demo.then_some(demo::DOMAIN) };
+        prepared.fetcher = Some(Fetcher::new(policy.clone(), None));
         let (outbox, outbox_thread) = Outbox::start(store.clone(), outbox::Options::new(policy), prepared.metrics())?;
-        let services = Services { commands: prepared.commands(), outbox: Some(outbox.clone()) };
+        let options_of_archive = deliver::Options { public_url: config.api.public_url.clone(), ..deliver::Options::default() };
+        let archive =
+            Archive::open(store.clone(), &data, prepared.metrics(), options_of_archive).map_err(io_error("the keys of the archive"))?;
+        let services = Services { commands: prepared.commands(), outbox: Some(outbox.clone()), links: Some(archive.links.clone()) };
         let guests = Guests::start(engine.clone(), options, prepared.inbox(), services);
         outbox.tell(guests.news());
         let loader = GuestLoader::new(Compiler::new(&data, engine), guests.clone());
@@ -139,8 +143,6 @@ impl Node {
         let token = AdminToken::load(&data, args.token.as_deref()).map_err(io_error("the operator's token"))?;
         let greeting = args.demo.then(|| demo::greeting(&config, args.config.as_deref(), &token));
         let api_node = Arc::new(ApiNode { handles: core.handles.clone(), guests: guests.clone(), metrics, origins });
-        let archive = Archive::open(store.clone(), &data, core.handles.metrics.clone(), deliver::Options::default())
-            .map_err(io_error("the keys of the archive"))?;
         let delivery_thread = archive.start(Arc::new(tell_of_delivery)).map_err(io_error("a thread could not be started"))?;
         let api = Api::new(store, versions.clone(), api_node, token, prompts_folder(&config), reply_keys, archive);
         let server = api.start(config.api.listen).map_err(io_error(format!("api.listen: {}", config.api.listen)))?;
