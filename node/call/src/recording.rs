@@ -27,6 +27,23 @@ impl Dialect {
     pub fn keeps_stopped(self) -> bool {
         self != Dialect::Graph
     }
+
+    const ALL: [Dialect; 6] = [Dialect::Native, Dialect::Graph, Dialect::Aculab, Dialect::Iotcomms, Dialect::Swml, Dialect::Ozeki];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Dialect::Native => "native",
+            Dialect::Graph => "graph",
+            Dialect::Aculab => "aculab",
+            Dialect::Iotcomms => "iotcomms",
+            Dialect::Swml => "swml",
+            Dialect::Ozeki => "ozeki",
+        }
+    }
+
+    pub fn of_name(name: &str) -> Option<Dialect> {
+        Dialect::ALL.into_iter().find(|d| d.name() == name)
+    }
 }
 
 /// Whether the flow waits for it (UR-006).
@@ -135,6 +152,10 @@ impl StorageClass {
             StorageClass::Ephemeral => "ephemeral",
             StorageClass::TenantBucket => "tenant_bucket",
         }
+    }
+
+    pub fn of_name(name: &str) -> Option<StorageClass> {
+        [StorageClass::PromptStore, StorageClass::Ephemeral, StorageClass::TenantBucket].into_iter().find(|c| c.name() == name)
     }
 }
 

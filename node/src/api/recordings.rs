@@ -13,7 +13,7 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use futures_core::Stream;
-use hookswitch_call::recording::Container;
+use hookswitch_call::recording::{Container, Dialect};
 use serde_json::{Map, Value, json};
 use std::io;
 use std::pin::Pin;
@@ -211,7 +211,7 @@ fn readable(row: &RecordingRow) -> Result<(), ApiError> {
     match row.state {
         RecordingState::Recording => Err(ApiError::conflict("this recording is not finished")),
         // MG-034: there was audio, and it was thrown away.
-        RecordingState::Failed if is_discarded(&row.stop_reason, row.dialect != "graph") => {
+        RecordingState::Failed if is_discarded(&row.stop_reason, &row.dialect) => {
             Err(ApiError::gone("nothing was kept of this recording: it was discarded"))
         }
         RecordingState::Failed => Err(ApiError::conflict("this recording failed: there is no audio")),
@@ -283,7 +283,7 @@ pub(super) async fn stream(api: &Arc<Api>, row: RecordingRow, asked: &HeaderMap,
     }
     let (kind, extension) = kind(&row.file_name);
     // MG-034: that vendor's clients are told no more than that these are bytes.
-    let kind = if row.dialect == "graph" { BYTES } else { kind };
+    let kind = if row.dialect == Dialect::Graph.name() { BYTES } else { kind };
     let headers = [
         (header::CONTENT_TYPE, kind.to_owned()),
         (header::CONTENT_LENGTH, left.to_string()),

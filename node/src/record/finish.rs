@@ -17,7 +17,7 @@ use crate::limits;
 use crate::metrics::{Metrics, add};
 use crate::net::{Priority, set_priority};
 use crate::store::{RecordingRow, RecordingState, Store};
-use hookswitch_call::recording::Container;
+use hookswitch_call::recording::{Container, Dialect};
 use hookswitch_call::{Input, RecordingDetails, RecordingReport, RecordingResult, RecordingStart, SessionId};
 use hookswitch_proto::Wall;
 use hookswitch_proto::media::{FRAME_TIME, RecordingId};
@@ -54,7 +54,7 @@ impl Finish {
 
     /// Nothing is kept of it, whatever there is.
     fn is_discarded(&self) -> bool {
-        is_discarded(self.reason, self.start.options.dialect.keeps_stopped())
+        is_discarded(self.reason, self.start.options.dialect.name())
     }
 
     /// Whether making its file takes more than a look at the disk.
@@ -313,8 +313,9 @@ pub(super) fn clear(file: &Spool, made: Option<&Path>) -> io::Result<()> {
 }
 
 /// Whether nothing is kept of a recording that ended for this reason: thrown away on order, or cancelled before it was done
-/// (docs/conformance.md, "Stop reasons"). `keeps_stopped`: as its dialect says.
-pub fn is_discarded(reason: &str, keeps_stopped: bool) -> bool {
+/// (docs/conformance.md, "Stop reasons").
+pub fn is_discarded(reason: &str, dialect: &str) -> bool {
+    let keeps_stopped = Dialect::of_name(dialect).is_none_or(Dialect::keeps_stopped);
     matches!(reason, "discarded" | "superseded") || reason == "api_stop" && !keeps_stopped
 }
 

@@ -44,7 +44,7 @@ impl Repaired {
 
 /// Whether an operator may want what failed: not what was thrown away on order.
 fn is_worth_a_look(row: &RecordingRow) -> bool {
-    row.frames_received.saturating_add(row.frames_concealed) > 0 && !is_discarded(&row.stop_reason, row.dialect != "graph")
+    row.frames_received.saturating_add(row.frames_concealed) > 0 && !is_discarded(&row.stop_reason, &row.dialect)
 }
 
 /// Overwrites the keys of an encrypted one, which stand at its beginning.
@@ -153,8 +153,7 @@ fn repair_one(folders: &Folders, store: &Store, path: &Path, encode: bool, metri
         header.facts.heard.masked = header.facts.heard.masked.min(header.heard.silence);
     }
     let mut row = row_of(file.header());
-    let keeps_stopped = file.header().facts.dialect != "graph";
-    if file.header().frames == 0 || is_discarded(&row.stop_reason, keeps_stopped) {
+    if file.header().frames == 0 || is_discarded(&row.stop_reason, &row.dialect) {
         fill(&mut row, None);
     } else {
         let mut format = file.header().facts.format().unwrap_or_default();

@@ -270,9 +270,7 @@ impl Tap {
         }
         self.heard_voice = self.heard_detector.hear(voice.then_some(energy), noise);
         self.heard_quiet = frame.kind == FrameKind::Silence || voice && energy <= voice::threshold(44);
-        if let Due::LeaveOut { at_once } = self.pace.due()
-            && (at_once || self.heard_quiet)
-        {
+        if self.heard_quiet && self.pace.due() == Due::LeaveOut {
             self.pace.shift_heard(-1);
             self.totals.heard.skipped += 1;
             return;
@@ -383,7 +381,7 @@ impl Tap {
             return;
         }
         match self.pace.due() {
-            Due::Nothing | Due::LeaveOut { .. } => {}
+            Due::Nothing | Due::LeaveOut => {}
             Due::PutIn { at_once } => {
                 if at_once || self.heard_quiet {
                     self.fill(true, 1, io);
