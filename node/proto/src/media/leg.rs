@@ -35,7 +35,7 @@ use std::time::Duration;
 /// What `push` leaves for the next `tick`. One press makes two; a tick reads eight datagrams.
 const INPUTS: usize = 64;
 /// And of these there is room for so many from the start: more come only in a flood.
-const INPUTS_USUAL: usize = 8;
+const INPUTS_USUAL: usize = 2;
 /// Digits that wait to be sent as tones, where the peer has no telephone-event.
 const TONES: usize = 16;
 /// How long a relayed digit sounds where it cannot be relayed as an event: long enough for every detector, and known before the key is up.
