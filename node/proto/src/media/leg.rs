@@ -36,7 +36,7 @@ use std::time::Duration;
 /// What `push` leaves for the next `tick`. One press makes two; a tick reads eight datagrams.
 const INPUTS: usize = 64;
 /// And of these there is room for so many from the start: more come only in a flood.
-const INPUTS_USUAL: usize = 8;
+const INPUTS_USUAL: usize = 2;
 /// Digits that wait to be sent as tones, where the peer has no telephone-event.
 const TONES: usize = 16;
 /// How long a relayed digit sounds where it cannot be relayed as an event: long enough for every detector, and known before the key is up.
@@ -289,7 +289,7 @@ impl Leg {
                 self.heard_noise.hear(energy);
             }
             for tap in &mut self.taps {
-                tap.heard(frame, energy, &self.heard_noise, io);
+                tap.heard(self.overheard_at, frame, energy, &self.heard_noise, io);
             }
         }
     }
@@ -566,7 +566,7 @@ impl Leg {
                 self.noise.hear(energy);
             }
             for tap in &mut self.taps {
-                tap.speak(frame, energy, &self.noise, receiving, io);
+                tap.speak(now, frame, energy, &self.noise, receiving, io);
             }
         }
     }
@@ -630,7 +630,7 @@ impl Leg {
             let energy = g711::mean_square(codec, &law);
             self.heard_noise.hear(energy);
             for tap in &mut self.taps {
-                tap.heard(Frame { law: &law, codec, kind, stamps: None }, energy, &self.heard_noise, io);
+                tap.heard(now, Frame { law: &law, codec, kind, stamps: None }, energy, &self.heard_noise, io);
             }
         }
         if !self.taps.is_empty() {

@@ -131,6 +131,11 @@ impl Pace {
         }
     }
 
+    /// A side has its first frame: what was measured without any says nothing.
+    pub fn begin(&mut self, heard: bool) {
+        *if heard { &mut self.heard } else { &mut self.spoken } = Lead::new();
+    }
+
     pub fn shift_heard(&mut self, frames: i64) {
         self.heard.shift(frames);
     }
