@@ -686,6 +686,31 @@ mod tests {
     }
 
     #[test]
+    fn mg_007_a_tenants_slow_server_holds_up_so_many_prompts_and_no_more() {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        // It takes connections, and says nothing.
+        let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = silent.local_addr().unwrap();
+        let mut world = fetching(address, &runtime);
+        let mut ask = |domain: &str, path: usize| {
+            let sources = vec![PromptSource::Url { url: format!("http://{address}/{path}"), key: None }];
+            let prepare = Prepare { session: SessionId { slot: 1, generation: 2 }, number: 3, domain: domain.into(), sources };
+            world.prompts.prepare(Time::ZERO, prepare)
+        };
+        for path in 0..limits::PROMPT_FETCHES_OF_TENANT {
+            assert!(ask("a.example", path).is_none(), "it waits");
+        }
+        let refused = |input: Option<Input>| matches!(input, Some(Input::Prepared { clips, .. }) if clips[0].is_err());
+        assert!(refused(ask("a.example", 99)));
+        assert!(ask("a.example", 0).is_none(), "the same one again waits for the first");
+        assert!(ask("b.example", 0).is_none(), "another tenant's is fetched");
+        for tenant in 0..limits::PROMPT_FETCHES - limits::PROMPT_FETCHES_OF_TENANT - 1 {
+            assert!(ask(&format!("t{tenant}.example"), 0).is_none());
+        }
+        assert!(refused(ask("late.example", 0)), "and of all tenants together so many");
+    }
+
+    #[test]
     fn ac_016_an_encrypted_recording_is_played_with_its_key_and_never_kept_open() {
         use hookswitch_call::recording::CbcKey;
         let mut world = world();

@@ -98,7 +98,7 @@ fn prompt() -> Vec<u8> {
 }
 
 #[test]
-fn mg_001_007_019_022_029_030_031_034_035_038_a_bot_asks_for_a_reply_and_fetches_it() {
+fn mg_001_007_019_022_029_030_031_034_035_037_038_a_bot_asks_for_a_reply_and_fetches_it() {
     let app = App::with("graph-record", prompt());
     let (call, session) = app.call("bot", 30.0, Some("#@6s"), &["X-Held: yes".to_owned()]);
     let calls = format!("graph/communications/calls/{}", session.replace('-', "").to_uppercase());
@@ -139,6 +139,7 @@ fn mg_001_007_019_022_029_030_031_034_035_038_a_bot_asks_for_a_reply_and_fetches
     assert_eq!((&polled["status"], &polled["recordingLocation"]), (&json!("completed"), &json!(location)));
     assert_eq!(polled["recordingAccessToken"], Value::Null);
     app.node.cli(&["recording", "verify", &id]).ok();
+    app.node.wait_log(&["graph: recordResponse", &session, "token app"]);
 }
 
 #[test]

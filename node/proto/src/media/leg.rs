@@ -251,9 +251,10 @@ impl Leg {
         if self.framed {
             return;
         }
-        let mut mixed = [0; RELAYED];
+        let mut mixed;
         let spoken = match (spoken.content, self.warning.as_mut().filter(|w| w.sounds())) {
             (Content::Audio(codec, law), Some(warning)) if spoken.newest && law.len() <= RELAYED => {
+                mixed = [0; RELAYED];
                 let mixed = &mut mixed[..law.len()];
                 mixed.copy_from_slice(law);
                 warning.mix(codec, mixed);
