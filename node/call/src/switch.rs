@@ -10,6 +10,7 @@ use crate::door::{
 use crate::exchange::{Exchange, Mint, Settings};
 use crate::hook::Notification;
 use crate::invite;
+use crate::recording::Unwritable;
 use crate::route::Router;
 use crate::session::{Admitted, Session, SessionInput};
 use hookswitch_proto::media::{Codec, RecordingId};
@@ -38,6 +39,7 @@ pub struct SwitchConfig {
     pub learn_any_ip: bool,
     /// The shell says by `Input::RecordingMoved` what becomes of each stored file. If not, it can be fetched as soon as it is stored.
     pub delivers: bool,
+    pub unwritable: Unwritable,
 }
 
 impl SwitchConfig {
@@ -53,6 +55,7 @@ impl SwitchConfig {
             rtp_timeout: Some(crate::limits::RTP_TIMEOUT),
             learn_any_ip: false,
             delivers: false,
+            unwritable: Unwritable::default(),
         }
     }
 }
@@ -100,6 +103,7 @@ impl Switch {
             rtp_timeout: config.rtp_timeout,
             learn_any_ip: config.learn_any_ip,
             delivers: config.delivers,
+            unwritable: config.unwritable,
         };
         let exchange = Exchange {
             endpoint: Endpoint::new(config.endpoint, endpoint),

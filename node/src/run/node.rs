@@ -133,13 +133,13 @@ impl Node {
             announce(&guests, index, &repaired.row);
             repaired.announced();
         }
-        let metrics = prepared.metrics();
+        let (metrics, keys) = (prepared.metrics(), prepared.keys());
         let core = prepared.start(guests.clone())?;
 
         let token = AdminToken::load(&data, args.token.as_deref()).map_err(io_error("the operator's token"))?;
         let greeting = args.demo.then(|| demo::greeting(&config, args.config.as_deref(), &token));
         let api_node = Arc::new(ApiNode { handles: core.handles.clone(), guests: guests.clone(), metrics, origins });
-        let archive = Archive::open(store.clone(), &data, core.handles.metrics.clone(), deliver::Options::default())
+        let archive = Archive::open(store.clone(), &data, keys, core.handles.metrics.clone(), deliver::Options::default())
             .map_err(io_error("the keys of the archive"))?;
         let delivery_thread = archive.start(Arc::new(tell_of_delivery)).map_err(io_error("a thread could not be started"))?;
         let api = Api::new(store, versions.clone(), api_node, token, prompts_folder(&config), reply_keys, archive);
