@@ -69,6 +69,9 @@ struct Held {
     at: Option<u64>,
 }
 
+/// Seals, or opens, what belongs to somebody by name.
+type Sealing<'a> = &'a dyn Fn(&str, &[u8]) -> io::Result<Vec<u8>>;
+
 /// All that are known, by name.
 #[derive(Default)]
 pub(super) struct TenantKeys {
@@ -104,7 +107,7 @@ fn cipher(key: &[u8]) -> Option<LessSafeKey> {
 
 impl TenantKeys {
     /// `keys`: the folder of the node's own; `open`: unseals what `put` was given to seal.
-    pub fn load(keys: &Path, open: &dyn Fn(&str, &[u8]) -> io::Result<Vec<u8>>) -> io::Result<TenantKeys> {
+    pub fn load(keys: &Path, open: Sealing<'_>) -> io::Result<TenantKeys> {
         let mut all = TenantKeys { folder: keys.join(FOLDER), ..TenantKeys::default() };
         let tenants = match fs::read_dir(&all.folder) {
             Ok(tenants) => tenants,
@@ -175,12 +178,7 @@ impl TenantKeys {
     }
 
     /// The tenant's new recordings get this key from now on; `seal` is how it may lie on disk. One that is there already is not kept again.
-    pub fn put(
-        &mut self,
-        domain: &str,
-        key: &[u8; KEY],
-        seal: &dyn Fn(&str, &[u8]) -> io::Result<Vec<u8>>,
-    ) -> Result<(TenantKey, bool), KeyError> {
+    pub fn put(&mut self, domain: &str, key: &[u8; KEY], seal: Sealing<'_>) -> Result<(TenantKey, bool), KeyError> {
         let name = name_of(domain, key);
         let folder = self.folder.join(safe_name(domain, "unnamed"));
         let known = match self.held.get(&name) {
