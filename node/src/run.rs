@@ -20,6 +20,7 @@
 //!
 //! Start with [`run`] (the whole node until a signal) and [`Core`] (all of it but guests and API: what tests start in process).
 
+mod news;
 mod node;
 #[cfg(test)]
 mod tests;

@@ -2,7 +2,7 @@
 
 use crate::destination::Destination;
 use crate::hook::{Hook, HookFailure, Notification, OutboundCall, Phrase, RecordingDetails, ReplyTo, Verdict};
-use crate::recording::{PauseBehavior, Phase, RecordingOptions, RecordingStatus, Target};
+use crate::recording::{PauseBehavior, RecordingOptions, RecordingStatus, Target};
 use bytes::Bytes;
 use hookswitch_proto::Wall;
 use hookswitch_proto::media::{Clip, LegId, MediaCmd, MediaEvent, RecordingId};
@@ -167,20 +167,14 @@ pub struct RecordingReport {
     pub details: Option<Box<RecordingDetails>>,
 }
 
-/// A stored recording moves on: the shell says so where [`SwitchConfig::delivers`](crate::SwitchConfig) is set. It may come long after the
-/// session's end.
+/// What became of a recording that is no longer a session's business: one of storage class `tenant_bucket` moves on, or one of a run before
+/// this was found. It may come long after the session's end, so it says all that its handler must hear.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RecordingMoved {
-    pub recording: RecordingId,
-    pub recording_id: String,
-    pub session: SessionId,
+    pub session_id: String,
+    pub domain: Arc<str>,
     /// Uploading, or one of the last states. What does not follow on the state it is in is ignored.
-    pub phase: Phase,
-    /// Why it failed.
-    pub why: Option<String>,
-    /// Where it can be fetched, and the token for that.
-    pub url: Option<String>,
-    pub access_token: Option<String>,
+    pub status: Box<RecordingStatus>,
 }
 
 /// A session as it begins: what lists of live calls say.

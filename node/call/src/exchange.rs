@@ -65,13 +65,13 @@ pub(crate) struct Settings {
     pub session_duration: Duration,
     pub rtp_timeout: Option<Duration>,
     pub learn_any_ip: bool,
-    pub delivers: bool,
     pub unwritable: Unwritable,
 }
 
 /// A recording whose session is over and whose report is due.
 #[derive(Debug)]
 pub(crate) struct Late {
+    pub session: SessionId,
     pub domain: Arc<str>,
     pub info: SessionInfo,
     pub recording: Recording,
@@ -87,6 +87,8 @@ pub(crate) struct Exchange {
     pub dialogs: KeyedMap<DialogId, SessionId>,
     pub trunks: Vec<Trunk>,
     pub late: BTreeMap<RecordingId, Late>,
+    /// Those by their UUID.
+    pub late_ids: KeyedMap<String, RecordingId>,
     /// Whose recordings these are, of those that tell their states.
     pub recordings: KeyedMap<String, SessionId>,
     /// Of the last datagram: a label.
@@ -115,9 +117,19 @@ impl Exchange {
 
     /// Remembered until its report; the oldest is forgotten at the limit.
     pub fn remember(&mut self, recording: RecordingId, late: Late) {
-        if self.late.len() >= limits::LATE_RECORDINGS && self.late.pop_first().is_some() {
+        if self.late.len() >= limits::LATE_RECORDINGS
+            && let Some((_, oldest)) = self.late.pop_first()
+        {
+            self.late_ids.remove(&oldest.recording.recording_id);
             self.count(Counter::NotificationDropped);
         }
+        self.late_ids.insert(late.recording.recording_id.clone(), recording);
         self.late.insert(recording, late);
+    }
+
+    pub fn forget_late(&mut self, recording: RecordingId) {
+        if let Some(late) = self.late.remove(&recording) {
+            self.late_ids.remove(&late.recording.recording_id);
+        }
     }
 }

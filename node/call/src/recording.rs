@@ -21,6 +21,25 @@ pub enum Dialect {
     Ozeki,
 }
 
+impl Dialect {
+    const ALL: [Dialect; 6] = [Dialect::Native, Dialect::Graph, Dialect::Aculab, Dialect::Iotcomms, Dialect::Swml, Dialect::Ozeki];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Dialect::Native => "native",
+            Dialect::Graph => "graph",
+            Dialect::Aculab => "aculab",
+            Dialect::Iotcomms => "iotcomms",
+            Dialect::Swml => "swml",
+            Dialect::Ozeki => "ozeki",
+        }
+    }
+
+    pub fn of_name(name: &str) -> Option<Dialect> {
+        Dialect::ALL.into_iter().find(|d| d.name() == name)
+    }
+}
+
 /// Whether the flow waits for it (UR-006).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Mode {
@@ -127,6 +146,10 @@ impl StorageClass {
             StorageClass::Ephemeral => "ephemeral",
             StorageClass::TenantBucket => "tenant_bucket",
         }
+    }
+
+    pub fn of_name(name: &str) -> Option<StorageClass> {
+        [StorageClass::PromptStore, StorageClass::Ephemeral, StorageClass::TenantBucket].into_iter().find(|c| c.name() == name)
     }
 }
 

@@ -13,7 +13,7 @@ use crate::recording::{
     StorageClass, Target, Unwritable,
 };
 use crate::switch::SwitchConfig;
-use hookswitch_proto::media::{MediaKind, RecordingId, StopReason};
+use hookswitch_proto::media::{MediaKind, StopReason};
 use std::time::Duration;
 
 const S: u64 = 1000;
@@ -389,35 +389,31 @@ fn ur_035_a_lost_file_is_a_failure_that_says_why() {
 #[test]
 fn ur_035_the_shell_tells_how_the_file_moves_on_also_after_the_call() {
     for over in [false, true] {
-        let mut config = switch_config(7);
-        config.delivers = true;
-        let mut world = World::with(configuration(tenant()), config, Box::new(waiting()));
+        let mut world = World::with(configuration(tenant()), switch_config(7), Box::new(waiting()));
         world.call("100");
         world.run_to(S);
-        start(&mut world, "mine", RecordingOptions { max_duration: Some(secs(1)), ..RecordingOptions::default() }, vec![]).unwrap();
+        let options =
+            RecordingOptions { max_duration: Some(secs(1)), storage_class: StorageClass::TenantBucket, ..RecordingOptions::default() };
+        start(&mut world, "mine", options, vec![]).unwrap();
         world.run_for(3 * S);
         if over {
             world.hangup(0);
             world.run_for(S);
         }
-        let begun = world.started[0].clone();
-        let moved = |phase, url: Option<&str>| RecordingMoved {
-            recording: begun.recording,
-            recording_id: begun.recording_id.clone(),
-            session: begun.session,
-            phase,
-            why: None,
-            url: url.map(str::to_owned),
-            access_token: url.map(|_| "token".to_owned()),
+        let (session_id, domain, stored) = (world.session_id(), world.started[0].domain.clone(), last(&world, "mine"));
+        let moved = |phase, url: Option<&str>| {
+            let (url, access_token) = (url.map(str::to_owned), url.map(|_| "token".to_owned()));
+            let status = Box::new(RecordingStatus { phase, url, access_token, ..stored.clone() });
+            RecordingMoved { session_id: session_id.clone(), domain: domain.clone(), status }
         };
         for phase in [Phase::Uploading, Phase::Uploading, Phase::Recording] {
             world.input(Input::RecordingMoved(moved(phase, None)));
         }
         assert!(!world.steps.iter().any(|s| s.contains("recordingReady")), "it cannot be fetched yet");
-        for _ in 0..2 {
+        // Told twice: a session knows that, and what is over is forgotten.
+        for _ in 0..if over { 1 } else { 2 } {
             world.input(Input::RecordingMoved(moved(Phase::Available, Some("https://x/1"))));
         }
-        world.input(Input::RecordingMoved(RecordingMoved { recording: RecordingId(99), ..moved(Phase::Failed, None) }));
         assert_eq!(states(&world, "mine"), ["recording", "finalizing", "local_available", "uploading", "available"], "{over}");
         let told = last(&world, "mine");
         assert_eq!((told.url.as_deref(), told.access_token.as_deref()), (Some("https://x/1"), Some("token")));
@@ -427,6 +423,14 @@ fn ur_035_the_shell_tells_how_the_file_moves_on_also_after_the_call() {
         }
         world.run_for(S);
         assert_eq!(world.leaks(), None);
+        // A run later: whose call it was is known to nobody, and its end is told all the same; what is on its way is not.
+        let mut later = World::with(configuration(tenant()), switch_config(8), Box::new(waiting()));
+        for (phase, url) in [(Phase::Uploading, None), (Phase::Available, Some("https://x/1")), (Phase::Failed, None)] {
+            later.input(Input::RecordingMoved(moved(phase, url)));
+        }
+        assert_eq!(states(&later, "mine"), ["available", "failed"]);
+        let ready: Vec<&String> = later.steps.iter().filter(|s| s.contains("recordingReady")).collect();
+        assert!(ready.len() == 2 && ready[0].contains("recordingReady true") && ready[1].contains("recordingReady false"), "{ready:?}");
     }
 }
 

@@ -393,7 +393,7 @@ impl Session {
             let (domain, info, at) = (self.tenant.domain.clone(), self.info.clone(), x.wall(now));
             x.recordings.remove(&recording.recording_id);
             if recording.announced {
-                x.remember(recording.id, Late { domain, info, recording });
+                x.remember(recording.id, Late { session: self.id, domain, info, recording });
             } else if recording.told {
                 // Only after a panic is one left that never began.
                 let mut recording = recording;

@@ -8,11 +8,12 @@ use crate::door::{
     RecordingReport, SessionId,
 };
 use crate::exchange::{Exchange, Mint, Settings};
-use crate::hook::Notification;
+use crate::hook::{Notification, SessionInfo};
 use crate::invite;
 use crate::recording::Unwritable;
 use crate::route::Router;
 use crate::session::{Admitted, Session, SessionInput};
+use crate::track;
 use hookswitch_proto::media::{Codec, RecordingId};
 use hookswitch_proto::sip::{DialogId, Endpoint, EndpointConfig, EndpointOutput, Flow, Gauges, Header, Message, Refusal, SipEvent};
 use hookswitch_proto::{KeyedMap, Random, Time, Wall};
@@ -37,8 +38,6 @@ pub struct SwitchConfig {
     pub rtp_timeout: Option<Duration>,
     /// Take RTP from another address than signalled (off: RTP bleed).
     pub learn_any_ip: bool,
-    /// The shell says by `Input::RecordingMoved` what becomes of each stored file. If not, it can be fetched as soon as it is stored.
-    pub delivers: bool,
     pub unwritable: Unwritable,
 }
 
@@ -54,7 +53,6 @@ impl SwitchConfig {
             session_duration: crate::limits::SESSION_DURATION,
             rtp_timeout: Some(crate::limits::RTP_TIMEOUT),
             learn_any_ip: false,
-            delivers: false,
             unwritable: Unwritable::default(),
         }
     }
@@ -78,6 +76,8 @@ pub struct Switch {
     sessions: Slab<Entry>,
     sessions_max: usize,
     generations: u32,
+    /// Of the last one whose session is unknown here.
+    nobody: u32,
     /// By UUID.
     names: KeyedMap<String, SessionId>,
     /// Live sessions of each tenant.
@@ -95,14 +95,14 @@ struct Entry {
 impl Switch {
     pub fn new(config: SwitchConfig) -> Switch {
         let mut random = Random::new(config.seed);
-        let (endpoint, legs, dialogs, names, recordings) = (random.seed(), random.map(), random.map(), random.map(), random.map());
+        let (endpoint, legs, dialogs, names) = (random.seed(), random.map(), random.map(), random.map());
+        let (recordings, late_ids) = (random.map(), random.map());
         let settings = Settings {
             media_advertise: config.media_advertise,
             codecs: config.codecs,
             session_duration: config.session_duration,
             rtp_timeout: config.rtp_timeout,
             learn_any_ip: config.learn_any_ip,
-            delivers: config.delivers,
             unwritable: config.unwritable,
         };
         let exchange = Exchange {
@@ -115,6 +115,7 @@ impl Switch {
             dialogs,
             trunks: Vec::new(),
             late: BTreeMap::new(),
+            late_ids,
             recordings,
             wall: Wall::default(),
             wall_at: Time::ZERO,
@@ -127,6 +128,7 @@ impl Switch {
             sessions: Slab::new(),
             sessions_max: config.sessions_max,
             generations: 0,
+            nobody: 0,
             names,
             usage: BTreeMap::new(),
             timers: BTreeSet::new(),
@@ -411,14 +413,14 @@ impl Switch {
         if self.entry(report.session).is_some() {
             return self.dispatch(now, report.session, SessionInput::Recorded(report));
         }
-        let (delivers, at) = (self.exchange.settings.delivers, self.exchange.wall(now));
+        let at = self.exchange.wall(now);
         let Some(late) = self.exchange.late.get_mut(&report.recording) else { return };
         let silent_loss = report.outcome.as_ref().err().filter(|_| !late.recording.callback).map(|why| {
             let text = format!("recording {} failed: {}", late.recording.recording_id, alarm::printable(why, 256));
             (late.info.session_id.clone(), text)
         });
         let mut news = Vec::new();
-        for phase in late.recording.on_report(&report, delivers) {
+        for phase in late.recording.on_report(&report) {
             late.recording.phase = phase;
             news.extend(late.recording.told.then(|| late.recording.state(late.info.clone(), at)));
         }
@@ -429,15 +431,35 @@ impl Switch {
     }
 
     fn on_recording_moved(&mut self, now: Time, moved: RecordingMoved) {
-        if self.entry(moved.session).is_some() {
-            return self.dispatch(now, moved.session, SessionInput::RecordingMoved(moved));
+        if let Some(session) = self.names.get(&moved.session_id).copied() {
+            return self.dispatch(now, session, SessionInput::RecordingMoved(moved));
         }
         let at = self.exchange.wall(now);
-        let Some(late) = self.exchange.late.get_mut(&moved.recording) else { return };
-        if late.recording.on_moved(&moved) {
+        let known = self.exchange.late_ids.get(&moved.status.recording_id).copied();
+        let Some((id, late)) = known.and_then(|id| Some((id, self.exchange.late.get_mut(&id)?))) else {
+            return self.tell_unknown(at, moved);
+        };
+        if late.recording.on_moved(&moved.status) {
+            let session = late.session;
             let news = late.recording.told.then(|| late.recording.state(late.info.clone(), at));
-            self.tell_late(moved.recording, moved.session, news.into_iter().collect());
+            self.tell_late(id, session, news.into_iter().collect());
         }
+    }
+
+    /// The end of a recording that nobody here remembers: its call was before the last restart, or long ago. Its owner waits all the same.
+    fn tell_unknown(&mut self, at: u64, moved: RecordingMoved) {
+        let RecordingMoved { session_id, domain, status } = moved;
+        if !status.phase.is_terminal() {
+            return;
+        }
+        // Sessions count their generations up from one, so this is nobody's id; and each time another, since tenants must not share one.
+        self.nobody = self.nobody.wrapping_add(1);
+        let session = SessionId { slot: self.nobody, generation: 0 };
+        let info = SessionInfo { session_id, domain: domain.to_string(), ..SessionInfo::default() };
+        for notification in track::news_of(info, *status, at) {
+            self.exchange.emit(Output::Notify { session, domain: domain.clone(), notification: Box::new(notification) });
+        }
+        self.exchange.emit(Output::EndGuest { session });
     }
 
     /// News of a recording whose session is over; with its last state it is forgotten.
@@ -446,7 +468,7 @@ impl Switch {
         let domain = late.domain.clone();
         if late.recording.phase.is_terminal() {
             news.extend(late.recording.ready(late.info.clone()));
-            self.exchange.late.remove(&recording);
+            self.exchange.forget_late(recording);
         }
         for notification in news {
             let (domain, notification) = (domain.clone(), Box::new(notification));

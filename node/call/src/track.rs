@@ -2,10 +2,10 @@
 //! news about its file mean. It outlives its session (`Late`), so it asks nothing of it. Orders are carried out in `session/recordings.rs`.
 
 use crate::alarm;
-use crate::door::{PromptSource, RecordingMoved, RecordingReport};
+use crate::door::{PromptSource, RecordingReport};
 use crate::hook::{Notification, RecordingDetails, RecordingResult, SessionInfo};
 use crate::participant::PartyKey;
-use crate::recording::{Dialect, PauseBehavior, Phase, RecordingOptions, RecordingStatus};
+use crate::recording::{Dialect, PauseBehavior, Phase, RecordingOptions, RecordingStatus, StorageClass};
 use hookswitch_proto::media::{PlayId, RecordingId};
 use std::sync::Arc;
 use std::time::Duration;
@@ -166,8 +166,9 @@ impl Recording {
         }
     }
 
-    /// Its file is finished, or lost: the states that follow, in order. `delivers`: the shell will say what becomes of the file.
-    pub fn on_report(&mut self, report: &RecordingReport, delivers: bool) -> Vec<Phase> {
+    /// Its file is finished, or lost: the states that follow, in order. Of one for the tenant's own storage the shell says what becomes of
+    /// the file.
+    pub fn on_report(&mut self, report: &RecordingReport) -> Vec<Phase> {
         self.file_name.clone_from(&report.file_name);
         self.size = report.outcome.as_ref().copied().unwrap_or(0);
         if let Err(why) = &report.outcome {
@@ -181,7 +182,7 @@ impl Recording {
             self.result = Some(details.result.clone());
         }
         let silent = self.result.as_ref().is_some_and(|r| r.stop_reason == "initial_silence" && !r.contains_sound);
-        match (silent, delivers) {
+        match (silent, self.options.storage_class == StorageClass::TenantBucket) {
             // An empty file has nothing to be fetched for.
             (true, _) => vec![Phase::NoInput],
             (false, true) => vec![Phase::LocalAvailable],
@@ -190,14 +191,14 @@ impl Recording {
     }
 
     /// False: it does not follow on the state it is in.
-    pub fn on_moved(&mut self, moved: &RecordingMoved) -> bool {
-        if moved.phase < Phase::Uploading || moved.phase <= self.phase || self.phase.is_terminal() {
+    pub fn on_moved(&mut self, status: &RecordingStatus) -> bool {
+        if status.phase < Phase::Uploading || status.phase <= self.phase || self.phase.is_terminal() {
             return false;
         }
-        self.phase = moved.phase;
-        self.url.clone_from(&moved.url);
-        self.access_token.clone_from(&moved.access_token);
-        if let Some(why) = &moved.why {
+        self.phase = status.phase;
+        self.url.clone_from(&status.url);
+        self.access_token.clone_from(&status.access_token);
+        if let Some(why) = &status.reason {
             self.reason = Some(alarm::printable(why, 256));
         }
         true
@@ -205,20 +206,33 @@ impl Recording {
 
     /// IC-265 to IC-272: recording-ready, where somebody waits for it and this state says what became of it.
     pub fn ready(&self, info: SessionInfo) -> Option<Notification> {
-        let successful = match self.phase {
-            Phase::Available | Phase::NoInput => true,
-            Phase::Failed => false,
-            _ => return None,
-        };
-        self.callback.then(|| Notification::RecordingReady {
-            info,
-            successful,
-            reason: self.reason.clone().filter(|_| !successful),
-            connection_id: self.connection_id.clone(),
-            recording_id: self.recording_id.clone(),
-            file_name: self.file_name.clone(),
-            file_size: if successful { self.size } else { 0 },
-            details: self.details.clone().filter(|_| successful),
-        })
+        if self.callback { ready(info, self.status(), self.size) } else { None }
     }
+}
+
+/// What is told of a recording that this run knows nothing else of.
+pub(crate) fn news_of(info: SessionInfo, status: RecordingStatus, occurred_at: u64) -> Vec<Notification> {
+    let size = status.details.as_ref().map_or(0, |details| details.size);
+    let ready = ready(info.clone(), status.clone(), size);
+    let told = Recording::is_named(&status.options);
+    let state = told.then(|| Notification::RecordingState { info, status: Box::new(status), occurred_at });
+    state.into_iter().chain(ready).collect()
+}
+
+fn ready(info: SessionInfo, status: RecordingStatus, size: u64) -> Option<Notification> {
+    let successful = match status.phase {
+        Phase::Available | Phase::NoInput => true,
+        Phase::Failed => false,
+        _ => return None,
+    };
+    Some(Notification::RecordingReady {
+        info,
+        successful,
+        reason: status.reason.filter(|_| !successful),
+        connection_id: status.connection_id,
+        recording_id: status.recording_id,
+        file_name: status.file_name,
+        file_size: if successful { size } else { 0 },
+        details: status.details.filter(|_| successful),
+    })
 }

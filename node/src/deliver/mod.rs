@@ -37,7 +37,7 @@ use crate::limits;
 use crate::metrics::{Metrics, add};
 use crate::record::Reader;
 use crate::record::keys::Keys;
-use crate::store::{DeliveryRow, DeliveryState, RecordingRow, StorageRow, Store, StoreError, wall_ms};
+use crate::store::{DeliveryRow, DeliveryState, Listeners, RecordingRow, StorageRow, Store, StoreError, wall_ms};
 use hookswitch_call::recording::Phase;
 use std::collections::HashMap;
 use std::path::Path;
@@ -52,11 +52,12 @@ use tokio::sync::{Notify, oneshot};
 pub struct Moved {
     /// Of this delivery, the same however often it is told.
     pub event_id: String,
-    pub recording_id: String,
-    pub domain: String,
-    pub session_id: String,
+    pub row: Box<RecordingRow>,
+    pub listeners: Listeners,
     /// `Uploading`, then `Available` or `Failed`.
     pub phase: Phase,
+    /// A copy: its owner waits for the recording here alone.
+    pub copy: bool,
     /// Where it lies, of one that is available: the storage's URL and the key.
     pub location: Option<String>,
     /// Why it failed.
@@ -269,7 +270,7 @@ async fn look(shared: &Arc<Shared>, under_way: &UnderWay, tell: &Tell, all: bool
             continue;
         }
         if row.state == DeliveryState::Uploading && row.attempts == 0 {
-            tell(moved(&row, Phase::Uploading));
+            report(shared, &row, Phase::Uploading, tell).await?;
         }
         let (shared, under_way) = (shared.clone(), under_way.clone());
         tokio::spawn(async move {
@@ -304,7 +305,7 @@ async fn conclude(shared: &Shared, row: &DeliveryRow, tell: &Tell) -> Result<(),
         tracing::warn!(recording, domain = row.domain, event, why = row.why, "recording not delivered; its audio stays here");
         Phase::Failed
     };
-    tell(moved(row, phase));
+    report(shared, row, phase, tell).await?;
     shared.store.delivery_told(&row.recording).await
 }
 
@@ -320,16 +321,20 @@ fn forget_local(row: &RecordingRow) {
     }
 }
 
-fn moved(row: &DeliveryRow, phase: Phase) -> Moved {
-    Moved {
-        event_id: row.event_id.clone(),
-        recording_id: row.recording.clone(),
-        domain: row.domain.clone(),
-        session_id: row.session.clone(),
-        phase,
-        location: (phase == Phase::Available).then(|| location(row)),
-        why: row.why.clone().filter(|_| phase == Phase::Failed),
+/// Nobody hears of one that was erased meanwhile.
+async fn report(shared: &Shared, row: &DeliveryRow, phase: Phase, tell: &Tell) -> Result<(), StoreError> {
+    if let Some((recording, listeners)) = shared.store.told_of(&row.recording).await? {
+        tell(Moved {
+            event_id: row.event_id.clone(),
+            row: Box::new(recording),
+            listeners,
+            phase,
+            copy: row.keep_local,
+            location: (phase == Phase::Available).then(|| location(row)),
+            why: row.why.clone().filter(|_| phase == Phase::Failed),
+        });
     }
+    Ok(())
 }
 
 /// Where an object lies, as people say it: the key holds the prefix already.

@@ -227,7 +227,12 @@ impl World {
             called: "100".into(),
             file_name: format!("{id}.wav"),
             stereo: false,
-            options: Arc::new(RecordingOptions { storage_class: class, retention, ..RecordingOptions::default() }),
+            options: Arc::new(RecordingOptions {
+                storage_class: class,
+                retention,
+                on_available_url: Some(format!("https://a.example/{id}")),
+                ..RecordingOptions::default()
+            }),
         });
     }
 
@@ -252,7 +257,7 @@ impl World {
     /// What was told of a recording, but for the beginnings of tries.
     fn ends_of(&self, id: &str) -> Vec<Moved> {
         let told = self.told.lock().expect("whole");
-        told.iter().filter(|moved| moved.recording_id == id && moved.phase != Phase::Uploading).cloned().collect()
+        told.iter().filter(|moved| moved.row.id == id && moved.phase != Phase::Uploading).cloned().collect()
     }
 
     fn delivery(&self, id: &str) -> DeliveryRow {
@@ -294,7 +299,9 @@ fn ur_015_a_recording_for_the_tenants_bucket_goes_there_and_is_still_heard() {
     world.recorded("stays", StorageClass::PromptStore, None, 1000);
     let end = world.wait_end("r");
     assert_eq!((end.phase, end.location.as_deref(), &end.why), (Phase::Available, Some("s3://calls/in/r/r.wav"), &None));
-    assert_eq!(end.session_id, "session-of-r");
+    assert_eq!(end.row.session, "session-of-r");
+    let listeners = Listeners { participant: "p".into(), on_available_url: Some("https://a.example/r".into()), ..Listeners::default() };
+    assert_eq!((end.listeners, end.copy), (listeners, false));
     assert_eq!(s3.object("in/r/r.wav"), Some(audio.clone()));
     assert_eq!(s3.object("in/r/r.wav.json").as_deref(), Some(br#"{"id":"r"}"#.as_slice()));
     // Small: one request for it, one for what lies beside it.
@@ -558,6 +565,7 @@ fn an_end_that_nobody_heard_is_told_again_with_the_same_id() {
     world.start();
     let end = world.wait_end("r");
     assert_eq!((end.event_id, end.phase, end.why.as_deref()), (event, Phase::Failed, Some("test")));
+    assert_eq!(end.listeners.on_available_url.as_deref(), Some("https://a.example/r"), "those who were to hear of it then");
 }
 
 #[test]

@@ -282,7 +282,15 @@ fn serve(room: &Arc<Room>, mut inbox: mpsc::Receiver<Message>, mut ends: mpsc::U
         .expect("a runtime without I/O needs nothing from the system");
     runtime.block_on(async {
         let (alive, mut all_gone) = mpsc::channel(1);
-        let mut sessions = Sessions { room: room.clone(), map: HashMap::new(), ended: VecDeque::new(), over: HashMap::new(), alive };
+        let mut sessions = Sessions {
+            room: room.clone(),
+            map: HashMap::new(),
+            closing: VecDeque::new(),
+            late: HashMap::new(),
+            late_order: VecDeque::new(),
+            over: HashMap::new(),
+            alive,
+        };
         loop {
             // Messages first: what was sent before an end is handled before it.
             let message = tokio::select! {
@@ -303,14 +311,24 @@ fn serve(room: &Arc<Room>, mut inbox: mpsc::Receiver<Message>, mut ends: mpsc::U
 
 struct Sessions {
     room: Arc<Room>,
-    map: HashMap<SessionId, mpsc::Sender<Item>>,
-    /// Sessions that are over, oldest first; their tasks wait for late notifications without an instance.
-    ended: VecDeque<SessionId>,
+    map: HashMap<SessionId, Live>,
+    /// Of these, those that were told to end, oldest first: their tasks go when they have done what waited.
+    closing: VecDeque<SessionId>,
+    /// The versions of sessions that are over: late notifications go to a fresh instance of the same.
+    late: HashMap<SessionId, Arc<Version>>,
+    late_order: VecDeque<SessionId>,
     /// Of each slot the last generation that is over: news of it, or of one before, is late. Of a later one it is the first word, as of a
     /// call that was placed and rings. One entry for each slot there ever was.
     over: HashMap<u32, u32>,
     /// Each task holds a clone: when the last one is gone, all tasks are.
     alive: mpsc::Sender<()>,
+}
+
+/// A session's task, from outside.
+struct Live {
+    mailbox: mpsc::Sender<Item>,
+    version: Arc<Version>,
+    ending: bool,
 }
 
 /// What waits in a session's mailbox.
@@ -326,9 +344,9 @@ impl Sessions {
         match message {
             Message::Ask { ask, until } => {
                 let mailbox = match self.map.get(&ask.id.session) {
-                    Some(mailbox) => mailbox.clone(),
+                    Some(live) => live.mailbox.clone(),
                     None => match self.room.active(&ask.domain) {
-                        Some(version) => self.open(ask.id.session, version),
+                        Some(version) => self.open(ask.id.session, version, false),
                         None => return self.room.refuse(&ask, "the tenant has no active version"),
                     },
                 };
@@ -341,9 +359,9 @@ impl Sessions {
             Message::Notify { session, domain, notification } => self.notify(session, &domain, notification),
             // Only to a session that lives: a later one would not know what was posted.
             Message::Delivery { session, delivery } => {
-                if let Some(mailbox) = self.map.get(&session).filter(|_| !self.ended.contains(&session)) {
-                    let room = mailbox.capacity() > limits::MAILBOX_DECISIONS;
-                    if !room || mailbox.try_send(Item::Delivery(Box::new(delivery))).is_err() {
+                if let Some(live) = self.map.get(&session).filter(|live| !live.ending) {
+                    let room = live.mailbox.capacity() > limits::MAILBOX_DECISIONS;
+                    if !room || live.mailbox.try_send(Item::Delivery(Box::new(delivery))).is_err() {
                         tracing::debug!("a delivery was not told: the session's mailbox is full");
                     }
                 }
@@ -351,14 +369,8 @@ impl Sessions {
             Message::End(session) => {
                 let over = self.over.entry(session.slot).or_default();
                 *over = session.generation.max(*over);
-                if let Some(mailbox) = self.map.get(&session) {
-                    if mailbox.try_send(Item::End).is_err() {
-                        // The task works off its full mailbox and ends; a late notification will go to the active version.
-                        self.map.remove(&session);
-                    } else {
-                        self.retire(session);
-                    }
-                }
+                self.end(session);
+                self.sweep();
             }
         }
     }
@@ -394,15 +406,13 @@ impl Sessions {
     fn notify(&mut self, session: SessionId, domain: &Arc<str>, notification: Box<Notification>) {
         self.post_news(session, domain, &notification);
         let tenant = self.room.tenants.of(domain);
-        let mailbox = match self.map.get(&session) {
-            Some(mailbox) => mailbox.clone(),
-            // A session that has not asked yet, or one that was forgotten: whoever answers now.
-            None => match self.room.active(domain) {
+        let mailbox = match self.map.get(&session).filter(|live| !live.mailbox.is_closed()) {
+            Some(live) => live.mailbox.clone(),
+            None => match self.late_version(session).or_else(|| self.room.active(domain)) {
                 Some(version) => {
-                    let mailbox = self.open(session, version);
+                    let mailbox = self.open(session, version, self.late_version(session).is_some());
                     if session.generation <= self.over.get(&session.slot).copied().unwrap_or(0) {
-                        let _ = mailbox.try_send(Item::End);
-                        self.retire(session);
+                        self.end(session);
                     }
                     mailbox
                 }
@@ -419,16 +429,17 @@ impl Sessions {
         }
     }
 
-    fn open(&mut self, session: SessionId, version: Arc<Version>) -> mpsc::Sender<Item> {
+    /// `served`: another task of this session had an instance.
+    fn open(&mut self, session: SessionId, version: Arc<Version>, served: bool) -> mpsc::Sender<Item> {
         let (sender, mailbox) = mpsc::channel(limits::MAILBOX + limits::MAILBOX_DECISIONS);
         let tenant = self.room.tenants.of(&version.domain);
         let session_task = Session {
             room: self.room.clone(),
             id: session,
             tenant,
-            version,
+            version: version.clone(),
             guest: None,
-            served: false,
+            served,
             ended: false,
             transaction: None,
             info: SessionInfo::default(),
@@ -439,16 +450,50 @@ impl Sessions {
             session_task.run(mailbox).await;
             drop(alive);
         });
-        self.map.insert(session, sender.clone());
+        self.map.insert(session, Live { mailbox: sender.clone(), version, ending: false });
         sender
     }
 
-    fn retire(&mut self, session: SessionId) {
-        self.ended.push_back(session);
-        if self.ended.len() > limits::LATE_SESSIONS
-            && let Some(oldest) = self.ended.pop_front()
+    /// Its task ends when it has done what waits.
+    fn end(&mut self, session: SessionId) {
+        let Some(live) = self.map.get_mut(&session).filter(|live| !live.ending) else { return };
+        live.ending = true;
+        // Full: without its sender the task works off what there is and ends.
+        if live.mailbox.try_send(Item::End).is_err() {
+            if let Some(live) = self.map.remove(&session) {
+                self.remember(session, live.version);
+            }
+        } else {
+            self.closing.push_back(session);
+        }
+    }
+
+    /// Of one that is over. One that has not asked yet, or that was forgotten, has none: whoever answers now is told.
+    fn late_version(&self, session: SessionId) -> Option<Arc<Version>> {
+        self.late.get(&session).or_else(|| self.map.get(&session).map(|live| &live.version)).cloned()
+    }
+
+    /// Of tasks that have gone nothing is kept but the version: a mailbox is some kilobytes, and thousands of calls end a minute.
+    fn sweep(&mut self) {
+        while let Some(session) = self.closing.front().copied() {
+            if self.map.get(&session).is_some_and(|live| !live.mailbox.is_closed()) {
+                return;
+            }
+            self.closing.pop_front();
+            if let Some(live) = self.map.remove(&session) {
+                self.remember(session, live.version);
+            }
+        }
+    }
+
+    fn remember(&mut self, session: SessionId, version: Arc<Version>) {
+        if self.late.insert(session, version).is_none() {
+            self.late_order.push_back(session);
+        }
+        if self.late_order.len() > limits::LATE_SESSIONS
+            && let Some(oldest) = self.late_order.pop_front()
         {
-            self.map.remove(&oldest);
+            self.late.remove(&oldest);
         }
     }
 }
@@ -521,7 +566,7 @@ impl Session {
                 Item::End => self.ended = true,
             }
             if self.ended && mailbox.is_empty() {
-                self.guest = None;
+                return;
             }
         }
     }

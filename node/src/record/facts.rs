@@ -91,14 +91,7 @@ impl SideFacts {
 impl Facts {
     /// Of a recording that begins.
     pub fn of(options: &RecordingOptions, format: &Format, connection: Option<&str>) -> Facts {
-        let dialect = match options.dialect {
-            Dialect::Native => "",
-            Dialect::Graph => "graph",
-            Dialect::Aculab => "aculab",
-            Dialect::Iotcomms => "iotcomms",
-            Dialect::Swml => "swml",
-            Dialect::Ozeki => "ozeki",
-        };
+        let dialect = if options.dialect == Dialect::Native { "" } else { options.dialect.name() };
         let mut facts = Facts {
             control_id: options.control_id.clone(),
             client_context: options.client_context.clone(),

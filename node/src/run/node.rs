@@ -1,21 +1,20 @@
 //! The whole node: the core with guests, versions and the API around it, from start to signal.
 
-use super::{Core, Handles, StartError, io_error, prompts_folder, raise_limits};
+use super::{Core, Handles, StartError, io_error, news, prompts_folder, raise_limits};
 use crate::api::{AdminToken, Api, Count, Live, Server, Upload};
 use crate::cli::RunArgs;
 use crate::config::Config;
-use crate::deliver::{self, Archive, DeliveryThread, Moved};
+use crate::deliver::{self, Archive, DeliveryThread};
 use crate::demo;
 use crate::guest::{Compiler, Guests, Options, Services};
 use crate::metrics::{Metrics, render_guests};
 use crate::outbox::{self, Outbox, OutboxThread, Policy};
-use crate::record::{details_of, private_folder};
+use crate::record::private_folder;
 use crate::reply_keys::ReplyKeys;
-use crate::store::{RecordingRow, RecordingState, Store, StoreError, StoreThread};
+use crate::store::{Store, StoreError, StoreThread};
 use crate::switch_thread::Handlers;
 use crate::versions::{GuestLoader, Versions};
 use hookswitch_call::door::{Command, CommandResult};
-use hookswitch_call::hook::SessionInfo;
 use hookswitch_call::{Ask, Notification, SessionId};
 use hookswitch_wasm::Engine;
 use std::collections::BTreeMap;
@@ -129,19 +128,21 @@ impl Node {
         if args.demo {
             demo::prepare(&store, &versions, &prompts_folder(&config), args.demo_guest.as_deref()).map_err(|e| other(&e))?;
         }
-        for (index, repaired) in std::mem::take(&mut prepared.repaired).into_iter().enumerate() {
-            announce(&guests, index, &repaired.row);
+        let (metrics, inbox, keys) = (prepared.metrics(), prepared.inbox(), prepared.keys());
+        let left = std::mem::take(&mut prepared.repaired);
+        let core = prepared.start(guests.clone())?;
+        for repaired in left {
+            news::tell_repaired(&inbox, &repaired.row, store.listeners(&repaired.row.id)?);
             repaired.announced();
         }
-        let (metrics, keys) = (prepared.metrics(), prepared.keys());
-        let core = prepared.start(guests.clone())?;
 
         let token = AdminToken::load(&data, args.token.as_deref()).map_err(io_error("the operator's token"))?;
         let greeting = args.demo.then(|| demo::greeting(&config, args.config.as_deref(), &token));
         let api_node = Arc::new(ApiNode { handles: core.handles.clone(), guests: guests.clone(), metrics, origins });
         let archive = Archive::open(store.clone(), &data, keys, core.handles.metrics.clone(), deliver::Options::default())
             .map_err(io_error("the keys of the archive"))?;
-        let delivery_thread = archive.start(Arc::new(tell_of_delivery)).map_err(io_error("a thread could not be started"))?;
+        let delivery_thread =
+            archive.start(Arc::new(move |moved| news::tell_moved(&inbox, moved))).map_err(io_error("a thread could not be started"))?;
         let api = Api::new(store, versions.clone(), api_node, token, prompts_folder(&config), reply_keys, archive);
         let server = api.start(config.api.listen).map_err(io_error(format!("api.listen: {}", config.api.listen)))?;
         for address in &core.handles.sip {
@@ -176,32 +177,6 @@ impl Handlers for Guests {
     fn end(&mut self, session: SessionId) {
         Guests::end(self, session);
     }
-}
-
-/// A repaired recording, to the tenant's active handler: its own session is long gone.
-fn announce(guests: &Guests, index: usize, row: &RecordingRow) {
-    // Sessions count their generations up from one, so this is nobody's id.
-    let session = SessionId { slot: u32::try_from(index).unwrap_or(u32::MAX), generation: 0 };
-    let info = SessionInfo { session_id: row.session.clone(), domain: row.domain.clone(), ..SessionInfo::default() };
-    let successful = row.state == RecordingState::Available;
-    let notification = Notification::RecordingReady {
-        info,
-        successful,
-        reason: (!successful).then(|| row.stop_reason.clone()),
-        connection_id: None,
-        recording_id: row.id.clone(),
-        file_name: row.file_name.clone(),
-        file_size: row.size,
-        // The digit was lost with the node.
-        details: details_of(row, None, None),
-    };
-    guests.notify(session, row.domain.as_str().into(), notification);
-    guests.end(session);
-}
-
-/// What becomes of recordings on their way to their tenants' storages.
-fn tell_of_delivery(moved: Moved) {
-    tracing::debug!(recording = moved.recording_id, domain = moved.domain, phase = moved.phase.name(), why = moved.why, "recording moved");
 }
 
 /// Where each tenant's handlers may post to, as the store says; asked for each post, so it is kept at hand.

@@ -71,6 +71,32 @@ pub struct DeliveryRow {
     pub why: Option<String>,
 }
 
+/// Who is to hear of a recording, as it was asked for: kept so that a restart tells them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Listeners {
+    /// UUID of the leg that was recorded; empty where nothing was kept.
+    pub participant: String,
+    pub status_url: Option<String>,
+    pub on_complete_url: Option<String>,
+    pub on_available_url: Option<String>,
+}
+
+impl Listeners {
+    fn of(start: &RecordingStart) -> Listeners {
+        let options = &start.options;
+        Listeners {
+            participant: start.participant_id.clone(),
+            status_url: options.status_url.clone(),
+            on_complete_url: options.on_complete_url.clone(),
+            on_available_url: options.on_available_url.clone(),
+        }
+    }
+
+    fn any(&self) -> bool {
+        self.status_url.is_some() || self.on_complete_url.is_some() || self.on_available_url.is_some()
+    }
+}
+
 /// A multipart upload that was begun: all that is needed to go on with it, or to call it off.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Multipart {
@@ -157,17 +183,36 @@ impl Store {
     /// Keeps what was asked of a recording that begins, where that is more than the usual. Never blocks.
     pub fn keep_terms(&self, start: &RecordingStart) {
         let (class, retention) = (start.options.storage_class, start.options.retention);
-        if class == StorageClass::PromptStore && retention.is_none() {
+        let listeners = Listeners::of(start);
+        if class == StorageClass::PromptStore && retention.is_none() && !listeners.any() {
             return;
         }
         let (id, domain, session) = (start.recording_id.clone(), start.domain.to_string(), start.session_id.clone());
         self.offer("what was asked of a recording", move |db| {
+            let Listeners { participant, status_url, on_complete_url, on_available_url } = listeners;
             db.prepare_cached(
-                "INSERT OR IGNORE INTO recording_terms (recording, domain, session, class, retention_ms) VALUES (?, ?, ?, ?, ?)",
+                "INSERT OR IGNORE INTO recording_terms (recording, domain, session, class, retention_ms, participant, status_url,
+                     on_complete_url, on_available_url) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
             )?
-            .execute(params![id, domain, session, class.name(), retention.map(millis)])?;
+            .execute(params![
+                id,
+                domain,
+                session,
+                class.name(),
+                retention.map(millis),
+                participant,
+                status_url,
+                on_complete_url,
+                on_available_url
+            ])?;
             Ok(())
         });
+    }
+
+    /// Who is to hear of a recording; nobody where nothing was asked.
+    pub fn listeners(&self, recording: &str) -> Result<Listeners, StoreError> {
+        let recording = recording.to_owned();
+        self.wait(move |db| listeners(db, &recording))
     }
 
     /// Sets a tenant's storage. Its deliveries are tried at once.
@@ -216,6 +261,15 @@ impl Store {
     pub fn delivery_later(&self, recording: &str) -> impl Future<Output = Result<Option<DeliveryRow>, StoreError>> + Send + 'static {
         let recording = recording.to_owned();
         self.later(move |db| select(db, &recording))
+    }
+
+    /// A recording, and who is to hear of it.
+    pub fn told_of(&self, recording: &str) -> impl Future<Output = Result<Option<(RecordingRow, Listeners)>, StoreError>> + Send + 'static {
+        let recording = recording.to_owned();
+        self.later(move |db| {
+            let Some(row) = super::recordings::select(db, &recording)? else { return Ok(None) };
+            Ok(Some((row, listeners(db, &recording)?)))
+        })
     }
 
     /// A recording and its delivery, as one look sees them.
@@ -362,6 +416,15 @@ impl Store {
             Ok(())
         })
     }
+}
+
+fn listeners(db: &Connection, recording: &str) -> Result<Listeners, StoreError> {
+    let mut row =
+        db.prepare_cached("SELECT participant, status_url, on_complete_url, on_available_url FROM recording_terms WHERE recording = ?")?;
+    let read = |row: &Row<'_>| {
+        Ok(Listeners { participant: row.get(0)?, status_url: row.get(1)?, on_complete_url: row.get(2)?, on_available_url: row.get(3)? })
+    };
+    Ok(row.query_row([recording], read).optional()?.unwrap_or_default())
 }
 
 const SELECT: &str =

@@ -17,7 +17,7 @@ mod tenants;
 mod versions;
 
 pub use calls::CallRow;
-pub use deliveries::{DeliveryRow, DeliveryState, Multipart, StorageRow};
+pub use deliveries::{DeliveryRow, DeliveryState, Listeners, Multipart, StorageRow};
 pub use keeping::{AccessRow, GoneRow, HoldRow, PartyRows};
 pub use ledger::AuditRow;
 pub use outbox::{OutboxRow, OutboxWaiting};

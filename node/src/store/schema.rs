@@ -246,6 +246,13 @@ const STEPS: &[&str] = &[
     ALTER TABLE recordings ADD COLUMN sidecar         TEXT NOT NULL DEFAULT '';
     ALTER TABLE recordings ADD COLUMN wrapped_key     BLOB;
     ",
+    // Who is to hear of a recording's end when the node that made it is no longer the one that tells.
+    "
+    ALTER TABLE recording_terms ADD COLUMN participant       TEXT NOT NULL DEFAULT '';
+    ALTER TABLE recording_terms ADD COLUMN status_url        TEXT;
+    ALTER TABLE recording_terms ADD COLUMN on_complete_url   TEXT;
+    ALTER TABLE recording_terms ADD COLUMN on_available_url  TEXT;
+    ",
 ];
 
 /// Brings the database to the newest version. Refuses one that a newer node has written: its meaning is unknown here.

@@ -75,6 +75,8 @@ const NEW_A_SECOND: u64 = 100;
 const LENGTHS: (u64, u64) = (200, 25_000);
 /// A call that does not end within this is stuck.
 const STUCK: u64 = 40_000;
+/// Recordings with missing frames whose sidecars are shown.
+const SHORT: usize = 5;
 const SAMPLE: Duration = Duration::from_secs(5);
 /// The allocator keeps some of what was freed, and never the same: so much more than before is no leak yet.
 const MEMORY_TOLERANCE: f64 = 0.05;
@@ -339,6 +341,8 @@ struct Watched {
     empty: u64,
     frames: u64,
     missing: u64,
+    /// The first of those that miss some.
+    short: Vec<String>,
     unreadable: Vec<String>,
     samples: Vec<Value>,
     trouble: Option<String>,
@@ -374,6 +378,11 @@ fn judge_new(node: &Node, watched: &mut Watched) -> Result<()> {
             Ok((frames, missing)) => {
                 watched.frames += frames;
                 watched.missing += missing;
+                if missing > 0 && watched.short.len() < SHORT {
+                    // What the node itself says of it tells where it was lost.
+                    let sidecar = std::fs::read_to_string(format!("{}.json", file.display())).unwrap_or_default();
+                    watched.short.push(format!("{missing} frames missing: {}", sidecar.trim()));
+                }
             }
             Err(_) if bytes < EMPTY_BYTES => watched.empty += 1,
             Err(error) => watched.unreadable.push(format!("{error:#}")),
@@ -538,7 +547,7 @@ fn print(lines: &[Line], done: &Done, watched: &Watched) {
     for (surprise, times) in &done.surprises {
         println!("{surprise}: {times}");
     }
-    for what in watched.unreadable.iter().take(5).chain(&watched.trouble) {
+    for what in watched.short.iter().chain(watched.unreadable.iter().take(5)).chain(&watched.trouble) {
         println!("{what}");
     }
 }

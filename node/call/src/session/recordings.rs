@@ -564,8 +564,7 @@ impl Session {
 
     pub(super) fn on_recorded(&mut self, now: Time, x: &mut Exchange, report: &RecordingReport) {
         let Some(i) = self.recordings.iter().position(|r| r.id == report.recording) else { return };
-        let delivers = x.settings.delivers;
-        let phases = self.recordings[i].on_report(report, delivers);
+        let phases = self.recordings[i].on_report(report);
         if let (Err(why), false) = (&report.outcome, self.recordings[i].callback) {
             // IC-258: news only where the command asked for them; a loss is always told.
             let details = format!("recording {}: {}", self.recordings[i].recording_id, alarm::printable(why, 256));
@@ -577,9 +576,9 @@ impl Session {
     }
 
     pub(super) fn on_recording_moved(&mut self, now: Time, x: &mut Exchange, moved: &RecordingMoved) {
-        let Some(i) = self.recordings.iter().position(|r| r.id == moved.recording) else { return };
-        if self.recordings[i].on_moved(moved) {
-            self.set_phase(now, x, i, moved.phase);
+        let Some(i) = self.recordings.iter().position(|r| r.recording_id == moved.status.recording_id) else { return };
+        if self.recordings[i].on_moved(&moved.status) {
+            self.set_phase(now, x, i, moved.status.phase);
         }
     }
 }

@@ -277,7 +277,7 @@ impl Leg {
                 self.heard_noise.hear(energy);
             }
             for tap in &mut self.taps {
-                tap.heard(frame, energy, &self.heard_noise, io);
+                tap.heard(self.overheard_at, frame, energy, &self.heard_noise, io);
             }
         }
     }
@@ -554,7 +554,7 @@ impl Leg {
                 self.noise.hear(energy);
             }
             for tap in &mut self.taps {
-                tap.speak(frame, energy, &self.noise, receiving, io);
+                tap.speak(now, frame, energy, &self.noise, receiving, io);
             }
         }
         let on = self.taps.iter().find(|t| t.takes_speech()).is_some_and(|t| t.detector.on);
@@ -620,7 +620,7 @@ impl Leg {
             let energy = g711::mean_square(codec, &law);
             self.heard_noise.hear(energy);
             for tap in &mut self.taps {
-                tap.heard(Frame { law: &law, codec, kind, stamps: None }, energy, &self.heard_noise, io);
+                tap.heard(now, Frame { law: &law, codec, kind, stamps: None }, energy, &self.heard_noise, io);
             }
         }
         if !self.taps.is_empty() {

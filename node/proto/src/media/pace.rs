@@ -2,8 +2,8 @@
 //!
 //! Each side is measured against our clock: how much audio has come by now, less how much time has passed. Networks, and threads that wake
 //! late, only delay; so a side is where it was at its best moment of the last seconds. Clocks that differ drift apart slowly, and that is
-//! made good frame by frame. A side that is longer than time by more has been given silence for what then came late and whole: the
-//! other side is given as much, and no sound is left out.
+//! made good frame by frame: a quiet one is left out, or a silent one put in. A side that is longer than time by more has been given
+//! silence for what then came late and whole: the other side is given as much. No sound is ever left out.
 
 use super::FRAME_TIME;
 use crate::time::Time;
@@ -62,15 +62,13 @@ impl Lead {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Due {
     Nothing,
-    /// A frame of the heard side, the next quiet one, or at once.
-    LeaveOut {
-        at_once: bool,
-    },
+    /// A frame of the heard side, the next quiet one.
+    LeaveOut,
     /// A silent frame on the heard side, after a quiet one, or at once.
     PutIn {
         at_once: bool,
     },
-    /// So many silent frames: the other side had as many.
+    /// So many silent frames: the other side had as many, or has no quiet one that could be left out.
     FillSpoken(u64),
     FillHeard(u64),
 }
@@ -126,10 +124,16 @@ impl Pace {
         match (ahead > 0, ahead.abs()) {
             (_, ..DRIFT) => Due::Nothing,
             (true, JUMP..) => Due::FillSpoken(frames),
-            (true, _) => Due::LeaveOut { at_once },
+            (true, _) if at_once => Due::FillSpoken(1),
+            (true, _) => Due::LeaveOut,
             (false, JUMP..) => Due::FillHeard(frames),
             (false, _) => Due::PutIn { at_once },
         }
+    }
+
+    /// A side has its first frame: what was measured without any says nothing.
+    pub fn begin(&mut self, heard: bool) {
+        *if heard { &mut self.heard } else { &mut self.spoken } = Lead::new();
     }
 
     pub fn shift_heard(&mut self, frames: i64) {

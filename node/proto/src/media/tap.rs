@@ -24,8 +24,6 @@ const ROLL: usize = PRE_ROLL + voice::ATTACK as usize;
 const LAG: usize = 25;
 /// A resumed recording leaves out at most so many frames (500 ms) that were still under way; what is later was not sent in the pause alone.
 const UNDER_WAY: u64 = 25;
-/// Frames that one side may have more than the other at the end for no other reason than when its tick was: they are not made up for.
-const PHASE: u64 = 2;
 /// Pauses that may have been ordered and be behind the slower side. More within half a second become one.
 const PAUSES: usize = 8;
 /// Silent frames that are put in in one tick (1 s): two blocks. What is still missing follows.
@@ -66,6 +64,8 @@ pub struct Tap {
     full: bool,
     trim: usize,
     pace: Pace,
+    /// When each side had its first frame.
+    first: [Option<Time>; 2],
     /// The frame heard last was quiet.
     heard_quiet: bool,
     totals: RecordingTotals,
@@ -196,6 +196,7 @@ impl Tap {
             full: false,
             trim: 0,
             pace: Pace::new(now),
+            first: [None; 2],
             heard_quiet: true,
             totals: RecordingTotals::default(),
             outage: 0,
@@ -250,19 +251,21 @@ impl Tap {
     }
 
     /// A frame of what the party says. `receiving`: it may speak (not on hold), so that silence counts.
-    pub fn speak(&mut self, frame: Frame<'_>, energy: Option<f32>, noise: &Noise, receiving: bool, io: &mut impl LegIo) {
+    pub fn speak(&mut self, at: Time, frame: Frame<'_>, energy: Option<f32>, noise: &Noise, receiving: bool, io: &mut impl LegIo) {
         if self.full || self.speak.is_none() {
             return;
         }
+        self.join(false, at, io);
         let active = self.detector.hear(energy, noise);
         self.listen(false, frame, active, receiving, io);
     }
 
     /// A frame of what the party hears: one a tick of what we play, or none, one or two of what a bridged party says.
-    pub fn heard(&mut self, frame: Frame<'_>, energy: f32, noise: &Noise, io: &mut impl LegIo) {
+    pub fn heard(&mut self, at: Time, frame: Frame<'_>, energy: f32, noise: &Noise, io: &mut impl LegIo) {
         if self.full || self.heard.is_none() {
             return;
         }
+        self.join(true, at, io);
         let voice = frame.kind == FrameKind::Voice;
         if self.speak.is_none() {
             let active = self.detector.hear(voice.then_some(energy), noise);
@@ -270,9 +273,7 @@ impl Tap {
         }
         self.heard_voice = self.heard_detector.hear(voice.then_some(energy), noise);
         self.heard_quiet = frame.kind == FrameKind::Silence || voice && energy <= voice::threshold(44);
-        if let Due::LeaveOut { at_once } = self.pace.due()
-            && (at_once || self.heard_quiet)
-        {
+        if self.heard_quiet && self.pace.due() == Due::LeaveOut {
             self.pace.shift_heard(-1);
             self.totals.heard.skipped += 1;
             return;
@@ -280,6 +281,19 @@ impl Tap {
         let place = self.heard.as_ref().map_or(0, |s| s.passed);
         if self.pass(true, frame, io) && self.heard_voice && self.roll.is_some() {
             self.begin(place, io);
+        }
+    }
+
+    /// The first frame of the side that is heard from later begins where it belongs, so that nothing need be put in once both speak.
+    fn join(&mut self, heard: bool, at: Time, io: &mut impl LegIo) {
+        if self.first[usize::from(heard)].is_some() {
+            return;
+        }
+        self.first[usize::from(heard)] = Some(at);
+        self.pace.begin(heard);
+        if let Some(other) = self.first[usize::from(!heard)] {
+            let late = (at.since(other) + FRAME_TIME / 2).as_nanos() / FRAME_TIME.as_nanos();
+            self.fill(heard, u64::try_from(late).unwrap_or(FILL), io);
         }
     }
 
@@ -383,7 +397,7 @@ impl Tap {
             return;
         }
         match self.pace.due() {
-            Due::Nothing | Due::LeaveOut { .. } => {}
+            Due::Nothing | Due::LeaveOut => {}
             Due::PutIn { at_once } => {
                 if at_once || self.heard_quiet {
                     self.fill(true, 1, io);
@@ -549,7 +563,7 @@ impl Tap {
     fn level(&mut self, cut: u64, io: &mut impl LegIo) {
         let (Some(speak), Some(heard)) = (&mut self.speak, &mut self.heard) else { return };
         let totals = &mut self.totals;
-        let over = heard.frames.saturating_sub(speak.frames).min(cut + PHASE);
+        let over = heard.frames.saturating_sub(speak.frames).min(cut);
         heard.cut(over as usize, |kind| totals.heard.uncount(kind));
         let recording = self.recording;
         while heard.frames < speak.frames && heard.append(silent(heard.block.codec), recording, true, io) {

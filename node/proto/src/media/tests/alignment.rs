@@ -1,7 +1,7 @@
 //! Two sides of a recording, and how far they are apart (UR-009): both parties say in each frame which it is, the test remembers when that was
 //! said, and finds it again in the recording.
 
-use super::bridge::{PEERS, Pair, Recorded, two_sided};
+use super::bridge::{PEERS, Pair, Recorded, peer, two_sided};
 use super::*;
 
 /// Levels of half a frame, which are told apart after any exchange of laws. A frame says its number by two of them.
@@ -213,7 +213,37 @@ fn ur_009_sides_stay_together_where_nobody_is_ever_quiet() {
     talk.polite = false;
     talk.minutes(20);
     let totals = check(talk);
-    assert!((10..=13).contains(&totals.heard.skipped), "{totals:?}");
+    assert!(totals.heard.skipped == 0 && (10..=13).contains(&totals.silence), "no sound is left out: {totals:?}");
+}
+
+#[test]
+fn ur_009_legs_that_tick_at_different_times_put_nothing_into_what_is_said() {
+    for apart in [0, 3, 9, 11, 13, 17, 19] {
+        let mut pair = Pair::new();
+        pair.record(two_sided());
+        let mut peers = [peer(7), peer(8)];
+        for _ in 0..1000 {
+            pair.now += FRAME_TIME;
+            for (n, peer) in peers.iter_mut().enumerate() {
+                pair.now += Duration::from_millis(apart * n as u64);
+                let packet = peer.packet();
+                pair.arrive(n, &packet);
+                pair.tick_one(n);
+            }
+            pair.now = pair.now - Duration::from_millis(apart);
+        }
+        let (speak, heard, totals) = pair.end();
+        for side in [&speak, &heard] {
+            let voice = |f: &Recorded| f.0 == FrameKind::Voice;
+            let (first, last) = (side.iter().position(voice).unwrap_or(0), side.iter().rposition(voice).unwrap_or(0));
+            assert!(
+                first <= 1 && side[first..=last].iter().all(voice),
+                "{apart} ms: {first} {last} {:?} {totals:?}",
+                side.iter().enumerate().filter(|f| !voice(f.1)).map(|f| f.0).collect::<Vec<_>>()
+            );
+        }
+        assert_eq!((totals.received, totals.heard.received, totals.heard.skipped), (1000, 1000, 0), "{apart} ms");
+    }
 }
 
 #[test]
