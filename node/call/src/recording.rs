@@ -250,6 +250,21 @@ pub fn default_container() -> Container {
 /// A value that no recording can have: the field as REST calls it, and why.
 pub type BadOption = (&'static str, String);
 
+/// Kinds of file that this node cannot make, each with the reason: an encoder's library that its machine has not. None, unless the shell
+/// says so.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Unwritable(pub Vec<(Container, String)>);
+
+impl Unwritable {
+    /// Refused before it is announced, so that nobody speaks into a recording that cannot become what was asked for.
+    pub fn check(&self, options: &RecordingOptions) -> Result<(), BadOption> {
+        let container = options.container();
+        let Some((_, why)) = self.0.iter().find(|(unwritable, _)| *unwritable == container) else { return Ok(()) };
+        let named = options.container.is_none() && options.file_name.as_deref().and_then(Container::of_name).is_some();
+        Err((if named { "fileName" } else { "container" }, why.clone()))
+    }
+}
+
 impl RecordingOptions {
     /// The vendor's whole-call recording (IC-037, IC-167): both sides in the background, the caller left and the called party right.
     pub fn of_call(file_name: Option<String>) -> RecordingOptions {

@@ -42,7 +42,8 @@ impl Session {
         let of_call = options.dialect == Dialect::Iotcomms;
         // As the vendor calls it.
         let named = |field| if of_call && field == "fileName" { "recordingFileName" } else { field };
-        options.check().map_err(|(field, why)| CommandError::BadValue { field: named(field), why })?;
+        let possible = options.check().and_then(|()| x.settings.unwritable.check(&options));
+        possible.map_err(|(field, why)| CommandError::BadValue { field: named(field), why })?;
         if options.mode == Some(Mode::Foreground) {
             return Err(bad("mode", "only a phrase of an IVR command is in the foreground"));
         }
