@@ -242,11 +242,6 @@ pub enum Place {
     Connection,
 }
 
-/// The kind of file of a whole call whose name nobody gave (IC-038 asks for MP3).
-pub fn default_container() -> Container {
-    Container::Wav
-}
-
 /// A value that no recording can have: the field as REST calls it, and why.
 pub type BadOption = (&'static str, String);
 
@@ -263,6 +258,11 @@ impl Unwritable {
         let named = options.container.is_none() && options.file_name.as_deref().and_then(Container::of_name).is_some();
         Err((if named { "fileName" } else { "container" }, why.clone()))
     }
+
+    /// The kind of file of a whole call whose name says none (IC-038): MP3, where it can be made.
+    pub fn of_call(&self) -> Container {
+        if self.0.iter().any(|(container, _)| *container == Container::Mp3) { Container::Wav } else { Container::Mp3 }
+    }
 }
 
 impl RecordingOptions {
@@ -273,8 +273,7 @@ impl RecordingOptions {
 
     pub fn container(&self) -> Container {
         let named = || Container::of_name(self.file_name.as_deref()?);
-        let usual = || if self.dialect == Dialect::Iotcomms { default_container() } else { Container::Wav };
-        self.container.or_else(named).unwrap_or_else(usual)
+        self.container.or_else(named).unwrap_or(Container::Wav)
     }
 
     /// Hz (UR-012).

@@ -894,7 +894,7 @@ fn ic_022_024_037_to_040_265_266_268_to_272_start_and_stop() {
     assert_eq!(world.command(stop(&connection_id)), Err(CommandError::WrongState("no recording is running")));
     assert_eq!(world.command(stop("none")), Err(CommandError::Unknown("connection")));
     let Ok(Done::Recording { recording_id, file_name }) = start(&mut world, None) else { panic!("it starts") };
-    assert_eq!(file_name, format!("{session_id}-{connection_id}.wav"));
+    assert_eq!(file_name, format!("{session_id}-{connection_id}.mp3"));
     assert_eq!(start(&mut world, None), Err(CommandError::WrongState("the connection is being recorded")));
     let begun = world.started.last().expect("announced").clone();
     assert_eq!((begun.stereo, begun.caller.as_str(), begun.called.as_str()), (true, "alice", "bob"));
@@ -932,7 +932,7 @@ fn ic_038_file_names_are_checked() {
 #[test]
 fn ic_167_168_call_recording_from_the_moment_it_is_bridged() {
     for (name, expected) in
-        [(None, None), (Some("talk.wav"), Some("talk.wav")), (Some("talk.mp3"), Some("talk.mp3")), (Some("talk"), Some("talk.wav"))]
+        [(None, None), (Some("talk.wav"), Some("talk.wav")), (Some("talk.mp3"), Some("talk.mp3")), (Some("talk"), Some("talk.mp3"))]
     {
         let first = OutboundCall { call_recording: true, recording_file_name: name.map(str::to_owned), ..call_to(BOB) };
         let mut world = world_with(bridge_then(first, vec![]), Plan::default());
@@ -941,7 +941,7 @@ fn ic_167_168_call_recording_from_the_moment_it_is_bridged() {
         let begun = world.started.first().expect("it is recorded").clone();
         match expected {
             Some(name) => assert_eq!(begun.file_name, name),
-            None => assert!(begun.file_name.ends_with(&format!("-{}.wav", connection(&world)))),
+            None => assert!(begun.file_name.ends_with(&format!("-{}.mp3", connection(&world)))),
         }
         assert!(world.ladder(&[]).contains("1.000 node -> media record"));
         world.hangup(0);
