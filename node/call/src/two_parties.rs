@@ -7,6 +7,8 @@ use crate::contract::{Script, file};
 use crate::door::{Command, CommandError, Counter, Done, PlaceIvrCall, Tenant, WhichRecording};
 use crate::hook::*;
 use crate::limits;
+use crate::recording::{Container, Unwritable};
+use crate::switch::SwitchConfig;
 use hookswitch_proto::media::{Direction, LegId, MediaKind, StopReason, TapDirection};
 use std::time::Duration;
 
@@ -947,6 +949,17 @@ fn ic_167_168_call_recording_from_the_moment_it_is_bridged() {
         world.hangup(0);
         no_leaks(&mut world);
     }
+    // A node that can make no MP3 records all the same.
+    let why = "MP3 needs a library".to_owned();
+    let config = SwitchConfig { unwritable: Unwritable(vec![(Container::Mp3, why)]), ..switch_config(7) };
+    let first = OutboundCall { call_recording: true, recording_file_name: Some("talk.mp3".into()), ..call_to(BOB) };
+    let mut world = World::with(configuration(tenant()), config, Box::new(bridge_then(first, vec![])));
+    world.users.insert("bob".into(), Plan::default());
+    world.call("100");
+    world.run_to(2 * S);
+    assert_eq!(world.started.first().expect("it is recorded").file_name, "talk.wav");
+    world.hangup(0);
+    no_leaks(&mut world);
 }
 
 #[test]

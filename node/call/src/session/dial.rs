@@ -6,7 +6,7 @@ use crate::door::{Prepare, PromptSource, Resolve};
 use crate::hook::OutboundCall;
 use crate::outbound::{self, Context};
 use crate::participant::{Dial, Phase};
-use crate::recording::{Container, RecordingOptions, Unwritable};
+use crate::recording::{Container, Encoding, RecordingOptions, Unwritable};
 use connection::Ringback;
 use hookswitch_proto::limits::PLAY_SEGMENTS;
 use hookswitch_proto::media::{BargeIn, PlayId, Segment};
@@ -440,6 +440,12 @@ pub(super) fn recording_of(call: &mut OutboundCall, unwritable: &Unwritable) -> 
     // Losing what should be recorded is worse than another name than was asked for.
     if let Some(name) = options.file_name.as_mut().filter(|n| Container::of_name(n).is_none()) {
         *name = format!("{name}.{}", options.container.unwrap_or_else(|| unwritable.of_call()).name());
+    }
+    if unwritable.check(&options).is_err() {
+        (options.container, options.encoding) = (Some(Container::Wav), Encoding::Auto);
+        if let Some((stem, _)) = options.file_name.as_deref().and_then(|name| name.rsplit_once('.')) {
+            options.file_name = Some(format!("{stem}.wav"));
+        }
     }
     Some(Box::new(options))
 }
