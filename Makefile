@@ -2,7 +2,7 @@
 # make test   everything: format, lints, licences, docs, unit tests, end-to-end tests against real peers
 # make check  the quick checks alone      make build   target/release/hookswitch
 # make guests the example components      make bench   the published numbers, into target/bench.json and bench.svg
-# make soak   load in waves for MINUTES=10, and whether anything is left behind, into target/soak.json
+# make soak   load in waves for MINUTES=10, then FAULTS=5 minutes of faults; whether anything is left behind or lost, into target/soak.json
 
 TARGET := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),$(CURDIR)/target)
 HOOKSWITCH := $(TARGET)/debug/hookswitch
@@ -38,6 +38,7 @@ build: setup
 check: setup deny
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
+	cargo check --locked -p hookswitch --all-targets --no-default-features
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --quiet
 
 # Built with little optimisation: it runs for a second.
@@ -59,9 +60,10 @@ bench: setup-bench build guests
 	cargo run --locked --release -p hookswitch-bench -- --node $(TARGET)/release/hookswitch --guests $(GUESTS) --output $(TARGET)/bench.json $(BENCH)
 
 MINUTES ?= 10
+FAULTS ?= 5
 soak: setup-bench build guests
-	cargo run --locked --release -p hookswitch-bench -- --node $(TARGET)/release/hookswitch --guests $(GUESTS) \
-		soak --minutes $(MINUTES) --report $(TARGET)/soak.json $(SOAK)
+	HOOKSWITCH_BIN=$(TARGET)/release/hookswitch HOOKSWITCH_GUESTS=$(GUESTS) cargo run --locked --release -p hookswitch-bench -- \
+		soak --minutes $(MINUTES) --faults $(FAULTS) --report $(TARGET)/soak.json $(SOAK)
 
 clean:
 	cargo clean

@@ -61,6 +61,8 @@ pub const ENCODERS: usize = 2;
 /// Closed recordings that wait for an encoder; each keeps a file open. 2,000 of half a minute are about 20 s of work for two cores as MP3,
 /// and 75 s as Opus at 8 kHz. More: they are kept as WAV, counted.
 pub const ENCODES_WAITING: u64 = 2000;
+/// Keys of one tenant that wrap its recordings, erased ones included: one a month for five years. Each is in memory. More: refused.
+pub const TENANT_KEYS: usize = 64;
 /// What a start after a crash may spend on encoding before calls are answered. What is left then is kept as WAV, counted.
 pub const REPAIR_ENCODING: Duration = Duration::from_secs(10);
 /// Bytes of a stored file's name (IC-038).

@@ -37,6 +37,7 @@ use crate::net::tcp::{self, Listening, Tcp};
 use crate::net::{self, Clock, Wake};
 use crate::outbox::Fetcher;
 use crate::prompt::{self, PromptFolders};
+use crate::record::keys::Keys;
 use crate::record::repair::{Repaired, repair, sweep};
 use crate::record::{self, Folders, Reader, RecorderThreads};
 use crate::store::{Store, StoreError};
@@ -241,6 +242,11 @@ impl Prepared {
         self.metrics.clone()
     }
 
+    /// What the recorder signs and encrypts with.
+    pub fn keys(&self) -> Arc<Keys> {
+        self.folders.keys.clone()
+    }
+
     /// Starts the threads, with the tenants that the store has now.
     pub fn start(self, handlers: impl Handlers + 'static) -> Result<Core, StartError> {
         let Prepared { config, store, inbox, commands, inputs, wake, metrics, clock, folders, sockets, listening, fetcher, .. } = self;
@@ -298,6 +304,10 @@ impl Prepared {
         };
         let mut switch = SwitchConfig::new(endpoint, seed);
         switch.media_advertise = config.rtp.advertise;
+        switch.unwritable = record::format::unwritable();
+        for (container, why) in &switch.unwritable.0 {
+            tracing::warn!("recordings as {} are refused: {why}", container.name());
+        }
         let first = sip.first().map_or_else(String::new, |on| on.address.to_string());
         let handles = Arc::new(Handles {
             inbox,

@@ -4,6 +4,7 @@
 //! stories are in `tests/tests/e2e/`; start with [`node::Node`].
 
 pub mod audio;
+pub mod faults;
 pub mod guests;
 pub mod kamailio;
 pub mod node;

@@ -3,6 +3,7 @@
 //! Every node gets an address 127.x.y.z that no other test uses, so tests run side by side with the ports a user would see. A node
 //! is killed when it is dropped; if the test failed, its log is printed first.
 
+use crate::faults::Volume;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -79,6 +80,7 @@ pub struct Node {
     /// The demo tenant's handler.
     guest: PathBuf,
     environment: Vec<(String, String)>,
+    volumes: Vec<Volume>,
 }
 
 impl Node {
@@ -89,17 +91,22 @@ impl Node {
 
     /// A node whose demo tenant has this handler in place of its own.
     pub fn demo_of(guest: PathBuf) -> Node {
-        Node::made(true, guest, &[])
+        Node::made(true, guest, &[], &[])
+    }
+
+    /// The same whose disk or clock is the test's.
+    pub fn demo_on(guest: PathBuf, environment: &[(&str, &str)], volumes: &[Volume]) -> Node {
+        Node::made(true, guest, environment, volumes)
     }
 
     pub fn with(demo: bool, environment: &[(&str, &str)]) -> Node {
-        Node::made(demo, component("menu"), environment)
+        Node::made(demo, component("menu"), environment, &[])
     }
 
-    fn made(demo: bool, guest: PathBuf, environment: &[(&str, &str)]) -> Node {
+    fn made(demo: bool, guest: PathBuf, environment: &[(&str, &str)], volumes: &[Volume]) -> Node {
         let folder = tempfile::Builder::new().prefix("hookswitch-e2e-").tempdir().expect("a temporary folder");
         let environment = environment.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
-        let mut node = Node { child: None, ip: address(), folder, demo, guest, environment };
+        let mut node = Node { child: None, ip: address(), folder, demo, guest, environment, volumes: volumes.to_vec() };
         node.start();
         node
     }
@@ -134,6 +141,11 @@ impl Node {
     /// and a shell need.
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(binary());
+        self.prepare(&mut command, arguments);
+        command
+    }
+
+    fn prepare(&self, command: &mut Command, arguments: &[&str]) {
         command.args(arguments).current_dir(self.folder.path()).stdin(Stdio::null());
         for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("HOOKSWITCH_")) {
             command.env_remove(name);
@@ -144,7 +156,21 @@ impl Node {
             .env("HOOKSWITCH_RTP_ADDRESS", self.ip.to_string())
             .env("HOOKSWITCH_STORAGE_DATA", self.data())
             .env("HOOKSWITCH_ADMIN_TOKEN", TOKEN)
-            .envs(self.environment.iter().map(|(k, v)| (k, v)));
+            .envs(self.environment.iter().filter(|(name, _)| name.starts_with("HOOKSWITCH_")).map(|(k, v)| (k, v)));
+    }
+
+    /// The node itself, with its disk and clock: what fails for it does not fail for its clients.
+    fn run_command(&self) -> Command {
+        let mut command = if self.volumes.is_empty() {
+            Command::new(binary())
+        } else {
+            let wrapper = Volume::wrapper(&self.volumes, &self.data());
+            let mut command = Command::new(&wrapper[0]);
+            command.args(&wrapper[1..]).arg(binary());
+            command
+        };
+        self.prepare(&mut command, if self.demo { &["run", "--demo"] } else { &["run"] });
+        command.envs(self.environment.iter().map(|(k, v)| (k, v)));
         command
     }
 
@@ -156,7 +182,7 @@ impl Node {
     pub fn start(&mut self) {
         let log = File::options().create(true).append(true).open(self.log_path()).expect("a log file");
         let errors = log.try_clone().expect("a second handle");
-        let mut command = self.command(if self.demo { &["run", "--demo"] } else { &["run"] });
+        let mut command = self.run_command();
         if self.demo {
             command.env("HOOKSWITCH_DEMO_GUEST", &self.guest);
         }

@@ -1,4 +1,4 @@
-//! A storage that tenants' recordings go to: a real S3 server (`s3s-fs`) over a folder, which can be away or answer errors.
+//! A storage that tenants' recordings go to: a real S3 server (`s3s-fs`) over a folder, which can be away, answer errors or not answer at all.
 
 use hyper::body::Incoming;
 use hyper::service::{Service, service_fn};
@@ -7,8 +7,8 @@ use hyper_util::rt::TokioIo;
 use s3s::auth::SimpleAuth;
 use s3s::service::{S3Service, S3ServiceBuilder};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use tempfile::TempDir;
 use tokio::sync::oneshot;
@@ -17,11 +17,27 @@ pub const BUCKET: &str = "calls";
 pub const KEY_ID: &str = "AKIAENDTOEND";
 pub const SECRET: &str = "end-to-end-storage-secret";
 
+/// What stands before the server.
+#[derive(Default)]
+struct Door {
+    /// Answered in place of an answer; zero: nothing is.
+    status: AtomicU16,
+    /// Requests whose URL holds this text are never answered, and do not reach the server.
+    silent: Mutex<Option<String>>,
+    /// What was asked, whatever became of it.
+    asked: Mutex<Vec<String>>,
+}
+
+impl Door {
+    fn silent(&self, url: &str) -> bool {
+        self.silent.lock().unwrap_or_else(PoisonError::into_inner).as_ref().is_some_and(|text| url.contains(text))
+    }
+}
+
 pub struct S3 {
     folder: Arc<TempDir>,
     address: SocketAddr,
-    /// Answered in place of an answer; zero: nothing is.
-    status: Arc<AtomicU16>,
+    door: Arc<Door>,
     running: Option<(oneshot::Sender<()>, JoinHandle<()>)>,
 }
 
@@ -30,7 +46,7 @@ impl S3 {
     pub fn start(ip: Ipv4Addr) -> S3 {
         let folder = tempfile::Builder::new().prefix("hookswitch-s3-").tempdir().expect("a temporary folder");
         std::fs::create_dir(folder.path().join(BUCKET)).expect("a bucket");
-        let mut s3 = S3 { folder: Arc::new(folder), address: (ip, 9000).into(), status: Arc::default(), running: None };
+        let mut s3 = S3 { folder: Arc::new(folder), address: (ip, 9000).into(), door: Arc::default(), running: None };
         s3.come_back();
         s3
     }
@@ -50,14 +66,14 @@ impl S3 {
         let socket = TcpListener::bind(self.address).expect("an address of its own");
         socket.set_nonblocking(true).expect("a socket");
         let (stop, stopped) = oneshot::channel();
-        let (folder, status) = (self.folder.clone(), self.status.clone());
+        let (folder, door) = (self.folder.clone(), self.door.clone());
         let thread = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
             let mut builder = S3ServiceBuilder::new(s3s_fs::FileSystem::new(folder.path()).expect("a folder"));
             builder.set_auth(SimpleAuth::from_single(KEY_ID, SECRET));
             let service = builder.build();
             runtime.block_on(async {
-                tokio::select! { () = serve(socket, service, status) => {}, _ = stopped => {} }
+                tokio::select! { () = serve(socket, service, door) => {}, _ = stopped => {} }
             });
         });
         self.running = Some((stop, thread));
@@ -65,12 +81,24 @@ impl S3 {
 
     /// From now on every request gets this status.
     pub fn answers(&self, status: u16) {
-        self.status.store(status, Ordering::SeqCst);
+        self.door.status.store(status, Ordering::SeqCst);
+    }
+
+    /// From now on whoever asks for a URL with this text waits for ever.
+    pub fn keeps_silent_about(&self, text: &str) {
+        *self.door.silent.lock().unwrap_or_else(PoisonError::into_inner) = Some(text.to_owned());
     }
 
     /// From now on requests get what they ask for.
     pub fn works(&self) {
         self.answers(0);
+        *self.door.silent.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    /// How often somebody asked by this method for a URL with all of these texts.
+    pub fn asked(&self, method: &str, texts: &[&str]) -> usize {
+        let asked = self.door.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        asked.iter().filter(|line| line.starts_with(method) && texts.iter().all(|text| line.contains(text))).count()
     }
 
     /// What lies below this key, by name.
@@ -89,16 +117,29 @@ impl Drop for S3 {
     }
 }
 
-async fn serve(socket: TcpListener, service: S3Service, status: Arc<AtomicU16>) {
+async fn serve(socket: TcpListener, service: S3Service, door: Arc<Door>) {
     let socket = tokio::net::TcpListener::from_std(socket).expect("a socket");
     loop {
         let Ok((stream, _)) = socket.accept().await else { continue };
-        let (service, status) = (service.clone(), status.clone());
+        let (service, door) = (service.clone(), door.clone());
         let answer = service_fn(move |request: Request<Incoming>| {
-            let (service, status) = (service.clone(), status.load(Ordering::SeqCst));
+            let (service, door) = (service.clone(), door.clone());
             async move {
-                match status {
+                let asked = format!("{} {}", request.method(), request.uri());
+                let silent = door.silent(&asked);
+                door.asked.lock().unwrap_or_else(PoisonError::into_inner).push(asked);
+                if silent {
+                    std::future::pending::<()>().await;
+                }
+                match door.status.load(Ordering::SeqCst) {
                     0 => Service::call(&service, request).await,
+                    // As Amazon's server says that it is asked too often.
+                    503 => {
+                        let body = s3s::Body::from(
+                            "<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>".to_owned(),
+                        );
+                        Ok(Response::builder().status(503).body(body).expect("a response"))
+                    }
                     status => Ok(Response::builder().status(status).body(s3s::Body::empty()).expect("a response")),
                 }
             }

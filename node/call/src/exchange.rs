@@ -6,6 +6,7 @@ use crate::alarm::AlarmLimit;
 use crate::door::{Counter, Level, Output, SessionId, Trunk};
 use crate::hook::SessionInfo;
 use crate::limits;
+use crate::recording::Unwritable;
 use crate::track::Recording;
 use hookswitch_proto::media::{Codec, LegId, RecordingId};
 use hookswitch_proto::sip::{DialogId, Endpoint};
@@ -64,6 +65,7 @@ pub(crate) struct Settings {
     pub session_duration: Duration,
     pub rtp_timeout: Option<Duration>,
     pub learn_any_ip: bool,
+    pub unwritable: Unwritable,
 }
 
 /// A recording whose session is over and whose report is due.

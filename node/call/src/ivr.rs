@@ -9,7 +9,7 @@ use crate::door::{Clips, CommandError, Counter, PromptSource};
 use crate::exchange::Mint;
 use crate::hook::{DtmfParams, DtmfReason, HookFailure, IvrCommand, Phrase, RecordingResult, Routing};
 use crate::limits;
-use crate::recording::{Mode, Place, RecordingOptions};
+use crate::recording::{Mode, Place, RecordingOptions, Unwritable};
 use hookswitch_proto::Time;
 use hookswitch_proto::limits::PLAY_SEGMENTS;
 use hookswitch_proto::media::{BargeIn, DigitSet, Ended, FRAME, FRAME_TIME, PlayId, RecordingId, RecordingTotals, Segment, StopReason};
@@ -129,6 +129,14 @@ enum RunEnd {
     Next,
     Hangup(&'static str),
     Route(Box<Routing>),
+}
+
+/// What a command may record.
+#[derive(Clone, Copy)]
+pub(crate) struct May<'a> {
+    /// So many more recordings.
+    pub recordings: usize,
+    pub unwritable: &'a Unwritable,
 }
 
 /// A phrase, checked. Numbers are indices of prepared sources.
@@ -251,7 +259,7 @@ impl Ivr {
     }
 
     /// The answer to [`Effect::Ask`]. `Err`: it cannot be carried out and counts as failed.
-    pub fn on_command(&mut self, now: Time, command: IvrCommand, mint: &mut Mint, recordings_left: usize) -> Result<(), HookFailure> {
+    pub fn on_command(&mut self, now: Time, command: IvrCommand, mint: &mut Mint, may: May<'_>) -> Result<(), HookFailure> {
         if !matches!(self.state, State::Requested) {
             return Ok(());
         }
@@ -284,7 +292,7 @@ impl Ivr {
             recorded_callback: command.recorded_callback,
             ..Run::new(end)
         };
-        self.prepare(now, run, command.phrases, &termination_keys, mint, recordings_left);
+        self.prepare(now, run, command.phrases, &termination_keys, mint, may);
         Ok(())
     }
 
@@ -300,7 +308,14 @@ impl Ivr {
         match error_prompt {
             Some(file) if *failure != HookFailure::Empty => {
                 let run = Run::new(RunEnd::Hangup("serverError"));
-                self.prepare(now, run, vec![Phrase::File { file_name: file.to_owned() }], "", mint, 0);
+                self.prepare(
+                    now,
+                    run,
+                    vec![Phrase::File { file_name: file.to_owned() }],
+                    "",
+                    mint,
+                    May { recordings: 0, unwritable: &Unwritable::default() },
+                );
             }
             _ => self.leave(Effect::Hangup { reason: "serverError" }),
         }
@@ -309,7 +324,7 @@ impl Ivr {
 
     // ------------------------------------------------------------------------------------------------ Preparing
 
-    fn prepare(&mut self, now: Time, mut run: Run, phrases: Vec<Phrase>, keys: &str, mint: &mut Mint, recordings_left: usize) {
+    fn prepare(&mut self, now: Time, mut run: Run, phrases: Vec<Phrase>, keys: &str, mint: &mut Mint, may: May<'_>) {
         let mut sources = Vec::new();
         let mut add = |source| {
             sources.push(source);
@@ -329,9 +344,12 @@ impl Ivr {
                 Phrase::Echo { duration } => Plan::Echo(duration),
                 Phrase::Record(phrase) => {
                     recordings += 1;
-                    match phrase.file_name.as_deref().and_then(file_name_error).or_else(|| phrase.check().is_err().then_some("fileName")) {
+                    let name =
+                        phrase.file_name.as_deref().and_then(file_name_error).or_else(|| phrase.check().is_err().then_some("fileName"));
+                    let kind = || may.unwritable.check(&phrase).err().map(|(field, why)| format!("{field}: {why}"));
+                    match name.map(str::to_owned).or_else(kind) {
                         Some(why) => Plan::Failed(format!("record: {why}")),
-                        None if recordings > recordings_left => Plan::Failed("record: too many recordings are being stored".into()),
+                        None if recordings > may.recordings => Plan::Failed("record: too many recordings are being stored".into()),
                         None => {
                             let mut options = Box::new(phrase.filled(Place::Phrase));
                             options.stop_digits.get_or_insert_with(|| keys.to_owned());

@@ -242,13 +242,28 @@ pub enum Place {
     Connection,
 }
 
-/// The kind of file of a whole call whose name nobody gave (IC-038 asks for MP3).
-pub fn default_container() -> Container {
-    Container::Wav
-}
-
 /// A value that no recording can have: the field as REST calls it, and why.
 pub type BadOption = (&'static str, String);
+
+/// Kinds of file that this node cannot make, each with the reason: an encoder's library that its machine has not. None, unless the shell
+/// says so.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Unwritable(pub Vec<(Container, String)>);
+
+impl Unwritable {
+    /// Refused before it is announced, so that nobody speaks into a recording that cannot become what was asked for.
+    pub fn check(&self, options: &RecordingOptions) -> Result<(), BadOption> {
+        let container = options.container();
+        let Some((_, why)) = self.0.iter().find(|(unwritable, _)| *unwritable == container) else { return Ok(()) };
+        let named = options.container.is_none() && options.file_name.as_deref().and_then(Container::of_name).is_some();
+        Err((if named { "fileName" } else { "container" }, why.clone()))
+    }
+
+    /// The kind of file of a whole call whose name says none (IC-038): MP3, where it can be made.
+    pub fn of_call(&self) -> Container {
+        if self.0.iter().any(|(container, _)| *container == Container::Mp3) { Container::Wav } else { Container::Mp3 }
+    }
+}
 
 impl RecordingOptions {
     /// The vendor's whole-call recording (IC-037, IC-167): both sides in the background, the caller left and the called party right.
@@ -258,8 +273,7 @@ impl RecordingOptions {
 
     pub fn container(&self) -> Container {
         let named = || Container::of_name(self.file_name.as_deref()?);
-        let usual = || if self.dialect == Dialect::Iotcomms { default_container() } else { Container::Wav };
-        self.container.or_else(named).unwrap_or_else(usual)
+        self.container.or_else(named).unwrap_or(Container::Wav)
     }
 
     /// Hz (UR-012).

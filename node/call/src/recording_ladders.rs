@@ -10,8 +10,9 @@ use crate::hook::*;
 use crate::limits;
 use crate::recording::{
     Channels, Container, Dialect, Direction, Encoding, Mode, PauseBehavior, Phase, Place, QueuePolicy, RecordingOptions, RecordingStatus,
-    StorageClass, Target,
+    StorageClass, Target, Unwritable,
 };
+use crate::switch::SwitchConfig;
 use hookswitch_proto::media::{MediaKind, RecordingId, StopReason};
 use std::time::Duration;
 
@@ -791,4 +792,46 @@ fn ur_002_003_009_011_014_018_025_a_value_that_makes_no_sense_is_refused_by_name
         assert!(matches!(&refused, Err(CommandError::BadValue { field: f, .. }) if *f == field), "{field}: {refused:?}");
     }
     hang_up(&mut world);
+}
+
+#[test]
+fn ur_010_a_kind_of_file_that_the_node_cannot_make_is_refused_before_it_is_announced() {
+    let why = "MP3 needs a library";
+    let config = || SwitchConfig { unwritable: Unwritable(vec![(Container::Mp3, why.into())]), ..switch_config(7) };
+    let named = |name: &str| RecordingOptions { file_name: Some(name.into()), ..RecordingOptions::default() };
+    let mut world = World::with(configuration(tenant()), config(), Box::new(waiting()));
+    world.call("100");
+    world.run_to(S);
+    for (field, options) in [
+        ("container", RecordingOptions { container: Some(Container::Mp3), ..RecordingOptions::default() }),
+        ("fileName", named("x.mp3")),
+        ("recordingFileName", RecordingOptions::of_call(Some("x.mp3".into()))),
+    ] {
+        let refused = start(&mut world, "x", options, vec![]);
+        assert_eq!(refused, Err(CommandError::BadValue { field, why: why.into() }));
+    }
+    assert!(world.started.is_empty(), "nobody was told of any");
+    let of_call = start(&mut world, "y", RecordingOptions::of_call(None), vec![]);
+    assert!(matches!(&of_call, Ok(Done::Recording { file_name, .. }) if file_name.ends_with(".wav")), "{of_call:?}");
+    assert!(start(&mut world, "x", named("x.ogg"), vec![]).is_ok());
+    hang_up(&mut world);
+
+    // A handler's command is carried out but for that phrase.
+    let script = Script::new(|ask| match ask.hook {
+        Hook::GetIvrCommand(_) => {
+            let options = RecordingOptions { file_name: Some("x.mp3".into()), ..RecordingOptions::default() };
+            let phrases = vec![Phrase::Record(Box::new(options)), Phrase::Silence { duration: secs(2) }];
+            Ok(Verdict::Ivr(Box::new(IvrCommand { phrases, hangup: true, ..IvrCommand::default() })))
+        }
+        Hook::NewCall(_) => Ok(Verdict::Routing(Routing::Ivr { session_reference: None })),
+        Hook::CallEvent(_) => Ok(Verdict::Routing(Routing::Drop { drop_code: None, session_reference: None })),
+    });
+    let mut world = World::with(configuration(tenant()), config(), Box::new(script));
+    world.call("100");
+    world.run_to(S);
+    assert!(world.started.is_empty());
+    let alarms = world.notifications.iter().filter_map(|n| if let Notification::Alarm(alarm) = n { alarm.details.clone() } else { None });
+    assert!(alarms.collect::<Vec<_>>().iter().any(|details| details.contains(&format!("record: fileName: {why}"))));
+    world.run_to(10 * S);
+    assert_eq!(world.records.len(), 1, "it went on to its end");
 }

@@ -10,6 +10,7 @@ use crate::door::{
 use crate::exchange::{Exchange, Mint, Settings};
 use crate::hook::{Notification, SessionInfo};
 use crate::invite;
+use crate::recording::Unwritable;
 use crate::route::Router;
 use crate::session::{Admitted, Session, SessionInput};
 use crate::track;
@@ -37,6 +38,7 @@ pub struct SwitchConfig {
     pub rtp_timeout: Option<Duration>,
     /// Take RTP from another address than signalled (off: RTP bleed).
     pub learn_any_ip: bool,
+    pub unwritable: Unwritable,
 }
 
 impl SwitchConfig {
@@ -51,6 +53,7 @@ impl SwitchConfig {
             session_duration: crate::limits::SESSION_DURATION,
             rtp_timeout: Some(crate::limits::RTP_TIMEOUT),
             learn_any_ip: false,
+            unwritable: Unwritable::default(),
         }
     }
 }
@@ -100,6 +103,7 @@ impl Switch {
             session_duration: config.session_duration,
             rtp_timeout: config.rtp_timeout,
             learn_any_ip: config.learn_any_ip,
+            unwritable: config.unwritable,
         };
         let exchange = Exchange {
             endpoint: Endpoint::new(config.endpoint, endpoint),

@@ -22,6 +22,7 @@ mod operations;
 mod privacy;
 mod prompts;
 mod rate;
+mod recording_keys;
 mod recordings;
 mod reply;
 mod server;
@@ -326,6 +327,25 @@ fn endpoints() -> Vec<Endpoint> {
             .limited()
             .lists("access", recordings::schema_of_access())
             .refuses(&[410]),
+        get("/{domain}/recordingkeys", "listRecordingKeys", recording_keys::list)
+            .says("The tenant's keys that wrap the keys of its recordings, newest first; also those that were erased.")
+            .lists("keys", recording_keys::schema()),
+        post("/{domain}/recordingkeys", "putRecordingKey", recording_keys::put)
+            .says(
+                "Gives the tenant's new recordings this key: all of them are encrypted at rest from now on. Earlier keys stay for theirs.",
+            )
+            .body(endpoint::JSON, recording_keys::schema_of_body())
+            .succeeds(200, "Known already; it is the one again.", &[("key", recording_keys::schema())])
+            .succeeds(201, "A new key.", &[("key", recording_keys::schema())])
+            .refuses(&[409]),
+        delete("/{domain}/recordingkeys/{name}", "eraseRecordingKey", recording_keys::erase)
+            .says("Erases a key, and with it all recordings that were made with it: nobody can read them any more.")
+            .succeeds(
+                200,
+                "Erased.",
+                &[("key", recording_keys::schema()), ("recordings", number("Recordings that cannot be read any more."))],
+            )
+            .refuses(&[409]),
         post("/{domain}/privacy/erase", "eraseParty", privacy::erase)
             .says(
                 "Forgets one party: its recordings, here and in the tenant's storage, its call records, and posts of its calls that wait.",
@@ -347,7 +367,7 @@ fn endpoints() -> Vec<Endpoint> {
             .header("Range", json!({ "type": "string" }), "Of a recording: `bytes=FROM-TO`, one range. Others are ignored.")
             .answers(200, "The audio.", AUDIO, json!({}))
             .answers(206, "The range.", AUDIO, json!({}))
-            .refuses(&[409, 416]),
+            .refuses(&[409, 410, 416]),
         put("/{domain}/promptfile/{name}", "putPrompt", prompts::put)
             .says("Stores a prompt of at most ten minutes; it must decode.")
             .body(&["audio/wav", "application/octet-stream"], json!({ "description": "A WAV file." }))

@@ -7,6 +7,7 @@ use super::{Api, Shared, blocking, rfc3339};
 use crate::deliver::{self, Audio, Read};
 use crate::limits;
 use crate::record::is_discarded;
+use crate::record::tenant_keys::is_erased;
 use crate::store::{AccessRow, DeliveryRow, HoldRow, RecordingRow, RecordingState, wall_ms};
 use axum::body::{Body, Bytes};
 use axum::extract::{Request, State};
@@ -112,7 +113,7 @@ pub(super) async fn link(
     Path((_, id)): Path<(String, String)>,
     request: Request,
 ) -> Reply {
-    let body = object(request).await?;
+    let body = object(request, BODY).await?;
     let life = match body.get("expires_in_s") {
         None | Some(Value::Null) => limits::LINK_USUAL,
         Some(value) => match value.as_u64() {
@@ -148,7 +149,7 @@ pub(super) async fn put_hold(
     Path((_, id)): Path<(String, String)>,
     request: Request,
 ) -> Reply {
-    let mut body = object(request).await?;
+    let mut body = object(request, BODY).await?;
     let why = match body.remove("why") {
         Some(Value::String(why)) if (1..=WHY).contains(&why.trim().len()) && !why.chars().any(char::is_control) => why.trim().to_owned(),
         _ => return Err(ApiError::bad("why", format!("must be a text of 1 to {WHY} bytes"))),
@@ -234,6 +235,7 @@ pub(super) async fn stream(api: &Arc<Api>, row: RecordingRow, asked: &HeaderMap,
         blocking(move || match deliver::open(&api.archive.reader, &row) {
             Ok(audio) => Ok((Some(Arc::<dyn Audio>::from(audio)), None)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok((None, api.store.delivery(&row.id)?)),
+            Err(error) if is_erased(&error) => Err(ApiError::gone(format!("this recording cannot be read any more: {error}"))),
             Err(error) => {
                 tracing::error!(path = row.path, %error, "a recording's file cannot be read");
                 Err(ApiError::internal())
@@ -311,8 +313,8 @@ fn kind(file_name: &str) -> (&'static str, &'static str) {
 }
 
 /// A small body that is an object.
-async fn object(request: Request) -> Result<Map<String, Value>, ApiError> {
-    let body = reply::body(request, BODY, "body", |given| given == "application/json", "application/json").await?;
+pub(super) async fn object(request: Request, most: usize) -> Result<Map<String, Value>, ApiError> {
+    let body = reply::body(request, most, "body", |given| given == "application/json", "application/json").await?;
     match serde_json::from_slice(&body) {
         Ok(Value::Object(body)) => Ok(body),
         Ok(_) => Err(ApiError::bad("body", "must be an object")),

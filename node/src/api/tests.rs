@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::deliver;
+use crate::record::keys::Keys;
 use crate::store::{CallRow, RecordingRow, RecordingState, StoreThread};
 use crate::versions::tests::FakeLoader;
 use hookswitch_call::door::{CommandError, Done};
@@ -90,7 +91,8 @@ pub(crate) fn world() -> World {
     let versions = Arc::new(Versions::open(store.clone(), loader.clone(), folder.path()).expect("opens"));
     let token = AdminToken::load(folder.path(), Some(TOKEN)).expect("given");
     let reply_keys = Arc::new(ReplyKeys::load(folder.path()).expect("made"));
-    let archive = Archive::open(store.clone(), folder.path(), Arc::default(), deliver::Options::default()).expect("keys");
+    let keys = Arc::new(Keys::load(folder.path()).expect("made"));
+    let archive = Archive::open(store.clone(), folder.path(), keys, Arc::default(), deliver::Options::default()).expect("keys");
     let prompts = folder.path().join("prompts");
     let api = Api::new(store.clone(), versions, node.clone(), token, prompts, reply_keys.clone(), archive.clone());
     let server = api.clone().start("127.0.0.1:0".parse().expect("an address")).expect("a port");

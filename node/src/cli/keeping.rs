@@ -1,5 +1,5 @@
-//! `hookswitch recording link|hold|release|access|remove`, `hookswitch privacy erase` and `hookswitch tenant storage`: what becomes of
-//! recordings after they are made.
+//! `hookswitch recording link|hold|release|access|remove`, `hookswitch privacy erase`, `hookswitch tenant storage` and `tenant recording-key`:
+//! what becomes of recordings after they are made.
 
 use super::client::{Client, Content, encode};
 use super::output::{cell, say, say_json, table, when};
@@ -7,7 +7,7 @@ use super::{Common, Failure, Outcome};
 use clap::{Args, Subcommand};
 use serde_json::{Map, Value, json};
 use std::io::Read;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use ureq::http::Method;
 
 #[derive(Subcommand, Debug)]
@@ -59,6 +59,21 @@ pub(super) enum Storage {
     Show { domain: String },
     /// Forget the storage and its credentials; what lies there stays there
     Remove { domain: String },
+}
+
+#[derive(Subcommand, Debug)]
+pub(super) enum RecordingKey {
+    /// Encrypt the tenant's new recordings under a key of its own from now on
+    Set {
+        domain: String,
+        /// A file that holds 64 hex digits; `-` is stdin. Without it the node makes a key
+        #[arg(long, value_name = "FILE")]
+        key_file: Option<PathBuf>,
+    },
+    /// The tenant's keys, erased ones too
+    List { domain: String },
+    /// Erase a key: all recordings that were made with it can never be read again
+    Erase { domain: String, name: String },
 }
 
 #[derive(Args, Debug)]
@@ -181,19 +196,53 @@ pub(super) fn storage(common: &Common, client: &Client, command: Storage) -> Out
     }
 }
 
+/// What a file (`-`: stdin) holds.
+fn secret_of(file: &Path) -> Result<String, Failure> {
+    let mut text = String::new();
+    let read = if file.as_os_str() == "-" {
+        std::io::stdin().read_to_string(&mut text).map(drop)
+    } else {
+        std::fs::read_to_string(file).map(|read| text = read)
+    };
+    read.map_err(|error| Failure::Failed(format!("{}: {error}", file.display())))?;
+    Ok(text.trim().to_owned())
+}
+
+pub(super) fn recording_key(common: &Common, client: &Client, command: RecordingKey) -> Outcome {
+    let path = |domain: &str| format!("/{}/recordingkeys", encode(domain));
+    match command {
+        RecordingKey::Set { domain, key_file } => {
+            let key = key_file.as_deref().map(secret_of).transpose()?;
+            let answer = client.ask(Method::POST, &path(&domain), Content::Json(&json!({ "key": key })))?;
+            if common.json {
+                return say_json(&answer);
+            }
+            say(&format!("new recordings of {domain} are encrypted under key {}", cell(&answer["key"], "name")))
+        }
+        RecordingKey::List { domain } => {
+            let answer = client.ask(Method::GET, &path(&domain), Content::None)?;
+            if common.json {
+                return say_json(&answer);
+            }
+            let current = |key: &Value| if key["current"] == Value::Bool(true) { "yes" } else { "-" }.to_owned();
+            let row = |key: &Value| vec![cell(key, "name"), current(key), when(key, "created_at"), when(key, "erased_at")];
+            let rows: Vec<Vec<String>> = answer["keys"].as_array().map(Vec::as_slice).unwrap_or_default().iter().map(row).collect();
+            say(&table(&["NAME", "CURRENT", "CREATED", "ERASED"], &rows))
+        }
+        RecordingKey::Erase { domain, name } => {
+            let answer = client.ask(Method::DELETE, &format!("{}/{}", path(&domain), encode(&name)), Content::None)?;
+            if common.json {
+                return say_json(&answer);
+            }
+            say(&format!("key {name} is erased: {} recordings of {domain} cannot be read any more", cell(&answer, "recordings")))
+        }
+    }
+}
+
 fn set_storage(common: &Common, client: &Client, path: &str, args: &SetArgs) -> Outcome {
     let secret = match &args.secret_file {
         None => args.secret.clone(),
-        Some(file) => {
-            let mut text = String::new();
-            let read = if file.as_os_str() == "-" {
-                std::io::stdin().read_to_string(&mut text).map(drop)
-            } else {
-                std::fs::read_to_string(file).map(|read| text = read)
-            };
-            read.map_err(|error| Failure::Failed(format!("{}: {error}", file.display())))?;
-            Some(text.trim().to_owned())
-        }
+        Some(file) => Some(secret_of(file)?),
     };
     let mut body = Map::new();
     body.insert("url".into(), args.url.as_str().into());

@@ -251,7 +251,7 @@ fn check_one(client: &Client, domain: &str, what: &str, public: Option<&[u8]>) -
     let broken = |error: io::Error| Failure::Failed(format!("{what}: {error}"));
     let mut head = Vec::new();
     File::open(path).map_err(broken)?.take(HEADER as u64).read_to_end(&mut head).map_err(broken)?;
-    let header = Header::decode(&head).map_err(|error| Failure::Failed(format!("{what}: {error}")))?;
+    let (header, _) = Header::decode_any(&head).map_err(|error| Failure::Failed(format!("{what}: {error}")))?;
     let row = row(client, domain, &header.recording_id)?;
     let verified = verify_signed(File::open(path).map_err(broken)?, &row, public).map_err(broken)?;
     Ok((row.id, verified))

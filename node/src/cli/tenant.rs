@@ -31,6 +31,9 @@ pub(super) enum Command {
     /// Where the tenant's recordings go
     #[command(subcommand)]
     Storage(keeping::Storage),
+    /// The tenant's own keys, which its recordings are encrypted under
+    #[command(subcommand)]
+    RecordingKey(keeping::RecordingKey),
 }
 
 #[derive(Subcommand, Debug)]
@@ -117,6 +120,7 @@ pub(super) fn run(common: &Common, command: Command) -> Outcome {
         }
         Command::Key(command) => key(common, &client, command),
         Command::Storage(command) => keeping::storage(common, &client, command),
+        Command::RecordingKey(command) => keeping::recording_key(common, &client, command),
     }
 }
 

@@ -3,9 +3,7 @@
 use crate::limits;
 use crate::record::{self, Reader};
 use crate::store::RecordingRow;
-use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 /// Bytes that can be read from any place. May block.
@@ -13,22 +11,6 @@ pub trait Audio: Send + Sync {
     fn length(&self) -> u64;
     /// Some bytes from `at` on; none at the end.
     fn read_at(&self, at: u64, room: &mut [u8]) -> io::Result<usize>;
-}
-
-struct Plain {
-    file: File,
-    length: u64,
-}
-
-impl Audio for Plain {
-    fn length(&self) -> u64 {
-        self.length
-    }
-    fn read_at(&self, at: u64, room: &mut [u8]) -> io::Result<usize> {
-        let left = usize::try_from(self.length.saturating_sub(at)).unwrap_or(usize::MAX);
-        let most = room.len().min(left);
-        self.file.read_at(&mut room[..most], at)
-    }
 }
 
 /// Decrypted, where it is encrypted at rest.
@@ -51,9 +33,7 @@ pub fn open(reader: &Reader, row: &RecordingRow) -> io::Result<Box<dyn Audio>> {
 
 /// A file as it lies there.
 pub(super) fn plain(path: &Path) -> io::Result<Box<dyn Audio>> {
-    let file = File::open(path)?;
-    let length = file.metadata()?.len();
-    Ok(Box::new(Plain { file, length }))
+    Ok(Box::new(record::Audio::plain(path)?))
 }
 
 /// Exactly so many bytes, or fewer at the end.

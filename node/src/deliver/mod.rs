@@ -121,15 +121,16 @@ pub struct Archive {
     pub keeper: Keeper,
     pub links: Arc<Links>,
     pub reader: Arc<Reader>,
+    pub keys: Arc<Keys>,
 }
 
 impl Archive {
-    /// `data`: the node's data folder.
-    pub fn open(store: Store, data: &Path, metrics: Arc<Metrics>, options: Options) -> std::io::Result<Archive> {
+    /// `data`: the node's data folder; `keys`: those of its recorder.
+    pub fn open(store: Store, data: &Path, keys: Arc<Keys>, metrics: Arc<Metrics>, options: Options) -> std::io::Result<Archive> {
         let links = Arc::new(Links::load(data, &options.public_url)?);
-        let delivery = Delivery::new(store.clone(), data, metrics, options)?;
+        let delivery = Delivery::new(store.clone(), data, keys.clone(), metrics, options)?;
         let reader = delivery.shared.reader.clone();
-        Ok(Archive { delivery, keeper: Keeper::new(store, data), links, reader })
+        Ok(Archive { delivery, keeper: Keeper::new(store, data), links, reader, keys })
     }
 
     /// Delivers and sweeps until it is stopped.
@@ -146,8 +147,8 @@ pub struct DeliveryThread {
 
 impl Delivery {
     /// `data`: where the node's keys lie.
-    pub fn new(store: Store, data: &Path, metrics: Arc<Metrics>, options: Options) -> std::io::Result<Delivery> {
-        let reader = Arc::new(Reader::new(Arc::new(Keys::load(data)?), store.clone()));
+    pub fn new(store: Store, data: &Path, keys: Arc<Keys>, metrics: Arc<Metrics>, options: Options) -> std::io::Result<Delivery> {
+        let reader = Arc::new(Reader::new(keys, store.clone()));
         let shared = Shared { store, reader, seal: Seal::load(data)?, tls: Tls::native(), options, metrics, nudge: Notify::new() };
         Ok(Delivery { shared: Arc::new(shared) })
     }
@@ -268,7 +269,7 @@ async fn look(shared: &Arc<Shared>, under_way: &UnderWay, tell: &Tell, all: bool
     }
     // More than run at a time, so that those under way do not hide the others.
     let each = u32::try_from(2 * limits::DELIVERIES_OF_TENANT).unwrap_or(u32::MAX);
-    for row in shared.store.due_deliveries(wall_ms(), each).await? {
+    for row in shared.store.due_deliveries(wall_ms(), shared.options.last_retry, each).await? {
         if !under_way.take(&row) {
             continue;
         }
@@ -299,11 +300,13 @@ async fn conclude(shared: &Shared, row: &DeliveryRow, tell: &Tell) -> Result<(),
             forget_local(&recording);
             shared.store.recording_moved(&row.recording).await?;
         }
-        tracing::info!(recording = row.recording, domain = row.domain, place = row.place, key = row.key, "recording delivered");
+        let (recording, event) = (&row.recording, &row.event_id);
+        tracing::info!(recording, domain = row.domain, event, place = row.place, key = row.key, "recording delivered");
         Phase::Available
     } else {
         add(&shared.metrics.deliveries_failed, 1);
-        tracing::warn!(recording = row.recording, domain = row.domain, why = row.why, "recording not delivered; its audio stays here");
+        let (recording, event) = (&row.recording, &row.event_id);
+        tracing::warn!(recording, domain = row.domain, event, why = row.why, "recording not delivered; its audio stays here");
         Phase::Failed
     };
     report(shared, row, phase, tell).await?;

@@ -2,6 +2,7 @@
 //! in virtual time.
 
 use super::*;
+use crate::record::keys::Keys;
 use crate::store::{AccessRow, CallRow, HoldRow, RecordingState, StorageRow, StoreThread, TenantRow};
 use hookswitch_call::RecordingStart;
 use hookswitch_call::recording::{RecordingOptions, StorageClass};
@@ -133,7 +134,11 @@ async fn serve_s3(socket: TcpListener, service: S3Service, door: Arc<Door>) {
                 door.asked.lock().expect("whole").push((request.method().clone(), path.clone()));
                 let fault = door.fault.lock().expect("whole").as_mut().and_then(|fault| fault(request.method(), &path));
                 match fault {
-                    Some(status) => Ok(Response::builder().status(status).body(s3s::Body::empty()).expect("a response")),
+                    Some(status) => {
+                        // What is still being sent would break the connection before the answer is read.
+                        let _ = http_body_util::BodyExt::collect(request.into_body()).await;
+                        Ok(Response::builder().status(status).body(s3s::Body::empty()).expect("a response"))
+                    }
                     None => hyper::service::Service::call(&service, request).await,
                 }
             }
@@ -168,7 +173,8 @@ fn world(options: Options) -> World {
     let folder = tempfile::tempdir().expect("a folder");
     let (store, thread) = Store::open(&folder.path().join("node.db")).expect("opens");
     store.put_tenant(TenantRow { domain: DOMAIN.into(), ..TenantRow::default() }, "test").expect("put");
-    let archive = Archive::open(store.clone(), folder.path(), Arc::default(), options.clone()).expect("keys");
+    let keys = Arc::new(Keys::load(folder.path()).expect("made"));
+    let archive = Archive::open(store.clone(), folder.path(), keys, Arc::default(), options.clone()).expect("keys");
     World { folder, store, archive, options, told: Arc::default(), running: None, _thread: thread }
 }
 
@@ -185,7 +191,8 @@ impl World {
     /// As after a restart: nothing but the store and the files remembers.
     fn restart(&mut self) {
         self.stop();
-        self.archive = Archive::open(self.store.clone(), self.folder.path(), Arc::default(), self.options.clone()).expect("keys");
+        let keys = Arc::new(Keys::load(self.folder.path()).expect("read"));
+        self.archive = Archive::open(self.store.clone(), self.folder.path(), keys, Arc::default(), self.options.clone()).expect("keys");
         self.start();
     }
 
@@ -319,6 +326,42 @@ fn ur_015_a_recording_for_the_tenants_bucket_goes_there_and_is_still_heard() {
     assert_eq!(read(0, 100_000), audio);
     assert_eq!(read(10, 5), audio[10..15]);
     world.tells_no_secret();
+}
+
+#[test]
+fn ur_027_a_recording_whose_tenant_erased_its_key_is_not_waited_for() {
+    let (s3, mut world) = (S3::start(), world(quick()));
+    world.uses(&s3);
+    let (key, _) = world.archive.keys.put_of_tenant(DOMAIN, None).expect("a key");
+    let (_, wrapped) = world.archive.keys.data_key(DOMAIN, "r").expect("wrapped");
+    std::fs::write(world.path("r"), b"noise").expect("written");
+    world.begins("r", StorageClass::TenantBucket, None);
+    let row = RecordingRow {
+        id: "r".into(),
+        domain: DOMAIN.into(),
+        path: world.path("r").to_string_lossy().into_owned(),
+        state: RecordingState::Available,
+        wrapped_key: Some(wrapped),
+        ..RecordingRow::default()
+    };
+    world.store.put_recording(row).expect("put");
+    world.archive.keys.erase_of_tenant(DOMAIN, &key.name).expect("erased");
+    world.start();
+    let end = world.wait_end("r");
+    assert!(end.phase == Phase::Failed && end.why.as_deref().is_some_and(|why| why.contains("erased the key")), "{end:?}");
+}
+
+#[test]
+fn a_clock_that_was_set_back_delays_no_delivery() {
+    let (s3, mut world) = (S3::start(), world(Options { last_retry: Duration::from_secs(60), ..quick() }));
+    world.uses(&s3);
+    world.recorded("soon", StorageClass::TenantBucket, None, 1000);
+    let hour = crate::store::wall_ms() + 3_600_000;
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    // As it was said when the clock was an hour ahead.
+    runtime.block_on(world.store.delivery_tried("soon", 1, hour, "away")).expect("kept");
+    world.start();
+    assert_eq!(world.wait_end("soon").phase, Phase::Available);
 }
 
 #[test]

@@ -4,6 +4,7 @@ use super::target::{Refusal, Target};
 use super::{Shared, audio};
 use crate::limits;
 use crate::metrics::add;
+use crate::record::tenant_keys::is_erased;
 use crate::store::{DeliveryRow, DeliveryState, Multipart, StoreError, wall_ms};
 use std::sync::Arc;
 use std::time::Duration;
@@ -99,7 +100,8 @@ async fn upload(shared: &Shared, row: &DeliveryRow) -> Step<End> {
         Ok(Err(error)) => {
             let error: std::io::Error = error;
             let why = format!("its file cannot be read: {error}");
-            return Ok(if error.kind() == std::io::ErrorKind::NotFound { End::GivenUp(why) } else { End::Again(why) });
+            let for_good = error.kind() == std::io::ErrorKind::NotFound || is_erased(&error);
+            return Ok(if for_good { End::GivenUp(why) } else { End::Again(why) });
         }
         Err(_) => return Ok(End::Again("reading its file broke off".into())),
     };

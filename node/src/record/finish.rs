@@ -425,7 +425,7 @@ pub(super) fn place(folders: &Folders, file: &Spool, made: Made) -> io::Result<P
     let file_name = path.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned());
     let encryption = match (&made.wrapped, made.cbc_bits) {
         (_, Some(bits)) => Some(Encryption { cipher: format!("aes-{bits}-cbc"), key: None }),
-        (Some(_), None) => Some(Encryption { cipher: "aes-256-gcm".into(), key: Some(folders.keys.wrapping_name().into()) }),
+        (Some(wrapped), None) => Some(Encryption { cipher: "aes-256-gcm".into(), key: Some(folders.keys.name_of(wrapped)) }),
         (None, None) => None,
     };
     let sidecar = Statement::of(header, &file_name, size, &sha256, encryption).sign(&folders.keys);

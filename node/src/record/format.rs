@@ -2,7 +2,7 @@
 //! machine has the encoder's library.
 
 use super::{lame, opus};
-use hookswitch_call::recording::{Container, Dialect, Encoding, RecordingOptions};
+use hookswitch_call::recording::{Container, Dialect, Encoding, RecordingOptions, Unwritable};
 use hookswitch_proto::media::{Codec, g711};
 
 /// Rate of everything that a leg gives.
@@ -169,9 +169,12 @@ impl Format {
     }
 }
 
-/// Whether a recording with these options can be made here: asked before it is announced, so that whoever wants it hears at once why not.
-pub fn supported(options: &RecordingOptions) -> Result<(), Unsupported> {
-    Format::of(options, Codec::Pcma).map(|_| ())
+/// Kinds of file that cannot be made on this machine, and why. The switch is told at its start, so that whoever asks for one hears of it at
+/// once and not when the call is over.
+pub fn unwritable() -> Unwritable {
+    let (mp3, opus) = (lame::library().err(), opus::library().err());
+    let kinds = [(Container::Mp3, mp3), (Container::Ogg, opus.clone()), (Container::Mp4, opus)];
+    Unwritable(kinds.into_iter().filter_map(|(container, why)| Some((container, why?))).collect())
 }
 
 #[cfg(test)]

@@ -22,6 +22,7 @@ mod finish;
 pub mod format;
 pub mod keys;
 mod lame;
+mod length;
 mod mp4;
 mod opus;
 mod read;
@@ -30,6 +31,7 @@ mod resample;
 mod seal;
 pub mod sidecar;
 mod spool;
+pub mod tenant_keys;
 #[cfg(test)]
 mod tests;
 pub mod verify;
@@ -142,8 +144,8 @@ pub fn start(
 impl Recorder {
     /// Before the media command that starts it.
     pub fn begin(&self, start: Box<RecordingStart>) {
-        let wall = self.clock.wall();
-        self.order(start.recording, Order::Begin { start, wall });
+        let (now, wall) = (self.clock.now(), self.clock.wall());
+        self.order(start.recording, Order::Begin { start, now, wall });
     }
 
     /// It was announced but will not begin.

@@ -40,11 +40,7 @@ impl Reader {
         let mut head = Vec::new();
         let mut file = File::open(path)?;
         file.by_ref().take(HEAD).read_to_end(&mut head)?;
-        let Some(id) = recording_of(&head) else {
-            file.seek(SeekFrom::Start(0))?;
-            let length = file.metadata()?.len();
-            return Ok(Audio::Plain(file, length));
-        };
+        let Some(id) = recording_of(&head) else { return Audio::plain(path) };
         let row = self.store.recording(&id).map_err(io::Error::other)?;
         let wrapped =
             row.and_then(|row| row.wrapped_key).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "its key was erased"))?;
@@ -59,19 +55,19 @@ pub enum Audio {
 }
 
 impl Audio {
+    /// A file as it lies.
+    pub fn plain(path: &Path) -> io::Result<Audio> {
+        let file = File::open(path)?;
+        let length = file.metadata()?.len();
+        Ok(Audio::Plain(file, length))
+    }
+
     /// `wrapped`: the row's key, of a recording that is encrypted at rest.
     pub fn open(keys: &Keys, id: &str, path: &Path, wrapped: Option<&[u8]>) -> io::Result<Audio> {
+        let Some(wrapped) = wrapped else { return Audio::plain(path) };
         let file = File::open(path)?;
-        match wrapped {
-            None => {
-                let length = file.metadata()?.len();
-                Ok(Audio::Plain(file, length))
-            }
-            Some(wrapped) => {
-                let key: DataKey = keys.unwrap_key(id, wrapped)?;
-                SealReader::new(file, &key).map(|reader| Audio::Sealed(Box::new(reader)))
-            }
-        }
+        let key: DataKey = keys.unwrap_key(id, wrapped)?;
+        SealReader::new(file, &key).map(|reader| Audio::Sealed(Box::new(reader)))
     }
 
     /// Bytes that can be read.

@@ -239,7 +239,7 @@ mod tests {
     #[test]
     fn ur_027_what_is_sealed_is_read_again_from_any_place() {
         let (_folder, keys) = keys();
-        let (key, _) = keys.data_key("an id").unwrap();
+        let (key, _) = keys.data_key("a.example", "an id").unwrap();
         for n in [0, 1, CHUNK - 1, CHUNK, CHUNK + 1, 2 * CHUNK, 2 * CHUNK + 500] {
             let mut plain = bytes(n);
             let patch: &[u8] = if n > 4 { b"head" } else { b"" };
@@ -266,7 +266,7 @@ mod tests {
     #[test]
     fn ur_027_no_plain_byte_is_in_a_sealed_file() {
         let (_folder, keys) = keys();
-        let (key, _) = keys.data_key("an id").unwrap();
+        let (key, _) = keys.data_key("a.example", "an id").unwrap();
         let all = sealed(&keys, &key, b"a sentence that somebody said", b"");
         assert!(!all.windows(8).any(|window| b"a sentence that somebody said".windows(8).any(|plain| plain == window)));
     }
@@ -274,8 +274,8 @@ mod tests {
     #[test]
     fn ur_027_a_changed_cut_or_foreign_file_is_refused() {
         let (_folder, keys) = keys();
-        let (key, _) = keys.data_key("an id").unwrap();
-        let (other, _) = keys.data_key("an id").unwrap();
+        let (key, _) = keys.data_key("a.example", "an id").unwrap();
+        let (other, _) = keys.data_key("a.example", "an id").unwrap();
         let all = sealed(&keys, &key, &bytes(2 * CHUNK + 10), b"");
         let read = |all: &[u8], key: &DataKey| {
             let mut out = Vec::new();

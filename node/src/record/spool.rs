@@ -54,12 +54,12 @@ impl Spool {
 
     pub fn create_sealed(path: &Path, header: Header, keys: &Keys, cbc: Option<&CbcKey>) -> io::Result<Spool> {
         let id = header.recording_id.clone();
-        let (key, wrapped) = keys.data_key(&id)?;
+        let (key, wrapped) = keys.data_key(&header.domain, &id)?;
         let cipher = match cbc {
             Some(cbc) => {
                 let mut secret = cbc.iv.to_vec();
                 secret.extend_from_slice(&cbc.key);
-                let sealed = keys.wrap(&id, &secret);
+                let sealed = keys.wrap(&header.domain, &id, &secret);
                 std::hint::black_box(&mut secret).fill(0);
                 sealed?
             }

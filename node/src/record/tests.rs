@@ -917,6 +917,110 @@ fn ur_027_at_rest_every_recording_is_encrypted_and_read_in_ranges_until_its_key_
 }
 
 #[test]
+fn ur_035_the_length_of_an_encoded_file_is_counted_in_the_file_itself() {
+    const FRAMES: u64 = 223;
+    let mut w = world();
+    let (left, right) = (tone(1000.0, 1.0, 2.0), tone(600.0, 3.0, 4.0));
+    let mut number = 0;
+    for (container, there) in
+        [(Container::Mp3, lame::library().is_ok()), (Container::Ogg, opus::library().is_ok()), (Container::Mp4, opus::library().is_ok())]
+    {
+        let fault = |bytes: &[u8], frames: u64| {
+            let mut ruler = length::Ruler::of(container.name()).expect("its length is counted");
+            bytes.chunks(1000).for_each(|piece| ruler.push(piece));
+            ruler.fault(frames)
+        };
+        for (rate, stereo) in [(8000, false), (16_000, true), (48_000, false), (48_000, true)].into_iter().filter(|_| there) {
+            number += 1;
+            w.begin_with(number, "message", stereo, options(container, Encoding::Auto, rate));
+            w.record(number, FRAMES, &left, Some(&right));
+            w.report();
+            let row = w.row(number);
+            let file = std::fs::read(&row.path).unwrap();
+            let what = format!("{container:?} {rate} {stereo}");
+            assert_eq!(fault(&file, FRAMES), None, "{what}");
+            for frames in [0, FRAMES - 1, FRAMES + 1] {
+                assert!(fault(&file, frames).is_some_and(|why| why.contains("samples")), "{what}, {frames} frames");
+            }
+            for cut in [0, 1, 100, file.len() / 2, file.len() - 1] {
+                assert!(fault(&file[..cut], FRAMES).is_some(), "{what}, cut at {cut}");
+            }
+            assert!(fault(&[&file[..], b"more"].concat(), FRAMES).is_some(), "{what}, longer");
+            // A part that is left out, though what follows is whole.
+            let mark: &[u8] = match container {
+                Container::Ogg => b"OggS",
+                Container::Mp4 => b"moof",
+                _ => &[0xff, if rate == 48_000 { 0xfb } else { 0xe3 | if rate == 16_000 { 0x10 } else { 0 } }],
+            };
+            let parts: Vec<usize> = file.windows(mark.len()).enumerate().filter(|(_, at)| *at == mark).map(|(at, _)| at).collect();
+            let (from, to) = (parts[1], parts[2]);
+            let less = [&file[..from], &file[to..]].concat();
+            assert!(fault(&less, FRAMES).is_some(), "{what}, a part left out");
+            // The row and the sidecar that go with it do not help.
+            let digest = |bytes: &[u8]| hex(&Sha256::digest(bytes));
+            let row = RecordingRow { sidecar: String::new(), size: less.len() as u64, sha256: digest(&less), ..row };
+            assert!(!verify(&less[..], &row).unwrap().ok, "{what}");
+            let row = RecordingRow { size: file.len() as u64, sha256: digest(&file), ..row };
+            assert!(verify(&file[..], &row).unwrap().ok, "{what}");
+        }
+    }
+}
+
+#[test]
+fn a_file_of_an_earlier_version_is_verified_by_its_own_header() {
+    let mut w = world();
+    w.begin(1, "old.wav", false);
+    w.give(block(1, false, 0, 25, A));
+    w.give(last(block(1, false, 25, 0, A), StopReason::RemoteHangup, totals(25, 5)));
+    w.report();
+    let row = w.row(1);
+    let new = std::fs::read(&row.path).unwrap();
+    // Half a page, and the same text.
+    let mut old = new[..2048].to_vec();
+    old[76..80].copy_from_slice(&1960u32.to_le_bytes());
+    old[2040..2048].copy_from_slice(&new[4088..4096]);
+    old.extend_from_slice(&new[4096..]);
+    let of = |bytes: &[u8]| RecordingRow {
+        sidecar: String::new(),
+        size: bytes.len() as u64,
+        sha256: hex(&Sha256::digest(bytes)),
+        ..row.clone()
+    };
+    let verified = verify(&old[..], &of(&old)).unwrap();
+    assert!(verified.ok, "{}", verified.line);
+    let short = &old[..old.len() - 2];
+    let verified = verify(short, &of(short)).unwrap();
+    assert!(!verified.ok && verified.line.contains("length"), "{}", verified.line);
+    // In the spool it would be read from the wrong place.
+    assert!(Header::decode(&old).is_err_and(|why| why.to_string().contains("earlier version")));
+}
+
+#[test]
+fn ur_027_a_tenants_recordings_are_encrypted_under_its_key_and_gone_with_it() {
+    let mut name = String::new();
+    let mut w = world_with(|folders| name = folders.keys.put_of_tenant("demo.localhost", None).unwrap().0.name);
+    let record = |w: &mut World, number: u64| {
+        w.begin(number, "kept.wav", false);
+        w.give(block(number, false, 0, 25, A));
+        w.give(last(block(number, false, 25, 0, A), StopReason::RemoteHangup, totals(25, 5)));
+        w.report();
+        w.row(number)
+    };
+    let row = record(&mut w, 1);
+    assert!(row.sidecar.contains(&format!("\"key\":\"tenant:{name}\"")), "{}", row.sidecar);
+    let mut all = Vec::new();
+    w.reader().open(&row).unwrap().read_to_end(&mut all).unwrap();
+    assert!(verify_signed(&all[..], &row, Some(w.folders.keys.public())).unwrap().ok);
+    w.folders.keys.erase_of_tenant("demo.localhost", &name).unwrap();
+    let why = w.reader().open(&row).err().unwrap();
+    assert!(tenant_keys::is_erased(&why), "{why}");
+    assert!(tenant_keys::is_erased(&w.reader().open_path(Path::new(&row.path)).err().unwrap()));
+    // Without a key of its own the tenant is as any other.
+    let row = record(&mut w, 2);
+    assert!(row.wrapped_key.is_none() && w.reader().open(&row).is_ok());
+}
+
+#[test]
 fn a_crash_loses_nothing_of_an_encrypted_or_encoded_recording() {
     let mut w = world_with(|folders| folders.encrypt = true);
     let cbc = CbcKey { key: vec![3; 16], iv: [4; 16] };

@@ -1,7 +1,8 @@
-//! Whether a recording is what its row and its sidecar say: signature, hash, size, length, and counters that add up. Pure over what it is
-//! given; the file is read once.
+//! Whether a recording is what its row and its sidecar say: signature, hash, size, length in the file itself, and counters that add up. Pure
+//! over what it is given; the file is read once.
 
 use super::encode::hash;
+use super::length::Ruler;
 use super::sidecar::{self, Statement};
 use super::wav::{HEADER, Header, State};
 use crate::store::{RecordingRow, RecordingState};
@@ -23,12 +24,15 @@ struct Seen {
     size: u64,
     sha256: String,
     head: Vec<u8>,
+    /// Of a kind whose length is counted, unless somebody else's key is needed to read it.
+    ruler: Option<Ruler>,
 }
 
-/// Keeps the beginning of what is read through it.
+/// Keeps the beginning of what is read through it, and measures it.
 struct Heading<R> {
     inner: R,
     head: Vec<u8>,
+    ruler: Option<Ruler>,
 }
 
 impl<R: Read> Read for Heading<R> {
@@ -36,14 +40,17 @@ impl<R: Read> Read for Heading<R> {
         let n = self.inner.read(out)?;
         let room = HEADER - self.head.len();
         self.head.extend_from_slice(&out[..n.min(room)]);
+        if let Some(ruler) = &mut self.ruler {
+            ruler.push(&out[..n]);
+        }
         Ok(n)
     }
 }
 
-fn see(file: impl Read) -> io::Result<Seen> {
-    let mut heading = Heading { inner: file, head: Vec::with_capacity(HEADER) };
+fn see(file: impl Read, ruler: Option<Ruler>) -> io::Result<Seen> {
+    let mut heading = Heading { inner: file, head: Vec::with_capacity(HEADER), ruler };
     let (size, sha256) = hash(&mut heading)?;
-    Ok(Seen { size, sha256, head: heading.head })
+    Ok(Seen { size, sha256, head: heading.head, ruler: heading.ruler })
 }
 
 /// Reads all of `file`, the audio as it is downloaded. `Err` only when it cannot be read.
@@ -53,9 +60,10 @@ pub fn verify(file: impl Read, row: &RecordingRow) -> io::Result<Verified> {
 
 /// The same, where the row's sidecar must be signed by this node.
 pub fn verify_signed(file: impl Read, row: &RecordingRow, public: Option<&[u8]>) -> io::Result<Verified> {
-    let seen = see(file)?;
+    let mut seen = see(file, Ruler::of(&row.container).filter(|_| !row.is_client_encrypted()))?;
     let missing = row.frames_expected.saturating_sub(row.frames_received + row.frames_concealed + row.frames_silence);
-    let mut fault = row_fault(row, &seen, missing);
+    let ruler = seen.ruler.take();
+    let mut fault = row_fault(row, &seen, missing).or_else(|| ruler?.fault(row.frames_expected));
     if fault.is_none() && !row.sidecar.is_empty() {
         fault = match sidecar::read(&row.sidecar, public) {
             Err(why) => Some(why),
@@ -71,7 +79,9 @@ pub fn verify_file(file: impl Read, sidecar: &str, public: Option<&[u8]>) -> io:
         Ok(said) => said,
         Err(why) => return Ok(Verified { ok: false, missing: 0, concealed: 0, line: format!("failed: {why}") }),
     };
-    let fault = statement_fault(&said, &see(file)?);
+    let mut seen = see(file, Ruler::of(&said.container).filter(|_| is_open(&said)))?;
+    let ruler = seen.ruler.take();
+    let fault = statement_fault(&said, &seen).or_else(|| ruler?.fault(said.frames));
     let unsigned = if public.is_some() { "" } else { "; signature not checked: no key" };
     Ok(verdict(&said.recording_id, said.duration_ms, said.missing(), said.concealed(), said.frames, fault, unsigned))
 }
@@ -85,6 +95,11 @@ fn verdict(id: &str, ms: u64, missing: u64, concealed: u64, frames: u64, fault: 
     Verified { ok: fault.is_none(), missing, concealed, line }
 }
 
+/// Whether the file is as its listener gets it, and not under its client's key.
+fn is_open(said: &Statement) -> bool {
+    said.encryption.as_ref().is_none_or(|encryption| encryption.key.is_some())
+}
+
 fn statement_fault(said: &Statement, seen: &Seen) -> Option<String> {
     if seen.size != said.size {
         return Some(format!("the file has {} bytes, its sidecar says {}", seen.size, said.size));
@@ -95,13 +110,12 @@ fn statement_fault(said: &Statement, seen: &Seen) -> Option<String> {
     if let Some(why) = said.fault() {
         return Some(why);
     }
-    let is_open = said.encryption.as_ref().is_none_or(|encryption| encryption.key.is_some());
-    if said.container == "wav" && is_open {
-        let header = match Header::decode(&seen.head) {
+    if said.container == "wav" && is_open(said) {
+        let (header, start) = match Header::decode_any(&seen.head) {
             Ok(header) => header,
             Err(error) => return Some(error.to_string()),
         };
-        if let Some(why) = length_fault(&header, seen.size) {
+        if let Some(why) = length_fault(&header, start, seen.size) {
             return Some(why);
         }
         if (header.frames, header.counters.received) != (said.frames, said.speak.received) {
@@ -121,8 +135,8 @@ fn difference(said: &Statement, row: &RecordingRow) -> Option<String> {
     (!same).then(|| "the row does not say what its sidecar says".into())
 }
 
-fn length_fault(header: &Header, size: u64) -> Option<String> {
-    let length = header.frames.checked_mul(header.frame_bytes()).and_then(|data| data.checked_add(HEADER as u64));
+fn length_fault(header: &Header, start: usize, size: u64) -> Option<String> {
+    let length = header.frames.checked_mul(header.frame_bytes()).and_then(|data| data.checked_add(start as u64));
     (length != Some(size)).then(|| format!("the file's length is not that of {} frames", header.frames))
 }
 
@@ -141,14 +155,14 @@ fn row_fault(row: &RecordingRow, seen: &Seen, missing: u64) -> Option<String> {
         return Some(format!("{} frames are {length} ms, the row says {} ms", row.frames_expected, row.duration_ms));
     }
     if (row.container.is_empty() || row.container == "wav") && !row.is_client_encrypted() {
-        let header = match Header::decode(&seen.head) {
+        let (header, start) = match Header::decode_any(&seen.head) {
             Ok(header) => header,
             Err(e) => return Some(e.to_string()),
         };
         if header.recording_id != row.id || header.state != State::Finished {
             return Some("the file's header is of another recording, or not finished".into());
         }
-        if let Some(why) = length_fault(&header, seen.size) {
+        if let Some(why) = length_fault(&header, start, seen.size) {
             return Some(why);
         }
         let c = header.counters;

@@ -23,6 +23,8 @@ use std::path::{Path, PathBuf};
 /// Bytes before the first sample.
 pub const HEADER: usize = 4096;
 const DATA_AT: usize = HEADER - 8;
+/// The same of files of earlier versions: half a page, PCM16 at 8 kHz, the same text.
+const EARLIER: usize = 2048;
 /// No value takes more of the text than this: a name of 255 bytes and a domain fit.
 const VALUE: usize = 256;
 
@@ -253,9 +255,23 @@ impl Header {
 
     /// Reads what `encode` wrote. Of another writer's WAV it says so.
     pub fn decode(bytes: &[u8]) -> Result<Header, WavError> {
-        if bytes.len() < HEADER {
+        match Header::decode_any(bytes)? {
+            (header, HEADER) => Ok(header),
+            _ => Err(WavError::Foreign("an earlier version's header")),
+        }
+    }
+
+    /// The same of earlier versions' files too, whose header was shorter. Also gives where the samples begin.
+    pub fn decode_any(bytes: &[u8]) -> Result<(Header, usize), WavError> {
+        let size = if bytes.get(EARLIER - 8..EARLIER - 4) == Some(b"data") { EARLIER } else { HEADER };
+        Header::decode_sized(bytes, size).map(|header| (header, size))
+    }
+
+    fn decode_sized(bytes: &[u8], size: usize) -> Result<Header, WavError> {
+        if bytes.len() < size {
             return Err(WavError::Foreign("too short"));
         }
+        let data_at = size - 8;
         let part = |at: usize, n: usize| bytes.get(at..at + n).ok_or(WavError::Foreign("too short"));
         let magic = part(0, 4)?;
         if (magic != b"RIFF" && magic != b"RF64") || part(8, 4)? != b"WAVE" {
@@ -268,7 +284,7 @@ impl Header {
             _ => return Err(WavError::Foreign("neither PCM nor a law")),
         };
         let chunk = Header::chunk_at(coding);
-        if part(48, 4)? != b"fmt " || part(chunk, 4)? != b"hksw" || part(DATA_AT, 4)? != b"data" {
+        if part(48, 4)? != b"fmt " || part(chunk, 4)? != b"hksw" || part(data_at, 4)? != b"data" {
             return Err(WavError::Foreign("no hksw chunk"));
         }
         let channels = u16::from_le_bytes([bytes[58], bytes[59]]);
@@ -279,7 +295,7 @@ impl Header {
         if ![8_000, 16_000, 48_000].contains(&rate) {
             return Err(WavError::Foreign("a rate that is not ours"));
         }
-        let text = &bytes[chunk + 8..DATA_AT];
+        let text = &bytes[chunk + 8..data_at];
         let text = String::from_utf8_lossy(text.split(|b| *b == 0).next().unwrap_or_default());
         let mut header = Header { channels, rate, coding, ..Header::default() };
         let mut lines = text.lines();

@@ -59,6 +59,7 @@ impl BlockLink {
 pub(super) enum Order {
     Begin {
         start: Box<RecordingStart>,
+        now: Time,
         wall: Wall,
     },
     Drop(RecordingId),
@@ -158,8 +159,8 @@ impl Writer {
         // After the blocks: the order that announced a recording was sent before its first block, so it is seen now.
         while let Ok(order) = self.orders.try_recv() {
             match order {
-                Order::Begin { start, wall } => {
-                    self.open.insert(start.recording, Open::new(start, wall));
+                Order::Begin { start, now, wall } => {
+                    self.open.insert(start.recording, Open::new(start, now, wall));
                     self.metrics.recordings_open.up();
                 }
                 Order::Drop(recording) => {
@@ -198,7 +199,7 @@ impl Writer {
         if open.file.is_none() && open.failed.is_none() && open.last.is_none() {
             return;
         }
-        open.end(&self.folders, self.clock.wall(), &mut self.scratch);
+        open.end(&self.folders, self.clock.now(), &mut self.scratch);
         if open.cut.is_some() && open.failed.is_none() {
             add(&self.metrics.recordings_cut, 1);
         }
@@ -209,6 +210,8 @@ impl Writer {
 /// One recording being written.
 struct Open {
     start: Box<RecordingStart>,
+    /// When it was announced, by our clock and by the machine's, which may be set while it runs.
+    begun: Time,
     wall: Wall,
     /// Made with the first block.
     file: Option<Spool>,
@@ -263,8 +266,9 @@ fn interleave<T: Copy>(left: &[T], right: &[T], out: &mut Vec<T>) {
 }
 
 impl Open {
-    fn new(start: Box<RecordingStart>, wall: Wall) -> Open {
+    fn new(start: Box<RecordingStart>, begun: Time, wall: Wall) -> Open {
         Open {
+            begun,
             wall,
             file: None,
             header_at: Time::ZERO,
@@ -354,7 +358,7 @@ impl Open {
             ..Header::default()
         };
         let name = safe_name(&start.recording_id, "unnamed");
-        self.file = Some(if cbc.is_some() || folders.encrypt {
+        self.file = Some(if cbc.is_some() || folders.encrypt || folders.keys.has_current(&start.domain) {
             Spool::create_sealed(&folders.spool.join(format!("{name}.{LOG}")), header, &folders.keys, cbc)?
         } else {
             Spool::create_wav(&folders.spool.join(format!("{name}.wav")), header)?
@@ -512,7 +516,7 @@ impl Open {
     }
 
     /// Writes what waited for the other side, cuts or fills the file to its timeline, and settles the counters.
-    fn end(&mut self, folders: &Folders, wall: Wall, scratch: &mut Vec<u8>) {
+    fn end(&mut self, folders: &Folders, now: Time, scratch: &mut Vec<u8>) {
         if self.failed.is_none()
             && self.cut.is_none()
             && let Err(error) = self.try_end(folders, scratch)
@@ -521,7 +525,9 @@ impl Open {
         }
         let (Some(file), last) = (&mut self.file, self.last) else { return };
         let header = file.header_mut();
-        header.facts.ended_at = Some(wall.0);
+        // By the clock that only goes forward: a recording does not end before it began because somebody set the machine's.
+        let lasted = u64::try_from(now.since(self.begun).as_millis()).unwrap_or(0);
+        header.facts.ended_at = Some(self.wall.0.saturating_add(lasted));
         if let Some((reason, totals)) = last {
             header.facts.contains_sound = Some(totals.contains_voice);
             header.facts.stop_digit = if let StopReason::StopDigit(digit) = reason { Some(digit) } else { None };

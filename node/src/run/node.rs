@@ -114,8 +114,8 @@ impl Node {
         prepared.fetcher = Some(Fetcher::new(policy.clone(), None));
         let (outbox, outbox_thread) = Outbox::start(store.clone(), outbox::Options::new(policy), prepared.metrics())?;
         let options_of_archive = deliver::Options { public_url: config.api.public_url.clone(), ..deliver::Options::default() };
-        let archive =
-            Archive::open(store.clone(), &data, prepared.metrics(), options_of_archive).map_err(io_error("the keys of the archive"))?;
+        let archive = Archive::open(store.clone(), &data, prepared.keys(), prepared.metrics(), options_of_archive)
+            .map_err(io_error("the keys of the archive"))?;
         let services = Services { commands: prepared.commands(), outbox: Some(outbox.clone()), links: Some(archive.links.clone()) };
         let guests = Guests::start(engine.clone(), options, prepared.inbox(), services);
         outbox.tell(guests.news());
@@ -132,7 +132,8 @@ impl Node {
         if args.demo {
             demo::prepare(&store, &versions, &prompts_folder(&config), args.demo_guest.as_deref()).map_err(|e| other(&e))?;
         }
-        let (metrics, inbox, left) = (prepared.metrics(), prepared.inbox(), std::mem::take(&mut prepared.repaired));
+        let (metrics, inbox) = (prepared.metrics(), prepared.inbox());
+        let left = std::mem::take(&mut prepared.repaired);
         let core = prepared.start(guests.clone())?;
         for repaired in left {
             news::tell_repaired(&inbox, &repaired.row, store.listeners(&repaired.row.id)?);

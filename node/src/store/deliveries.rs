@@ -278,17 +278,26 @@ impl Store {
         self.later(move |db| super::recordings::select(db, &recording))
     }
 
-    /// Deliveries that are due, at most `each` of a tenant, so that one whose storage is away hides no other's.
-    pub fn due_deliveries(&self, now: u64, each: u32) -> impl Future<Output = Result<Vec<DeliveryRow>, StoreError>> + Send + 'static {
+    /// Deliveries that are due, at most `each` of a tenant, so that one whose storage is away hides no other's. None waits longer than
+    /// `longest`: what is said to was so before the machine's clock was set back.
+    pub fn due_deliveries(
+        &self,
+        now: u64,
+        longest: Duration,
+        each: u32,
+    ) -> impl Future<Output = Result<Vec<DeliveryRow>, StoreError>> + Send + 'static {
+        let beyond = now.saturating_add(u64::try_from(longest.as_millis()).unwrap_or(u64::MAX));
         self.later(move |db| {
             let mut rows = db.prepare_cached(&format!(
                 "{SELECT} FROM (
                      SELECT *, row_number() OVER (PARTITION BY domain ORDER BY next_at, created_at) AS place_in_line
                      FROM deliveries INDEXED BY deliveries_due
-                     WHERE (state IN ('uploading', 'erasing') OR upload IS NOT NULL) AND next_at <= ?1
+                     WHERE (state IN ('uploading', 'erasing') OR upload IS NOT NULL) AND (next_at <= ?1 OR next_at > ?3)
                  ) WHERE place_in_line <= ?2 ORDER BY next_at LIMIT 256"
             ))?;
-            Ok(rows.query_map(params![now.cast_signed(), each], from_row)?.collect::<Result<_, _>>()?)
+            Ok(rows
+                .query_map(params![now.cast_signed(), each, beyond.min(i64::MAX as u64).cast_signed()], from_row)?
+                .collect::<Result<_, _>>()?)
         })
     }
 

@@ -148,6 +148,20 @@ impl Store {
         })
     }
 
+    /// How many recordings of a domain have a wrapped key that begins so, and how many of these are on hold.
+    pub fn recordings_wrapped(&self, domain: &str, wrapped: &[u8]) -> Result<(u64, u64), StoreError> {
+        let (domain, wrapped) = (domain.to_owned(), wrapped.to_vec());
+        self.wait(move |db| {
+            let mut count = db.prepare_cached(
+                "SELECT count(*), count(h.recording) FROM recordings r LEFT JOIN recording_holds h ON h.recording = r.id
+                 WHERE r.domain = ?1 AND substr(r.wrapped_key, 1, length(?2)) = ?2",
+            )?;
+            Ok(count.query_row(params![domain, wrapped], |row| {
+                Ok((row.get::<_, i64>(0)?.cast_unsigned(), row.get::<_, i64>(1)?.cast_unsigned()))
+            })?)
+        })
+    }
+
     pub fn delete_hold(&self, domain: &str, id: &str, who: &str) -> Result<(), StoreError> {
         let (domain, id, who) = (domain.to_owned(), id.to_owned(), who.to_owned());
         self.wait(move |db| {

@@ -3,10 +3,11 @@
 //!
 //! It measures, it does not judge: a number that is missed is printed like one that is reached. Start with [`main`]; `calls.rs`,
 //! `recorded.rs` and `bridged.rs` hold what is measured, `plan.rs` the loads, `generator.rs` the telephones, `peers.rs` the others,
-//! `floor.rs` the floor. `soak.rs` is the long run that does judge.
+//! `floor.rs` the floor. `soak.rs` is the long run that does judge, `faults.rs` its second part.
 
 mod bridged;
 mod calls;
+mod faults;
 mod floor;
 mod generator;
 mod hearing;

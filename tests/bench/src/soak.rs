@@ -5,6 +5,7 @@
 //! end is compared with.
 
 use crate::calls::LINGER;
+use crate::faults::{self, Faults};
 use crate::generator::{Callee, Ending, Generator, Reach, Script, Side, State};
 use crate::node::Node;
 use crate::recordings;
@@ -32,6 +33,9 @@ pub struct Soak {
     /// Where calls' kinds and lengths come from
     #[arg(long, default_value_t = 1)]
     seed: u64,
+    /// Minutes of faults after that: a storage that is away or answers errors, a disk that is full or slow, kill -9
+    #[arg(long, default_value_t = 0.0)]
+    faults: f64,
     /// Where the JSON goes
     #[arg(long, default_value = "target/soak.json")]
     report: PathBuf,
@@ -390,11 +394,11 @@ fn judge_new(node: &Node, watched: &mut Watched) -> Result<()> {
 }
 
 /// One line of the verdict.
-struct Line {
-    name: String,
-    before: Option<f64>,
-    after: f64,
-    allowed: f64,
+pub struct Line {
+    pub name: String,
+    pub before: Option<f64>,
+    pub after: f64,
+    pub allowed: f64,
 }
 
 impl Line {
@@ -446,11 +450,14 @@ pub fn run(options: &Options, soak: &Soak) -> Result<()> {
     let (before, _) = ran.with_context(|| format!("the node's log ends with:\n{}", node.end_of_log()))?;
     // Once more, after the watcher removed the last recordings.
     let after = Snapshot::of(&node)?;
-    let lines = verdict(&before, &after, &waves, &watched);
+    let mut lines = verdict(&before, &after, &waves, &watched);
     let load = (node.cpu()? - cpu).as_secs_f64() / began.elapsed().as_secs_f64();
+    let faults = if soak.faults > 0.0 { Some(faults::run(options, soak.faults)?) } else { None };
+    lines.extend(faults.iter().flat_map(Faults::lines));
     print(&lines, &waves.done, &watched);
     println!("node {:.0} % of its core on average, steal {:.1} %", load * 100.0, steal.percent());
-    write(soak, &lines, &waves.done, &watched)?;
+    faults.iter().for_each(Faults::print);
+    write(soak, &lines, &waves.done, &watched, faults.as_ref())?;
     println!("written to {}", soak.report.display());
     let broken: Vec<&str> = lines.iter().filter(|line| !line.holds()).map(|line| line.name.as_str()).collect();
     if !broken.is_empty() {
@@ -545,7 +552,7 @@ fn print(lines: &[Line], done: &Done, watched: &Watched) {
     }
 }
 
-fn write(soak: &Soak, lines: &[Line], done: &Done, watched: &Watched) -> Result<()> {
+fn write(soak: &Soak, lines: &[Line], done: &Done, watched: &Watched, faults: Option<&Faults>) -> Result<()> {
     let kinds: BTreeMap<String, u64> = done.calls.iter().map(|(kind, calls)| (format!("{kind:?}"), *calls)).collect();
     let verdict: Vec<Value> = lines
         .iter()
@@ -559,6 +566,7 @@ fn write(soak: &Soak, lines: &[Line], done: &Done, watched: &Watched) -> Result<
         "surprises": done.surprises,
         "frames_at_phones": done.frames, "recordings": watched.recordings, "frames_recorded": watched.frames,
         "samples": watched.samples,
+        "fault_minutes": soak.faults, "faults": faults.map(Faults::to_json),
     });
     if let Some(folder) = soak.report.parent().filter(|folder| !folder.as_os_str().is_empty()) {
         std::fs::create_dir_all(folder)?;

@@ -3,7 +3,7 @@
 use super::*;
 use crate::door::Prepare;
 use crate::hook::{AlarmLeg, IvrCommand, IvrRequest};
-use crate::ivr::Effect;
+use crate::ivr::{Effect, May};
 use crate::participant::{Phase, info_digit};
 use bytes::Bytes;
 use dial::q850_of;
@@ -286,10 +286,11 @@ impl Session {
 
     pub(super) fn on_ivr_command(&mut self, now: Time, x: &mut Exchange, key: PartyKey, number: u32, command: IvrCommand) {
         let reference = self.store_reference(command.session_reference.as_ref());
-        let left = limits::RECORDINGS.saturating_sub(self.recordings.len());
+        let recordings = limits::RECORDINGS.saturating_sub(self.recordings.len());
         let Some(party) = self.party_mut(key) else { return };
+        let may = May { recordings, unwritable: &x.settings.unwritable };
         party.command = Some(number);
-        if let Err(failure) = reference.and_then(|()| party.ivr.on_command(now, command, &mut x.mint, left)) {
+        if let Err(failure) = reference.and_then(|()| party.ivr.on_command(now, command, &mut x.mint, may)) {
             self.hook_failed(x, "getIvrCommand", &failure);
             self.ivr_failed(now, x, key, &failure);
         }

@@ -35,14 +35,18 @@ impl Session {
         now: Time,
         x: &mut Exchange,
         target: &Target,
-        options: RecordingOptions,
+        mut options: RecordingOptions,
         prompts: &[Phrase],
     ) -> CommandResult {
         let bad = |field, why: &str| CommandError::BadValue { field, why: why.to_owned() };
         let of_call = options.dialect == Dialect::Iotcomms;
         // As the vendor calls it.
         let named = |field| if of_call && field == "fileName" { "recordingFileName" } else { field };
-        options.check().map_err(|(field, why)| CommandError::BadValue { field: named(field), why })?;
+        if of_call && options.file_name.is_none() {
+            options.container.get_or_insert(x.settings.unwritable.of_call());
+        }
+        let possible = options.check().and_then(|()| x.settings.unwritable.check(&options));
+        possible.map_err(|(field, why)| CommandError::BadValue { field: named(field), why })?;
         if options.mode == Some(Mode::Foreground) {
             return Err(bad("mode", "only a phrase of an IVR command is in the foreground"));
         }

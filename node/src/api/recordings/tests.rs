@@ -279,3 +279,60 @@ fn ur_032_a_tenant_says_how_long_recordings_are_kept() {
     }
     assert_eq!(put(Value::Null).1["tenant"]["recording_retention_s"], Value::Null);
 }
+
+#[test]
+fn ur_027_a_tenant_sets_changes_and_erases_its_key_and_its_recordings_go_with_it() {
+    let world = world();
+    let own = tenants_token(&world, "a.example");
+    let path = "/a.example/recordingkeys";
+    let hex = "0f".repeat(32);
+    for body in [json!({ "key": "0f" }), json!({ "key": 5 }), json!({ "key": hex.replace('f', "g") }), json!({ "keys": hex }), json!([])] {
+        let (status, answer) = ask(&world, "POST", path, &own, body);
+        assert!(status == 400 && !answer.to_string().contains(&hex), "{answer}");
+    }
+    let strangers = tenants_token(&world, "b.example");
+    assert_eq!(ask(&world, "POST", path, &strangers, json!({ "key": hex })).0, 403);
+    assert_eq!(ask(&world, "POST", "/nobody.example/recordingkeys", TOKEN, json!({})).0, 404);
+    let (status, first) = ask(&world, "POST", path, &own, json!({ "key": hex }));
+    assert_eq!((status, &first["key"]["current"]), (201, &json!(true)), "{first}");
+    assert_eq!(ask(&world, "POST", path, &own, json!({ "key": hex })).0, 200, "the same again");
+    let name = first["key"]["name"].as_str().expect("a name").to_owned();
+    for id in ["one", "held"] {
+        let path = world.folder.path().join(format!("{id}.wav"));
+        std::fs::write(&path, b"sealed").expect("written");
+        let (_, wrapped) = world.archive.keys.data_key(TENANT, id).expect("a key");
+        let row = RecordingRow {
+            id: id.into(),
+            domain: TENANT.into(),
+            path: path.to_string_lossy().into_owned(),
+            file_name: format!("{id}-named.wav"),
+            state: RecordingState::Available,
+            wrapped_key: Some(wrapped),
+            ..RecordingRow::default()
+        };
+        world.store.put_recording(row).expect("put");
+    }
+    assert_eq!(ask(&world, "POST", path, &own, json!({})).0, 201, "one of the node's making");
+    let keys = world.get(path)["keys"].as_array().expect("a list").clone();
+    assert_eq!((keys.len(), keys.iter().filter(|key| key["current"] == json!(true)).count()), (2, 1));
+    assert!(world.archive.keys.has_current(TENANT));
+
+    let key = format!("{path}/{name}");
+    assert_eq!(ask(&world, "PUT", "/a.example/recordings/held/hold", TOKEN, json!({ "why": "a court" })).0, 200);
+    let (status, answer) = ask(&world, "DELETE", &key, &own, Value::Null);
+    assert!(status == 409 && answer["message"].as_str().is_some_and(|why| why.starts_with("1 recordings")), "{answer}");
+    assert_eq!(ask(&world, "DELETE", "/a.example/recordings/held/hold", TOKEN, Value::Null).0, 200);
+    for other in ["nonsense", "0123456789abcdef"] {
+        assert_eq!(ask(&world, "DELETE", &format!("{path}/{other}"), &own, Value::Null).0, 404);
+    }
+    assert_eq!(ask(&world, "DELETE", &format!("/b.example/recordingkeys/{name}"), &strangers, Value::Null).0, 404);
+    let (status, erased) = ask(&world, "DELETE", &key, &own, Value::Null);
+    assert_eq!((status, &erased["recordings"], erased["key"]["erased_at"].is_string()), (200, &json!(2), true), "{erased}");
+    let (status, answer) = world.ask("GET", "/a.example/recordings/one/audio", Some(TOKEN), None, b"");
+    assert!(status == 410 && answer["message"].as_str().is_some_and(|why| why.contains("erased the key")), "{answer}");
+    assert_eq!(world.ask("GET", "/a.example/promptfile/one-named.wav", Some(TOKEN), None, b"").0, 410);
+    assert_eq!(world.get("/a.example/recordings/one")["recording"]["state"], json!("available"), "that it was there is still known");
+    assert_eq!(ask(&world, "POST", path, &own, json!({ "key": hex })).0, 409, "it does not come back");
+    let audit = world.get("/admin/audit?limit=3").to_string();
+    assert!(audit.contains("recording key erased") && audit.contains("2 recordings") && !audit.contains(&hex), "{audit}");
+}
