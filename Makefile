@@ -56,7 +56,7 @@ test: setup-test check unit e2e
 
 # More by BENCH, e.g. BENCH="--only bridged --runs 1"; docs/bench.md has the options.
 bench: setup-bench build guests
-	$(HOOKSWITCH) guest build tests/guests/relay --output $(GUESTS)/relay.component.wasm
+	@for g in relay recorder; do $(HOOKSWITCH) guest build tests/guests/$$g --output $(GUESTS)/$$g.component.wasm || exit 1; done
 	cargo run --locked --release -p hookswitch-bench -- --node $(TARGET)/release/hookswitch --guests $(GUESTS) --output $(TARGET)/bench.json $(BENCH)
 
 MINUTES ?= 10

@@ -33,6 +33,7 @@ fi
 if [ "${1:-build}" = bench ]; then
   want sipp sip-tester              # a second generator, and one who answers
   want taskset util-linux           # a core each
+  want ffmpeg ffmpeg                # decodes MP3 and Opus
   # Peers. Debian 12 has no Asterisk; the bench says so.
   PATH=$PATH:/usr/sbin want kamailio kamailio
   want rtpengine rtpengine-daemon

@@ -56,6 +56,8 @@ impl std::fmt::Display for ListenUri {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Api {
     pub listen: SocketAddr,
+    /// What addresses of recordings begin with: `https://HOST[:PORT][/PATH]`, without a slash at its end.
+    pub public_url: String,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -135,6 +137,7 @@ const KEYS: &[(&str, &str, Kind)] = &[
     ("sip", "known_peers", Kind::List),
     ("sip", "trunks", Kind::Toml),
     ("api", "listen", Kind::Text),
+    ("api", "public_url", Kind::Text),
     ("rtp", "address", Kind::Text),
     ("rtp", "ports", Kind::Text),
     ("rtp", "advertise", Kind::Text),
@@ -256,6 +259,7 @@ struct RawSip {
 #[serde(default)]
 struct RawApi {
     listen: Option<toml::Value>,
+    public_url: Option<toml::Value>,
 }
 
 #[derive(Deserialize, Default)]
@@ -335,6 +339,11 @@ impl Raw {
         };
 
         let api_listen = text("api.listen", self.api.listen)?.unwrap_or_else(|| "127.0.0.1:8080".into());
+        let api_listen: SocketAddr = parse("api.listen", &api_listen, "an address like 127.0.0.1:8080")?;
+        let public_url = match text("api.public_url", self.api.public_url)? {
+            None => format!("http://{api_listen}"),
+            Some(url) => public_url(&url)?,
+        };
         let address = text("rtp.address", self.rtp.address)?;
         let address = address.map_or(Ok(IpAddr::V4(Ipv4Addr::LOCALHOST)), |a| parse("rtp.address", &a, "an IP address"))?;
         let rtp_advertise = text("rtp.advertise", self.rtp.advertise)?;
@@ -358,7 +367,7 @@ impl Raw {
         };
         Ok(Config {
             sip: Sip { listen, advertise, known_peers, trunks },
-            api: Api { listen: parse("api.listen", &api_listen, "an address like 127.0.0.1:8080")? },
+            api: Api { listen: api_listen, public_url },
             rtp: Rtp { address, ports, advertise: rtp_advertise },
             storage: Storage { data, blobs },
             media: Media { threads: threads("media.threads", self.media.threads)?, cpus },
@@ -399,6 +408,15 @@ fn threads(field: &str, value: Option<toml::Value>) -> Result<usize, ConfigError
     match value.as_integer().and_then(|n| usize::try_from(n).ok()) {
         Some(n) if (1..=crate::limits::THREADS).contains(&n) => Ok(n),
         _ => Err(wrong(field, format!("must be a number from 1 to {}", crate::limits::THREADS))),
+    }
+}
+
+fn public_url(url: &str) -> Result<String, ConfigError> {
+    let rest = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));
+    let good = |rest: &&str| !rest.is_empty() && rest.bytes().all(|b| b.is_ascii_graphic()) && !rest.contains(['?', '#', '@']);
+    match rest.filter(good) {
+        Some(_) => Ok(url.trim_end_matches('/').to_owned()),
+        None => Err(wrong("api.public_url", format!("{url:?} is not like https://calls.example.com"))),
     }
 }
 
@@ -452,6 +470,7 @@ mod tests {
         let udp = ListenUri { scheme: Scheme::Udp, address: "127.0.0.1:5060".parse().unwrap() };
         assert_eq!(c.sip.listen, [udp, ListenUri { scheme: Scheme::Tcp, ..udp }]);
         assert_eq!(c.api.listen, "127.0.0.1:8080".parse().unwrap());
+        assert_eq!(c.api.public_url, "http://127.0.0.1:8080");
         assert_eq!(c.rtp.address, "127.0.0.1".parse::<IpAddr>().unwrap());
         assert_eq!(c.rtp.ports, PortRange { first: 16384, last: 32767 });
         assert_eq!((c.storage.data, c.storage.blobs), ("./data".into(), "./data/blobs".into()));
@@ -465,6 +484,7 @@ mod tests {
         let env = [
             ("HOOKSWITCH_SIP_LISTEN", "udp://127.0.0.1:5080, udp://[::1]:5080"),
             ("HOOKSWITCH_MEDIA_CPUS", "0,1"),
+            ("HOOKSWITCH_API_PUBLIC_URL", "https://calls.example.com/hookswitch/"),
             ("HOOKSWITCH_STORAGE_DATA", "/tmp/x"),
             ("HOOKSWITCH_SIP_TRUNKS", "[{ name = \"t\", addresses = [\"192.0.2.1\"], trusted = true }]"),
             ("HOOKSWITCH_SIP_LISTN", "typo"),
@@ -473,6 +493,7 @@ mod tests {
         let c = load(file, &env).unwrap();
         assert_eq!(c.sip.listen.iter().map(|l| l.address.to_string()).collect::<Vec<_>>(), ["127.0.0.1:5080", "[::1]:5080"]);
         assert_eq!((c.media.threads, c.media.cpus), (2, vec![0, 1]));
+        assert_eq!(c.api.public_url, "https://calls.example.com/hookswitch");
         assert_eq!(c.storage.blobs, PathBuf::from("/tmp/x/blobs"));
         assert_eq!(c.sip.trunks[0].name, "t");
         assert_eq!(c.warnings, ["HOOKSWITCH_SIP_LISTN: no such key, ignored"]);
@@ -495,6 +516,9 @@ mod tests {
             ("sip = 1", "sip"),
             ("[sip", "config file"),
             ("[api]\nlisten = \"8080\"", "api.listen"),
+            ("[api]\npublic_url = \"calls.example.com\"", "api.public_url"),
+            ("[api]\npublic_url = \"https://\"", "api.public_url"),
+            ("[api]\npublic_url = \"https://a?b\"", "api.public_url"),
             ("[rtp]\naddress = \"0.0.0.0\"", "rtp.advertise"),
             ("[rtp]\nports = \"20000\"", "rtp.ports"),
             ("[rtp]\nports = \"20000-20000\"", "rtp.ports"),

@@ -79,6 +79,17 @@ pub const PROMPT_CACHE_BYTES: usize = 256 << 20;
 pub const PROMPT_RECHECK: Duration = Duration::from_secs(1);
 /// Prompts that wait to be read. More: `Err` for that phrase.
 pub const PROMPT_QUEUE: usize = 1024;
+/// One prompt that lies elsewhere, from the look-up of the name to its last byte: a caller hears nothing meanwhile. Longer: it failed.
+pub const PROMPT_FETCH: Duration = Duration::from_secs(5);
+/// Bytes of one: four minutes of what Graph's prompts are (16 kHz, 16 bit, mono). More: it failed.
+pub const PROMPT_FETCH_BYTES: usize = 8 << 20;
+/// Prompts under way at once, each with its bytes in memory; and of these of one tenant, whose server may be slow. More: they fail.
+pub const PROMPT_FETCHES: usize = 32;
+pub const PROMPT_FETCHES_OF_TENANT: usize = 8;
+/// One that has a name to be kept under is fetched again after so long: whoever takes a prompt back need not wait for a restart.
+pub const PROMPT_FETCHED_AGE: Duration = Duration::from_secs(3600);
+/// Bytes of that name.
+pub const PROMPT_KEY: usize = 256;
 /// Tones kept. A handler may ask for any; more than this are made anew each time.
 pub const TONES: usize = 256;
 /// How long a stopping node lets calls end by themselves before it releases them, and how long recordings may take to close.
@@ -154,6 +165,8 @@ pub const SIDECAR: u64 = 1 << 20;
 pub const EPHEMERAL: Duration = Duration::from_secs(600);
 /// How long a link to a recording opens it: usually, and at most.
 pub const LINK_USUAL: Duration = Duration::from_secs(900);
+/// And one that news of a recording carry (UR-033, MG-030): what its receiver may take to get to it, tries of the outbox among that.
+pub const LINK_NEWS: Duration = Duration::from_secs(3600);
 pub const LINK_LONGEST: Duration = Duration::from_secs(24 * 3600);
 
 /// Connections that the kernel holds until we accept them: a burst while the thread does something else.

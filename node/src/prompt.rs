@@ -1,18 +1,22 @@
 //! The prompt room: what sessions want to play, as clips. Files come from `DATA/prompts/<domain>/<name>`, then from the tenant's own
-//! recordings; tones are computed. Both are kept, so that a busy prompt is read and encoded once.
+//! recordings; tones are computed; what lies elsewhere is fetched. All are kept, so that a busy prompt is read and encoded once, but for
+//! recordings that were encrypted for their client, and what has no name to be kept under.
 //!
-//! What is in memory is answered on the signalling thread at once, the rest by a worker. Nothing here knows what a clip is for.
+//! What is in memory is answered on the signalling thread at once, the rest by a worker; a fetch is a task beside it, so that a slow server
+//! delays nobody else's prompts. Nothing here knows what a clip is for.
 //! Start with [`Prompts::prepare`]; [`decode`] is the way from WAV bytes to a [`Clip`].
 
 use crate::limits;
 use crate::metrics::{Metrics, add};
 use crate::net::Wake;
+use crate::outbox::Fetcher;
 use crate::record::wav::{HEADER, Header};
-use crate::record::{Reader, safe_name};
+use crate::record::{Reader, cbc, safe_name};
 use hookswitch_call::{Clips, Input, Prepare, PromptSource, SessionId};
 use hookswitch_proto::Time;
 use hookswitch_proto::media::Clip;
 use hookswitch_proto::media::tone::{ToneSpec, clip_from_pcm};
+use sha2::{Digest, Sha256};
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::fs::File;
@@ -46,7 +50,16 @@ pub struct Prompts {
     waiters: u64,
     jobs: mpsc::SyncSender<Job>,
     answers: mpsc::Receiver<Answer>,
+    fetches: Option<Fetches>,
     metrics: Arc<Metrics>,
+}
+
+/// What fetches prompts that lie elsewhere.
+struct Fetches {
+    fetcher: Fetcher,
+    runtime: tokio::runtime::Handle,
+    answers: mpsc::Sender<Answer>,
+    wake: Arc<Wake>,
 }
 
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -61,6 +74,24 @@ enum Key {
         level: u32,
         ms: [u32; 3],
     },
+    /// By the name that it is kept under, or, where it has none, by its address.
+    Url {
+        domain: Arc<str>,
+        name: String,
+        kept: bool,
+    },
+    /// `cipher`: a hash over key and vector, so that nobody hears it by a wrong one because somebody else brought the right one.
+    Sealed {
+        domain: Arc<str>,
+        name: String,
+        cipher: [u8; 32],
+    },
+}
+
+impl Key {
+    fn is_kept(&self) -> bool {
+        matches!(self, Key::File { .. } | Key::Tone { .. } | Key::Url { kept: true, .. })
+    }
 }
 
 struct Cached {
@@ -87,7 +118,13 @@ struct Waiting {
 
 struct Job {
     key: Key,
-    source: PromptSource,
+    what: What,
+}
+
+enum What {
+    Source(PromptSource),
+    /// It was fetched, and is to be decoded.
+    Fetched(Vec<u8>),
 }
 
 struct Answer {
@@ -95,11 +132,17 @@ struct Answer {
     result: Result<(Clip, Option<Stamp>), String>,
 }
 
-/// Starts the worker. It ends when the `Prompts` is dropped.
-pub fn start(folders: PromptFolders, wake: Arc<Wake>, metrics: Arc<Metrics>) -> io::Result<(Prompts, JoinHandle<()>)> {
+/// Starts the worker. It ends when the `Prompts` is dropped. `fetch`: who fetches, and where that runs; `None`: nothing is fetched.
+pub fn start(
+    folders: PromptFolders,
+    fetch: Option<(Fetcher, tokio::runtime::Handle)>,
+    wake: Arc<Wake>,
+    metrics: Arc<Metrics>,
+) -> io::Result<(Prompts, JoinHandle<()>)> {
     let (jobs, queue) = mpsc::sync_channel::<Job>(limits::PROMPT_QUEUE);
     let (answer, answers) = mpsc::channel();
     let worker = Worker { folders: folders.clone() };
+    let fetches = fetch.map(|(fetcher, runtime)| Fetches { fetcher, runtime, answers: answer.clone(), wake: wake.clone() });
     let handle = std::thread::Builder::new().name("prompts".into()).spawn(move || {
         for job in queue {
             let result = worker.load(&job);
@@ -120,6 +163,7 @@ pub fn start(folders: PromptFolders, wake: Arc<Wake>, metrics: Arc<Metrics>) -> 
         waiters: 0,
         jobs,
         answers,
+        fetches,
         metrics,
     };
     Ok((prompts, handle))
@@ -147,11 +191,16 @@ impl Prompts {
         while let Ok(Answer { key, result }) = self.answers.try_recv() {
             let result = result.map(|(clip, stamp)| {
                 add(&self.metrics.prompts_read, 1);
-                self.keep(now, key.clone(), &clip, stamp);
+                if key.is_kept() {
+                    self.keep(now, key.clone(), &clip, stamp);
+                }
                 clip
             });
-            if result.is_err() {
+            if let Err(why) = &result {
                 add(&self.metrics.prompts_failed, 1);
+                if let Key::Url { domain, .. } = &key {
+                    tracing::info!(%domain, why, "a prompt was not fetched");
+                }
             }
             for (waiter, index) in self.pending.remove(&key).unwrap_or_default() {
                 let Entry::Occupied(mut entry) = self.waiting.entry(waiter) else { continue };
@@ -167,19 +216,30 @@ impl Prompts {
     }
 
     fn find(&mut self, now: Time, domain: &Arc<str>, source: PromptSource, waiter: u64, index: usize) -> Option<Result<Clip, String>> {
+        let fails = |why: &str| {
+            add(&self.metrics.prompts_failed, 1);
+            Some(Err(why.to_owned()))
+        };
         let key = match &source {
-            PromptSource::File(name) => {
-                // Checked here and not by the worker: the name must never become a path that leaves the folder.
-                if name.is_empty() || safe_name(name, "") != *name {
-                    add(&self.metrics.prompts_failed, 1);
-                    return Some(Err("not a file name".into()));
-                }
-                Key::File { domain: domain.clone(), name: name.clone() }
+            // Checked here and not by the worker: the name must never become a path that leaves the folder.
+            PromptSource::File(name) | PromptSource::Sealed { file_name: name, .. } if name.is_empty() || safe_name(name, "") != *name => {
+                return fails("not a file name");
+            }
+            PromptSource::File(name) => Key::File { domain: domain.clone(), name: name.clone() },
+            PromptSource::Sealed { file_name, cipher } => {
+                let cipher = Sha256::new().chain_update(&cipher.key).chain_update(cipher.iv).finalize().into();
+                Key::Sealed { domain: domain.clone(), name: file_name.clone(), cipher }
+            }
+            PromptSource::Url { key: Some(key), .. } if key.len() > limits::PROMPT_KEY => {
+                return fails("the name to keep it under is too long");
+            }
+            PromptSource::Url { url, key } => {
+                let (name, kept) = key.as_ref().map_or((url, false), |key| (key, true));
+                Key::Url { domain: domain.clone(), name: name.clone(), kept }
             }
             PromptSource::Tone { hz, level_dbm0, on, off, total } => {
                 if *total > limits::PROMPT_DURATION {
-                    add(&self.metrics.prompts_failed, 1);
-                    return Some(Err("tone: longer than ten minutes".into()));
+                    return fails("tone: longer than ten minutes");
                 }
                 Key::Tone { hz: hz.iter().map(|f| f.to_bits()).collect(), level: level_dbm0.to_bits(), ms: [ms(*on), ms(*off), ms(*total)] }
             }
@@ -192,17 +252,58 @@ impl Prompts {
             waiters.push((waiter, index));
             return None;
         }
-        if self.jobs.try_send(Job { key: key.clone(), source }).is_err() {
+        let taken = match source {
+            PromptSource::Url { url, .. } => self.fetch(key.clone(), domain, url),
+            source => {
+                let sent = self.jobs.try_send(Job { key: key.clone(), what: What::Source(source) });
+                sent.map_err(|_| "too many prompts are being read".to_owned())
+            }
+        };
+        if let Err(why) = taken {
             add(&self.metrics.prompts_failed, 1);
-            return Some(Err("too many prompts are being read".into()));
+            return Some(Err(why));
         }
         self.pending.insert(key, vec![(waiter, index)]);
         None
     }
 
+    /// Begins to fetch one. What came goes to the worker, which decodes as it does files.
+    fn fetch(&self, key: Key, domain: &Arc<str>, url: String) -> Result<(), String> {
+        let Some(fetches) = &self.fetches else { return Err("nothing is fetched by this node".into()) };
+        let under_way = self.pending.keys().filter_map(|key| if let Key::Url { domain, .. } = key { Some(domain) } else { None });
+        let (all, own) = under_way.fold((0, 0), |(all, own), of| (all + 1, own + usize::from(of == domain)));
+        if all >= limits::PROMPT_FETCHES || own >= limits::PROMPT_FETCHES_OF_TENANT {
+            return Err("too many prompts are being fetched".into());
+        }
+        let (fetcher, jobs, answers, wake) = (fetches.fetcher.clone(), self.jobs.clone(), fetches.answers.clone(), fetches.wake.clone());
+        let domain = domain.clone();
+        fetches.runtime.spawn(async move {
+            let fails = |key, why| {
+                // The node stops where nobody listens any more.
+                let _ = answers.send(Answer { key, result: Err(why) });
+                wake.wake();
+            };
+            match fetcher.get(&domain, &url).await {
+                Ok(bytes) => {
+                    if let Err(mpsc::TrySendError::Full(job)) = jobs.try_send(Job { key, what: What::Fetched(bytes) }) {
+                        fails(job.key, "too many prompts are being read".to_owned());
+                    }
+                }
+                Err(why) => fails(key, why),
+            }
+        });
+        Ok(())
+    }
+
     fn cached(&mut self, now: Time, key: &Key) -> Option<Clip> {
         let Entry::Occupied(mut entry) = self.cache.entry(key.clone()) else { return None };
         let cached = entry.get_mut();
+        if matches!(key, Key::Url { .. }) && now.since(cached.checked) >= limits::PROMPT_FETCHED_AGE {
+            let gone = entry.remove();
+            self.bytes -= size(&gone.clip);
+            self.metrics.prompt_bytes.set(self.bytes);
+            return None;
+        }
         if let (Key::File { domain, name }, Some(stamp)) = (key, &cached.stamp)
             && now.since(cached.checked) >= limits::PROMPT_RECHECK
         {
@@ -272,31 +373,39 @@ struct Worker {
 
 impl Worker {
     fn load(&self, job: &Job) -> Result<(Clip, Option<Stamp>), String> {
-        match (&job.key, &job.source) {
+        match (&job.key, &job.what) {
             (Key::File { domain, name }, _) => {
-                let stamp = find_file(&self.folders, domain, name).ok_or("no such file")?;
-                if stamp.size > limits::PROMPT_FILE {
-                    return Err(format!("larger than {} MB", limits::PROMPT_FILE >> 20));
-                }
-                let clip = match &self.folders.recordings {
-                    Some(reader) => {
-                        let audio = reader.open_path(&stamp.path).map_err(|e| e.to_string())?;
-                        decode(BufReader::new(audio.take(limits::PROMPT_FILE)))?
-                    }
-                    None => {
-                        let file = File::open(&stamp.path).map_err(|e| e.to_string())?;
-                        decode(BufReader::new(file.take(limits::PROMPT_FILE)))?
-                    }
-                };
-                Ok((clip, Some(stamp)))
+                let (stamp, audio) = self.open(domain, name)?;
+                Ok((decode(BufReader::new(audio))?, Some(stamp)))
             }
-            (Key::Tone { ms, .. }, PromptSource::Tone { hz, level_dbm0, .. }) => {
+            (Key::Sealed { domain, name, .. }, What::Source(PromptSource::Sealed { cipher, .. })) => {
+                let (_, mut audio) = self.open(domain, name)?;
+                let mut sealed = Vec::new();
+                audio.read_to_end(&mut sealed).map_err(|e| e.to_string())?;
+                let plain = cbc::decrypt(sealed, cipher).map_err(|e| e.to_string())?;
+                Ok((decode(&plain[..])?, None))
+            }
+            (Key::Url { .. }, What::Fetched(bytes)) => Ok((decode(&bytes[..])?, None)),
+            (Key::Tone { ms, .. }, What::Source(PromptSource::Tone { hz, level_dbm0, .. })) => {
                 let spec = ToneSpec { hz: hz.clone(), level_dbm0: *level_dbm0, on_ms: ms[0], off_ms: ms[1], total_ms: ms[2] };
                 let clip = catch_unwind(move || spec.clip()).map_err(|_| "the tone could not be made".to_string())?;
                 Ok((clip, None))
             }
-            (Key::Tone { .. }, PromptSource::File(_)) => Err("no such tone".into()),
+            _ => Err("no such prompt".into()),
         }
+    }
+
+    /// A file of the tenant's, as it was before it was encrypted at rest.
+    fn open(&self, domain: &str, name: &str) -> Result<(Stamp, Box<dyn Read>), String> {
+        let stamp = find_file(&self.folders, domain, name).ok_or("no such file")?;
+        if stamp.size > limits::PROMPT_FILE {
+            return Err(format!("larger than {} MB", limits::PROMPT_FILE >> 20));
+        }
+        let audio: Box<dyn Read> = match &self.folders.recordings {
+            Some(reader) => Box::new(reader.open_path(&stamp.path).map_err(|e| e.to_string())?.take(limits::PROMPT_FILE)),
+            None => Box::new(File::open(&stamp.path).map_err(|e| e.to_string())?.take(limits::PROMPT_FILE)),
+        };
+        Ok((stamp, audio))
     }
 }
 
@@ -444,8 +553,18 @@ mod tests {
             std::fs::create_dir_all(folder.path().join(part)).unwrap();
         }
         let wake = Arc::new(Wake::new().unwrap());
-        let (prompts, _worker) = start(folders, wake.clone(), Arc::default()).unwrap();
+        let (prompts, _worker) = start(folders, None, wake.clone(), Arc::default()).unwrap();
         World { folder, prompts, wake }
+    }
+
+    /// One that fetches from this address.
+    fn fetching(address: std::net::SocketAddr, runtime: &tokio::runtime::Runtime) -> World {
+        let world = world();
+        let policy = crate::outbox::Policy { origins: Arc::new(move |_| vec![format!("http://{address}")]), http: true, loopback: None };
+        let fetcher = Fetcher::new(policy, Some(tokio_rustls::rustls::RootCertStore::empty()));
+        let folders = world.prompts.folders.clone();
+        let (prompts, _worker) = start(folders, Some((fetcher, runtime.handle().clone())), world.wake.clone(), Arc::default()).unwrap();
+        World { prompts, ..world }
     }
 
     impl World {
@@ -506,6 +625,109 @@ mod tests {
         assert_eq!(short, [Ok(800), Ok(1600), path, none, Err("not a WAV file"), path, none, path]);
         let (clips, _) = world.play(Time::ZERO, "../prompts/b.example", &[file("secret.wav")]);
         assert_eq!(clips, [Err("no such file".to_string())]);
+    }
+
+    /// Answers every request with a WAV file of 16 kHz, longer each time, and counts them.
+    fn prompt_server() -> (std::net::SocketAddr, Arc<std::sync::atomic::AtomicUsize>) {
+        use std::io::Write;
+        use std::sync::atomic::{AtomicUsize, Ordering};
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let (address, asked) = (listener.local_addr().unwrap(), Arc::new(AtomicUsize::new(0)));
+        let count = asked.clone();
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let mut stream = stream.unwrap();
+                let (mut request, mut byte) = (Vec::new(), [0]);
+                while !request.ends_with(b"\r\n\r\n") && stream.read(&mut byte).is_ok_and(|n| n == 1) {
+                    request.push(byte[0]);
+                }
+                let n = count.fetch_add(1, Ordering::SeqCst) as u32 + 1;
+                let bad = request.starts_with(b"GET /bad");
+                let body = if bad { b"no audio".to_vec() } else { wav(1, 16_000, 16, hound::SampleFormat::Int, 1600 * n) };
+                let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len());
+                let _ = stream.write_all(&[head.as_bytes(), &body].concat());
+            }
+        });
+        (address, asked)
+    }
+
+    #[test]
+    fn mg_007_008_a_prompt_is_fetched_resampled_and_kept_by_its_resource_id() {
+        use std::sync::atomic::Ordering;
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let (address, asked) = prompt_server();
+        let mut world = fetching(address, &runtime);
+        let url = |path: &str, key: Option<&str>| PromptSource::Url { url: format!("http://{address}{path}"), key: key.map(str::to_owned) };
+        // 100 ms at 16 kHz are 800 samples at 8 kHz. The same twice in one play is fetched once.
+        let twice = [url("/hi.wav", Some("1")), url("/hi.wav", Some("1"))];
+        assert_eq!(world.play(Time::ZERO, "a.example", &twice), (vec![Ok(800), Ok(800)], false));
+        assert_eq!(asked.load(Ordering::SeqCst), 1);
+        // Kept by its name, whatever its address says now, and for its tenant alone.
+        assert_eq!(world.play(Time::ZERO, "a.example", &[url("/other.wav", Some("1"))]), (vec![Ok(800)], true));
+        assert_eq!(world.play(Time::ZERO, "b.example", &[url("/hi.wav", Some("1"))]), (vec![Ok(1600)], false));
+        // Without a name it is fetched each time.
+        for samples in [2400, 3200] {
+            assert_eq!(world.play(Time::ZERO, "a.example", &[url("/hi.wav", None)]), (vec![Ok(samples)], false));
+        }
+        // Not for ever.
+        let later = Time::ZERO + limits::PROMPT_FETCHED_AGE;
+        assert_eq!(world.play(later, "a.example", &[url("/hi.wav", Some("1"))]), (vec![Ok(4000)], false));
+        // What is no audio, or may not be fetched, fails and says why; nothing of it is kept.
+        for (source, why) in [
+            (url("/bad", Some("2")), "not a WAV file"),
+            (PromptSource::Url { url: "http://127.0.0.2:9/x".into(), key: None }, "not on the tenant's list"),
+            (url("/hi.wav", Some(&"x".repeat(limits::PROMPT_KEY + 1))), "too long"),
+        ] {
+            let (clips, _) = world.play(later, "a.example", &[source]);
+            assert!(clips[0].as_ref().is_err_and(|e| e.contains(why)), "{clips:?}");
+        }
+        let (clips, _) = self::world().play(Time::ZERO, "a.example", &[url("/hi.wav", None)]);
+        assert_eq!(clips, [Err("nothing is fetched by this node".to_owned())]);
+    }
+
+    #[test]
+    fn mg_007_a_tenants_slow_server_holds_up_so_many_prompts_and_no_more() {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        // It takes connections, and says nothing.
+        let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = silent.local_addr().unwrap();
+        let mut world = fetching(address, &runtime);
+        let mut ask = |domain: &str, path: usize| {
+            let sources = vec![PromptSource::Url { url: format!("http://{address}/{path}"), key: None }];
+            let prepare = Prepare { session: SessionId { slot: 1, generation: 2 }, number: 3, domain: domain.into(), sources };
+            world.prompts.prepare(Time::ZERO, prepare)
+        };
+        for path in 0..limits::PROMPT_FETCHES_OF_TENANT {
+            assert!(ask("a.example", path).is_none(), "it waits");
+        }
+        let refused = |input: Option<Input>| matches!(input, Some(Input::Prepared { clips, .. }) if clips[0].is_err());
+        assert!(refused(ask("a.example", 99)));
+        assert!(ask("a.example", 0).is_none(), "the same one again waits for the first");
+        assert!(ask("b.example", 0).is_none(), "another tenant's is fetched");
+        for tenant in 0..limits::PROMPT_FETCHES - limits::PROMPT_FETCHES_OF_TENANT - 1 {
+            assert!(ask(&format!("t{tenant}.example"), 0).is_none());
+        }
+        assert!(refused(ask("late.example", 0)), "and of all tenants together so many");
+    }
+
+    #[test]
+    fn ac_016_an_encrypted_recording_is_played_with_its_key_and_never_kept_open() {
+        use hookswitch_call::recording::CbcKey;
+        let mut world = world();
+        let key = CbcKey { key: vec![7; 24], iv: [9; 16] };
+        let mut sealed = Vec::new();
+        cbc::encrypt(&mut &wav(1, 8000, 16, hound::SampleFormat::Int, 800)[..], &key, &mut sealed).unwrap();
+        std::fs::write(world.folder.path().join("blobs/a.example/secret.wav"), &sealed).unwrap();
+        let with = |cipher: CbcKey| [PromptSource::Sealed { file_name: "secret.wav".into(), cipher }];
+        for _ in 0..2 {
+            assert_eq!(world.play(Time::ZERO, "a.example", &with(key.clone())), (vec![Ok(800)], false), "it is read each time");
+        }
+        let wrong = CbcKey { key: vec![8; 24], iv: key.iv };
+        assert!(world.play(Time::ZERO, "a.example", &with(wrong)).0[0].is_err());
+        assert!(world.play(Time::ZERO, "a.example", &[file("secret.wav")]).0[0].is_err(), "nothing was left of it");
+        assert!(world.play(Time::ZERO, "b.example", &with(key.clone())).0[0].is_err(), "another tenant's");
+        let outside = PromptSource::Sealed { file_name: "../a.example/secret.wav".into(), cipher: key };
+        assert_eq!(world.play(Time::ZERO, "b.example", &[outside]).0, [Err("not a file name".to_owned())]);
     }
 
     #[test]

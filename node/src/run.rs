@@ -35,6 +35,7 @@ use crate::metrics::{Metrics, add};
 use crate::net::resolve::Resolver;
 use crate::net::tcp::{self, Listening, Tcp};
 use crate::net::{self, Clock, Wake};
+use crate::outbox::Fetcher;
 use crate::prompt::{self, PromptFolders};
 use crate::record::keys::Keys;
 use crate::record::repair::{Repaired, repair, sweep};
@@ -167,7 +168,7 @@ pub struct Core {
     ending: Arc<Ending>,
     wake: Arc<Wake>,
     signalling: JoinHandle<()>,
-    /// TCP connections and look-ups of names.
+    /// TCP connections, look-ups of names, and prompts that are fetched.
     io: Runtime,
     connections: tokio::task::JoinHandle<()>,
     media: media::MediaThreads,
@@ -190,6 +191,8 @@ pub struct Prepared {
     listening: Vec<Listening>,
     /// Recordings that a crash had left behind; the caller announces them, and what he does not is here again at the next start.
     pub repaired: Vec<Repaired>,
+    /// Fetches prompts that lie elsewhere. None: nothing is fetched.
+    pub fetcher: Option<Fetcher>,
 }
 
 impl Core {
@@ -219,7 +222,9 @@ impl Core {
         }
         let repaired = repair(&folders, &store, &metrics).map_err(io_error("the spool of recordings"))?;
         let commands = Commands::new(inbox.clone());
-        Ok(Prepared { config, store, inbox, commands, inputs, wake, metrics, clock: Clock::new(), folders, sockets, listening, repaired })
+        let clock = Clock::new();
+        let fetcher = None;
+        Ok(Prepared { config, store, inbox, commands, inputs, wake, metrics, clock, folders, sockets, listening, repaired, fetcher })
     }
 }
 
@@ -244,7 +249,7 @@ impl Prepared {
 
     /// Starts the threads, with the tenants that the store has now.
     pub fn start(self, handlers: impl Handlers + 'static) -> Result<Core, StartError> {
-        let Prepared { config, store, inbox, commands, inputs, wake, metrics, clock, folders, sockets, listening, .. } = self;
+        let Prepared { config, store, inbox, commands, inputs, wake, metrics, clock, folders, sockets, listening, fetcher, .. } = self;
         let seed = net::seed().map_err(io_error("the kernel's random numbers"))?;
         let thread = || io_error("a thread could not be started");
         let (recorder, blocks, recorder_threads) = record::start(
@@ -262,11 +267,12 @@ impl Prepared {
         let (media, media_threads) = media::start(&config.media, &config.rtp, blocks, &wake, &metrics, clock, start).map_err(thread())?;
         let recordings = Some(Reader::new(folders.keys.clone(), store.clone()));
         let prompt_folders = PromptFolders { prompts: prompts_folder(&config), blobs: folders.blobs, recordings };
-        let (prompts, prompt_thread) = prompt::start(prompt_folders, wake.clone(), metrics.clone()).map_err(thread())?;
+        let io = Builder::new_multi_thread().worker_threads(1).thread_name("sip-io").enable_all().build().map_err(thread())?;
+        let fetch = fetcher.map(|fetcher| (fetcher, io.handle().clone()));
+        let (prompts, prompt_thread) = prompt::start(prompt_folders, fetch, wake.clone(), metrics.clone()).map_err(thread())?;
 
         let udp = sockets.iter().map(|s| ListenUri { scheme: Scheme::Udp, address: s.local });
         let sip: Vec<ListenUri> = udp.chain(listening.iter().map(|l| ListenUri { scheme: Scheme::Tcp, address: l.local })).collect();
-        let io = Builder::new_multi_thread().worker_threads(1).thread_name("sip-io").enable_all().build().map_err(thread())?;
         let (tcp, connections) =
             Tcp::start(io.handle(), listening, inbox.clone(), metrics.clone(), clock).map_err(io_error("sip.listen"))?;
         let resolver = Resolver::new(io.handle().clone(), inbox.clone(), metrics.clone());

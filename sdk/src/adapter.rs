@@ -42,13 +42,13 @@ fn complain(mistakes: &[&'static str]) {
 fn routing(answer: Result<Route>) -> Answer<Routing> {
     let Route { routing, mistakes } = answer.map_err(refused)?;
     complain(&mistakes);
-    Ok(routing)
+    Ok(*routing)
 }
 
 fn command(answer: Result<Ivr>) -> Answer<IvrCommand> {
     let Ivr { command, mistakes } = answer.map_err(refused)?;
     complain(&mistakes);
-    Ok(command)
+    Ok(*command)
 }
 
 pub fn new_call<H: Handler + 'static>(slot: &'static LocalKey<Slot<H>>, call: &NewCallRequest) -> Answer<Routing> {

@@ -24,13 +24,14 @@ use std::fmt;
 /// call. Give each command something to play, to collect or to wait for, or an end.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Ivr {
-    pub(crate) command: IvrCommand,
+    /// Boxed: each builder takes and gives it, and a handler's stack, whose pages stay with its call, would hold a copy for each.
+    pub(crate) command: Box<IvrCommand>,
     pub(crate) mistakes: Vec<&'static str>,
 }
 
 impl From<IvrCommand> for Ivr {
     fn from(command: IvrCommand) -> Ivr {
-        Ivr { command, mistakes: Vec::new() }
+        Ivr { command: Box::new(command), mistakes: Vec::new() }
     }
 }
 
@@ -98,6 +99,7 @@ impl Ivr {
     pub fn then_silence_ms(self, ms: u32) -> Ivr {
         self.then(Phrase::Silence(ms))
     }
+    #[inline(never)] // Its options are large: they lie on the stack only here.
     pub fn then_record(self, file_name: impl Into<String>) -> Ivr {
         self.then(Phrase::Record(RecordingOptions { file_name: Some(file_name.into()), ..RecordingOptions::default() }))
     }
@@ -126,7 +128,7 @@ impl Ivr {
     /// Leave the IVR after the phrases.
     pub fn then_route(mut self, route: Route) -> Ivr {
         self.mistakes.extend(route.mistakes);
-        self.command.routing = Some(route.routing);
+        self.command.routing = Some(*route.routing);
         self
     }
 }

@@ -20,13 +20,14 @@ use std::fmt;
 /// [`testing`](crate::testing) fails the test.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Route {
-    pub(crate) routing: Routing,
+    /// Boxed, as the command of an [`Ivr`](crate::Ivr) is.
+    pub(crate) routing: Box<Routing>,
     pub(crate) mistakes: Vec<&'static str>,
 }
 
 impl From<Routing> for Route {
     fn from(routing: Routing) -> Route {
-        Route { routing, mistakes: Vec::new() }
+        Route { routing: Box::new(routing), mistakes: Vec::new() }
     }
 }
 
@@ -119,6 +120,7 @@ impl Route {
     }
 
     /// Call this SIP URI and connect the two. The tenant must be allowed to call it.
+    #[inline(never)] // It is large: it lies on the stack only here.
     pub fn call(dest_addr: impl Into<String>) -> Route {
         Routing::Call(OutboundCall { dest_addr: dest_addr.into(), ..OutboundCall::default() }).into()
     }
@@ -163,7 +165,7 @@ impl Route {
     /// Gives the session JSON text to keep, up to 4096 bytes: every later request and event carries it, also to a handler that had to
     /// be restarted. It replaces what was kept before.
     pub fn remember(mut self, session_reference: impl Into<String>) -> Route {
-        let place = match &mut self.routing {
+        let place = match &mut *self.routing {
             Routing::Drop(action) => &mut action.session_reference,
             Routing::Ivr(action) => &mut action.session_reference,
             Routing::Call(action) => &mut action.session_reference,
@@ -231,7 +233,7 @@ impl Route {
 
     /// Of a call: everything else that [`OutboundCall`] says.
     pub fn with(mut self, change: impl FnOnce(&mut OutboundCall)) -> Route {
-        match &mut self.routing {
+        match &mut *self.routing {
             Routing::Call(call) => change(call),
             _ => self.mistakes.push("Route: how a call is made can only be said after Route::call"),
         }
@@ -271,12 +273,12 @@ mod tests {
     #[test]
     fn a_call_takes_its_details_and_others_say_so() {
         let route = Route::call("sip:a@b").max_ring_s(20).record("x.wav").x_header("x-a", "1").private().remember("{}");
-        let Routing::Call(call) = &route.routing else { panic!("{route}") };
+        let Routing::Call(call) = &*route.routing else { panic!("{route}") };
         assert_eq!(call.max_ring_time_ms, Some(20_000));
         assert_eq!((call.call_recording, call.recording_file_name.as_deref()), (true, Some("x.wav")));
         assert_eq!((call.x_headers.len(), call.caller_privacy, call.session_reference.as_deref()), (1, true, Some("{}")));
         assert!(route.mistakes.is_empty());
-        let Routing::Call(call) = Route::call("sip:a@b").ring_for(std::time::Duration::from_millis(1500)).routing else {
+        let Routing::Call(call) = Route::call("sip:a@b").ring_for(std::time::Duration::from_millis(1500)).routing.as_ref().clone() else {
             panic!("no call")
         };
         assert_eq!(call.max_ring_time_ms, Some(1500));

@@ -10,6 +10,7 @@ pub mod kamailio;
 pub mod node;
 pub mod pcap;
 pub mod peer;
+pub mod receiver;
 pub mod s3;
 pub mod sipp;
 pub mod tshark;

@@ -1,5 +1,8 @@
 //! A bot's short reply by Microsoft Graph's rules: a prompt, a beep, the caller's answer until `#`, silence or ten seconds. The recording takes
-//! its turn among the call's media, its states are followed, and what became of it decides what the caller hears.
+//! its turn among the call's media, its states are followed, and what became of it decides what the caller hears. Header `X-Callback-Uri` is
+//! where the commsNotification goes.
+//!
+//! With header `X-Held` the bot is elsewhere and asks by REST: this handler answers and holds the call for it.
 
 use hookswitch_sdk::types::{FilePhrase, Phrase, RecordingDialect, RecordingOptions, RecordingPhase, RecordingState, RecordingTarget};
 use hookswitch_sdk::{Handler, Ivr, IvrRequest, NewCall, Notification, Result, Route, calls, log, recordings};
@@ -9,6 +12,8 @@ const REPLY: &str = "reply";
 
 #[derive(Default)]
 struct GraphRecord {
+    held: bool,
+    callback: Option<String>,
     asked: bool,
     /// The reply's last state.
     ended: Option<RecordingState>,
@@ -20,12 +25,17 @@ fn record_response() -> RecordingOptions {
 }
 
 impl Handler for GraphRecord {
-    fn new_call(&mut self, _call: &NewCall) -> Result<Route> {
+    fn new_call(&mut self, call: &NewCall) -> Result<Route> {
+        self.held = call.header("x-held").is_some();
+        self.callback = call.header("x-callback-uri").map(str::to_owned);
         Ok(Route::ivr())
     }
 
     /// Asks for the reply once, then has nothing to say until it is there.
     fn get_ivr_command(&mut self, _request: &IvrRequest) -> Result<Ivr> {
+        if self.held {
+            return Ok(Ivr::new().next_after_s(600));
+        }
         if let Some(reply) = &self.ended {
             let heard = matches!(reply.state, RecordingPhase::Available);
             return Ok(Ivr::play(if heard { "thanks.wav" } else { "goodbye.wav" }).then_hangup());
@@ -33,7 +43,8 @@ impl Handler for GraphRecord {
         if !self.asked {
             self.asked = true;
             let prompt = Phrase::File(FilePhrase { file_name: "leave-message.wav".into(), extra: Vec::new() });
-            recordings::start(&RecordingTarget::Session, &record_response(), &[prompt])?;
+            let options = RecordingOptions { on_complete_url: self.callback.take(), ..record_response() };
+            recordings::start(&RecordingTarget::Session, &options, &[prompt])?;
         }
         Ok(Ivr::new().next_after_s(60))
     }
@@ -98,6 +109,14 @@ mod tests {
             call.interrupt();
             call.assert_plays(&[file]);
         }
+    }
+
+    #[test]
+    fn a_call_that_is_held_is_the_bots_alone() {
+        let mut call = Call::from("alice").header("X-Held", "yes").dial::<GraphRecord>();
+        assert!(call.orders().is_empty() && call.command().phrases.is_empty());
+        tell(&mut call, "operation-1", RecordingPhase::Available);
+        assert!(call.orders().is_empty());
     }
 
     #[test]

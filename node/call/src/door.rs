@@ -2,7 +2,7 @@
 
 use crate::destination::Destination;
 use crate::hook::{Hook, HookFailure, Notification, OutboundCall, Phrase, RecordingDetails, ReplyTo, Verdict};
-use crate::recording::{PauseBehavior, RecordingOptions, RecordingStatus, Target};
+use crate::recording::{CbcKey, PauseBehavior, RecordingOptions, RecordingStatus, Target};
 use bytes::Bytes;
 use hookswitch_proto::Wall;
 use hookswitch_proto::media::{Clip, LegId, MediaCmd, MediaEvent, RecordingId};
@@ -119,6 +119,8 @@ pub struct Prepare {
 pub enum PromptSource {
     File(String),
     Tone { hz: Vec<f32>, level_dbm0: f32, on: Duration, off: Duration, total: Duration },
+    Url { url: String, key: Option<String> },
+    Sealed { file_name: String, cipher: CbcKey },
 }
 
 /// Where a SIP URI leads (RFC 3263). Addresses as literals are not asked for.

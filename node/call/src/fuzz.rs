@@ -176,7 +176,7 @@ fn phrase(dice: &mut Dice) -> Phrase {
             sensitivity: dice.one_in(3).then_some(60),
             ..options(dice)
         })),
-        7 => Phrase::Url { url: "http://x".into() },
+        7 => Phrase::Url { url: "http://x".into(), key: None },
         _ => Phrase::Ext { name: "n".into(), json: String::new() },
     }
 }
@@ -262,7 +262,7 @@ fn media(dice: &mut Dice) -> MediaKind {
         0 => MediaKind::SegmentEnded { play, index: dice.pick(&[0, 1, 7, usize::MAX]), how },
         1 => MediaKind::QueueEnded { play: PlayId(99), how },
         2 => MediaKind::RtpTimeout,
-        3 => MediaKind::Voice { on: true },
+        3 => MediaKind::RecordingVoice { recording },
         4 => MediaKind::Flowing { from: "192.0.2.9:40000".parse().unwrap() },
         5 => MediaKind::Opened { local: "10.0.0.5:1".parse().unwrap() },
         6 => MediaKind::RecordingClosed {

@@ -3,7 +3,7 @@
 //!
 //! Names follow the mediaservice callbacks (docs/conformance.md, IC rows).
 
-use crate::recording::{RecordingOptions, RecordingStatus};
+use crate::recording::{CbcKey, RecordingOptions, RecordingStatus};
 use std::time::Duration;
 
 /// What every hook request carries.
@@ -326,8 +326,15 @@ pub enum Phrase {
     Echo {
         duration: Duration,
     },
+    /// Fetched from where the tenant's handlers may post to. `key`: it is kept under that name; without one it is fetched each time.
     Url {
         url: String,
+        key: Option<String>,
+    },
+    /// A recording that was encrypted for its client, who brings the key (AC-016).
+    Sealed {
+        file_name: String,
+        cipher: CbcKey,
     },
     /// Synthesis: engine (`local`, `awstts`, `googletts`) and its parameters as JSON.
     Tts {

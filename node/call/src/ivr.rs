@@ -358,6 +358,10 @@ impl Ivr {
                     }
                 }
                 Phrase::Url { .. } => Plan::Failed("url: not played by this node".into()),
+                Phrase::Sealed { file_name, cipher } => match file_name_error(&file_name) {
+                    None => Plan::Source(add(PromptSource::Sealed { file_name: file_name.clone(), cipher }), format!("file {file_name}")),
+                    Some(why) => Plan::Failed(format!("file: {why}")),
+                },
                 Phrase::Tts { engine, .. } => Plan::Failed(format!("tts {}: not played by this node", alarm::printable(&engine, 32))),
                 Phrase::Say { kind, .. } => Plan::Failed(format!("{}: not played by this node", alarm::printable(&kind, 32))),
                 Phrase::Ext { name, .. } => Plan::Failed(format!("{}: not played by this node", alarm::printable(&name, 32))),
@@ -752,7 +756,7 @@ pub(crate) fn check(command: &IvrCommand) -> Result<(), (&'static str, String)> 
             Phrase::Silence { duration } if *duration > limits::COLLECT_TIMEOUT => return bad("phrases.silence", "too long"),
             Phrase::Echo { duration } if *duration > limits::SESSION_DURATION => return bad("phrases.echo", "too long"),
             Phrase::Record(record) => {
-                segments += usize::from(record.beep == Some(true) || record.announce);
+                segments += usize::from(record.beep == Some(true));
                 if !matches!(record.mode, None | Some(Mode::Foreground)) {
                     return bad("phrases.record.mode", "a phrase is in the foreground");
                 }

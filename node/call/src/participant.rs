@@ -82,6 +82,8 @@ pub(crate) struct Participant {
     /// A leg that does not open by then, or a release that does not end, is given up.
     pub give_up: Option<Time>,
     pub close_again: Option<Time>,
+    /// It hears that it is recorded.
+    pub warned: bool,
     /// Our own tone or loop plays to it.
     pub ringback: bool,
     /// What the peer offered and we did not answer yet.
@@ -130,6 +132,7 @@ impl Participant {
             answer_wanted: false,
             give_up: None,
             close_again: None,
+            warned: false,
             ringback: false,
             offer: None,
             said: None,

@@ -22,6 +22,12 @@ pub enum Dialect {
 }
 
 impl Dialect {
+    /// Whether what somebody stopped by command is kept. Graph cancels what it stops, and keeps nothing of what was cancelled
+    /// (docs/conformance.md, "Stop reasons").
+    pub fn keeps_stopped(self) -> bool {
+        self != Dialect::Graph
+    }
+
     const ALL: [Dialect; 6] = [Dialect::Native, Dialect::Graph, Dialect::Aculab, Dialect::Iotcomms, Dialect::Swml, Dialect::Ozeki];
 
     pub fn name(self) -> &'static str {
@@ -214,7 +220,10 @@ pub struct RecordingOptions {
     pub sensitivity: Option<u8>,
     pub pause_behavior: PauseBehavior,
     pub encryption: Option<CbcKey>,
+    /// Who is recorded hears a warning tone from the beginning on, every 15 s (UR-028).
     pub announce: bool,
+    /// Nothing is recorded: its prompts play in their turn among the session's media, and that is all (MG-040).
+    pub prompts_only: bool,
     /// Deleted so long after its end.
     pub retention: Option<Duration>,
     pub status_url: Option<String>,
@@ -233,11 +242,6 @@ pub enum Place {
     Connection,
 }
 
-/// The kind of file of a whole call whose name nobody gave (IC-038 asks for MP3).
-pub fn default_container() -> Container {
-    Container::Wav
-}
-
 /// A value that no recording can have: the field as REST calls it, and why.
 pub type BadOption = (&'static str, String);
 
@@ -254,6 +258,11 @@ impl Unwritable {
         let named = options.container.is_none() && options.file_name.as_deref().and_then(Container::of_name).is_some();
         Err((if named { "fileName" } else { "container" }, why.clone()))
     }
+
+    /// The kind of file of a whole call whose name says none (IC-038): MP3, where it can be made.
+    pub fn of_call(&self) -> Container {
+        if self.0.iter().any(|(container, _)| *container == Container::Mp3) { Container::Wav } else { Container::Mp3 }
+    }
 }
 
 impl RecordingOptions {
@@ -264,8 +273,7 @@ impl RecordingOptions {
 
     pub fn container(&self) -> Container {
         let named = || Container::of_name(self.file_name.as_deref()?);
-        let usual = || if self.dialect == Dialect::Iotcomms { default_container() } else { Container::Wav };
-        self.container.or_else(named).unwrap_or_else(usual)
+        self.container.or_else(named).unwrap_or(Container::Wav)
     }
 
     /// Hz (UR-012).
@@ -306,7 +314,7 @@ impl RecordingOptions {
         self.direction.get_or_insert(if both { Direction::Both } else { Direction::Speak });
         let two_sided = self.dialect == Dialect::Iotcomms && place == Place::Connection;
         self.channels.get_or_insert(if two_sided { Channels::Stereo } else { Channels::Mono });
-        self.beep = Some(self.announce || self.beep.unwrap_or(graph));
+        self.beep = Some(!self.prompts_only && self.beep.unwrap_or(graph));
         if aculab {
             self.stop_digits.get_or_insert_with(|| "#".into());
             self.start_on_voice.get_or_insert(true);
@@ -478,6 +486,9 @@ pub struct RecordingStatus {
     pub connection_id: Option<String>,
     /// The leg that feeds it.
     pub participant_id: String,
+    /// Of the session, as its record says them.
+    pub caller: String,
+    pub called: String,
     pub file_name: String,
     /// What the pause does, while it is paused.
     pub pause_behavior: Option<PauseBehavior>,

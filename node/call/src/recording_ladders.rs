@@ -13,7 +13,7 @@ use crate::recording::{
     StorageClass, Target, Unwritable,
 };
 use crate::switch::SwitchConfig;
-use hookswitch_proto::media::{MediaKind, StopReason};
+use hookswitch_proto::media::{MediaKind, RecordingId, StopReason};
 use std::time::Duration;
 
 const S: u64 = 1000;
@@ -239,6 +239,150 @@ fn ur_007_barge_cancels_what_runs_and_what_waits_each_to_its_own_end() {
 }
 
 #[test]
+fn ur_034_what_graph_stops_is_cancelled_and_told_as_stopped() {
+    let mut world = in_the_ivr();
+    start(&mut world, "mine", RecordingOptions { beep: Some(false), ..graph() }, vec![]).expect("it runs");
+    start(&mut world, "native", RecordingOptions::default(), vec![]).expect("it runs");
+    world.run_for(S);
+    let session_id = world.session_id();
+    for name in ["mine", "native"] {
+        assert_eq!(world.command(Command::StopRecording { session_id: session_id.clone(), which: id(name) }), Ok(Done::Nothing));
+    }
+    world.run_for(S);
+    assert_eq!(states(&world, "mine"), ["recording", "stopping", "finalizing", "canceled"]);
+    assert_eq!(states(&world, "native").last(), Some(&"available"), "what others stop is kept");
+    assert_eq!(last(&world, "mine").result.map(|r| r.stop_reason), Some("api_stop".into()));
+    assert_eq!(world.stops, [StopReason::ApiStop, StopReason::ApiStop]);
+    hang_up(&mut world);
+}
+
+#[test]
+fn mg_012_silence_counts_from_behind_the_beep() {
+    let mut world = World::new(waiting());
+    world.speech = Duration::ZERO;
+    world.call("100");
+    world.run_to(S);
+    let options = RecordingOptions { max_duration: Some(secs(30)), ..graph() };
+    start(&mut world, "reply", options, vec![file("hello.wav")]).expect("it starts");
+    world.run_to(10 * S);
+    // A prompt of 1 s, 250 ms of beep, 5 s of silence: 7.250 and not earlier.
+    let ended: Vec<&String> = world.steps.iter().filter(|s| s.contains("reply finalizing")).collect();
+    assert!(ended.len() == 1 && ended[0].starts_with("7.250 "), "{ended:?}");
+    assert_eq!(last(&world, "reply").result.map(|r| r.stop_reason), Some("initial_silence".into()));
+    hang_up(&mut world);
+}
+
+#[test]
+fn mg_009_040_prompts_alone_take_their_turn_and_are_cancelled_like_recordings() {
+    let only = |name: &str| RecordingOptions { prompts_only: true, on_complete_url: Some(format!("https://bot/{name}")), ..graph() };
+    let mut world = in_the_ivr();
+    start(&mut world, "one", only("one"), vec![file("hello.wav")]).expect("it plays");
+    start(&mut world, "reply", RecordingOptions { beep: Some(false), ..graph() }, vec![]).expect("it waits");
+    start(&mut world, "two", only("two"), vec![file("hello.wav"), file("hello.wav")]).expect("it waits");
+    world.run_to(3 * S);
+    check(
+        &world,
+        "1.000 node -> guest recordingState reply queued
+         1.000 node -> guest recordingState two queued
+         1.000 node -> media play clip 1000 ms
+         1.000 node -> guest recordingState one prompting
+         2.000 node -> guest recordingState one available
+         2.000 node -> media record
+         2.000 node -> guest recordingState reply recording",
+    );
+    assert_eq!(last(&world, "one").result.map(|r| (r.stop_reason, r.duration)), Some(("played".into(), Duration::ZERO)));
+    // What barges in ends what runs and what waits, whatever it is.
+    start(&mut world, "three", RecordingOptions { queue_policy: QueuePolicy::Barge, ..only("three") }, vec![file("hello.wav")])
+        .expect("it plays");
+    world.run_for(500);
+    assert_eq!((states(&world, "two"), states(&world, "reply").last()), (vec!["queued", "canceled"], Some(&"canceled")));
+    let session_id = world.session_id();
+    assert_eq!(world.command(Command::CancelMedia { session_id }), Ok(Done::Nothing));
+    world.run_for(S);
+    assert_eq!(states(&world, "three"), ["queued", "prompting", "canceled"]);
+    start(&mut world, "gone", only("gone"), vec![file("missing.wav")]).expect("it is tried");
+    world.run_for(S);
+    assert_eq!((states(&world, "gone"), last(&world, "gone").reason.as_deref()), (vec!["failed"], Some("prompt_failed")));
+    let nothing = start(&mut world, "none", only("none"), vec![]);
+    assert!(matches!(nothing, Err(CommandError::BadValue { field: "prompts", .. })), "{nothing:?}");
+    // None of them opened a file but the reply, and nobody waits for recording-ready of them.
+    assert_eq!(world.started.len(), 1);
+    assert!(!world.steps.iter().any(|s| s.contains("recordingReady")));
+    hang_up(&mut world);
+}
+
+#[test]
+fn ur_028_who_is_recorded_is_told_as_long_as_it_lasts() {
+    let mut world = in_the_ivr();
+    let announced = RecordingOptions { announce: true, ..RecordingOptions::default() };
+    start(&mut world, "mine", announced.clone(), vec![]).expect("it runs");
+    start(&mut world, "too", announced, vec![]).expect("it runs");
+    start(&mut world, "silent", RecordingOptions::default(), vec![]).expect("it runs");
+    let session_id = world.session_id();
+    let which = |name: &str| WhichRecording::Id(name.into());
+    let of = |s: &str| (session_id.clone(), which(s));
+    world.run_for(S);
+    let (a, b) = (of("mine"), of("too"));
+    world.command(Command::StopRecording { session_id: a.0, which: a.1 }).expect("it stops");
+    world.run_for(S);
+    let pause = Command::PauseRecording { session_id: b.0.clone(), which: b.1.clone(), behavior: None };
+    world.command(pause).expect("it pauses");
+    world.run_for(S);
+    world.command(Command::ResumeRecording { session_id: b.0.clone(), which: b.1.clone() }).expect("it goes on");
+    world.run_for(S);
+    world.command(Command::StopRecording { session_id: b.0, which: b.1 }).expect("it stops");
+    world.run_for(S);
+    // No beep plays for it, and two of them are one warning; nothing is kept of a pause, so nobody is warned.
+    let told: Vec<&String> = world.steps.iter().filter(|s| s.contains("hears that") || s.contains("play")).collect();
+    assert_eq!(
+        told,
+        [
+            "1.000 node -> media party 1 hears that it is recorded: true",
+            "3.000 node -> media party 1 hears that it is recorded: false",
+            "4.000 node -> media party 1 hears that it is recorded: true",
+            "5.000 node -> media party 1 hears that it is recorded: false",
+        ]
+    );
+    hang_up(&mut world);
+}
+
+#[test]
+fn ur_028_both_parties_hear_it_where_both_are_recorded() {
+    for (direction, both) in [(Direction::Both, true), (Direction::Listen, true), (Direction::Speak, false)] {
+        let script = Script::new(move |ask| match ask.hook {
+            Hook::NewCall(_) => Ok(Verdict::Routing(Routing::Call(Box::new(OutboundCall {
+                dest_addr: "sip:bob@127.0.0.1:5080".into(),
+                recording: Some(Box::new(RecordingOptions {
+                    control_id: Some("both".into()),
+                    announce: true,
+                    direction: Some(direction),
+                    ..RecordingOptions::default()
+                })),
+                ..OutboundCall::default()
+            })))),
+            _ => Ok(Verdict::Routing(Routing::Drop { drop_code: None, session_reference: None })),
+        });
+        let mut world = World::new(script);
+        world.users.insert("bob".into(), Plan::default());
+        world.call("100");
+        world.run_to(2 * S);
+        let told = |world: &World| -> Vec<String> {
+            let told = world.steps.iter().filter_map(|s| s.split_once("media party ").map(|(_, what)| what.to_owned()));
+            told.map(|what| what.replace(" hears that it is recorded:", "")).collect()
+        };
+        let expected: &[&str] = if both { &["1 true", "2 true"] } else { &["1 true"] };
+        assert_eq!(told(&world), expected, "{direction:?}");
+        let session_id = world.session_id();
+        world.command(Command::StopRecording { session_id, which: id("both") }).expect("it stops");
+        world.run_for(S);
+        let off: Vec<String> = told(&world).split_off(expected.len());
+        assert_eq!(off.len(), expected.len(), "{off:?}");
+        assert!(off.iter().all(|what| what.ends_with("false")), "{off:?}");
+        hang_up(&mut world);
+    }
+}
+
+#[test]
 fn ur_034_media_of_a_call_is_cancelled_as_graph_does() {
     let mut world = in_the_ivr();
     for name in ["prompts", "waits"] {
@@ -316,16 +460,27 @@ fn ur_034_discard_keeps_nothing() {
 #[test]
 fn ur_024_one_that_waits_for_voice_is_armed_until_it_comes() {
     let mut world = in_the_ivr();
-    start(&mut world, "mine", RecordingOptions { start_on_voice: Some(true), ..RecordingOptions::default() }, vec![]).unwrap();
-    world.run_for(S);
-    assert_eq!(states(&world, "mine"), ["armed"]);
-    let leg = world.leg();
-    for on in [true, false, true] {
-        world.media_event(leg, MediaKind::Voice { on });
+    for name in ["mine", "other"] {
+        start(&mut world, name, RecordingOptions { start_on_voice: Some(true), ..RecordingOptions::default() }, vec![]).unwrap();
     }
     world.run_for(S);
+    assert_eq!(states(&world, "mine"), ["armed"]);
+    let (leg, recording) = (world.leg(), world.started[0].recording);
+    world.media_event(leg, MediaKind::RecordingVoice { recording });
+    world.media_event(leg, MediaKind::RecordingVoice { recording: RecordingId(9999) });
+    world.run_for(S);
     assert_eq!(states(&world, "mine"), ["armed", "recording"]);
+    assert_eq!(states(&world, "other"), ["armed"], "each waits for its own");
     assert!(world.specs[0].start_on_voice);
+    // Heard while it is paused: it goes on as one that has begun.
+    let session_id = world.session_id();
+    let pause = Command::PauseRecording { session_id: session_id.clone(), which: id("other"), behavior: None };
+    assert_eq!(world.command(pause), Ok(Done::Nothing));
+    let recording = world.started[1].recording;
+    world.media_event(leg, MediaKind::RecordingVoice { recording });
+    world.run_for(S);
+    assert_eq!(world.command(Command::ResumeRecording { session_id, which: id("other") }), Ok(Done::Nothing));
+    assert_eq!(states(&world, "other"), ["armed", "paused", "recording"]);
     hang_up(&mut world);
 }
 
@@ -656,6 +811,8 @@ fn ur_010_a_kind_of_file_that_the_node_cannot_make_is_refused_before_it_is_annou
         assert_eq!(refused, Err(CommandError::BadValue { field, why: why.into() }));
     }
     assert!(world.started.is_empty(), "nobody was told of any");
+    let of_call = start(&mut world, "y", RecordingOptions::of_call(None), vec![]);
+    assert!(matches!(&of_call, Ok(Done::Recording { file_name, .. }) if file_name.ends_with(".wav")), "{of_call:?}");
     assert!(start(&mut world, "x", named("x.ogg"), vec![]).is_ok());
     hang_up(&mut world);
 

@@ -285,6 +285,7 @@ impl Session {
                 self.on_effect(now, x, key, effect);
             }
             self.run_recordings(now, x);
+            self.warn_parties(x);
             match self.ruled.take() {
                 Some(verdict) if self.asked.is_some() => self.on_verdict(now, x, verdict),
                 Some(_) => {}

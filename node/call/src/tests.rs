@@ -864,7 +864,7 @@ fn ic_250_a_phrase_that_fails_is_skipped_with_an_alarm() {
         file("hello.wav"),
         file("missing.wav"),
         file("../secret"),
-        Phrase::Url { url: "http://x/".into() },
+        Phrase::Url { url: "http://x/".into(), key: None },
         Phrase::Ext { name: "video".into(), json: "{}".into() },
         file("bye.wav"),
     ];

@@ -47,6 +47,9 @@ pub(crate) struct Recording {
     /// Whose leg feeds it.
     pub party: PartyKey,
     pub participant_id: String,
+    /// Of its session.
+    pub caller: String,
+    pub called: String,
     /// Of a recording of a connection.
     pub connection_id: Option<String>,
     pub file_name: String,
@@ -83,6 +86,8 @@ impl Recording {
             recording_id,
             party,
             participant_id,
+            caller: String::new(),
+            called: String::new(),
             connection_id: None,
             file_name: String::new(),
             options: Arc::new(options),
@@ -137,6 +142,8 @@ impl Recording {
             phase: self.phase,
             connection_id: self.connection_id.clone(),
             participant_id: self.participant_id.clone(),
+            caller: self.caller.clone(),
+            called: self.called.clone(),
             file_name: self.file_name.clone(),
             pause_behavior: self.paused.filter(|_| self.phase == Phase::Paused),
             reason: self.reason.clone(),
@@ -235,4 +242,70 @@ fn ready(info: SessionInfo, status: RecordingStatus, size: u64) -> Option<Notifi
         file_size: if successful { size } else { 0 },
         details: status.details.filter(|_| successful),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::door::SessionId;
+
+    /// What recording-ready says of a connection's recording whose file had this outcome: successful, and why not.
+    fn ready(stop_reason: &str, outcome: Result<u64, &str>) -> Option<(bool, Option<String>)> {
+        let options = RecordingOptions::of_call(Some("call.wav".into()));
+        let mut one = Recording::new(RecordingId(1), "id".into(), PartyKey(1), "p".into(), options);
+        (one.callback, one.phase) = (true, Phase::Finalizing);
+        let result = one.empty_result(stop_reason);
+        one.result = Some(result.clone());
+        let details = outcome.ok().map(|size| Box::new(RecordingDetails { result, size, sha256: String::new(), started_at: 0 }));
+        let report = RecordingReport {
+            recording: one.id,
+            recording_id: "id".into(),
+            session: SessionId { slot: 0, generation: 1 },
+            file_name: "call.wav".into(),
+            outcome: outcome.map_err(str::to_owned),
+            details,
+        };
+        let told: Vec<_> = one
+            .on_report(&report)
+            .into_iter()
+            .filter_map(|phase| {
+                one.phase = phase;
+                one.ready(SessionInfo::default())
+            })
+            .collect();
+        assert!(told.len() < 2, "one end is told once");
+        told.into_iter().next().map(|told| match told {
+            Notification::RecordingReady { successful, reason, .. } => (successful, reason),
+            other => panic!("{other:?}"),
+        })
+    }
+
+    /// The column of docs/conformance.md, "Stop reasons". What is cancelled or discarded is told by its state alone.
+    #[test]
+    fn ic_266_267_268_each_stop_reason_is_successful_or_failed() {
+        for reason in [
+            "stop_digit",
+            "max_duration",
+            "max_silence",
+            "api_stop",
+            "remote_hangup",
+            "connection_split",
+            "transfer",
+            "file_size",
+            "node_shutdown",
+            "media_timeout",
+        ] {
+            assert_eq!(ready(reason, Ok(1000)), Some((true, None)), "{reason}: what there is is kept");
+        }
+        for (reason, why) in [("media_timeout", "no media received"), ("max_duration", "Encoder error"), ("remote_hangup", "Storage full")]
+        {
+            assert_eq!(ready(reason, Err(why)), Some((false, Some(why.to_owned()))), "{reason}");
+        }
+        let mut one = Recording::new(RecordingId(1), "id".into(), PartyKey(1), "p".into(), RecordingOptions::of_call(None));
+        one.callback = true;
+        for phase in [Phase::Canceled, Phase::Discarded] {
+            one.phase = phase;
+            assert!(one.ready(SessionInfo::default()).is_none(), "{phase:?}");
+        }
+    }
 }

@@ -7,6 +7,8 @@ use crate::contract::{Script, file};
 use crate::door::{Command, CommandError, Counter, Done, PlaceIvrCall, Tenant, WhichRecording};
 use crate::hook::*;
 use crate::limits;
+use crate::recording::{Container, Unwritable};
+use crate::switch::SwitchConfig;
 use hookswitch_proto::media::{Direction, LegId, MediaKind, StopReason, TapDirection};
 use std::time::Duration;
 
@@ -894,7 +896,7 @@ fn ic_022_024_037_to_040_265_266_268_to_272_start_and_stop() {
     assert_eq!(world.command(stop(&connection_id)), Err(CommandError::WrongState("no recording is running")));
     assert_eq!(world.command(stop("none")), Err(CommandError::Unknown("connection")));
     let Ok(Done::Recording { recording_id, file_name }) = start(&mut world, None) else { panic!("it starts") };
-    assert_eq!(file_name, format!("{session_id}-{connection_id}.wav"));
+    assert_eq!(file_name, format!("{session_id}-{connection_id}.mp3"));
     assert_eq!(start(&mut world, None), Err(CommandError::WrongState("the connection is being recorded")));
     let begun = world.started.last().expect("announced").clone();
     assert_eq!((begun.stereo, begun.caller.as_str(), begun.called.as_str()), (true, "alice", "bob"));
@@ -932,7 +934,7 @@ fn ic_038_file_names_are_checked() {
 #[test]
 fn ic_167_168_call_recording_from_the_moment_it_is_bridged() {
     for (name, expected) in
-        [(None, None), (Some("talk.wav"), Some("talk.wav")), (Some("talk.mp3"), Some("talk.mp3")), (Some("talk"), Some("talk.wav"))]
+        [(None, None), (Some("talk.wav"), Some("talk.wav")), (Some("talk.mp3"), Some("talk.mp3")), (Some("talk"), Some("talk.mp3"))]
     {
         let first = OutboundCall { call_recording: true, recording_file_name: name.map(str::to_owned), ..call_to(BOB) };
         let mut world = world_with(bridge_then(first, vec![]), Plan::default());
@@ -941,12 +943,23 @@ fn ic_167_168_call_recording_from_the_moment_it_is_bridged() {
         let begun = world.started.first().expect("it is recorded").clone();
         match expected {
             Some(name) => assert_eq!(begun.file_name, name),
-            None => assert!(begun.file_name.ends_with(&format!("-{}.wav", connection(&world)))),
+            None => assert!(begun.file_name.ends_with(&format!("-{}.mp3", connection(&world)))),
         }
         assert!(world.ladder(&[]).contains("1.000 node -> media record"));
         world.hangup(0);
         no_leaks(&mut world);
     }
+    // A node that can make no MP3 records all the same.
+    let why = "MP3 needs a library".to_owned();
+    let config = SwitchConfig { unwritable: Unwritable(vec![(Container::Mp3, why)]), ..switch_config(7) };
+    let first = OutboundCall { call_recording: true, recording_file_name: Some("talk.mp3".into()), ..call_to(BOB) };
+    let mut world = World::with(configuration(tenant()), config, Box::new(bridge_then(first, vec![])));
+    world.users.insert("bob".into(), Plan::default());
+    world.call("100");
+    world.run_to(2 * S);
+    assert_eq!(world.started.first().expect("it is recorded").file_name, "talk.wav");
+    world.hangup(0);
+    no_leaks(&mut world);
 }
 
 #[test]

@@ -175,6 +175,7 @@ pub(crate) fn media_text(command: &MediaCmd) -> Option<String> {
         MediaCmd::ResumeRecording { .. } => "resume recording".into(),
         MediaCmd::Bridge { hears: Some(_), .. } => "bridge".into(),
         MediaCmd::Bridge { hears: None, .. } => "unbridge".into(),
+        MediaCmd::Warn { on, .. } => format!("warning tone {}", if *on { "on" } else { "off" }),
         MediaCmd::SendDigit { .. } => "send digit".into(),
         MediaCmd::Open { .. } | MediaCmd::Update { .. } | MediaCmd::Close { .. } => return None,
     })

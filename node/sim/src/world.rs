@@ -623,7 +623,9 @@ impl World {
 
     fn on_prepare(&mut self, prepare: Prepare) {
         let clips = prepare.sources.iter().map(|source| match source {
-            PromptSource::File(name) => self.files.get(name).cloned().ok_or_else(|| "no such file".to_owned()),
+            PromptSource::File(name) | PromptSource::Sealed { file_name: name, .. } | PromptSource::Url { url: name, .. } => {
+                self.files.get(name).cloned().ok_or_else(|| "no such file".to_owned())
+            }
             PromptSource::Tone { hz, level_dbm0, on, off, total } => Ok(ToneSpec {
                 hz: hz.clone(),
                 level_dbm0: *level_dbm0,

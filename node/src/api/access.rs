@@ -103,9 +103,22 @@ pub(super) enum Caller {
     Tenant {
         domain: String,
         by: String,
+        /// What a JWT says that its holder may do. `None`: it says nothing of that, and opens all of the tenant's.
+        roles: Option<Vec<String>>,
     },
     /// With a link to one recording; it is checked to be this one.
     Link(Link),
+}
+
+impl Caller {
+    /// Whether it may do what this role stands for. Roles only narrow: who is told none has them all.
+    pub(super) fn may(&self, role: &str) -> bool {
+        match self {
+            Caller::Operator => true,
+            Caller::Tenant { roles, .. } => roles.as_ref().is_none_or(|roles| roles.iter().any(|own| own == role)),
+            Caller::Link(_) => false,
+        }
+    }
 }
 
 impl std::fmt::Display for Caller {
@@ -189,11 +202,11 @@ async fn authorize(api: &Arc<Api>, asked: (&Method, &str), headers: &HeaderMap, 
             Caller::Operator
         } else {
             let owner = match Jwt::parse(&token) {
-                Some(jwt) => signer(&store, &jwt, &scope)?,
-                None => store.token_owner(&hash_hex(&token))?.map(|(domain, label)| (domain, format!("token {label}"))),
+                Some(jwt) => signer(&store, &jwt, &scope)?.map(|(domain, by)| (domain, by, jwt.roles())),
+                None => store.token_owner(&hash_hex(&token))?.map(|(domain, label)| (domain, format!("token {label}"), None)),
             };
-            let (domain, by) = owner.ok_or_else(ApiError::unauthorized)?;
-            Caller::Tenant { domain, by }
+            let (domain, by, roles) = owner.ok_or_else(ApiError::unauthorized)?;
+            Caller::Tenant { domain, by, roles }
         };
         match (&caller, scope) {
             (Caller::Operator | Caller::Link(_), Scope::Tenant(domain)) => match store.tenant(&domain)? {

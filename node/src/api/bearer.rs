@@ -79,6 +79,20 @@ impl<'a> Jwt<'a> {
         }
     }
 
+    /// What its holder may do: `roles` (a list) and `scp` (a text with spaces, RFC 8693 4.2 of another name), where it says any.
+    pub(super) fn roles(&self) -> Option<Vec<String>> {
+        let texts = |claim: &str| {
+            self.0.claims.get(claim).map(|value| match value {
+                Value::String(text) => text.split(' ').filter(|role| !role.is_empty()).map(str::to_owned).collect(),
+                Value::Array(all) => all.iter().filter_map(Value::as_str).map(str::to_owned).collect(),
+                // Not understood is not everything.
+                _ => Vec::new(),
+            })
+        };
+        let said: Vec<Vec<String>> = [texts("roles"), texts("scp")].into_iter().flatten().collect();
+        (!said.is_empty()).then(|| said.concat())
+    }
+
     /// Signed by this key, and in its time. `now`: seconds since the Unix epoch. `exp` is required: a token without an end cannot be
     /// taken back.
     pub(super) fn is_valid(&self, key: &PublicKey, now: u64) -> bool {

@@ -48,7 +48,7 @@ pub(super) struct Content {
 }
 
 pub(super) const JSON: &[&str] = &["application/json"];
-pub(super) const AUDIO: &[&str] = &["audio/wav", "audio/mpeg", "audio/mp4", "audio/ogg"];
+pub(super) const AUDIO: &[&str] = &["audio/wav", "audio/mpeg", "audio/mp4", "audio/ogg", "application/octet-stream"];
 
 fn endpoint<H, T>(filter: MethodFilter, method: &'static str, path: &'static str, id: &'static str, handler: H) -> Endpoint
 where

@@ -32,6 +32,7 @@ mod tenants;
 
 pub use access::{ADMIN_TOKEN_FILE, AdminToken};
 pub use prompts::check_file_name;
+use prompts::check_url;
 pub use reply::rfc3339;
 pub use server::Server;
 pub use tenants::check_domain;

@@ -6,6 +6,7 @@ use super::endpoint::{self, Path as UrlPath};
 use super::recordings::{self, Hearer};
 use super::reply::{self, ApiError, Reply};
 use super::{Api, Shared, Upload, blocking, rfc3339};
+use crate::limits;
 use crate::store::RecordingRow;
 use axum::extract::{Request, State};
 use axum::http::{StatusCode, header};
@@ -159,6 +160,15 @@ fn store(folder: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
 fn path(api: &Api, domain: &str, name: &str) -> Result<PathBuf, ApiError> {
     check_file_name(name).map_err(|why| ApiError::bad("name", why))?;
     Ok(api.prompts.join(domain).join(name))
+}
+
+/// An address that a prompt may be fetched from, by its form; whether this tenant may is asked when it is fetched.
+pub(super) fn check_url(url: String) -> Result<String, &'static str> {
+    if url.len() > limits::OUTBOX_URL {
+        return Err("is too long");
+    }
+    let web = url.starts_with("https://") || url.starts_with("http://");
+    if web && !url.chars().any(|c| c.is_control() || c == ' ') { Ok(url) } else { Err("must be an http or https URL") }
 }
 
 /// IC-038: no path separators, no `..`, no control characters, at most 255 bytes. Nor hidden files.

@@ -6,6 +6,7 @@ use super::reply::{self, ApiError, Reply};
 use super::{Api, Shared, blocking, rfc3339};
 use crate::deliver::{self, Audio, Read};
 use crate::limits;
+use crate::record::is_discarded;
 use crate::record::tenant_keys::is_erased;
 use crate::store::{AccessRow, DeliveryRow, HoldRow, RecordingRow, RecordingState, wall_ms};
 use axum::body::{Body, Bytes};
@@ -13,7 +14,7 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use futures_core::Stream;
-use hookswitch_call::recording::Container;
+use hookswitch_call::recording::{Container, Dialect};
 use serde_json::{Map, Value, json};
 use std::io;
 use std::pin::Pin;
@@ -26,6 +27,7 @@ use tokio::task::JoinHandle;
 const CHUNK: usize = 64 << 10;
 /// A body that says how long a link lives, or why a recording is held.
 const BODY: usize = 4 << 10;
+const BYTES: &str = "application/octet-stream";
 /// Bytes of a hold's reason.
 const WHY: usize = 500;
 
@@ -209,6 +211,10 @@ fn find(api: &Arc<Api>, domain: &str, id: &str) -> Result<RecordingRow, ApiError
 fn readable(row: &RecordingRow) -> Result<(), ApiError> {
     match row.state {
         RecordingState::Recording => Err(ApiError::conflict("this recording is not finished")),
+        // MG-034: there was audio, and it was thrown away.
+        RecordingState::Failed if is_discarded(&row.stop_reason, &row.dialect) => {
+            Err(ApiError::gone("nothing was kept of this recording: it was discarded"))
+        }
         RecordingState::Failed => Err(ApiError::conflict("this recording failed: there is no audio")),
         RecordingState::Available => Ok(()),
     }
@@ -278,6 +284,8 @@ pub(super) async fn stream(api: &Arc<Api>, row: RecordingRow, asked: &HeaderMap,
         blocking(move || Ok(api.store.note_access(access)?)).await?;
     }
     let (kind, extension) = kind(&row.file_name);
+    // MG-034: that vendor's clients are told no more than that these are bytes.
+    let kind = if row.dialect == Dialect::Graph.name() { BYTES } else { kind };
     let headers = [
         (header::CONTENT_TYPE, kind.to_owned()),
         (header::CONTENT_LENGTH, left.to_string()),

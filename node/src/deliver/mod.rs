@@ -78,6 +78,8 @@ pub struct Options {
     pub part: u64,
     pub poll: Duration,
     pub sweep: Duration,
+    /// How others reach this node's API.
+    pub public_url: String,
 }
 
 impl Default for Options {
@@ -90,6 +92,7 @@ impl Default for Options {
             part: limits::DELIVERY_PART,
             poll: limits::DELIVERY_POLL,
             sweep: limits::SWEEP_EVERY,
+            public_url: "http://127.0.0.1:8080".into(),
         }
     }
 }
@@ -124,9 +127,10 @@ pub struct Archive {
 impl Archive {
     /// `data`: the node's data folder; `keys`: those of its recorder.
     pub fn open(store: Store, data: &Path, keys: Arc<Keys>, metrics: Arc<Metrics>, options: Options) -> std::io::Result<Archive> {
+        let links = Arc::new(Links::load(data, &options.public_url)?);
         let delivery = Delivery::new(store.clone(), data, keys.clone(), metrics, options)?;
         let reader = delivery.shared.reader.clone();
-        Ok(Archive { delivery, keeper: Keeper::new(store, data), links: Arc::new(Links::load(data)?), reader, keys })
+        Ok(Archive { delivery, keeper: Keeper::new(store, data), links, reader, keys })
     }
 
     /// Delivers and sweeps until it is stopped.

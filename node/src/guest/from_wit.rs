@@ -364,7 +364,7 @@ fn phrase(index: usize, phrase: wit::Phrase) -> Checked<Phrase> {
     Ok(match phrase {
         wit::Phrase::File(f) => Phrase::File { file_name: file_name(&at("file-name"), f.file_name)? },
         // How long a fetched or synthesised phrase is kept matters only where it is fetched; the switch skips these kinds with an alarm.
-        wit::Phrase::Url(u) => Phrase::Url { url: url(&at("url"), u.url)? },
+        wit::Phrase::Url(u) => Phrase::Url { url: url(&at("url"), u.url)?, key: None },
         wit::Phrase::Tts(t) => {
             if !matches!(t.engine.as_str(), "local" | "awstts" | "googletts") {
                 return bad(&at("engine"), "not local, awstts or googletts");
@@ -582,6 +582,7 @@ fn recording(at: &dyn Fn(&str) -> String, o: wit::RecordingOptions) -> Checked<R
             Some(wit::RecordingEncryption::Ext(_)) => return not_yet(&at("encryption")),
         },
         announce: o.announce,
+        prompts_only: false,
         retention: o.retention_ms.map(Duration::from_millis),
         status_url: o.status_url.map(|u| url(&at("status-url"), u)).transpose()?,
         on_complete_url: o.on_complete_url.map(|u| url(&at("on-complete-url"), u)).transpose()?,

@@ -7,6 +7,7 @@
 
 use super::tenants::{Rate, Tenant, now_ms};
 use super::{from_wit, limits, to_wit};
+use crate::deliver::Links;
 use crate::outbox::{Outbox, Post, PostError};
 use crate::reply_keys::ReplyKeys;
 use crate::switch_thread::Commands;
@@ -21,6 +22,8 @@ pub struct Services {
     pub commands: Commands,
     /// `None`: there is no outbox here (benches, tools).
     pub outbox: Option<Outbox>,
+    /// How recordings that can be fetched are reached. `None`: news of them do not say.
+    pub links: Option<Arc<Links>>,
 }
 
 /// What the node does for the guests of one session. The session is the desk's, never the guest's word.

@@ -7,10 +7,13 @@
 use super::orders::{Desk, Services};
 use super::tenants::{LogLine, Rate, Stats, Tenant, Tenants};
 use super::{from_wit, limits, to_wit};
+use crate::deliver::Links;
 use crate::inbox::SwitchInbox;
 use crate::outbox::{Delivery, News, Post};
 use crate::reply_keys::ReplyKeys;
+use crate::store::wall_ms;
 use hookswitch_call::hook::{Alarm, AlarmKind, Hook, HookFailure, Notification, SessionInfo, Verdict};
+use hookswitch_call::recording::Phase;
 use hookswitch_call::{Ask, AskId, Input, SessionId};
 use hookswitch_proto::random::Random;
 use hookswitch_wasm::{Engine, Failure, Instance, Module, Setup, wit};
@@ -403,8 +406,15 @@ impl Sessions {
         });
     }
 
-    fn notify(&mut self, session: SessionId, domain: &Arc<str>, notification: Box<Notification>) {
+    fn notify(&mut self, session: SessionId, domain: &Arc<str>, mut notification: Box<Notification>) {
+        if let Some(links) = &self.room.services.links {
+            give_access(&mut notification, domain, links, wall_ms());
+        }
         self.post_news(session, domain, &notification);
+        // A handler would look for the recording.
+        if matches!(&*notification, Notification::RecordingState { status, .. } if status.options.prompts_only) {
+            return;
+        }
         let tenant = self.room.tenants.of(domain);
         let mailbox = match self.map.get(&session).filter(|live| !live.mailbox.is_closed()) {
             Some(live) => live.mailbox.clone(),
@@ -682,6 +692,16 @@ impl Session {
     }
 }
 
+/// UR-033: who hears that a recording can be fetched hears where, and gets a token that opens it and nothing else for a while.
+fn give_access(notification: &mut Notification, domain: &str, links: &Links, now: u64) {
+    let Notification::RecordingState { status, .. } = notification else { return };
+    if status.phase != Phase::Available || status.options.prompts_only || status.url.is_some() {
+        return;
+    }
+    status.url = Some(links.url(domain, &status.recording_id));
+    status.access_token = Some(links.mint(now, domain, &status.recording_id, "news of it", crate::limits::LINK_NEWS).0);
+}
+
 fn info_mut(notification: &mut Notification) -> &mut SessionInfo {
     match notification {
         Notification::CallAnswered { info, .. }
@@ -735,5 +755,37 @@ pub(super) fn failure(failure: Failure) -> HookFailure {
         Failure::Cpu => HookFailure::Cpu,
         Failure::Limit { name } => HookFailure::Limit { name },
         Failure::NoInstance { why } => HookFailure::Unavailable { why },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::dialects::tests::status;
+    use hookswitch_call::recording::RecordingOptions;
+
+    #[test]
+    fn ur_033_who_hears_that_a_recording_can_be_fetched_can_fetch_it() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let links = Links::load(folder.path(), "https://node/x").expect("made");
+        let told = |phase, options| {
+            let status = Box::new(status(options, phase, "stop_digit", 1000));
+            let mut news = Notification::RecordingState { info: SessionInfo::default(), status, occurred_at: 0 };
+            if let Notification::RecordingState { status, .. } = &mut news {
+                (status.url, status.access_token) = (None, None);
+            }
+            give_access(&mut news, "a.example", &links, 1_000_000);
+            let Notification::RecordingState { status, .. } = news else { panic!("it stays what it is") };
+            (status.recording_id.clone(), status.url.clone(), status.access_token.clone())
+        };
+        let (id, url, token) = told(Phase::Available, RecordingOptions::default());
+        assert_eq!(url, Some(format!("https://node/x/a.example/recordings/{id}/audio")));
+        let link = links.verify(1_000_000, &token.expect("a token")).expect("it is ours");
+        assert_eq!((link.domain.as_str(), link.recording), ("a.example", id));
+        let nothing = |(_, url, token): (String, Option<String>, Option<String>)| url.is_none() && token.is_none();
+        for phase in [Phase::Recording, Phase::LocalAvailable, Phase::NoInput, Phase::Failed, Phase::Canceled] {
+            assert!(nothing(told(phase, RecordingOptions::default())), "{phase:?}");
+        }
+        assert!(nothing(told(Phase::Available, RecordingOptions { prompts_only: true, ..RecordingOptions::default() })));
     }
 }

@@ -45,7 +45,7 @@ impl World {
     fn posting(options: Options, outbox: Option<Outbox>) -> World {
         let (switch, inputs) = SwitchInbox::channel();
         let commands = Commands::new(switch.clone());
-        let services = Services { commands: commands.clone(), outbox };
+        let services = Services { commands: commands.clone(), outbox, links: None };
         World { guests: Guests::start(ENGINE.clone(), options, switch, services), commands, inputs, next: 0 }
     }
 

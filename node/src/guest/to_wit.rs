@@ -492,6 +492,8 @@ mod tests {
             phase: Phase::Paused,
             connection_id: None,
             participant_id: "p".into(),
+            caller: String::new(),
+            called: String::new(),
             file_name: "a.wav".into(),
             pause_behavior: Some(PauseBehavior::Silence),
             reason: None,

@@ -103,7 +103,7 @@ impl Outbox {
     }
 
     fn push(&mut self, event: MediaEvent) {
-        let needed = !matches!(event.what, MediaKind::Voice { .. } | MediaKind::DigitUp { .. } | MediaKind::Flowing { .. });
+        let needed = !matches!(event.what, MediaKind::DigitUp { .. } | MediaKind::Flowing { .. });
         let room = if needed { 0 } else { limits::MEDIA_EVENTS_RESERVED };
         if self.aside.is_empty() && self.ring.slots() > room {
             // There is room: this is the only producer.

@@ -1,14 +1,14 @@
-//! One try: a POST over a connection of its own, to an address that was looked at before it was connected to. Redirects are answers like
-//! others, and the body of an answer is never read.
+//! One try: a request over a connection of its own, to an address that was looked at before it was connected to. Redirects are answers like
+//! others, and the body of the answer to a post is never read.
 
 use super::origin::Target;
 use crate::limits;
 use crate::store::OutboxRow;
-use http_body_util::Full;
+use http_body_util::{BodyExt, Empty, Full, LengthLimitError, Limited};
 use hyper::body::{Body, Bytes};
 use hyper::client::conn::http1;
 use hyper::header::{CONTENT_TYPE, HOST, HeaderName, HeaderValue, USER_AGENT};
-use hyper::{Method, Request};
+use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -33,6 +33,7 @@ const OURS: [&str; 11] = [
     "expect",
     "user-agent",
 ];
+const AGENT: &str = concat!("hookswitch/", env!("CARGO_PKG_VERSION"));
 const OUR_PREFIXES: [&str; 2] = ["hookswitch-", "proxy-"];
 
 pub(super) struct Client {
@@ -53,15 +54,37 @@ impl Client {
     /// Sends a post once and gives the status of the answer. `attempt` counts from one.
     pub async fn send(&self, target: &Target, row: &OutboxRow, attempt: u32) -> Result<u16, String> {
         let request = request(target, row, attempt)?;
+        exchange(self.open(target).await?, request).await
+    }
+
+    /// Asks once, and gives the body of an answer that says 200 and is not longer than this.
+    pub async fn get(&self, target: &Target, most: usize) -> Result<Vec<u8>, String> {
+        let request = Request::builder()
+            .method(Method::GET)
+            .uri(&target.path)
+            .header(HOST, &target.authority)
+            .header(USER_AGENT, AGENT)
+            .header("Accept", "audio/wav, */*")
+            .header("Connection", "close")
+            .body(Empty::<Bytes>::new())
+            .map_err(|error| error.to_string())?;
+        fetch(self.open(target).await?, request, most).await
+    }
+
+    async fn open(&self, target: &Target) -> Result<Box<dyn Stream>, String> {
         let tcp = connect(target).await?;
         if !target.tls {
-            return exchange(tcp, request).await;
+            return Ok(Box::new(tcp));
         }
         let name = ServerName::try_from(target.host.clone()).map_err(|_| "its host cannot be in a certificate".to_owned())?;
         let tls = self.tls.connect(name, tcp).await.map_err(|error| format!("TLS: {error}"))?;
-        exchange(tls, request).await
+        Ok(Box::new(tls))
     }
 }
+
+/// A connection, encrypted or not.
+trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
 
 /// The authorities that this machine trusts.
 pub(super) fn native_roots() -> RootCertStore {
@@ -98,7 +121,7 @@ fn request(target: &Target, row: &OutboxRow, attempt: u32) -> Result<Request<Ful
         .method(Method::POST)
         .uri(&target.path)
         .header(HOST, &target.authority)
-        .header(USER_AGENT, concat!("hookswitch/", env!("CARGO_PKG_VERSION")))
+        .header(USER_AGENT, AGENT)
         .header(CONTENT_TYPE, &row.content_type)
         .header("Connection", "close")
         .header("Hookswitch-Event-Id", &row.event_id)
@@ -153,6 +176,39 @@ where
                 Ok(Ok(answer)) => Ok(answer.status().as_u16()),
                 _ => Err(ended.err().map_or_else(|| "closed without an answer".to_owned(), |error| format!("no answer: {error}"))),
             }
+        }
+    }
+}
+
+/// The body of a 200. The connection is driven by hand and goes with this future.
+async fn fetch(io: Box<dyn Stream>, request: Request<Empty<Bytes>>, most: usize) -> Result<Vec<u8>, String> {
+    let (mut sender, connection) = http1::Builder::new()
+        .max_buf_size(limits::OUTBOX_ANSWER)
+        .handshake(TokioIo::new(io))
+        .await
+        .map_err(|error| format!("no HTTP: {error}"))?;
+    let whole = async {
+        let answer = sender.send_request(request).await.map_err(|error| format!("no answer: {error}"))?;
+        if answer.status() != StatusCode::OK {
+            return Err(format!("it answers {}", answer.status().as_u16()));
+        }
+        let larger = || format!("larger than {} MB", most >> 20);
+        if answer.body().size_hint().lower() > most as u64 {
+            return Err(larger());
+        }
+        match Limited::new(answer.into_body(), most).collect().await {
+            Ok(body) => Ok(body.to_bytes().to_vec()),
+            Err(error) if error.is::<LengthLimitError>() => Err(larger()),
+            Err(error) => Err(format!("no whole answer: {error}")),
+        }
+    };
+    tokio::pin!(connection, whole);
+    let mut ended = false;
+    loop {
+        tokio::select! {
+            biased;
+            whole = &mut whole => return whole,
+            _ = &mut connection, if !ended => ended = true,
         }
     }
 }

@@ -1,7 +1,8 @@
 //! AES-CBC with PKCS#7 padding over a whole file, as Aculab describes it (UR-027, AC-012 to AC-015): what `openssl enc -d -aes-…-cbc -K -iv`
 //! opens. It hides but does not authenticate: that is its user's choice, and the sidecar's hash is over these bytes.
 
-use aes::cipher::{BlockEncryptMut, KeyIvInit, generic_array::GenericArray};
+use aes::cipher::block_padding::Pkcs7;
+use aes::cipher::{BlockCipher, BlockDecryptMut, BlockEncryptMut, KeyInit, KeyIvInit, generic_array::GenericArray};
 use aes::{Aes128, Aes192, Aes256};
 use hookswitch_call::recording::CbcKey;
 use std::io::{self, Read, Write};
@@ -59,11 +60,52 @@ pub fn encrypt(plain: &mut impl Read, key: &CbcKey, out: &mut impl Write) -> io:
     }
 }
 
+/// What [`encrypt`] made, back again. A wrong key, vector or file is an error where the padding tells, and noise where it does not.
+pub fn decrypt(mut sealed: Vec<u8>, key: &CbcKey) -> io::Result<Vec<u8>> {
+    let wrong = || io::Error::new(io::ErrorKind::InvalidData, "it does not decrypt with this key and vector");
+    let open = match key.key.len() {
+        16 => open::<Aes128>,
+        24 => open::<Aes192>,
+        _ => open::<Aes256>,
+    };
+    let length = open(&mut sealed, key).ok_or_else(wrong)?;
+    sealed.truncate(length);
+    Ok(sealed)
+}
+
+/// Decrypts in place and says how much of it is no padding.
+fn open<A>(bytes: &mut [u8], key: &CbcKey) -> Option<usize>
+where
+    A: BlockDecryptMut + BlockCipher + KeyInit,
+{
+    let opened = cbc::Decryptor::<A>::new_from_slices(&key.key, &key.iv).ok()?;
+    opened.decrypt_padded_mut::<Pkcs7>(bytes).ok().map(<[u8]>::len)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::record::verify::hex;
     use std::process::Command;
+
+    #[test]
+    fn ac_016_what_was_encrypted_is_opened_with_the_same_key_alone() {
+        for bytes in [16u8, 24, 32] {
+            let key = CbcKey { key: (0..bytes).collect(), iv: [0x5a; 16] };
+            for length in [0usize, 1, 15, 16, 17, 70_000] {
+                let plain: Vec<u8> = (0..length).map(|n| (n * 7) as u8).collect();
+                let mut sealed = Vec::new();
+                encrypt(&mut &plain[..], &key, &mut sealed).expect("written");
+                assert_eq!(decrypt(sealed.clone(), &key).expect("opened"), plain, "{bytes} {length}");
+                let other = CbcKey { key: vec![9; usize::from(bytes)], iv: key.iv };
+                assert_ne!(decrypt(sealed.clone(), &other).ok(), Some(plain), "another key");
+                // What is no whole number of blocks was cut.
+                sealed.pop();
+                assert!(decrypt(sealed, &key).is_err());
+            }
+            assert!(decrypt(Vec::new(), &key).is_err());
+        }
+    }
 
     #[test]
     fn ur_027_openssl_opens_it_with_key_and_vector() {

@@ -287,7 +287,7 @@ impl Encoder {
     fn push(&mut self, samples: &[i16], out: &mut Vec<u8>) -> io::Result<()> {
         match self {
             Encoder::Wav(coding) => {
-                coding.put(samples.iter().copied(), out);
+                coding.put(samples, out);
                 Ok(())
             }
             Encoder::Mp3(mp3) => mp3.encode(samples, out),

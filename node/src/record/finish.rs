@@ -17,7 +17,7 @@ use crate::limits;
 use crate::metrics::{Metrics, add};
 use crate::net::{Priority, set_priority};
 use crate::store::{RecordingRow, RecordingState, Store};
-use hookswitch_call::recording::Container;
+use hookswitch_call::recording::{Container, Dialect};
 use hookswitch_call::{Input, RecordingDetails, RecordingReport, RecordingResult, RecordingStart, SessionId};
 use hookswitch_proto::Wall;
 use hookswitch_proto::media::{FRAME_TIME, RecordingId};
@@ -54,7 +54,7 @@ impl Finish {
 
     /// Nothing is kept of it, whatever there is.
     fn is_discarded(&self) -> bool {
-        self.reason == "discarded"
+        is_discarded(self.reason, self.start.options.dialect.name())
     }
 
     /// Whether making its file takes more than a look at the disk.
@@ -231,7 +231,7 @@ impl Finisher {
 
     fn place(&self, finish: &mut Finish) -> Result<Placed, Unplaced> {
         if finish.is_discarded() {
-            return Err(Unplaced::Failed(DISCARDED.into()));
+            return Err(Unplaced::Failed(finish.reason.into()));
         }
         if let Some(why) = &finish.failed {
             return Err(Unplaced::Failed(why.clone()));
@@ -293,7 +293,7 @@ impl Finisher {
                 Ok(placed) if safe => clear(file, placed.made.as_deref()),
                 Ok(_) => Ok(()),
                 // Silence of our own making, or thrown away: nobody wants it back, and anybody could fill the disk with it.
-                Err(why) if why == NO_MEDIA || why == DISCARDED => clear(file, None),
+                Err(why) if why == NO_MEDIA || finish.is_discarded() => clear(file, None),
                 Err(_) => set_aside(&self.folders.spool, file.path()),
             };
             if let Err(error) = left {
@@ -312,8 +312,13 @@ pub(super) fn clear(file: &Spool, made: Option<&Path>) -> io::Result<()> {
     std::fs::remove_file(file.path())
 }
 
-/// Why nothing is kept of a recording that was thrown away on order.
-const DISCARDED: &str = "discarded";
+/// Whether nothing is kept of a recording that ended for this reason: thrown away on order, or cancelled before it was done
+/// (docs/conformance.md, "Stop reasons").
+pub fn is_discarded(reason: &str, dialect: &str) -> bool {
+    let keeps_stopped = Dialect::of_name(dialect).is_none_or(Dialect::keeps_stopped);
+    matches!(reason, "discarded" | "superseded") || reason == "api_stop" && !keeps_stopped
+}
+
 /// Why a recording failed whose party sent nothing at all.
 const NO_MEDIA: &str = "no media received";
 

@@ -35,10 +35,16 @@ impl Coding {
     }
 
     /// Appends samples in this coding.
-    pub fn put(self, samples: impl Iterator<Item = i16>, out: &mut Vec<u8>) {
+    pub fn put(self, samples: &[i16], out: &mut Vec<u8>) {
         match self.law() {
-            None => samples.for_each(|sample| out.extend_from_slice(&sample.to_le_bytes())),
-            Some(law) => out.extend(samples.map(|sample| g711::encode(law, sample))),
+            None => {
+                let at = out.len();
+                out.resize(at + 2 * samples.len(), 0);
+                for (two, sample) in out[at..].as_chunks_mut::<2>().0.iter_mut().zip(samples) {
+                    *two = sample.to_le_bytes();
+                }
+            }
+            Some(law) => out.extend(samples.iter().map(|sample| g711::encode(law, *sample))),
         }
     }
 
@@ -46,7 +52,7 @@ impl Coding {
     pub fn samples(self, bytes: &[u8], out: &mut Vec<i16>) {
         match self.law() {
             None => out.extend(bytes.as_chunks::<2>().0.iter().map(|pair| i16::from_le_bytes(*pair))),
-            Some(law) => out.extend(bytes.iter().map(|byte| g711::decode(law, *byte))),
+            Some(law) => g711::decode_all(law, bytes, out),
         }
     }
 

@@ -15,7 +15,7 @@
 //! Start with [`Recorder`], then `writer.rs`; `spool.rs` and `wav.rs` are what it writes, `encode.rs` what becomes of that, `verify.rs` the
 //! judge, `sidecar.rs` what is signed.
 
-mod cbc;
+pub(crate) mod cbc;
 mod encode;
 mod facts;
 mod finish;
@@ -38,7 +38,7 @@ pub mod verify;
 pub mod wav;
 mod writer;
 
-pub use finish::{details_of, sidecar_path};
+pub use finish::{details_of, is_discarded, sidecar_path};
 pub use read::{Audio, Reader};
 
 pub use writer::BlockLink;

@@ -3,7 +3,7 @@
 
 use super::Folders;
 use super::encode::{MAKING, MakeError, make};
-use super::finish::{FAILED, fill, place, row_of, set_aside, sync_folder};
+use super::finish::{FAILED, fill, is_discarded, place, row_of, set_aside, sync_folder};
 use super::spool::{LOG, Spool};
 use super::wav::{State, WavError};
 use crate::limits;
@@ -30,8 +30,7 @@ impl Repaired {
     pub fn announced(self) {
         // Heard by nobody, or whole among the blobs: nothing is lost. What did not become a recording is kept for the operator.
         let cleared = match self.row.state {
-            RecordingState::Failed if self.row.frames_received.saturating_add(self.row.frames_concealed) > 0 => match self.spooled.parent()
-            {
+            RecordingState::Failed if is_worth_a_look(&self.row) => match self.spooled.parent() {
                 Some(spool) => set_aside(spool, &self.spooled),
                 None => Ok(()),
             },
@@ -41,6 +40,11 @@ impl Repaired {
             tracing::warn!(path = %self.spooled.display(), %error, "could not clear the spool: it will be announced again");
         }
     }
+}
+
+/// Whether an operator may want what failed: not what was thrown away on order.
+fn is_worth_a_look(row: &RecordingRow) -> bool {
+    row.frames_received.saturating_add(row.frames_concealed) > 0 && !is_discarded(&row.stop_reason, &row.dialect)
 }
 
 /// Overwrites the keys of an encrypted one, which stand at its beginning.
@@ -149,7 +153,7 @@ fn repair_one(folders: &Folders, store: &Store, path: &Path, encode: bool, metri
         header.facts.heard.masked = header.facts.heard.masked.min(header.heard.silence);
     }
     let mut row = row_of(file.header());
-    if file.header().frames == 0 {
+    if file.header().frames == 0 || is_discarded(&row.stop_reason, &row.dialect) {
         fill(&mut row, None);
     } else {
         let mut format = file.header().facts.format().unwrap_or_default();

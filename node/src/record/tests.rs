@@ -1100,18 +1100,30 @@ fn ur_014_the_extension_is_that_of_what_the_file_became() {
 }
 
 #[test]
-fn ur_034_what_is_discarded_leaves_no_file() {
+fn ur_007_034_what_is_discarded_or_cancelled_leaves_no_file() {
     let mut w = world();
-    w.begin(1, "gone.wav", false);
-    w.give(block(1, false, 0, 25, A));
-    w.give(last(block(1, false, 25, 0, A), StopReason::Discarded, totals(25, 0)));
-    let report = w.report();
-    assert_eq!(
-        (report.outcome, w.row(1).state, w.row(1).stop_reason.as_str()),
-        (Err("discarded".into()), RecordingState::Failed, "discarded")
-    );
+    let graph = || RecordingOptions { dialect: Dialect::Graph, ..RecordingOptions::default() };
+    let cases = [
+        (RecordingOptions::default(), StopReason::Discarded, "discarded"),
+        (RecordingOptions::default(), StopReason::Superseded, "superseded"),
+        (graph(), StopReason::Superseded, "superseded"),
+        (graph(), StopReason::ApiStop, "api_stop"),
+    ];
+    for (n, (options, reason, name)) in (1..).zip(cases) {
+        w.begin_with(n, "gone.wav", false, options);
+        w.give(block(n, false, 0, 25, A));
+        w.give(last(block(n, false, 25, 0, A), reason, totals(25, 0)));
+        let report = w.report();
+        assert_eq!((report.outcome, w.row(n).state, w.row(n).stop_reason.as_str()), (Err(name.into()), RecordingState::Failed, name));
+    }
+    // What others stop by command, and what ends by itself in Graph's way, is kept.
+    w.begin_with(8, "kept.wav", false, RecordingOptions::default());
+    w.give(last(block(8, false, 0, 25, A), StopReason::ApiStop, totals(25, 0)));
+    assert!(w.report().outcome.is_ok());
     w.threads.stop();
-    assert!(!files_below(w.folder.path()).iter().any(|(path, _)| path.extension().is_some_and(|e| e == "wav")));
+    let left: Vec<PathBuf> = files_below(w.folder.path()).into_iter().map(|(path, _)| path).collect();
+    assert!(!left.iter().any(|path| path.starts_with(&w.folders.spool)), "{left:?}");
+    assert_eq!(left.iter().filter(|path| path.extension().is_some_and(|e| e == "wav")).count(), 1, "{left:?}");
 }
 
 /// A small file system of its own. Needs the right to mount; without it the test says so and does nothing.

@@ -246,6 +246,25 @@ impl Side {
     }
 }
 
+/// The first `n` of both, silence behind what one of them lacks.
+fn alike<'a, T: Copy>(left: &'a mut Vec<T>, right: &'a mut Vec<T>, n: usize, silence: T) -> (&'a [T], &'a [T]) {
+    for side in [&mut *left, &mut *right] {
+        if side.len() < n {
+            side.resize(n, silence);
+        }
+    }
+    (&left[..n], &right[..n])
+}
+
+fn interleave<T: Copy>(left: &[T], right: &[T], out: &mut Vec<T>) {
+    let at = out.len();
+    let Some(first) = left.first() else { return };
+    out.resize(at + 2 * left.len(), *first);
+    for (pair, (left, right)) in out[at..].as_chunks_mut::<2>().0.iter_mut().zip(left.iter().zip(right)) {
+        *pair = [*left, *right];
+    }
+}
+
 impl Open {
     fn new(start: Box<RecordingStart>, begun: Time, wall: Wall) -> Open {
         Open {
@@ -269,21 +288,24 @@ impl Open {
             self.last = block.last.or(self.last);
         }
         let frames = block.frames.min(block.kinds.len());
+        let (mut received, mut concealed) = (0, 0);
         for kind in &block.kinds[..frames] {
-            let counter = match kind {
-                FrameKind::Voice => &metrics.recording_frames_received,
-                FrameKind::Concealed => &metrics.recording_frames_concealed,
-                FrameKind::Silence | FrameKind::Masked => &metrics.recording_frames_silence,
-            };
-            add(counter, 1);
+            received += u64::from(*kind == FrameKind::Voice);
+            concealed += u64::from(*kind == FrameKind::Concealed);
         }
+        add(&metrics.recording_frames_received, received);
+        add(&metrics.recording_frames_concealed, concealed);
+        add(&metrics.recording_frames_silence, frames as u64 - received - concealed);
         if self.failed.is_some() || self.cut.is_some() {
             return;
         }
         self.two_sided |= block.two_sided;
         let result = self.open_file(now, folders, block.codec).and_then(|()| {
-            self.queue(block, frames);
-            self.write_ready(scratch)?;
+            self.know_codec(block, frames);
+            if !self.write_through(block, frames, scratch)? {
+                self.queue(block, frames);
+                self.write_ready(scratch)?;
+            }
             self.flush_sometimes(now)
         });
         if let Err(error) = result {
@@ -350,6 +372,48 @@ impl Open {
         self.file.as_ref().map_or(0, |f| f.header().frames)
     }
 
+    fn know_codec(&mut self, block: &Block, frames: usize) {
+        if let Some(file) = &mut self.file {
+            let codecs = &mut file.header_mut().facts.codecs;
+            if frames > 0 && !codecs.iter().any(|name| name == block.codec.name()) {
+                codecs.push(block.codec.name().into());
+            }
+        }
+    }
+
+    /// A block of one side with nothing before it that waits goes into the file from where it is: nearly all blocks do. False: it has to be
+    /// put in its place first.
+    fn write_through(&mut self, block: &Block, frames: usize, scratch: &mut Vec<u8>) -> io::Result<bool> {
+        let waits = self.sides.iter().any(|side| side.frames() > 0);
+        let Some(file) = self.file.as_mut().filter(|file| !self.two_sided && !waits && file.header().frames == block.first_frame) else {
+            return Ok(false);
+        };
+        let law = &block.law[..frames * FRAME];
+        if law.is_empty() {
+            return Ok(true);
+        }
+        match self.exact {
+            Some(exact) if exact == block.codec => file.append(law)?,
+            Some(exact) => {
+                scratch.clear();
+                scratch.resize(law.len(), 0);
+                g711::copy(exact, scratch, block.codec, law);
+                file.append(scratch)?;
+            }
+            None => {
+                scratch.clear();
+                g711::decode_bytes(block.codec, law, scratch);
+                file.append(scratch)?;
+            }
+        }
+        let header = file.header_mut();
+        for kind in &block.kinds[..frames] {
+            header.counters.count(Some(*kind));
+            header.facts.speak.masked += u64::from(*kind == FrameKind::Masked);
+        }
+        Ok(true)
+    }
+
     /// Decodes a block behind what its side has. A hole before it (never, unless a block was lost in this node) becomes silence, so that
     /// both sides stay on the timeline; what overlaps what is written already is left out.
     fn queue(&mut self, block: &Block, frames: usize) {
@@ -372,13 +436,7 @@ impl Open {
             }
             None => {
                 side.samples.extend(std::iter::repeat_n(0, filled * FRAME));
-                side.samples.extend(law.iter().map(|b| g711::decode(block.codec, *b)));
-            }
-        }
-        if let Some(file) = &mut self.file {
-            let codecs = &mut file.header_mut().facts.codecs;
-            if frames > skip && !codecs.iter().any(|name| name == block.codec.name()) {
-                codecs.push(block.codec.name().into());
+                g711::decode_all(block.codec, law, &mut side.samples);
             }
         }
     }
@@ -404,24 +462,20 @@ impl Open {
         let stereo = file.header().channels == 2;
         match self.exact {
             Some(exact) => {
-                let byte = |side: &Side, i: usize| side.law.get(i).copied().unwrap_or(g711::silence(exact));
-                let only = if speak.kinds.is_empty() { &*listen } else { &*speak };
-                for i in 0..frames * FRAME {
-                    if stereo {
-                        scratch.extend_from_slice(&[byte(speak, i), byte(listen, i)]);
-                    } else {
-                        scratch.push(byte(only, i));
-                    }
+                let (left, right) = alike(&mut speak.law, &mut listen.law, frames * FRAME, g711::silence(exact));
+                match stereo {
+                    true => interleave(left, right, scratch),
+                    false => scratch.extend_from_slice(if speak.kinds.is_empty() { right } else { left }),
                 }
             }
             None => {
-                let sample = |side: &Side, i: usize| side.samples.get(i).copied().unwrap_or(0);
-                let both = (0..frames * FRAME).map(|i| (sample(speak, i), sample(listen, i)));
-                let coding = file.header().coding;
+                let (left, right) = alike(&mut speak.samples, &mut listen.samples, frames * FRAME, 0);
+                let mut both = Vec::new();
                 match stereo {
-                    true => coding.put(both.flat_map(|(left, right)| [left, right]), scratch),
-                    false => coding.put(both.map(|(left, right)| left.saturating_add(right)), scratch),
+                    true => interleave(left, right, &mut both),
+                    false => both.extend(left.iter().zip(right).map(|(left, right)| left.saturating_add(*right))),
                 }
+                file.header().coding.put(&both, scratch);
             }
         }
         file.append(scratch)?;
@@ -440,10 +494,9 @@ impl Open {
             }
         }
         for side in [speak, listen] {
-            let n = frames.min(side.frames());
-            side.kinds.drain(..n);
-            side.samples.drain(..(n * FRAME).min(side.samples.len()));
-            side.law.drain(..(n * FRAME).min(side.law.len()));
+            side.kinds.drain(..frames.min(side.kinds.len()));
+            side.samples.drain(..(frames * FRAME).min(side.samples.len()));
+            side.law.drain(..(frames * FRAME).min(side.law.len()));
             if side.kinds.is_empty() {
                 // A recording waits half a second for its next block: it needs no memory meanwhile.
                 *side = Side::default();
@@ -509,7 +562,7 @@ impl Open {
         let short = totals.expected.saturating_sub(file.header().frames);
         let coding = file.header().coding;
         scratch.clear();
-        coding.put(std::iter::repeat_n(0, FRAME * usize::from(file.header().channels)), scratch);
+        coding.put(&vec![0; FRAME * usize::from(file.header().channels)], scratch);
         for _ in 0..short.min(MAX_HOLE as u64) {
             file.append(scratch)?;
         }

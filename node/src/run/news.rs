@@ -41,6 +41,8 @@ fn status(row: &RecordingRow, listeners: Listeners) -> RecordingStatus {
         phase: if stored { Phase::Available } else { Phase::Failed },
         connection_id: row.connection.clone(),
         participant_id: listeners.participant,
+        caller: row.caller.clone(),
+        called: row.called.clone(),
         file_name: row.file_name.clone(),
         pause_behavior: None,
         reason: (!stored).then(|| row.stop_reason.clone()),

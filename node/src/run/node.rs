@@ -8,7 +8,7 @@ use crate::deliver::{self, Archive, DeliveryThread};
 use crate::demo;
 use crate::guest::{Compiler, Guests, Options, Services};
 use crate::metrics::{Metrics, render_guests};
-use crate::outbox::{self, Outbox, OutboxThread, Policy};
+use crate::outbox::{self, Fetcher, Outbox, OutboxThread, Policy};
 use crate::record::private_folder;
 use crate::reply_keys::ReplyKeys;
 use crate::store::{Store, StoreError, StoreThread};
@@ -111,8 +111,12 @@ impl Node {
         let listed = origins.clone();
         // What the list may say of http is checked where it is set: this machine alone.
         let policy = Policy { origins: Arc::new(move |domain| listed.of(domain)), http: true, loopback: args.demo.then_some(demo::DOMAIN) };
+        prepared.fetcher = Some(Fetcher::new(policy.clone(), None));
         let (outbox, outbox_thread) = Outbox::start(store.clone(), outbox::Options::new(policy), prepared.metrics())?;
-        let services = Services { commands: prepared.commands(), outbox: Some(outbox.clone()) };
+        let options_of_archive = deliver::Options { public_url: config.api.public_url.clone(), ..deliver::Options::default() };
+        let archive = Archive::open(store.clone(), &data, prepared.keys(), prepared.metrics(), options_of_archive)
+            .map_err(io_error("the keys of the archive"))?;
+        let services = Services { commands: prepared.commands(), outbox: Some(outbox.clone()), links: Some(archive.links.clone()) };
         let guests = Guests::start(engine.clone(), options, prepared.inbox(), services);
         outbox.tell(guests.news());
         let loader = GuestLoader::new(Compiler::new(&data, engine), guests.clone());
@@ -128,7 +132,7 @@ impl Node {
         if args.demo {
             demo::prepare(&store, &versions, &prompts_folder(&config), args.demo_guest.as_deref()).map_err(|e| other(&e))?;
         }
-        let (metrics, inbox, keys) = (prepared.metrics(), prepared.inbox(), prepared.keys());
+        let (metrics, inbox) = (prepared.metrics(), prepared.inbox());
         let left = std::mem::take(&mut prepared.repaired);
         let core = prepared.start(guests.clone())?;
         for repaired in left {
@@ -139,8 +143,6 @@ impl Node {
         let token = AdminToken::load(&data, args.token.as_deref()).map_err(io_error("the operator's token"))?;
         let greeting = args.demo.then(|| demo::greeting(&config, args.config.as_deref(), &token));
         let api_node = Arc::new(ApiNode { handles: core.handles.clone(), guests: guests.clone(), metrics, origins });
-        let archive = Archive::open(store.clone(), &data, keys, core.handles.metrics.clone(), deliver::Options::default())
-            .map_err(io_error("the keys of the archive"))?;
         let delivery_thread =
             archive.start(Arc::new(move |moved| news::tell_moved(&inbox, moved))).map_err(io_error("a thread could not be started"))?;
         let api = Api::new(store, versions.clone(), api_node, token, prompts_folder(&config), reply_keys, archive);

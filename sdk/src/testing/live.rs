@@ -440,6 +440,7 @@ impl<H: Handler> Live<H> {
             Ok(ivr) => ivr,
             Err(failure) => return self.failed("get-ivr-command", failure),
         };
+        let command = *command;
         assert!(mistakes.is_empty(), "get_ivr_command: {}", mistakes.join("; "));
         if let Err(why) = check::command(&command) {
             panic!("get_ivr_command: the node refuses this answer: {why}");
@@ -480,7 +481,7 @@ impl<H: Handler> Live<H> {
             panic!("{hook}: the node refuses this answer: {why}");
         }
         self.ladder.push(format!("{hook}: {routing}"));
-        let reference = match &routing {
+        let reference = match &*routing {
             Routing::Drop(action) => &action.session_reference,
             Routing::Ivr(action) => &action.session_reference,
             Routing::Call(action) => &action.session_reference,
@@ -492,7 +493,7 @@ impl<H: Handler> Live<H> {
         if reference.is_some() {
             self.call.info.session_reference.clone_from(reference);
         }
-        match routing {
+        match *routing {
             Routing::Drop(action) => match over {
                 Some(reason) => self.end(reason),
                 None => {

@@ -1,16 +1,18 @@
 //! What is measured with calls that the node answers itself: how many recorded ones a core holds without a frame missing, what one costs
 //! in memory, whether memory comes back, and how many are answered a second with the handler in the path.
 
-use crate::generator::Reach;
+use crate::generator::{Reach, Voice};
 use crate::node::Node;
 use crate::peers::{Kind, Peer};
 use crate::plan::{self, Outcome, Plan};
+use crate::recorded;
 use crate::recordings::{self, Verdict};
 use crate::report::Report;
 use crate::search::Found;
 use crate::subject::Subject;
 use crate::{Options, machine, sipp};
 use anyhow::{Context, Result};
+use hookswitch_proto::media::Codec;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -25,64 +27,106 @@ pub const LINGER: Duration = Duration::from_secs(40);
 const GROWTH_CALLS: u32 = 10_000;
 const GROWTH_RATE: f64 = 400.0;
 
-/// The number where 0 frames are missing, found by search; the median of several.
-pub fn held(options: &Options, floor: Option<f64>, report: &mut Report) -> Result<()> {
+/// The number where 0 frames are missing, found by search; the median of several. As WAV PCM16 by the demo's own handler, and in the law
+/// of the call. Returned: the first of the two.
+pub fn held(options: &Options, floor: Option<f64>, report: &mut Report) -> Result<Option<usize>> {
+    let limit = held_as(options, &Kept::DEMO, options.guess, floor, report)?;
+    held_as(options, &Kept::ALAW, limit.unwrap_or(options.guess), floor, report)?;
+    Ok(limit)
+}
+
+/// What becomes of what the callers say, by which handler at which number.
+struct Kept {
+    name: &'static str,
+    handler: &'static str,
+    reach: Reach,
+    voice: Voice,
+    how: &'static str,
+}
+
+impl Kept {
+    const DEMO: Kept = Kept {
+        name: "",
+        handler: "menu",
+        reach: RECORDED,
+        voice: Voice::Numbered(Codec::Pcmu),
+        how: "G.711 callers say numbered frames, each is recorded as WAV PCM16",
+    };
+    const ALAW: Kept = Kept {
+        name: ", A-law",
+        handler: recorded::HANDLER,
+        reach: Reach::Number("alaw"),
+        voice: Voice::Numbered(Codec::Pcma),
+        how: "PCMA callers say numbered frames, each is recorded as WAV A-law, byte by byte",
+    };
+}
+
+fn held_as(options: &Options, kept: &Kept, first: usize, floor: Option<f64>, report: &mut Report) -> Result<Option<usize>> {
+    let what = format!("recorded IVR calls{}", kept.name);
     let mut limits = Vec::new();
     let mut best: Option<(usize, Held)> = None;
-    let mut guess = options.guess;
+    let mut guess = first;
     for run in 1..=options.runs.max(1) {
         let found = options.search(guess).run(|calls| {
             let steal = machine::Steal::now();
             // A node that cannot set the calls up at all has failed this number, not the bench.
-            let held = match hold(options, calls) {
+            let held = match hold(options, kept, calls) {
                 Ok(held) => held,
                 Err(error) => {
-                    println!("recorded IVR calls, run {run}: {calls}: {error:#} -- not whole");
+                    println!("{what}, run {run}: {calls}: {error:#} -- not whole");
                     return Ok(false);
                 }
             };
             let whole = held.whole(calls);
-            println!("recorded IVR calls, run {run}: {calls}: {}; steal {:.1} %{}", held.line(), steal.percent(), mark(whole));
+            println!("{what}, run {run}: {calls}: {}; steal {:.1} %{}", held.line(), steal.percent(), mark(whole));
             if whole && best.as_ref().is_none_or(|(most, _)| calls >= *most) {
                 best = Some((calls, held));
             }
             Ok(whole)
         })?;
-        println!("recorded IVR calls, run {run}: {}", told(found));
+        println!("{what}, run {run}: {}", told(found));
         limits.push(found.whole.unwrap_or(0) as f64);
         guess = found.whole.unwrap_or(guess);
     }
-    let name = "recorded IVR calls held, 0 frames missing";
+    let name = format!("recorded IVR calls held{}, 0 frames missing", kept.name);
     let Some((calls, held)) = best else {
-        report.add(name, "calls", 0.0, "not even the smallest number tried was whole");
-        return Ok(());
+        report.add(&name, "calls", 0.0, "not even the smallest number tried was whole");
+        return Ok(None);
     };
     let how = format!(
-        "G.711 callers say numbered frames for {} s, each is recorded as WAV PCM16; at {calls} calls {} frames read back from the files, {} missing, doubled or concealed; highest load found by bisection, median of {} runs",
+        "{} for {} s; at {calls} calls {} frames read back from the files, {} missing, doubled or concealed; highest load found by bisection, median of {} runs",
+        kept.how,
         options.seconds,
         held.verdict.frames,
         held.verdict.missing,
         limits.len()
     );
-    let figure = report.add(name, "calls", machine::median(limits), how);
+    let limit = machine::median(limits);
+    let figure = report.add(&name, "calls", limit, how);
     if let Some(floor) = floor {
         figure.beside("floor (bare receive+send)", floor);
     }
+    figure.beside_if(ASTERISK, None, NO_ASTERISK);
     let load = held.outcome.load * 100.0;
-    report.add("node's share of its core at that load", "%", load, "user and system time of the process while all calls were up");
     report.add(
-        "RTP from the node at that load",
+        &format!("node's share of its core at that load{}", kept.name),
+        "%",
+        load,
+        "user and system time of the process while all calls were up",
+    );
+    report.add(
+        &format!("RTP from the node at that load{}", kept.name),
         "%",
         100.0 * held.outcome.heard as f64 / held.outcome.heard_expected.max(1) as f64,
         format!("packets heard of those due at 50 a second and call; {} sequence numbers never came", held.outcome.heard_lost),
     );
     report.add(
-        "memory a recorded call",
+        &format!("memory a recorded call{}", kept.name),
         "KB",
         held.bytes_a_call / 1000.0,
         format!("resident memory with {calls} calls up, less that of the same node after its first {WARM_CALLS}, by calls; guest included, kernel's socket memory not"),
     );
-    Ok(())
+    Ok(limit.map(|limit| limit as usize))
 }
 
 pub fn mark(whole: bool) -> &'static str {
@@ -111,7 +155,7 @@ impl Held {
     fn line(&self) -> String {
         let Held { outcome, verdict, bytes_a_call } = self;
         format!(
-            "{} recordings, {} frames, {} missing; failed {:?}; node {:.0} % of its core, {:.1} KB a call; heard {} of {} ({} lost); generator {:.0} %, late {:.1} ms at most",
+            "{} recordings, {} frames, {} missing; failed {:?}; node {:.0} % of its core, {:.1} KB a call; heard {} of {} ({} lost); generator {:.0} %, late {:.1} ms at most; {}",
             verdict.recordings,
             verdict.frames,
             verdict.missing,
@@ -123,28 +167,56 @@ impl Held {
             outcome.heard_lost,
             outcome.generator_load * 100.0,
             outcome.counts.late.as_secs_f64() * 1000.0,
+            shares(outcome),
         )
     }
 }
 
 /// Calls before the node's memory is looked at first.
 const WARM_CALLS: usize = 10;
+/// What the rows of recordings may take once their files are there.
+const ROWS_TIME: Duration = Duration::from_millis(500);
 
 /// One node, one number of calls: what the generator saw, what the recordings say, bytes a call.
-fn hold(options: &Options, calls: usize) -> Result<Held> {
-    let node = Node::start(options)?;
+fn hold(options: &Options, kept: &Kept, calls: usize) -> Result<Held> {
+    let node = Node::start_with(options, kept.handler)?;
     // Some calls first: what is read in of the program for the first call is no part of what the thousandth costs.
-    let few = plan::run(Plan::Hold { calls: WARM_CALLS, ramp: options.ramp, hold: Duration::from_secs(1) }, RECORDED, &node)?;
-    for file in stored(&node, usize::try_from(few.counts.answered)?)? {
-        std::fs::remove_file(file)?;
-    }
+    warm(options, kept.reach, kept.voice, true, &node)?;
     let idle = node.resident()?;
     let plan = Plan::Hold { calls, ramp: options.ramp, hold: Duration::from_secs(options.seconds) };
-    let outcome = plan::run(plan, RECORDED, &node).with_context(|| format!("the node's log ends with:\n{}", node.end_of_log()))?;
+    let outcome =
+        plan::run_as(plan, kept.reach, kept.voice, &node).with_context(|| format!("the node's log ends with:\n{}", node.end_of_log()))?;
     let bytes_a_call = outcome.resident.saturating_sub(idle) as f64 / calls as f64;
     let files = stored(&node, usize::try_from(outcome.counts.answered)?)?;
     let verdict = recordings::judge_all(&files, &outcome.said);
     Ok(Held { outcome, verdict, bytes_a_call })
+}
+
+/// A few calls, whose recordings are thrown away.
+pub fn warm(options: &Options, reach: Reach, voice: Voice, recorded: bool, node: &Node) -> Result<()> {
+    let few = plan::run_as(Plan::Hold { calls: WARM_CALLS, ramp: options.ramp, hold: Duration::from_secs(1) }, reach, voice, node)?;
+    if !recorded {
+        return Ok(());
+    }
+    for file in stored(node, usize::try_from(few.counts.answered)?)? {
+        std::fs::remove_file(file)?;
+    }
+    // Their rows come after the files.
+    thread::sleep(ROWS_TIME);
+    Ok(())
+}
+
+/// What each kind of thread takes of a core, the largest first.
+pub fn shares(outcome: &Outcome) -> String {
+    let all: Duration = outcome.threads.values().sum();
+    let mut shares: Vec<(&String, f64)> = outcome
+        .threads
+        .iter()
+        .map(|(name, time)| (name, outcome.load * 100.0 * time.as_secs_f64() / all.as_secs_f64().max(f64::MIN_POSITIVE)))
+        .filter(|(_, share)| *share >= 0.5)
+        .collect();
+    shares.sort_by(|a, b| b.1.total_cmp(&a.1));
+    shares.into_iter().map(|(name, share)| format!("{name} {share:.1} %")).collect::<Vec<_>>().join(", ")
 }
 
 /// The recordings, once there are so many or no more come.

@@ -143,7 +143,7 @@ pub fn run(options: &Options, minutes: f64) -> Result<Faults> {
     let s3 = nicely(|| S3::start(address()));
     let mut environment = shim.environment();
     environment.push(("HOOKSWITCH_STORAGE_SECRET", SECRET));
-    let node = Node::demo_on(guests::component("recorder", 0), &environment, &[]);
+    let node = Node::demo_on(guests::component("witness", 0), &environment, &[]);
     drop(environment);
     let mut site = Site { node, s3, shim, core: options.node_core };
     site.confine()?;

@@ -7,6 +7,7 @@
 
 use crate::hearing::{Count, Hearing, Spread};
 use crate::packets::{self, Inbox, Outbox};
+use crate::tones::Tones;
 use anyhow::{Context, Result};
 use bytes::Bytes;
 use hookswitch_proto::media::{Codec, Direction, FRAME};
@@ -49,6 +50,30 @@ pub enum Reach {
 impl Reach {
     pub fn has_callee(self) -> bool {
         !matches!(self, Reach::Number(_))
+    }
+}
+
+/// What phones say in their frames.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Voice {
+    /// The frame's number, in the bytes of this codec.
+    Numbered(Codec),
+    /// A tone by the frame's number, for recordings that do not keep bytes; in u-law.
+    Tones,
+}
+
+impl Default for Voice {
+    fn default() -> Voice {
+        Voice::Numbered(Codec::Pcmu)
+    }
+}
+
+impl Voice {
+    fn codec(self) -> Codec {
+        match self {
+            Voice::Numbered(codec) => codec,
+            Voice::Tones => Codec::Pcmu,
+        }
     }
 }
 
@@ -150,6 +175,8 @@ pub struct Generator {
     media: Vec<UdpSocket>,
     media_addresses: Vec<SocketAddr>,
     local: sdp::Local,
+    voice: Voice,
+    tones: Tones,
     calls: Vec<Call>,
     phones: Vec<Phone>,
     /// Which phone a leg's port speaks to.
@@ -178,7 +205,9 @@ impl Generator {
             agents,
             media,
             media_addresses,
-            local: sdp::Local::new(1, vec![Codec::Pcmu]),
+            local: sdp::Local::new(1, vec![Voice::default().codec()]),
+            voice: Voice::default(),
+            tones: Tones::new(),
             calls: (0..calls).map(|_| Call { script, began, rang: false }).collect(),
             phones: (0..2 * calls).map(|_| Phone::new()).collect(),
             by_port: vec![None; 65_536],
@@ -188,6 +217,13 @@ impl Generator {
             steady: false,
             hurried: false,
         })
+    }
+
+    /// From the first call on.
+    pub fn saying(mut self, voice: Voice) -> Generator {
+        self.local = sdp::Local::new(1, vec![voice.codec()]);
+        self.voice = voice;
+        self
     }
 
     fn now(&self) -> Time {
@@ -483,6 +519,7 @@ impl Generator {
     /// calls is as even as one of callers alone.
     fn speak(&mut self, step: u64) {
         let slot = step as usize % STEPS;
+        let payload_type = self.voice.codec().static_payload_type();
         for shared in 0..2 * MEDIA {
             let (socket, side) = (&self.media[shared], shared / MEDIA);
             for call in
@@ -494,11 +531,14 @@ impl Generator {
                 let frame = phone.said & FRAME_MASK;
                 let packet = self.outbox.push(socket, remote);
                 packet[0] = 0x80;
-                packet[1] = 0;
+                packet[1] = payload_type;
                 packet[2..4].copy_from_slice(&phone.sequence.to_be_bytes());
                 packet[4..8].copy_from_slice(&phone.timestamp.to_be_bytes());
                 packet[8..12].copy_from_slice(&(index as u32 + 1).to_be_bytes());
-                packet[12..].copy_from_slice(&numbered::frame((index as u32) << FRAME_BITS | frame));
+                match self.voice {
+                    Voice::Numbered(_) => packet[12..].copy_from_slice(&numbered::frame((index as u32) << FRAME_BITS | frame)),
+                    Voice::Tones => packet[12..].copy_from_slice(self.tones.frame(index, frame)),
+                }
                 phone.sequence = phone.sequence.wrapping_add(1);
                 phone.timestamp = phone.timestamp.wrapping_add(FRAME as u32);
                 phone.said += 1;

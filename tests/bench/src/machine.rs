@@ -1,7 +1,10 @@
 //! The machine under the bench: cores, open files, stolen time, what a process used.
 
 use anyhow::{Context, Result};
+use std::collections::BTreeMap;
 use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 use std::time::Duration;
 
 /// Open files that are asked for: a socket pair and a file for each of the most calls there are, and some.
@@ -72,6 +75,47 @@ pub fn cpu_time(pid: u32) -> Result<Duration> {
     Ok(Duration::from_millis(ticks * 10))
 }
 
+/// Processor time of each thread of a process so far, by the thread's name without its number.
+pub fn threads(pid: u32) -> BTreeMap<String, Duration> {
+    let mut times: BTreeMap<String, Duration> = BTreeMap::new();
+    for task in fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten() {
+        // One that ends meanwhile has nothing to say.
+        let text = |name| fs::read_to_string(task.path().join(name)).ok();
+        let (Some(name), Some(run)) = (text("comm"), text("schedstat")) else { continue };
+        let name = name.trim().trim_end_matches(|c: char| c.is_ascii_digit() || c == '-').to_owned();
+        let nanoseconds = run.split(' ').next().and_then(|n| n.parse().ok()).unwrap_or(0);
+        *times.entry(name).or_default() += Duration::from_nanos(nanoseconds);
+    }
+    times
+}
+
+/// Bytes that a process gave to the kernel to write, and those of them that the kernel took for a disk.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Written {
+    pub given: u64,
+    pub disk: u64,
+}
+
+pub fn written(pid: u32) -> Result<Written> {
+    let text = fs::read_to_string(format!("/proc/{pid}/io")).context("the process is gone, or not ours")?;
+    let field = |name| text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse::<u64>().ok());
+    Ok(Written { given: field("wchar:").context("wchar")?, disk: field("write_bytes:").context("write_bytes")? })
+}
+
+/// Bytes written so far to the disk that `path` lies on, by whomever. `None`: it is no disk that the kernel counts for.
+pub fn device_written(path: &Path) -> Option<u64> {
+    let device = fs::metadata(path).ok()?.dev();
+    let text = fs::read_to_string(format!("/sys/dev/block/{}:{}/stat", libc::major(device), libc::minor(device))).ok()?;
+    // Sectors of 512 bytes, whatever the disk's own are.
+    Some(text.split_whitespace().nth(6)?.parse::<u64>().ok()? * 512)
+}
+
+/// Until everything that was written is on its disk.
+pub fn sync() {
+    // SAFETY: it takes nothing and gives nothing.
+    unsafe { libc::sync() };
+}
+
 /// Time that this thread has run.
 pub fn own_time() -> Result<Duration> {
     let text = fs::read_to_string("/proc/thread-self/schedstat").context("schedstat")?;
@@ -119,6 +163,17 @@ pub fn percentile(values: &mut [f64], percent: f64) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_this_process_does_is_seen() {
+        let pid = std::process::id();
+        let before = written(pid).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("file"), [0; 10_000]).unwrap();
+        assert!(written(pid).unwrap().given >= before.given + 10_000);
+        assert!(threads(pid).values().any(|time| !time.is_zero()));
+        assert!(threads(0).is_empty() && written(0).is_err());
+    }
 
     #[test]
     fn middles() {

@@ -1,9 +1,9 @@
 //! `make bench`: the numbers we publish. The node has one core, the generator the other; the floor (a bare receive and send of the
 //! same packets) and whatever peer is installed are measured in the same run; the share of time that the hypervisor stole is told.
 //!
-//! It measures, it does not judge: a number that is missed is printed like one that is reached. Start with [`main`]; `calls.rs` and
-//! `bridged.rs` hold what is measured, `plan.rs` the loads, `generator.rs` the telephones, `peers.rs` the others, `floor.rs` the floor.
-//! `soak.rs` is the long run that does judge, `faults.rs` its second part.
+//! It measures, it does not judge: a number that is missed is printed like one that is reached. Start with [`main`]; `calls.rs`,
+//! `recorded.rs` and `bridged.rs` hold what is measured, `plan.rs` the loads, `generator.rs` the telephones, `peers.rs` the others,
+//! `floor.rs` the floor. `soak.rs` is the long run that does judge, `faults.rs` its second part.
 
 mod bridged;
 mod calls;
@@ -18,12 +18,14 @@ mod packets;
 mod peers;
 mod plan;
 mod plot;
+mod recorded;
 mod recordings;
 mod report;
 mod search;
 mod sipp;
 mod soak;
 mod subject;
+mod tones;
 
 use anyhow::{Context, Result, bail};
 use clap::{Parser, Subcommand, ValueEnum};
@@ -119,6 +121,8 @@ pub enum Section {
     Floor,
     /// Recorded IVR calls held, memory a call
     Held,
+    /// What recording adds to a call, what is written, encoders and encryption
+    Recorded,
     /// Bridged calls held, jitter added
     Bridged,
     /// Bridged and recorded calls held, jitter added
@@ -169,8 +173,12 @@ fn main() -> Result<()> {
         true => Some(floor::measure(&options, &mut report).context("floor")?),
         false => None,
     };
-    if wanted(Section::Held) {
-        calls::held(&options, floor, &mut report).context("held calls")?;
+    let held = match wanted(Section::Held) {
+        true => calls::held(&options, floor, &mut report).context("held calls")?,
+        false => None,
+    };
+    if wanted(Section::Recorded) {
+        recorded::measure(&options, held, &mut report).context("recordings")?;
     }
     for (section, recorded) in [(Section::Bridged, false), (Section::BridgedRecorded, true)] {
         if wanted(section) {

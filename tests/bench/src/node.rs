@@ -19,12 +19,23 @@ const DOMAIN: &str = "demo.localhost";
 const MAX_SESSIONS: u32 = 20_000;
 
 const DATABASE: &str = "node.db";
+/// More than any recording of the bench.
+const AUDIO_MOST: u64 = 64 << 20;
 
 /// Rows of the database.
 #[derive(Clone, Copy, Debug)]
 pub struct Rows {
     pub recordings: i64,
     pub calls: i64,
+}
+
+/// What the database says of a recording that is stored.
+pub struct Finished {
+    pub id: String,
+    pub path: PathBuf,
+    pub caller: String,
+    /// Frames that did not come from the caller.
+    pub made_up: i64,
 }
 
 pub struct Node {
@@ -42,6 +53,11 @@ impl Node {
 
     /// With another handler in the demo's place.
     pub fn start_with(options: &Options, handler: &str) -> Result<Node> {
+        Node::start_as(options, handler, &[])
+    }
+
+    /// And with settings beside the bench's own.
+    pub fn start_as(options: &Options, handler: &str, settings: &[(&str, &str)]) -> Result<Node> {
         let folder = options.folder("hookswitch-bench-")?;
         let sip = SocketAddr::from(([127, 0, 0, 1], free_port()?));
         let api = SocketAddr::from(([127, 0, 0, 1], free_port()?));
@@ -61,6 +77,7 @@ impl Node {
             .env("HOOKSWITCH_STORAGE_DATA", folder.path().join("data"))
             .env("HOOKSWITCH_ADMIN_TOKEN", TOKEN)
             .env("HOOKSWITCH_DEMO_GUEST", guest)
+            .envs(settings.iter().copied())
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)
@@ -136,6 +153,28 @@ impl Node {
         Ok(rows.collect::<Result<_, _>>()?)
     }
 
+    /// Every row of a recording that is finished.
+    pub fn finished(&self) -> Result<Vec<Finished>> {
+        let db = self.database()?;
+        let mut statement =
+            db.prepare("SELECT id, path, caller, frames_concealed + frames_silence FROM recordings WHERE state = 'available'")?;
+        let rows = statement.query_map([], |row| {
+            Ok(Finished { id: row.get(0)?, path: PathBuf::from(row.get::<_, String>(1)?), caller: row.get(2)?, made_up: row.get(3)? })
+        })?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+
+    /// A recording as its owner gets it, over HTTP.
+    pub fn audio(&self, id: &str) -> Result<Vec<u8>> {
+        let url = format!("http://{}/{DOMAIN}/recordings/{id}/audio", self.api);
+        let mut answer = ureq::get(&url).header("Authorization", format!("Bearer {TOKEN}")).call().with_context(|| format!("GET {url}"))?;
+        Ok(answer.body_mut().with_config().limit(AUDIO_MOST).read_to_vec()?)
+    }
+
+    pub fn written(&self) -> Result<machine::Written> {
+        machine::written(self.pid())
+    }
+
     /// Removes a stored recording as its owner would, over HTTP: file and row.
     pub fn remove_recording(&self, id: &str) -> Result<()> {
         let url = format!("http://{}/{DOMAIN}/recordings/{id}", self.api);
@@ -164,6 +203,10 @@ impl Subject for Node {
         machine::resident(self.pid())
     }
 
+    fn threads(&self) -> BTreeMap<String, Duration> {
+        machine::threads(self.pid())
+    }
+
     fn log(&self) -> String {
         std::fs::read_to_string(self.folder.path().join("node.log")).unwrap_or_default()
     }
@@ -181,7 +224,7 @@ fn collect(folder: &Path, found: &mut Vec<PathBuf>) -> Result<()> {
         let path = entry?.path();
         if path.is_dir() {
             collect(&path, found)?;
-        } else if path.extension().is_some_and(|extension| extension == "wav") {
+        } else if path.extension().is_some_and(|extension| ["wav", "mp3", "ogg"].iter().any(|audio| extension == *audio)) {
             found.push(path);
         }
     }

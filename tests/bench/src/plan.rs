@@ -1,10 +1,11 @@
 //! Loads: calls held while they speak, calls as fast as they can be answered, calls at a pace. What came of each is an [`Outcome`].
 
-use crate::generator::{Callee, Counts, Generator, Reach, STEP, Script, Side, State};
+use crate::generator::{Callee, Counts, Generator, Reach, STEP, Script, Side, State, Voice};
 use crate::hearing::Count;
 use crate::machine;
 use crate::subject::Subject;
 use anyhow::{Result, bail};
+use std::collections::BTreeMap;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -38,6 +39,8 @@ pub struct Outcome {
     /// Of the one who is measured, while all calls were up or while answers were counted: share of its core, and resident bytes.
     pub load: f64,
     pub resident: u64,
+    /// Processor time of its threads in that time, where it tells.
+    pub threads: BTreeMap<String, Duration>,
     /// The generator's own share of its core in that time.
     pub generator_load: f64,
 }
@@ -61,23 +64,28 @@ const DRAIN: u64 = 1_000;
 const WARM: Duration = Duration::from_secs(1);
 
 pub fn run(plan: Plan, reach: Reach, subject: &dyn Subject) -> Result<Outcome> {
+    run_as(plan, reach, Voice::default(), subject)
+}
+
+/// With phones that say something else.
+pub fn run_as(plan: Plan, reach: Reach, voice: Voice, subject: &dyn Subject) -> Result<Outcome> {
     let script = Script { reach, callee: Callee::Answer };
     let mut outcome = Outcome::default();
     match plan {
         Plan::Hold { calls, ramp, hold } => {
-            let mut generator = Generator::new(subject.sip(), calls)?;
+            let mut generator = Generator::new(subject.sip(), calls)?.saying(voice);
             held(&mut generator, script, ramp, hold, subject, &mut outcome)?;
             outcome.said = generator.said();
             outcome.counts = generator.counts;
         }
         Plan::Rate { window, length } => {
-            let mut generator = Generator::new(subject.sip(), window)?;
+            let mut generator = Generator::new(subject.sip(), window)?.saying(voice);
             rate(&mut generator, script, length, subject, &mut outcome)?;
             outcome.counts = generator.counts;
         }
         Plan::Paced { rate, length } => {
             // Calls that are not over when their phone's turn comes again are left out: at a pace that is held there are none.
-            let mut generator = Generator::new(subject.sip(), (rate * 4.0).ceil().max(16.0) as usize)?;
+            let mut generator = Generator::new(subject.sip(), (rate * 4.0).ceil().max(16.0) as usize)?.saying(voice);
             paced(&mut generator, script, rate, length)?;
             outcome.counts = generator.counts;
         }
@@ -103,6 +111,7 @@ fn held(g: &mut Generator, script: Script, ramp: f64, hold: Duration, subject: &
         step += 1;
     }
     let before = g.packets();
+    let threads = subject.threads();
     let (cpu, own, since) = (subject.cpu()?, machine::own_time()?, Instant::now());
     g.steady = true;
     if script.reach.has_callee() {
@@ -118,6 +127,11 @@ fn held(g: &mut Generator, script: Script, ramp: f64, hold: Duration, subject: &
     outcome.load = (subject.cpu()? - cpu).as_secs_f64() / length;
     outcome.generator_load = (machine::own_time()? - own).as_secs_f64() / length;
     outcome.resident = subject.resident()?;
+    outcome.threads = subject.threads();
+    for (name, time) in &mut outcome.threads {
+        // Of a pool some may have ended meanwhile.
+        *time = time.saturating_sub(threads.get(name).copied().unwrap_or_default());
+    }
     let (heard, lost) = g.packets();
     outcome.heard = heard - before.0;
     outcome.heard_lost = lost - before.1;

@@ -2,13 +2,14 @@
 
 use crate::generator::{FRAME_BITS, FRAME_MASK};
 use anyhow::{Context, Result, bail};
+use hookswitch_sim::law;
 use hookswitch_sim::numbered::Tally;
 use std::path::Path;
 
 /// What a caller said before the beep was over is not in the recording: so many frames at most.
-const LEAD_FRAMES: u32 = 100;
+pub const LEAD_FRAMES: u32 = 100;
 /// What he said last may still be under way when his BYE arrives: so many frames at most.
-const TAIL_FRAMES: u32 = 5;
+pub const TAIL_FRAMES: u32 = 5;
 
 /// Frames counted from recordings.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -33,17 +34,53 @@ pub fn judge_all(files: &[impl AsRef<Path>], said: &[u32]) -> Verdict {
 /// Frames in a recording, and frames that are not there as they were said, of each side that it keeps apart. With `said` also those
 /// before the first and after the last; without, only those between.
 pub fn judge(file: &Path, said: Option<&[u32]>) -> Result<(u64, u64)> {
-    let mut reader = hound::WavReader::open(file)?;
-    let channels = usize::from(reader.spec().channels);
-    let samples: Vec<i16> = reader.samples::<i16>().collect::<Result<_, _>>()?;
+    judge_bytes(&std::fs::read(file)?, said).with_context(|| file.display().to_string())
+}
+
+/// The same of a file's bytes.
+pub fn judge_bytes(bytes: &[u8], said: Option<&[u32]>) -> Result<(u64, u64)> {
+    let (channels, samples) = samples_of(bytes)?;
     let (mut frames, mut missing) = (0, 0);
     for channel in 0..channels {
         let side: Vec<i16> = samples.iter().skip(channel).step_by(channels).copied().collect();
-        let (counted, lost) = side_of(&side, said).with_context(|| file.display().to_string())?;
+        let (counted, lost) = side_of(&side, said)?;
         frames += counted;
         missing += lost;
     }
     Ok((frames, missing))
+}
+
+/// Channels and samples of a WAV file. What lies there in a law is read as u-law whichever it is: numbers are said in bytes, and a law's
+/// bytes must be in the file as they were said.
+fn samples_of(bytes: &[u8]) -> Result<(usize, Vec<i16>)> {
+    if let Some((channels, law)) = law_of(bytes) {
+        return Ok((channels, law.iter().map(|byte| law::ulaw_to_pcm(*byte)).collect()));
+    }
+    let mut reader = hound::WavReader::new(bytes)?;
+    let channels = usize::from(reader.spec().channels);
+    Ok((channels, reader.samples::<i16>().collect::<Result<_, _>>()?))
+}
+
+/// Channels and data of a file in A-law or u-law, format tags 6 and 7 (RFC 2361), which hound does not read.
+fn law_of(bytes: &[u8]) -> Option<(usize, &[u8])> {
+    let mut rest = bytes.strip_prefix(b"RIFF")?.get(8..)?;
+    let mut channels = None;
+    loop {
+        let (head, body) = rest.split_first_chunk::<8>()?;
+        let length = u32::from_le_bytes([head[4], head[5], head[6], head[7]]) as usize;
+        let chunk = body.get(..length)?;
+        match &head[..4] {
+            b"fmt " => {
+                let fields = chunk.first_chunk::<4>()?;
+                matches!(fields[0], 6 | 7).then_some(())?;
+                channels = Some(usize::from(fields[2]));
+            }
+            b"data" => return Some((channels?, chunk)),
+            _ => {}
+        }
+        // Chunks begin at even places.
+        rest = body.get(length + length % 2..)?;
+    }
 }
 
 fn side_of(samples: &[i16], said: Option<&[u32]>) -> Result<(u64, u64)> {
@@ -67,10 +104,33 @@ fn side_of(samples: &[i16], said: Option<&[u32]>) -> Result<(u64, u64)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use hookswitch_sim::{law, numbered};
+    use hookswitch_sim::numbered;
 
     fn say(phone: u32, frames: impl Iterator<Item = u32>) -> Vec<i16> {
         frames.flat_map(|frame| numbered::frame(phone << FRAME_BITS | frame)).map(law::ulaw_to_pcm).collect()
+    }
+
+    #[test]
+    fn a_law_is_read_byte_by_byte() {
+        let data: Vec<u8> = (0..50).flat_map(|frame| numbered::frame(4 << FRAME_BITS | frame)).collect();
+        let file = |tag: u8, data: &[u8]| {
+            let mut bytes = b"RIFF\0\0\0\0WAVEJUNK\x01\0\0\0xxfmt \x12\0\0\0".to_vec();
+            bytes.extend_from_slice(&[tag, 0, 1, 0, 0x40, 0x1f, 0, 0, 0x40, 0x1f, 0, 0, 1, 0, 8, 0, 0, 0]);
+            bytes.extend_from_slice(b"data");
+            bytes.extend_from_slice(&(data.len() as u32).to_le_bytes());
+            bytes.extend_from_slice(data);
+            bytes
+        };
+        for tag in [6, 7] {
+            assert_eq!(judge_bytes(&file(tag, &data), Some(&[0, 0, 50])).ok(), Some((50, 0)));
+        }
+        let mut wrong = data.clone();
+        wrong[20 * 160 + 3] ^= 1;
+        assert_eq!(judge_bytes(&file(6, &wrong), Some(&[0, 0, 50])).ok(), Some((49, 1)));
+        assert!(judge_bytes(&file(1, &data), None).is_err(), "hound does not take it for PCM of 8 bits, and neither do we");
+        for cut in [0, 3, 11, 30, 60] {
+            assert!(judge_bytes(&file(6, &data)[..cut], None).is_err(), "{cut}");
+        }
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Whoever is measured: the node or a peer, a SIP address with processes behind it.
 
 use anyhow::Result;
+use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::time::Duration;
 
@@ -10,6 +11,10 @@ pub trait Subject {
     fn cpu(&self) -> Result<Duration>;
     /// Resident bytes of all its processes.
     fn resident(&self) -> Result<u64>;
+    /// Processor time of its threads so far, by name, where that is worth a look.
+    fn threads(&self) -> BTreeMap<String, Duration> {
+        BTreeMap::new()
+    }
     /// What it had to say.
     fn log(&self) -> String;
 

@@ -8,6 +8,7 @@ mod bridged_audio;
 mod bridged_commands;
 mod commands;
 mod crash;
+mod dialects;
 mod hostile;
 mod menu;
 mod openapi;

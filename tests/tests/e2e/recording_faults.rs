@@ -151,7 +151,7 @@ fn a_storage_that_refuses_is_said_when_it_is_set() {
 
 /// A node whose handler records what its caller says until `#`, and writes down what it is told.
 fn recorder(environment: &[(&str, &str)], volumes: &[Volume]) -> Node {
-    Node::demo_on(guests::component("recorder", 0), environment, volumes)
+    Node::demo_on(guests::component("witness", 0), environment, volumes)
 }
 
 fn numbered_file(node: &Node, frames: u32) -> PathBuf {

@@ -395,7 +395,9 @@ impl World {
             Clip { pcmu: law.clone(), pcma: law }
         };
         let clips = prepare.sources.iter().map(|source| match source {
-            PromptSource::File(name) => self.files.get(name).map(|d| clip(*d)).ok_or_else(|| "no such file".to_owned()),
+            PromptSource::File(name) | PromptSource::Sealed { file_name: name, .. } | PromptSource::Url { url: name, .. } => {
+                self.files.get(name).map(|d| clip(*d)).ok_or_else(|| "no such file".to_owned())
+            }
             PromptSource::Tone { total, .. } => Ok(clip(*total)),
         });
         let input = Input::Prepared { session: prepare.session, number: prepare.number, clips: clips.collect() };
@@ -480,6 +482,10 @@ impl World {
             }
             MediaCmd::PauseRecording { behavior, .. } => self.step("node", "media", &format!("pause recording, {behavior:?}")),
             MediaCmd::ResumeRecording { .. } => self.step("node", "media", "resume recording"),
+            MediaCmd::Warn { leg, on } => {
+                let of = self.legs.keys().position(|l| *l == leg).map_or(0, |n| n + 1);
+                self.step("node", "media", &format!("party {of} hears that it is recorded: {on}"));
+            }
             MediaCmd::SendDigit { digit, .. } => self.sent_digits.push(digit),
             MediaCmd::Record { leg, recording, spec } => {
                 self.step("node", "media", "record");

@@ -6,7 +6,7 @@ use crate::door::{Prepare, PromptSource, Resolve};
 use crate::hook::OutboundCall;
 use crate::outbound::{self, Context};
 use crate::participant::{Dial, Phase};
-use crate::recording::{Container, RecordingOptions, default_container};
+use crate::recording::{Container, Encoding, RecordingOptions, Unwritable};
 use connection::Ringback;
 use hookswitch_proto::limits::PLAY_SEGMENTS;
 use hookswitch_proto::media::{BargeIn, PlayId, Segment};
@@ -77,7 +77,7 @@ impl Session {
             Some(name) if crate::ivr::file_name_error(name).is_none() => Ringback::File(name.to_owned()),
             Some(_) => Ringback::Standard,
         };
-        let record = recording_of(&mut call);
+        let record = recording_of(&mut call, &x.settings.unwritable);
         let callee = self.dial(now, x, Calling { participant_id, call, target, alarm: by.kind() }, Some(key));
         let connection = self.new_connection(x, End::Party(key), End::Party(callee));
         (connection.record, connection.ringback) = (record, ringback);
@@ -428,7 +428,7 @@ impl Session {
 }
 
 /// How the connection that a call makes is recorded (IC-167, IC-168).
-pub(super) fn recording_of(call: &mut OutboundCall) -> Option<Box<RecordingOptions>> {
+pub(super) fn recording_of(call: &mut OutboundCall, unwritable: &Unwritable) -> Option<Box<RecordingOptions>> {
     let mut options = match (call.recording.take(), call.call_recording) {
         (Some(options), _) => *options,
         (None, true) => RecordingOptions::of_call(None),
@@ -439,7 +439,13 @@ pub(super) fn recording_of(call: &mut OutboundCall) -> Option<Box<RecordingOptio
     }
     // Losing what should be recorded is worse than another name than was asked for.
     if let Some(name) = options.file_name.as_mut().filter(|n| Container::of_name(n).is_none()) {
-        *name = format!("{name}.{}", options.container.unwrap_or_else(default_container).name());
+        *name = format!("{name}.{}", options.container.unwrap_or_else(|| unwritable.of_call()).name());
+    }
+    if unwritable.check(&options).is_err() {
+        (options.container, options.encoding) = (Some(Container::Wav), Encoding::Auto);
+        if let Some((stem, _)) = options.file_name.as_deref().and_then(|name| name.rsplit_once('.')) {
+            options.file_name = Some(format!("{stem}.wav"));
+        }
     }
     Some(Box::new(options))
 }

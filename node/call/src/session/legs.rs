@@ -410,7 +410,7 @@ impl Session {
                 party.ivr.on_recording_closed(recording, reason, totals);
                 self.on_recording_closed(now, x, recording, reason, &totals);
             }
-            MediaKind::Voice { on: true } => self.on_voice(now, x, key),
+            MediaKind::RecordingVoice { recording } => self.on_first_voice(now, x, recording),
             MediaKind::RtpTimeout if live => {
                 self.alarm(now, x, AlarmKind::CallError, alarm::RTP_MEDIA_TIMEOUT, None);
                 // IC-282.
@@ -430,12 +430,7 @@ impl Session {
                     self.release(now, x, key, Leave { status: 503, ..Leave::failure(now, "serverError", None, None) });
                 }
             }
-            MediaKind::Digit { .. }
-            | MediaKind::RtpTimeout
-            | MediaKind::DigitUp { .. }
-            | MediaKind::RecordingVoice { .. }
-            | MediaKind::Voice { .. }
-            | MediaKind::Flowing { .. } => {}
+            MediaKind::Digit { .. } | MediaKind::RtpTimeout | MediaKind::DigitUp { .. } | MediaKind::Flowing { .. } => {}
         }
     }
 

@@ -7,13 +7,16 @@ use super::*;
 use crate::door::{CommandResult, Prepare, PromptSource, RecordingMoved, RecordingStart, WhichRecording};
 use crate::hook::{IvrCommand, Phrase, RecordingResult};
 use crate::ivr;
-use crate::recording::{Channels, Dialect, Mode, PauseBehavior, Phase, Place, QueuePolicy, RecordingOptions, Target};
+use crate::recording::{Channels, Dialect, Direction, Mode, PauseBehavior, Phase, Place, QueuePolicy, RecordingOptions, Target};
 use crate::track::{Lead, Recording, Sound};
 use hookswitch_proto::limits::TAPS;
-use hookswitch_proto::media::{BargeIn, FRAME_TIME, MediaKind, PlayId, RecordingTotals, Segment};
+use hookswitch_proto::media::{BargeIn, Ended, FRAME_TIME, MediaKind, PlayId, RecordingTotals, Segment};
 
 /// Plays of recordings are numbered from here on, far above those of IVRs.
 const PLAYS: u64 = 1 << 62;
+
+/// Why an operation that only plays prompts ended well.
+const PLAYED: &str = "played";
 
 const NONE_RUNS: CommandError = CommandError::WrongState("no recording is running");
 
@@ -32,13 +35,16 @@ impl Session {
         now: Time,
         x: &mut Exchange,
         target: &Target,
-        options: RecordingOptions,
+        mut options: RecordingOptions,
         prompts: &[Phrase],
     ) -> CommandResult {
         let bad = |field, why: &str| CommandError::BadValue { field, why: why.to_owned() };
         let of_call = options.dialect == Dialect::Iotcomms;
         // As the vendor calls it.
         let named = |field| if of_call && field == "fileName" { "recordingFileName" } else { field };
+        if of_call && options.file_name.is_none() {
+            options.container.get_or_insert(x.settings.unwritable.of_call());
+        }
         let possible = options.check().and_then(|()| x.settings.unwritable.check(&options));
         possible.map_err(|(field, why)| CommandError::BadValue { field: named(field), why })?;
         if options.mode == Some(Mode::Foreground) {
@@ -61,11 +67,14 @@ impl Session {
             return Err(CommandError::WrongState("too many recordings are being stored"));
         }
         let options = options.filled(if connection.is_some() { Place::Connection } else { Place::Leg });
-        if options.channels == Some(Channels::Stereo) && options.direction != Some(crate::recording::Direction::Both) {
+        if options.channels == Some(Channels::Stereo) && options.direction != Some(Direction::Both) {
             return Err(bad("channels", "stereo needs direction both"));
         }
         if options.mode == Some(Mode::Background) && self.taps(key) >= TAPS {
             return Err(CommandError::WrongState("too many recordings of one leg"));
+        }
+        if options.prompts_only && prompts.is_empty() {
+            return Err(bad("prompts", "is empty"));
         }
         let lead = lead(prompts, options.beep == Some(true))?;
         let Some(party) = self.live(key) else { return Err(CommandError::WrongState("the participant is gone")) };
@@ -80,7 +89,7 @@ impl Session {
             (None, _) => format!("{}-{recording_id}.{ending}", self.info.session_id),
         };
         recording.connection_id = connection;
-        recording.callback = true;
+        recording.callback = !recording.options.prompts_only;
         recording.told = !of_call || Recording::is_named(&recording.options);
         recording.lead = lead;
         let file_name = recording.file_name.clone();
@@ -262,7 +271,8 @@ impl Session {
         if recording.told {
             x.recordings.insert(recording.recording_id.clone(), self.id);
         }
-        self.recordings.push(recording);
+        let (caller, called) = (self.caller.clone(), self.called.clone());
+        self.recordings.push(Recording { caller, called, ..recording });
         let i = self.recordings.len() - 1;
         // One that begins at once was never in a queue.
         if self.recordings[i].phrase || !self.may_begin(i) {
@@ -359,6 +369,17 @@ impl Session {
                     self.set_phase(now, x, i, Phase::Beeping);
                 }
             }
+            MediaKind::QueueEnded { how, .. } if self.recordings[i].options.prompts_only => {
+                self.recordings[i].lead = Lead::Over;
+                let (reason, phase) = match how {
+                    Ended::Done | Ended::BargedIn => (PLAYED, Phase::Available),
+                    // Something else plays in its place.
+                    Ended::Stopped => (StopReason::Superseded.name(), Phase::Canceled),
+                };
+                let result = self.recordings[i].empty_result(reason);
+                self.recordings[i].result = Some(result);
+                self.set_phase(now, x, i, phase);
+            }
             // However it ended: another play may have taken its place, but what was asked for is a recording.
             _ => {
                 self.recordings[i].lead = Lead::Over;
@@ -447,14 +468,36 @@ impl Session {
         self.set_phase(now, x, i, phase);
     }
 
-    /// UR-024: the first voice.
-    pub(super) fn on_voice(&mut self, now: Time, x: &mut Exchange, key: PartyKey) {
-        for i in 0..self.recordings.len() {
-            if self.recordings[i].party == key && self.recordings[i].runs() {
-                self.recordings[i].voiced = true;
-                if self.recordings[i].phase == Phase::Armed {
-                    self.set_phase(now, x, i, Phase::Recording);
-                }
+    /// UR-024: the first voice of one that waits for it.
+    pub(super) fn on_first_voice(&mut self, now: Time, x: &mut Exchange, id: RecordingId) {
+        let Some(i) = self.recordings.iter().position(|r| r.id == id) else { return };
+        self.recordings[i].voiced = true;
+        if self.recordings[i].phase == Phase::Armed {
+            self.set_phase(now, x, i, Phase::Recording);
+        }
+    }
+
+    /// UR-028: who is recorded hears that, as long as something of him is kept. Called after each input, since whom a party hears changes.
+    pub(super) fn warn_parties(&mut self, x: &mut Exchange) {
+        let warns = |r: &&Recording| r.options.announce && matches!(r.phase, Phase::Armed | Phase::Recording);
+        if self.recordings.iter().find(warns).is_none() && !self.parties.iter().any(|p| p.warned) {
+            return;
+        }
+        let mut told: Vec<PartyKey> = Vec::new();
+        for one in self.recordings.iter().filter(warns) {
+            told.push(one.party);
+            // Whoever is heard there is recorded too; of a party's own voice alone nobody else is.
+            if one.options.direction != Some(Direction::Speak) && self.connection_of(one.party).is_some_and(|c| c.connected) {
+                told.extend(self.counterpart(one.party));
+            }
+        }
+        for i in 0..self.parties.len() {
+            let on = told.contains(&self.parties[i].key);
+            if self.parties[i].warned != on
+                && let Some(leg) = self.parties[i].open_leg()
+            {
+                self.parties[i].warned = on;
+                self.media(x, MediaCmd::Warn { leg, on });
             }
         }
     }
@@ -462,9 +505,6 @@ impl Session {
     /// Ends one that is not closed: by its tap, or at once where it has none.
     pub(super) fn end_recording(&mut self, now: Time, x: &mut Exchange, i: usize, reason: StopReason) {
         let one = &self.recordings[i];
-        // Graph cancels what it stops: nothing is kept (docs/conformance.md, "Stop reasons").
-        let graph = one.options.dialect == Dialect::Graph;
-        let reason = if graph && reason == StopReason::ApiStop { StopReason::Superseded } else { reason };
         let (id, leg) = (one.id, self.party(one.party).and_then(Participant::open_leg));
         match one.phase {
             Phase::Armed | Phase::Recording | Phase::Paused => {
@@ -532,11 +572,13 @@ impl Session {
             ..one.empty_result(reason.name())
         });
         one.ended_at = Some(x.wall(now));
+        let keeps = one.options.dialect.keeps_stopped();
         self.set_phase(now, x, i, Phase::Finalizing);
         // Nothing of these is kept, so there is nothing to wait for.
         match reason {
             StopReason::Discarded => self.set_phase(now, x, i, Phase::Discarded),
             StopReason::Superseded => self.set_phase(now, x, i, Phase::Canceled),
+            StopReason::ApiStop if !keeps => self.set_phase(now, x, i, Phase::Canceled),
             _ => {}
         }
     }
@@ -607,8 +649,19 @@ fn lead(prompts: &[Phrase], beep: bool) -> Result<Lead, CommandError> {
                 sources.push(PromptSource::Tone { hz: hz.clone(), level_dbm0: *level_dbm0, on: *on, off: *off, total: *total });
                 sounds.push(Sound::Clip);
             }
+            Phrase::Url { url, key } => {
+                sources.push(PromptSource::Url { url: url.clone(), key: key.clone() });
+                sounds.push(Sound::Clip);
+            }
+            Phrase::Sealed { file_name, cipher } => {
+                if let Some(why) = ivr::file_name_error(file_name) {
+                    return Err(bad(why.to_owned()));
+                }
+                sources.push(PromptSource::Sealed { file_name: file_name.clone(), cipher: cipher.clone() });
+                sounds.push(Sound::Clip);
+            }
             Phrase::Silence { duration } => sounds.push(Sound::Silence(*duration)),
-            _ => return Err(bad("files, tones and silence are possible".to_owned())),
+            _ => return Err(bad("files, addresses, tones and silence are possible".to_owned())),
         }
     }
     if beep {

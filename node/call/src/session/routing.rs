@@ -51,7 +51,7 @@ impl Session {
             && self.parties.iter().any(|p| p.id == *other)
         {
             let other = other.clone();
-            let record = dial::recording_of(&mut { call });
+            let record = dial::recording_of(&mut { call }, &x.settings.unwritable);
             return self.join(now, x, key, &other, record, by);
         }
         // IC-186: in newCall the id may be preset for the caller's leg.

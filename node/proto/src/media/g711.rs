@@ -11,16 +11,37 @@ pub const fn silence(codec: Codec) -> u8 {
 }
 
 pub fn decode(codec: Codec, law: u8) -> i16 {
-    match codec {
-        Codec::Pcmu => ULAW[law as usize],
-        Codec::Pcma => ALAW[law as usize],
-    }
+    linear(codec)[law as usize]
 }
 
 pub fn encode(codec: Codec, linear: i16) -> u8 {
     match codec {
         Codec::Pcmu => linear_to_ulaw(linear),
         Codec::Pcma => linear_to_alaw(linear),
+    }
+}
+
+/// Law bytes as 16-bit linear, behind what is there.
+pub fn decode_all(codec: Codec, law: &[u8], out: &mut Vec<i16>) {
+    let table = linear(codec);
+    out.extend(law.iter().map(|b| table[*b as usize]));
+}
+
+/// The same as they lie in a file: little-endian bytes.
+pub fn decode_bytes(codec: Codec, law: &[u8], out: &mut Vec<u8>) {
+    let table = linear(codec);
+    let at = out.len();
+    // Room first: one byte after the other would look for it each time.
+    out.resize(at + 2 * law.len(), 0);
+    for (two, b) in out[at..].as_chunks_mut::<2>().0.iter_mut().zip(law) {
+        *two = table[*b as usize].to_le_bytes();
+    }
+}
+
+fn linear(codec: Codec) -> &'static [i16; 256] {
+    match codec {
+        Codec::Pcmu => &ULAW,
+        Codec::Pcma => &ALAW,
     }
 }
 
@@ -136,6 +157,19 @@ const fn linear_to_alaw(linear: i16) -> u8 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn many_at_once_are_as_each_alone() {
+        let law: Vec<u8> = (0..=255).collect();
+        for codec in [Codec::Pcmu, Codec::Pcma] {
+            let (mut linear, mut bytes) = (vec![7], vec![1, 2, 3]);
+            decode_all(codec, &law, &mut linear);
+            decode_bytes(codec, &law, &mut bytes);
+            let each: Vec<i16> = law.iter().map(|b| decode(codec, *b)).collect();
+            assert_eq!(linear, [&[7], each.as_slice()].concat());
+            assert_eq!(bytes, [vec![1, 2, 3], each.iter().flat_map(|s| s.to_le_bytes()).collect()].concat());
+        }
+    }
 
     #[test]
     fn known_values() {

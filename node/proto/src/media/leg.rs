@@ -17,11 +17,12 @@ use super::dtmf::{Keypad, Press, Presses};
 use super::jitter::{Frame, Jitter, Packet, Verdict};
 use super::player::{Echo, Player, Step};
 use super::rtcp::{self, Heard, Rtcp, Sent};
-use super::sender::{Content, Sender, Spoken};
+use super::sender::{BUFFER as RELAYED, Content, Sender, Spoken};
 use super::source::Source;
 use super::tap::{StreamNow, Tap};
 use super::tone::ToneSpec;
 use super::voice::Noise;
+use super::warning::Warning;
 use super::{
     Clip, Codec, DigitSource, Direction, FRAME, FRAME_TIME, FrameKind, LegConfig, LegId, LegIo, LegStats, MediaCmd, MediaEvent, MediaKind,
 };
@@ -35,7 +36,7 @@ use std::time::Duration;
 /// What `push` leaves for the next `tick`. One press makes two; a tick reads eight datagrams.
 const INPUTS: usize = 64;
 /// And of these there is room for so many from the start: more come only in a flood.
-const INPUTS_USUAL: usize = 8;
+const INPUTS_USUAL: usize = 2;
 /// Digits that wait to be sent as tones, where the peer has no telephone-event.
 const TONES: usize = 16;
 /// How long a relayed digit sounds where it cannot be relayed as an event: long enough for every detector, and known before the key is up.
@@ -53,12 +54,12 @@ pub struct Leg {
     taps: Vec<Tap>,
     noise: Noise,
     heard_noise: Noise,
-    voice: bool,
     player: Player,
     echo: Echo,
     sender: Sender,
     keypad: Keypad,
     tones: Vec<(Clip, usize)>,
+    warning: Option<Box<Warning>>,
     rtcp: Rtcp,
     rtcp_from: Option<SocketAddr>,
     flowing: bool,
@@ -99,12 +100,12 @@ impl Leg {
             taps: Vec::new(),
             noise: Noise::new(),
             heard_noise: Noise::new(),
-            voice: false,
             player: Player::default(),
             echo: Echo::new(),
             sender: Sender::new(config.ssrc, config.first_sequence, config.first_timestamp.0),
             keypad: Keypad::new(),
             tones: Vec::new(),
+            warning: None,
             rtcp: Rtcp::new(now, config.ssrc, &config.cname),
             rtcp_from: None,
             flowing: false,
@@ -150,6 +151,7 @@ impl Leg {
             MediaCmd::ResumeRecording { recording, .. } => {
                 self.taps.iter_mut().filter(|t| t.recording == recording).for_each(Tap::resume);
             }
+            MediaCmd::Warn { on, .. } => self.warning = on.then(|| Box::new(Warning::new(now))),
             MediaCmd::SendDigit { digit, duration, .. } => self.press(digit, duration),
         }
         self.jitter.listen(self.wants_frames());
@@ -249,7 +251,18 @@ impl Leg {
         if self.framed {
             return;
         }
-        self.sender.relay(io, to, &self.negotiated, spoken);
+        let mut mixed;
+        let spoken = match (spoken.content, self.warning.as_mut().filter(|w| w.sounds())) {
+            (Content::Audio(codec, law), Some(warning)) if spoken.newest && law.len() <= RELAYED => {
+                mixed = [0; RELAYED];
+                let mixed = &mut mixed[..law.len()];
+                mixed.copy_from_slice(law);
+                warning.mix(codec, mixed);
+                Spoken { content: Content::Audio(codec, mixed), ..*spoken }
+            }
+            _ => *spoken,
+        };
+        self.sender.relay(io, to, &self.negotiated, &spoken);
     }
 
     /// The frames that the other party of a bridge said in its tick just now, for the recordings of what this party hears.
@@ -557,11 +570,6 @@ impl Leg {
                 tap.speak(now, frame, energy, &self.noise, receiving, io);
             }
         }
-        let on = self.taps.iter().find(|t| t.takes_speech()).is_some_and(|t| t.detector.on);
-        if on != self.voice {
-            self.voice = on;
-            io.event(MediaEvent { leg: self.id, at: now, what: MediaKind::Voice { on } });
-        }
     }
 
     fn end_taps(&mut self, now: Time, io: &mut impl LegIo) {
@@ -606,6 +614,9 @@ impl Leg {
         let toned = self.overlay_tone(codec, &mut law);
         let digit = self.negotiated.telephone_event.filter(|_| !self.keypad.is_idle());
         self.own = filled > 0 || toned || digit.is_some();
+        if let Some(warning) = &mut self.warning {
+            warning.tick(now);
+        }
         let hears_other = self.hears_other();
         if hears_other && self.framed {
             self.echo.take(codec, &mut law);
@@ -640,6 +651,10 @@ impl Leg {
             }
             None if hears_other && !self.framed && !self.sender.waited() => {}
             None => {
+                // Behind the recordings, which have had this frame.
+                if let Some(warning) = &mut self.warning {
+                    warning.mix(codec, &mut law);
+                }
                 let samples = self.samples();
                 self.sender.audio(io, to, self.negotiated.payload_type, samples, &law);
             }

@@ -17,6 +17,7 @@ mod source;
 mod tap;
 pub mod tone;
 mod voice;
+mod warning;
 
 pub use leg::Leg;
 pub use sender::Spoken;
@@ -328,6 +329,11 @@ pub enum MediaCmd {
         leg: LegId,
         hears: Option<LegId>,
     },
+    /// From now on the peer hears every 15 s, and at once, that it is recorded (UR-028); `false`: no more. It is in no recording.
+    Warn {
+        leg: LegId,
+        on: bool,
+    },
     /// Send a digit to the peer by RFC 4733.
     SendDigit {
         leg: LegId,
@@ -354,6 +360,7 @@ impl MediaCmd {
             | MediaCmd::PauseRecording { leg, .. }
             | MediaCmd::ResumeRecording { leg, .. }
             | MediaCmd::Bridge { leg, .. }
+            | MediaCmd::Warn { leg, .. }
             | MediaCmd::SendDigit { leg, .. }
             | MediaCmd::Close { leg, .. } => *leg,
         }
@@ -413,9 +420,6 @@ pub enum MediaKind {
     DigitUp {
         digit: char,
         held: Duration,
-    },
-    Voice {
-        on: bool,
     },
     /// A recording that waited for it has its first voice; from here on, less 200 ms, it is kept (UR-024).
     RecordingVoice {

@@ -16,6 +16,7 @@ struct Play {
     index: usize,
     /// Samples of this segment that have been played.
     done: usize,
+    /// This segment is a recording, which has begun.
     recording: bool,
 }
 
@@ -74,12 +75,16 @@ impl Player {
 
     /// Whether what is heard must be kept for an echo.
     pub fn echoes(&self) -> bool {
-        self.play.as_ref().is_some_and(|p| matches!(p.segments.get(p.index), Some(Segment::Echo(_))))
+        // Asked in every tick: what records does not have its segments looked at, which are far away in memory.
+        self.play.as_ref().is_some_and(|p| !p.recording && matches!(p.segments.get(p.index), Some(Segment::Echo(_))))
     }
 
     /// Fills `out` from its beginning, one step at a time; each call uses up samples, a segment or the queue, or says `Nothing`.
     pub fn step(&mut self, codec: Codec, echo: &mut Echo, out: &mut [u8]) -> Step {
-        let Some(play) = &mut self.play else { return Step::Nothing };
+        let Some(play) = self.play.as_mut() else { return Step::Nothing };
+        if play.recording {
+            return Step::Nothing;
+        }
         let Some(segment) = play.segments.get(play.index) else {
             let event = MediaKind::QueueEnded { play: play.id, how: Ended::Done };
             self.play = None;
@@ -111,9 +116,6 @@ impl Player {
                 n
             }
             Segment::Record(recording, spec) => {
-                if play.recording {
-                    return Step::Nothing;
-                }
                 play.recording = true;
                 return Step::Record(*recording, spec.clone());
             }

@@ -11,7 +11,7 @@ use std::net::SocketAddr;
 /// RTP header without extensions.
 const HEADER: usize = 12;
 /// Largest packet time that is negotiated, 60 ms, and one frame more. A relayed packet is not longer either.
-const BUFFER: usize = 480 + FRAME;
+pub(super) const BUFFER: usize = 480 + FRAME;
 /// A timestamp may run so much farther than our clock, or back, before it is taken for a restart (a second).
 const JUMP: i64 = 8000;
 /// An event keeps the timestamp of its beginning for as long as 16 bits of duration last (RFC 4733 2.3).

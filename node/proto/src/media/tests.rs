@@ -197,7 +197,7 @@ impl Rig {
                     MediaKind::DigitUp { digit, held } => format!("up {digit} {}", held.as_millis()),
                     MediaKind::RecordingClosed { reason, .. } => format!("closed {reason:?}"),
                     MediaKind::RtpTimeout => "timeout".into(),
-                    MediaKind::Voice { on } => format!("voice {on}"),
+                    MediaKind::RecordingVoice { .. } => "voice".into(),
                     _ => return None,
                 })
             })
@@ -1213,12 +1213,43 @@ fn closing_ends_everything_once_and_in_order() {
 }
 
 #[test]
-fn voice_is_reported_while_recording() {
+fn ur_024_the_first_voice_is_told_of_the_recording_that_waits_for_it_and_of_no_other() {
     let mut rig = Rig::new();
     let mut peer = Peer::new();
     rig.record(spec());
-    talk(&mut rig, &mut peer, &[(false, 20), (true, 20), (false, 20)]);
-    assert_eq!(rig.story(), ["voice true", "voice false"]);
+    let waits = Box::new(RecordSpec { start_on_voice: true, ..spec() });
+    rig.command(MediaCmd::Record { leg: LegId(1), recording: RecordingId(2), spec: waits });
+    talk(&mut rig, &mut peer, &[(false, 20), (true, 20), (false, 20), (true, 20)]);
+    assert_eq!(rig.story(), ["voice"]);
+    assert!(rig.world.events.iter().any(|e| matches!(e.what, MediaKind::RecordingVoice { recording: RecordingId(2) })));
+}
+
+/// Whether 1400 Hz is in a frame of ours.
+fn warns(law: &[u8]) -> bool {
+    let turn = |n: usize| std::f64::consts::TAU * 1400.0 * n as f64 / 8000.0;
+    let (re, im) = law.iter().enumerate().fold((0.0, 0.0), |(re, im), (n, byte)| {
+        let s = f64::from(g711::decode(Codec::Pcmu, *byte));
+        (re + s * turn(n).cos(), im + s * turn(n).sin())
+    });
+    re.hypot(im) * 2.0 / law.len() as f64 > 1000.0
+}
+
+#[test]
+fn ur_028_who_is_recorded_hears_a_tone_every_15_s_that_is_in_no_recording() {
+    let mut rig = Rig::new();
+    let mut peer = Peer::new();
+    rig.record(RecordSpec { direction: TapDirection::Both, ..spec() });
+    rig.command(MediaCmd::Warn { leg: LegId(1), on: true });
+    talk(&mut rig, &mut peer, &[(false, 800)]);
+    rig.command(MediaCmd::Warn { leg: LegId(1), on: false });
+    talk(&mut rig, &mut peer, &[(false, 800)]);
+    let sent = rig.sent_audio();
+    let warned: Vec<usize> = sent.chunks_exact(FRAME).enumerate().filter(|(_, law)| warns(law)).map(|(n, _)| n).collect();
+    assert_eq!(warned, (0..10).chain(749..759).collect::<Vec<_>>());
+    rig.close();
+    // What the party heard of us is in the file as silence: the tone is the node's word to the party, and no part of the call.
+    assert!(rig.recorded(true).iter().all(|(_, law)| !warns(law)));
+    assert!(rig.recorded(false).iter().all(|(_, law)| !warns(law)));
 }
 
 #[test]

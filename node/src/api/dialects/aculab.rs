@@ -1,17 +1,22 @@
-//! Aculab Cloud's `record` action (AC rows): its properties and defaults, its result, and the instance info that every page request carries. The
-//! mappings first; the route that carries them at the end. Running a list of actions page by page is a handler's business
-//! (`guest-examples/aculab-record`).
+//! Aculab Cloud's `record` and `play` actions and its recording of whole calls (AC rows): their properties and defaults, their results, and the
+//! instance info that every page request carries. The mappings first; the routes that carry them at the end. Running a list of actions page
+//! by page is a handler's business (`guest-examples/aculab-record`).
 
-use super::super::Shared;
 use super::super::access::Domain;
 use super::super::endpoint::{self, Path, post};
 use super::super::operations::recorder::{self, Members, from_hex, json_body};
 use super::super::reply::{self, ApiError, Reply};
+use super::super::{Api, Shared, check_file_name};
 use axum::extract::{Request, State};
 use hookswitch_call::door::{Command, Done};
-use hookswitch_call::recording::{CbcKey, Container, Dialect, Encoding, Phase, RecordingOptions, RecordingStatus, Target};
+use hookswitch_call::hook::Phrase;
+use hookswitch_call::recording::{CbcKey, Container, Dialect, Direction, Encoding, Mode, Phase, RecordingOptions, RecordingStatus, Target};
 use serde_json::{Value, json};
+use std::sync::Arc;
 use std::time::Duration;
+
+/// Files of one play action: a queue of a leg holds no more.
+const PLAY_LIST: usize = 60;
 
 /// Our reason, and the vendor's (AC-025 to AC-032).
 const REASONS: &[(&str, &str)] = &[
@@ -19,6 +24,7 @@ const REASONS: &[(&str, &str)] = &[
     ("stop_digit", "bargein"),
     ("api_stop", "aborted"),
     ("superseded", "aborted"),
+    ("played", "completed"),
     ("discarded", "aborted"),
     ("file_size", "filesize"),
     ("max_silence", "silence"),
@@ -52,19 +58,26 @@ fn page(properties: &mut Members, name: &str) -> Result<Option<String>, ApiError
     }
 }
 
-/// The cipher object (AC-011 to AC-014). Its second name for the vector is the first version's.
-fn cipher(value: Value) -> Result<CbcKey, ApiError> {
-    let mut cipher = Members::of("encryption_cipher", value)?;
+/// Names of a cipher's vector (AC-014): of the second version's, of its examples, and as the first version prints it.
+const VECTORS: [&str; 3] = ["vector", "initialisation_vector", "initialisation vector"];
+
+/// A cipher object (AC-011 to AC-014) by this name.
+fn cipher(properties: &mut Members, name: &str) -> Result<Option<CbcKey>, ApiError> {
+    let Some(value) = properties.any(name) else { return Ok(None) };
+    let mut cipher = Members::of(name, value)?;
     if cipher.text("type")?.as_deref() != Some("aescbc") {
         return Err(cipher.bad("type", "must be aescbc"));
     }
     let key = cipher.text("key")?.and_then(|key| from_hex(&key)).filter(|key| matches!(key.len(), 16 | 24 | 32));
-    let vector = cipher.text("vector")?.or(cipher.text("initialisation_vector")?);
+    let mut vector = None;
+    for name in VECTORS {
+        vector = cipher.text(name)?.or(vector);
+    }
     let iv = vector.and_then(|iv| from_hex(&iv)?.try_into().ok());
-    Ok(CbcKey {
+    Ok(Some(CbcKey {
         key: key.ok_or_else(|| cipher.bad("key", "must be 16, 24 or 32 bytes in hex"))?,
         iv: iv.ok_or_else(|| cipher.bad("vector", "must be 16 bytes in hex"))?,
-    })
+    }))
 }
 
 /// The properties of a record action as options (AC-001 to AC-018).
@@ -83,8 +96,9 @@ fn record(properties: Value) -> Result<(RecordingOptions, u64), ApiError> {
     };
     let options = RecordingOptions {
         dialect: Dialect::Aculab,
-        // Echoed; it may come twice, so it is no name.
+        // Echoed; it may come twice, so it is no name. An application's token is one: it names what is under way.
         client_context: p.text("id")?.filter(|id| !id.is_empty()),
+        control_id: p.text("token")?.filter(|token| !token.is_empty()),
         container: Some(Container::Wav),
         encoding,
         stop_digits: p.text("barge_in_digits")?,
@@ -92,13 +106,21 @@ fn record(properties: Value) -> Result<(RecordingOptions, u64), ApiError> {
         max_silence: time(p.number("milliseconds_max_silence")?),
         initial_silence: time(p.number("milliseconds_max_initial_silence")?),
         beep: Some(p.flag("beep_on_start")?.unwrap_or(false)),
-        encryption: p.any("encryption_cipher").map(cipher).transpose()?,
+        encryption: cipher(&mut p, "encryption_cipher")?,
         on_complete_url: page(&mut p, "next_page")?,
         on_available_url: page(&mut p, "recording_available_page")?,
         ..RecordingOptions::default()
     };
-    let named = |field| match field {
+    options.check().map_err(|(field, why)| ApiError::bad(named(field), why))?;
+    Ok((options, p.left()))
+}
+
+/// As the vendor calls an option.
+fn named(field: &'static str) -> &'static str {
+    match field {
         "clientContext" => "id",
+        "controlId" => "token",
+        "fileName" => "filename",
         "stopDigits" => "barge_in_digits",
         "maxDurationMs" => "seconds_max_duration",
         "maxSilenceMs" => "milliseconds_max_silence",
@@ -106,7 +128,63 @@ fn record(properties: Value) -> Result<(RecordingOptions, u64), ApiError> {
         "onCompleteUrl" => "next_page.url",
         "onAvailableUrl" => "recording_available_page.url",
         field => field,
+    }
+}
+
+/// A play action as what plays (AC-016): files of the tenant's media store, those that were encrypted with their cipher.
+fn play(properties: Value) -> Result<(RecordingOptions, Vec<Phrase>, u64), ApiError> {
+    let mut p = Members::of("", properties)?;
+    let list = match p.any("play_list") {
+        Some(Value::Array(list)) if (1..=PLAY_LIST).contains(&list.len()) => list,
+        Some(Value::Array(_)) => return Err(ApiError::bad("play_list", format!("must have 1 to {PLAY_LIST} items"))),
+        Some(_) => return Err(ApiError::bad("play_list", "must be a list")),
+        None => return Err(ApiError::bad("play_list", "is missing")),
     };
+    let mut unknown = 0;
+    let mut phrases = Vec::new();
+    for (n, item) in list.into_iter().enumerate() {
+        let mut item = Members::of(&format!("play_list[{n}]"), item)?;
+        let file_name = item.text("file_to_play")?.ok_or_else(|| item.bad("file_to_play", "is missing: only files are played"))?;
+        check_file_name(&file_name).map_err(|why| item.bad("file_to_play", why))?;
+        phrases.push(match cipher(&mut item, "decryption_cipher")? {
+            Some(cipher) => Phrase::Sealed { file_name, cipher },
+            None => Phrase::File { file_name },
+        });
+        unknown += item.left();
+    }
+    let options = RecordingOptions {
+        dialect: Dialect::Aculab,
+        mode: Some(Mode::Queued),
+        prompts_only: true,
+        client_context: p.text("id")?.filter(|id| !id.is_empty()),
+        control_id: p.text("token")?.filter(|token| !token.is_empty()),
+        on_complete_url: page(&mut p, "next_page")?,
+        ..RecordingOptions::default()
+    };
+    options.check().map_err(|(field, why)| ApiError::bad(named(field), why))?;
+    Ok((options, phrases, unknown + p.left()))
+}
+
+/// The recording of a whole call (AC-038): both sides from now to the end of the call, whatever actions run meanwhile.
+fn whole_call(properties: Value) -> Result<(RecordingOptions, u64), ApiError> {
+    let mut p = Members::of("", properties)?;
+    let options = RecordingOptions {
+        dialect: Dialect::Aculab,
+        mode: Some(Mode::Background),
+        direction: Some(Direction::Both),
+        container: Some(Container::Wav),
+        file_name: p.text("call_recording_filename")?,
+        encryption: cipher(&mut p, "call_recording_cipher")?,
+        // None of what ends a message ends this.
+        stop_digits: Some(String::new()),
+        start_on_voice: Some(false),
+        max_silence: Some(Duration::ZERO),
+        max_duration: Some(hookswitch_call::limits::RECORD_DURATION),
+        beep: Some(false),
+        on_available_url: page(&mut p, "recording_available_page")?,
+        ..RecordingOptions::default()
+    };
+    let named = |field| if field == "fileName" { "call_recording_filename" } else { named(field) };
     options.check().map_err(|(field, why)| ApiError::bad(named(field), why))?;
     Ok((options, p.left()))
 }
@@ -129,19 +207,28 @@ fn result(status: &RecordingStatus) -> Value {
     said
 }
 
+/// The result of a play action; its names are ours where the vendor's are not known.
+fn played(status: &RecordingStatus, reason: &str) -> Value {
+    json!({ "id": status.client_context.as_deref().unwrap_or(""), "reason": reason })
+}
+
 /// The context of a page request (AC-034 to AC-036). `is_notification`: its answer is no part of the call.
 pub(super) fn instance_info(session: &str, status: &RecordingStatus, is_notification: bool) -> Value {
-    let mut action = json!({ "action": "record" });
+    let records = !status.options.prompts_only;
+    let mut action = json!({ "action": if records { "record" } else { "play" } });
     let stop_reason = status.result.as_ref().map_or("", |r| r.stop_reason.as_str());
+    let reason = reason(status.phase, stop_reason);
     // An interrupted action has no result.
-    if reason(status.phase, stop_reason) != "aborted" || status.phase < Phase::Canceled {
-        action["result"] = result(status);
+    if reason != "aborted" || status.phase < Phase::Canceled {
+        action["result"] = if records { result(status) } else { played(status, reason) };
     }
     json!({
         "application_instance_id": session,
-        "token": status.control_id,
+        "application_parameters": "",
+        // Not the node's own name for it: an application that gave none gets none back.
+        "token": status.options.control_id.as_deref().unwrap_or(""),
         "log_filename": "",
-        "this_call": { "call_id": status.participant_id },
+        "this_call": { "call_id": status.participant_id, "call_from": status.caller, "call_to": status.called },
         "action_result": action,
         "is_notification": is_notification,
     })
@@ -157,16 +244,51 @@ pub(in super::super) fn endpoints() -> Vec<endpoint::Endpoint> {
             .body(endpoint::JSON, any())
             .succeeds(200, "Valid, and handed to the session.", &[("recordingId", endpoint::text("UUID of the recording."))])
             .refuses(&[409, 429]),
+        post("/{domain}/aculab/calls/{id}/play", "aculabPlay", start_play)
+            .says("Aculab Cloud's play action on a call, of files; `next_page` is posted when it ends.")
+            .body(endpoint::JSON, any())
+            .succeeds(200, "Valid, and handed to the session.", &[])
+            .refuses(&[409, 429]),
+        post("/{domain}/aculab/calls/{id}/call_recording", "aculabCallRecording", start_whole_call)
+            .says("Records the whole call in Aculab Cloud's way; `recording_available_page` is posted when it can be fetched.")
+            .body(endpoint::JSON, any())
+            .succeeds(200, "Valid, and handed to the session.", &[("recordingId", endpoint::text("UUID of the recording."))])
+            .refuses(&[409, 429]),
     ]
 }
 
-async fn start(State(api): Shared, Domain(domain): Domain, Path((_, session_id)): Path<(String, String)>, request: Request) -> Reply {
+type OfCall = Path<(String, String)>;
+
+async fn start(State(api): Shared, Domain(domain): Domain, Path((_, id)): OfCall, request: Request) -> Reply {
     recorder::limit_rate(&api, &domain)?;
     let (options, unknown) = record(json_body(request).await?)?;
+    let recording_id = order(&api, &domain, id, (options, Vec::new(), unknown)).await?;
+    reply::ok(json!({ "recordingId": recording_id }))
+}
+
+async fn start_play(State(api): Shared, Domain(domain): Domain, Path((_, id)): OfCall, request: Request) -> Reply {
+    recorder::limit_rate(&api, &domain)?;
+    order(&api, &domain, id, play(json_body(request).await?)?).await?;
+    reply::ok(json!({}))
+}
+
+async fn start_whole_call(State(api): Shared, Domain(domain): Domain, Path((_, id)): OfCall, request: Request) -> Reply {
+    recorder::limit_rate(&api, &domain)?;
+    let (options, unknown) = whole_call(json_body(request).await?)?;
+    let recording_id = order(&api, &domain, id, (options, Vec::new(), unknown)).await?;
+    reply::ok(json!({ "recordingId": recording_id }))
+}
+
+async fn order(
+    api: &Arc<Api>,
+    domain: &str,
+    session_id: String,
+    (options, prompts, unknown): (RecordingOptions, Vec<Phrase>, u64),
+) -> Result<String, ApiError> {
     api.count_unknown(unknown);
-    let command = Command::StartRecording { session_id, target: Target::Session, options: Box::new(options), prompts: Vec::new() };
-    match api.node.order(&domain, command).await? {
-        Done::Recording { recording_id, .. } => reply::ok(json!({ "recordingId": recording_id })),
+    let command = Command::StartRecording { session_id, target: Target::Session, options: Box::new(options), prompts };
+    match api.node.order(domain, command).await? {
+        Done::Recording { recording_id, .. } => Ok(recording_id),
         _ => Err(ApiError::internal()),
     }
 }
@@ -213,9 +335,89 @@ mod tests {
         assert_eq!((options.encoding, options.beep), (Encoding::Ulaw, Some(true)));
         assert_eq!(options.encryption.as_ref().map(|c| (c.key.clone(), c.iv)), Some((vec![0x11; 24], [0x22; 16])));
         assert_eq!(options.on_available_url.as_deref(), Some("https://app/available"));
-        // The other name of the vector.
-        let named = read(json!({ "encryption_cipher": { "type": "aescbc", "key": "11".repeat(32), "vector": "22".repeat(16) } }));
-        assert!(named.is_ok_and(|o| o.encryption.is_some()));
+    }
+
+    #[test]
+    fn ac_014_each_of_the_vectors_names_is_taken() {
+        for name in VECTORS {
+            let read = read(json!({ "encryption_cipher": { "type": "aescbc", "key": "11".repeat(32), name: "22".repeat(16) } }));
+            let cipher = read.expect("taken").encryption.expect("a cipher");
+            assert_eq!((cipher.iv, cipher.key.len()), ([0x22; 16], 32), "{name}");
+        }
+        assert!(read(json!({ "encryption_cipher": { "type": "aescbc", "key": "11".repeat(32), "iv": "22".repeat(16) } })).is_err());
+    }
+
+    #[test]
+    fn ac_016_a_play_action_has_files_and_their_ciphers() {
+        let read = |properties: Value| play(properties).map_err(|error| error.message);
+        let cipher = json!({ "type": "aescbc", "key": "11".repeat(16), "initialisation_vector": "22".repeat(16) });
+        let (options, phrases, _) = read(json!({
+            "play_list": [{ "file_to_play": "hi.wav" }, { "file_to_play": "secret.wav", "decryption_cipher": cipher }],
+            "next_page": { "url": "https://app/next" },
+        }))
+        .expect("taken");
+        assert!(options.prompts_only && options.on_complete_url.as_deref() == Some("https://app/next"));
+        assert_eq!(phrases[0], Phrase::File { file_name: "hi.wav".into() });
+        let key = CbcKey { key: vec![0x11; 16], iv: [0x22; 16] };
+        assert_eq!(phrases[1], Phrase::Sealed { file_name: "secret.wav".into(), cipher: key });
+        for (body, field) in [
+            (json!({}), "play_list"),
+            (json!({ "play_list": [] }), "play_list"),
+            (json!({ "play_list": [{ "text_to_say": "hello" }] }), "play_list[0].file_to_play"),
+            (json!({ "play_list": [{ "file_to_play": "../x" }] }), "play_list[0].file_to_play"),
+            (json!({ "play_list": [{ "file_to_play": "a.wav", "decryption_cipher": { "type": "des" } }] }), "decryption_cipher.type"),
+        ] {
+            let error = read(body).expect_err("refused");
+            assert!(error.starts_with(&format!("{field}: ")), "{error}");
+        }
+        let said = |phase, reason: &str| {
+            let options = RecordingOptions { prompts_only: true, ..RecordingOptions::default() };
+            instance_info("session", &status(options, phase, reason, 0), false)["action_result"].clone()
+        };
+        assert_eq!(said(Phase::Available, "played"), json!({ "action": "play", "result": { "id": "", "reason": "completed" } }));
+        assert_eq!(said(Phase::Canceled, "api_stop"), json!({ "action": "play" }));
+        assert_eq!(said(Phase::Failed, "prompt_failed")["result"]["reason"], json!("error"));
+    }
+
+    #[test]
+    fn ac_038_a_whole_call_has_the_same_cipher_object_and_none_of_a_messages_ends() {
+        let cipher = json!({ "type": "aescbc", "key": "11".repeat(16), "vector": "22".repeat(16) });
+        let read = |properties: Value| whole_call(properties).map(|(options, _)| options).map_err(|error| error.message);
+        let options = read(json!({ "call_recording_cipher": cipher, "call_recording_filename": "call.wav" })).expect("taken");
+        let options = options.filled(Place::Connection);
+        assert_eq!(options.encryption.as_ref().map(|c| c.iv), Some([0x22; 16]));
+        assert_eq!((options.mode, options.direction, options.start_on_voice), (Some(Mode::Background), Some(Direction::Both), Some(false)));
+        assert_eq!((options.max_silence, options.initial_silence, options.stop_digits.as_deref()), (None, None, Some("")));
+        assert_eq!(options.max_duration, Some(hookswitch_call::limits::RECORD_DURATION));
+        for (body, field) in [
+            (json!({ "call_recording_cipher": { "type": "aescbc", "key": "1", "vector": "2" } }), "call_recording_cipher.key"),
+            (json!({ "call_recording_filename": "../x" }), "call_recording_filename"),
+        ] {
+            let error = read(body).expect_err("refused");
+            assert!(error.starts_with(&format!("{field}: ")), "{error}");
+        }
+    }
+
+    #[test]
+    fn ac_035_036_every_page_hears_the_whole_instance_info() {
+        let options = RecordingOptions { control_id: Some("app-token".into()), ..RecordingOptions::default() };
+        for (phase, notification) in [(Phase::LocalAvailable, false), (Phase::Available, true)] {
+            let info = instance_info("session-1", &status(options.clone(), phase, "max_duration", 1000), notification);
+            for (name, value) in [
+                ("application_instance_id", json!("session-1")),
+                ("application_parameters", json!("")),
+                ("token", json!("app-token")),
+                ("log_filename", json!("")),
+                ("this_call", json!({ "call_id": "p", "call_from": "alice", "call_to": "100" })),
+                ("is_notification", json!(notification)),
+            ] {
+                assert_eq!(info[name], value, "{name}");
+            }
+            assert_eq!(info["action_result"]["action"], json!("record"));
+        }
+        // One that gave no token gets none: the node's own id is no token of theirs.
+        let none = instance_info("s", &status(RecordingOptions::default(), Phase::LocalAvailable, "max_duration", 1000), false);
+        assert_eq!(none["token"], json!(""));
     }
 
     #[test]
@@ -251,6 +453,10 @@ mod tests {
             (Phase::LocalAvailable, "api_stop", "aborted"),
             (Phase::LocalAvailable, "file_size", "filesize"),
             (Phase::LocalAvailable, "max_silence", "silence"),
+            (Phase::Canceled, "superseded", "aborted"),
+            (Phase::Discarded, "discarded", "aborted"),
+            (Phase::Failed, "storage_error", "error"),
+            (Phase::LocalAvailable, "transfer", "other"),
             (Phase::NoInput, "initial_silence", "silence"),
             (Phase::LocalAvailable, "media_timeout", "error"),
             (Phase::Failed, "max_duration", "error"),

@@ -1,11 +1,12 @@
-//! Microsoft Graph's `call: recordResponse` (MG rows): a short prompt-and-record operation on a call, its resource, and the notification that ends
-//! it. The mappings first; the routes that carry them at the end.
+//! Microsoft Graph's `call: recordResponse` and `call: playPrompt` (MG rows): short operations on a call that take turns, their resource, and the
+//! notification that ends each. The mappings first; the routes that carry them at the end.
 
-use super::super::access::Domain;
+use super::super::access::{Caller, Domain};
 use super::super::endpoint::{self, Path, get, post};
 use super::super::operations::recorder::{self, Members, json_body};
 use super::super::reply::{ApiError, Reply};
-use super::super::{Shared, blocking, check_file_name};
+use super::super::{Api, Shared, blocking, check_file_name, check_url};
+use crate::limits;
 use crate::store::{RecordingRow, RecordingState};
 use axum::extract::{Request, State};
 use axum::http::header;
@@ -14,12 +15,17 @@ use hookswitch_call::door::{Command, Done};
 use hookswitch_call::hook::Phrase;
 use hookswitch_call::recording::{Container, Dialect, Encoding, Phase, QueuePolicy, RecordingOptions, RecordingStatus, Target};
 use serde_json::{Value, json};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Seconds that the vendor allows for each of its three limits (MG-011, MG-013, MG-014).
 const SECONDS: std::ops::RangeInclusive<u64> = 1..=120;
 /// Characters of `clientContext` (MG-017).
 const CONTEXT: usize = 256;
+/// What a JWT that speaks of roles at all must allow (MG-003).
+const MAY: &str = "Calls.AccessMedia.All";
+/// How often a prompt may play in one operation (MG-040): a queue of a leg holds no more.
+const LOOPS: std::ops::RangeInclusive<u64> = 1..=60;
 
 /// What ended an operation: our reason; the vendor's; whether that is a success; code, subcode and text of `resultInfo` (MG-023 to MG-028). The
 /// vendor documents 8515 and 8508, a sibling product has 8510, 8511, 8514 and 9999; 8512, 8513 and 8516 are ours.
@@ -50,6 +56,7 @@ fn outcome(phase: Phase, stop_reason: &str, has_audio: bool) -> (&'static str, b
         Some(known) => known,
         // docs/conformance.md "Stop reasons": the vendor has no reason for a hang-up.
         None if stop_reason == "remote_hangup" && has_audio && phase != Phase::Failed => SUCCESS,
+        None if stop_reason == "played" => SUCCESS,
         None => UNSPECIFIED,
     }
 }
@@ -76,15 +83,19 @@ fn resource_url(session: &str, operation: &str) -> String {
 fn operation(status: &RecordingStatus, with_token: bool) -> Value {
     let stop_reason = status.result.as_ref().map_or("", |r| r.stop_reason.as_str());
     let has_audio = status.result.as_ref().is_some_and(|r| !r.duration.is_zero());
+    let records = !status.options.prompts_only;
+    let kind = if records { "#microsoft.graph.recordOperation" } else { "#microsoft.graph.playPromptOperation" };
     let mut said = json!({
-        "@odata.type": "#microsoft.graph.recordOperation",
+        "@odata.type": kind,
         "id": status.recording_id,
         "clientContext": status.client_context,
-        "completionReason": null,
         "resultInfo": null,
-        "recordingLocation": null,
-        "recordingAccessToken": null,
     });
+    if records {
+        for name in ["completionReason", "recordingLocation", "recordingAccessToken"] {
+            said[name] = Value::Null;
+        }
+    }
     let (ended, stored) = (status.phase >= Phase::LocalAvailable, status.phase == Phase::Available);
     if !ended {
         said["status"] = json!(if status.phase == Phase::Queued { "notStarted" } else { "running" });
@@ -92,8 +103,11 @@ fn operation(status: &RecordingStatus, with_token: bool) -> Value {
     }
     let (reason, success, code, subcode, message) = outcome(status.phase, stop_reason, has_audio);
     said["status"] = json!(if success { "completed" } else { "failed" });
-    said["completionReason"] = json!(reason);
     said["resultInfo"] = json!({ "@odata.type": "#microsoft.graph.resultInfo", "code": code, "subcode": subcode, "message": message });
+    if !records {
+        return said;
+    }
+    said["completionReason"] = json!(reason);
     said["recordingLocation"] = match (&status.url, success) {
         (Some(url), true) if stored => json!(url),
         (_, true) => Value::Null,
@@ -122,7 +136,7 @@ pub(super) fn notification(session: &str, status: &RecordingStatus) -> Value {
 }
 
 /// The body of recordResponse as options and prompts (MG-005 to MG-018). Nothing is clamped: what is out of range is refused by name.
-fn record_response(body: Value, callback: Option<String>) -> Result<(RecordingOptions, Vec<Phrase>, u64), ApiError> {
+fn record_response(body: Value, domain: &str) -> Result<(RecordingOptions, Vec<Phrase>, u64), ApiError> {
     let mut body = Members::of("", body)?;
     let mut seconds = |name: &str| match body.number(name)? {
         Some(n) if !SECONDS.contains(&n) => Err(ApiError::bad(name, "must be from 1 to 120")),
@@ -130,10 +144,7 @@ fn record_response(body: Value, callback: Option<String>) -> Result<(RecordingOp
     };
     let (initial_silence, max_silence, max_duration) =
         (seconds("initialSilenceTimeoutInSeconds")?, seconds("maxSilenceTimeoutInSeconds")?, seconds("maxRecordDurationInSeconds")?);
-    let client_context = body.text("clientContext")?;
-    if client_context.as_ref().is_some_and(|c| c.chars().count() > CONTEXT) {
-        return Err(ApiError::bad("clientContext", "longer than 256 characters"));
-    }
+    let client_context = client_context(&mut body)?;
     let stop_digits = match body.any("stopTones") {
         None => String::new(),
         Some(Value::Array(tones)) => {
@@ -145,12 +156,7 @@ fn record_response(body: Value, callback: Option<String>) -> Result<(RecordingOp
         }
         Some(_) => return Err(ApiError::bad("stopTones", "must be a list")),
     };
-    let prompts = match body.any("prompts") {
-        None => Vec::new(),
-        Some(Value::Array(prompts)) if prompts.len() <= 1 => prompts.into_iter().map(prompt).collect::<Result<_, _>>()?,
-        Some(Value::Array(_)) => return Err(ApiError::bad("prompts", "more than one")),
-        Some(_) => return Err(ApiError::bad("prompts", "must be a list")),
-    };
+    let prompts: Vec<Phrase> = the_prompt(&mut body, domain)?.into_iter().collect();
     let options = RecordingOptions {
         client_context,
         dialect: Dialect::Graph,
@@ -162,23 +168,70 @@ fn record_response(body: Value, callback: Option<String>) -> Result<(RecordingOp
         initial_silence,
         max_silence,
         max_duration,
-        on_complete_url: body.text("callbackUri")?.or(callback),
+        on_complete_url: body.text("callbackUri")?,
         ..RecordingOptions::default()
     };
     options.check().map_err(|(field, why)| ApiError::bad(field, why))?;
     Ok((options, prompts, body.left()))
 }
 
-/// A mediaPrompt. Only files of the tenant's storage: nothing is fetched from elsewhere.
-fn prompt(given: Value) -> Result<Phrase, ApiError> {
+/// The body of playPrompt (MG-040).
+fn play_prompt(body: Value, domain: &str) -> Result<(RecordingOptions, Vec<Phrase>, u64), ApiError> {
+    let mut body = Members::of("", body)?;
+    let prompt = the_prompt(&mut body, domain)?.ok_or_else(|| ApiError::bad("prompts", "is missing"))?;
+    let times = match body.number("loop")? {
+        None => 1,
+        Some(n) if LOOPS.contains(&n) => usize::try_from(n).unwrap_or(1),
+        Some(_) => return Err(ApiError::bad("loop", format!("must be from {} to {}", LOOPS.start(), LOOPS.end()))),
+    };
+    let options = RecordingOptions {
+        client_context: client_context(&mut body)?,
+        dialect: Dialect::Graph,
+        prompts_only: true,
+        on_complete_url: body.text("callbackUri")?,
+        ..RecordingOptions::default()
+    };
+    options.check().map_err(|(field, why)| ApiError::bad(field, why))?;
+    Ok((options, vec![prompt; times], body.left()))
+}
+
+fn client_context(body: &mut Members) -> Result<Option<String>, ApiError> {
+    let client_context = body.text("clientContext")?;
+    if client_context.as_ref().is_some_and(|c| c.chars().count() > CONTEXT) {
+        return Err(ApiError::bad("clientContext", "longer than 256 characters"));
+    }
+    Ok(client_context)
+}
+
+/// MG-005: none, or one.
+fn the_prompt(body: &mut Members, domain: &str) -> Result<Option<Phrase>, ApiError> {
+    match body.any("prompts") {
+        None => Ok(None),
+        Some(Value::Array(mut prompts)) if prompts.len() <= 1 => prompts.pop().map(|given| prompt(given, domain)).transpose(),
+        Some(Value::Array(_)) => Err(ApiError::bad("prompts", "more than one")),
+        Some(_) => Err(ApiError::bad("prompts", "must be a list")),
+    }
+}
+
+/// A mediaPrompt (MG-006 to MG-008): a file of the tenant's own storage, or one that is fetched when its turn comes.
+fn prompt(given: Value, domain: &str) -> Result<Phrase, ApiError> {
     let mut given = Members::of("prompts[0]", given)?;
     let media = given.any("mediaInfo").ok_or_else(|| given.bad("mediaInfo", "is missing"))?;
     let mut media = Members::of("prompts[0].mediaInfo", media)?;
     let uri = media.text("uri")?.ok_or_else(|| media.bad("uri", "is missing"))?;
-    let name = uri.rsplit_once("/promptfile/").map(|(_, name)| name).filter(|name| !name.contains(['?', '#', '%', '/']));
-    let name = name.ok_or_else(|| media.bad("uri", "must be a file of /{domain}/promptfile/"))?;
-    check_file_name(name).map_err(|why| media.bad("uri", why))?;
-    Ok(Phrase::File { file_name: name.to_owned() })
+    let key = media.text("resourceId")?.filter(|id| !id.is_empty());
+    if key.as_ref().is_some_and(|key| key.len() > limits::PROMPT_KEY) {
+        return Err(media.bad("resourceId", format!("longer than {} bytes", limits::PROMPT_KEY)));
+    }
+    if let Some((_, name)) = uri.rsplit_once(&format!("/{domain}/promptfile/")) {
+        let plain = !name.contains(['?', '#', '%', '/']);
+        if !plain {
+            return Err(media.bad("uri", "names no file of the promptfile store"));
+        }
+        check_file_name(name).map_err(|why| media.bad("uri", why))?;
+        return Ok(Phrase::File { file_name: name.to_owned() });
+    }
+    Ok(Phrase::Url { url: check_url(uri).map_err(|why| media.bad("uri", why))?, key })
 }
 
 /// MG-038 of one whose session no longer follows it: what is stored says the rest.
@@ -202,6 +255,8 @@ fn from_row(row: &RecordingRow, url: String) -> Value {
         phase,
         connection_id: None,
         participant_id: String::new(),
+        caller: row.caller.clone(),
+        called: row.called.clone(),
         file_name: row.file_name.clone(),
         pause_behavior: None,
         reason: None,
@@ -211,7 +266,7 @@ fn from_row(row: &RecordingRow, url: String) -> Value {
         ended_at: None,
         url: Some(url),
         access_token: None,
-        options: std::sync::Arc::new(options),
+        options: Arc::new(options),
     };
     operation(&status, false)
 }
@@ -236,6 +291,13 @@ pub(in super::super) fn endpoints() -> Vec<endpoint::Endpoint> {
         );
     }
     all.push(
+        post("/{domain}/graph/communications/calls/{id}/playPrompt", "graphPlayPrompt", play)
+            .says("Microsoft Graph's playPrompt: plays a prompt when its turn comes. `callbackUri` gets the commsNotification.")
+            .body(endpoint::JSON, any())
+            .answers(200, "The playPromptOperation; Location is its resource.", endpoint::JSON, any())
+            .refuses(&[409, 429]),
+    );
+    all.push(
         get("/{domain}/graph/communications/calls/{id}/operations/{operation}", "graphOperation", show)
             .says("The recordOperation as it is now.")
             .answers(200, "The recordOperation.", endpoint::JSON, any()),
@@ -250,26 +312,51 @@ pub(in super::super) fn endpoints() -> Vec<endpoint::Endpoint> {
     all
 }
 
-async fn record(State(api): Shared, Domain(domain): Domain, Path((_, id)): Path<(String, String)>, request: Request) -> Reply {
+/// MG-003.
+fn allowed(caller: &Caller) -> Result<(), ApiError> {
+    if caller.may(MAY) { Ok(()) } else { Err(ApiError::forbidden("this token's roles do not have Calls.AccessMedia.All")) }
+}
+
+type OfCall = Path<(String, String)>;
+
+async fn record(State(api): Shared, caller: Caller, Domain(domain): Domain, Path((_, id)): OfCall, request: Request) -> Reply {
+    allowed(&caller)?;
     recorder::limit_rate(&api, &domain)?;
-    let session_id = from_path(&id);
-    let (options, prompts, unknown) = record_response(json_body(request).await?, None)?;
-    api.count_unknown(unknown);
+    let read = record_response(json_body(request).await?, &domain)?;
     // MG-037: short replies on a call, kept apart from recordings of whole calls; who asked is in the log.
-    tracing::info!(%domain, session = session_id, "graph: recordResponse");
+    tracing::info!(%domain, session = from_path(&id), %caller, "graph: recordResponse");
+    begin(&api, &domain, from_path(&id), read).await
+}
+
+async fn play(State(api): Shared, caller: Caller, Domain(domain): Domain, Path((_, id)): OfCall, request: Request) -> Reply {
+    allowed(&caller)?;
+    recorder::limit_rate(&api, &domain)?;
+    let read = play_prompt(json_body(request).await?, &domain)?;
+    begin(&api, &domain, from_path(&id), read).await
+}
+
+/// Orders an operation, and answers with its resource (MG-019).
+async fn begin(
+    api: &Arc<Api>,
+    domain: &str,
+    session_id: String,
+    (options, prompts, unknown): (RecordingOptions, Vec<Phrase>, u64),
+) -> Reply {
+    api.count_unknown(unknown);
     let command = Command::StartRecording { session_id: session_id.clone(), target: Target::Session, options: Box::new(options), prompts };
-    let Done::Recording { recording_id, .. } = api.node.order(&domain, command).await? else { return Err(ApiError::internal()) };
-    let status = recorder::status(&api, &domain, &recording_id).await.ok_or_else(|| ApiError::not_found("unknown operation"))?;
+    let Done::Recording { recording_id, .. } = api.node.order(domain, command).await? else { return Err(ApiError::internal()) };
+    let status = recorder::status(api, domain, &recording_id).await.ok_or_else(|| ApiError::not_found("unknown operation"))?;
     let location = format!("/{domain}/graph{}", resource_url(&session_id, &recording_id));
     Ok(([(header::LOCATION, location)], axum::Json(operation(&status, false))).into_response())
 }
 
-async fn show(State(api): Shared, Domain(domain): Domain, Path((_, call, id)): Path<(String, String, String)>) -> Reply {
+async fn show(State(api): Shared, caller: Caller, Domain(domain): Domain, Path((_, call, id)): Path<(String, String, String)>) -> Reply {
+    allowed(&caller)?;
     let (call, id) = (from_path(&call), from_path(&id));
     if let Some(status) = recorder::status(&api, &domain, &id).await {
         return Ok(axum::Json(operation(&status, false)).into_response());
     }
-    let url = format!("/{domain}/recordings/{id}/audio");
+    let url = api.archive.links.url(&domain, &id);
     let row = blocking(move || {
         let row = api.store.recording(&id)?.filter(|row| row.domain == domain && row.session == call);
         row.ok_or_else(|| ApiError::not_found("unknown operation"))
@@ -278,13 +365,11 @@ async fn show(State(api): Shared, Domain(domain): Domain, Path((_, call, id)): P
     Ok(axum::Json(from_row(&row, url)).into_response())
 }
 
-async fn cancel(State(api): Shared, Domain(domain): Domain, Path((_, id)): Path<(String, String)>, request: Request) -> Reply {
+async fn cancel(State(api): Shared, caller: Caller, Domain(domain): Domain, Path((_, id)): OfCall, request: Request) -> Reply {
+    allowed(&caller)?;
     recorder::limit_rate(&api, &domain)?;
     let mut body = Members::of("", json_body(request).await?)?;
-    let client_context = body.text("clientContext")?;
-    if client_context.as_ref().is_some_and(|c| c.chars().count() > CONTEXT) {
-        return Err(ApiError::bad("clientContext", "longer than 256 characters"));
-    }
+    let client_context = client_context(&mut body)?;
     api.node.order(&domain, Command::CancelMedia { session_id: from_path(&id) }).await?;
     let operation = json!({
         "@odata.type": "#microsoft.graph.cancelMediaProcessingOperation",
@@ -299,11 +384,12 @@ async fn cancel(State(api): Shared, Domain(domain): Domain, Path((_, id)): Path<
 mod tests {
     use super::super::tests::status;
     use super::*;
+    use hookswitch_call::recording::{Direction, Mode, StorageClass};
 
     const SESSION: &str = "5a1b2c3d-0000-4000-8000-000000000001";
 
     fn read(body: Value) -> Result<(RecordingOptions, Vec<Phrase>), String> {
-        record_response(body, None).map(|(options, prompts, _)| (options, prompts)).map_err(|error| error.message)
+        record_response(body, "a.example").map(|(options, prompts, _)| (options, prompts)).map_err(|error| error.message)
     }
 
     fn graph() -> RecordingOptions {
@@ -350,8 +436,11 @@ mod tests {
             (json!({ "prompts": [prompt(good), prompt(good)] }), "prompts"),
             (json!({ "prompts": {} }), "prompts"),
             (json!({ "prompts": [{}] }), "prompts[0].mediaInfo"),
-            (json!({ "prompts": [prompt("https://elsewhere/x.wav")] }), "prompts[0].mediaInfo.uri"),
-            (json!({ "prompts": [prompt("https://n/a/promptfile/..")] }), "prompts[0].mediaInfo.uri"),
+            (json!({ "prompts": [prompt("https://n/a.example/promptfile/..")] }), "prompts[0].mediaInfo.uri"),
+            (json!({ "prompts": [prompt("https://n/a.example/promptfile/a.wav?x")] }), "prompts[0].mediaInfo.uri"),
+            (json!({ "prompts": [prompt("file:///etc/passwd")] }), "prompts[0].mediaInfo.uri"),
+            (json!({ "prompts": [prompt("hi.wav")] }), "prompts[0].mediaInfo.uri"),
+            (json!({ "prompts": [{ "mediaInfo": { "uri": good, "resourceId": "x".repeat(257) } }] }), "prompts[0].mediaInfo.resourceId"),
             (json!({ "stopTones": "#" }), "stopTones"),
             (json!({ "stopTones": ["##"] }), "stopTones"),
             (json!({ "stopTones": ["E"] }), "stopTones"),
@@ -361,6 +450,158 @@ mod tests {
         ] {
             let error = read(body.clone()).expect_err("refused");
             assert!(error.starts_with(&format!("{field}: ")), "{body}: {error}");
+        }
+    }
+
+    #[test]
+    fn mg_007_008_a_prompt_is_the_tenants_own_file_or_fetched_and_kept_by_its_resource_id() {
+        let of = |media: Value| {
+            let (_, prompts) = read(json!({ "prompts": [{ "mediaInfo": media }] })).expect("taken");
+            prompts.into_iter().next().expect("one")
+        };
+        let own = Phrase::File { file_name: "hi.wav".into() };
+        assert_eq!(of(json!({ "uri": "https://n/a.example/promptfile/hi.wav" })), own);
+        assert_eq!(of(json!({ "uri": "/a.example/promptfile/hi.wav", "resourceId": "1" })), own);
+        let url = |url: &str, key: Option<&str>| Phrase::Url { url: url.into(), key: key.map(str::to_owned) };
+        assert_eq!(of(json!({ "uri": "https://bot/hi.wav", "resourceId": "1D6DE2D4" })), url("https://bot/hi.wav", Some("1D6DE2D4")));
+        assert_eq!(of(json!({ "uri": "https://bot/hi.wav?sig=x", "resourceId": "" })), url("https://bot/hi.wav?sig=x", None));
+        // Another tenant's store is another server's, and that is not on the list.
+        let other = "https://n/b.example/promptfile/hi.wav";
+        assert_eq!(of(json!({ "uri": other })), url(other, None));
+    }
+
+    #[test]
+    fn mg_036_037_it_is_short_in_its_turn_of_the_caller_alone_and_not_kept() {
+        let (options, _) = read(json!({ "maxRecordDurationInSeconds": 120 })).expect("taken");
+        let options = options.filled(hookswitch_call::recording::Place::Connection);
+        assert_eq!(options.storage_class, StorageClass::Ephemeral, "until ten minutes after the call");
+        assert_eq!((options.mode, options.direction), (Some(Mode::Queued), Some(Direction::Speak)));
+        assert_eq!(options.max_duration, Some(Duration::from_secs(120)));
+        assert!(read(json!({ "maxRecordDurationInSeconds": 121 })).is_err(), "no way to record a whole call");
+    }
+
+    #[test]
+    fn mg_040_play_prompt_is_read_and_said_as_the_vendor_does() {
+        let read = |body: Value| play_prompt(body, "a.example").map_err(|error| error.message);
+        let prompts = json!([{ "mediaInfo": { "uri": "/a.example/promptfile/hi.wav" } }]);
+        let (options, phrases, _) = read(json!({ "prompts": prompts, "clientContext": "ctx", "loop": 3 })).expect("taken");
+        assert_eq!(phrases, vec![Phrase::File { file_name: "hi.wav".into() }; 3]);
+        assert!(options.prompts_only && options.client_context.as_deref() == Some("ctx"));
+        assert_eq!(read(json!({ "prompts": prompts })).expect("taken").1.len(), 1);
+        for (body, field) in [
+            (json!({}), "prompts"),
+            (json!({ "prompts": [] }), "prompts"),
+            (json!({ "prompts": prompts, "loop": 0 }), "loop"),
+            (json!({ "prompts": prompts, "loop": 61 }), "loop"),
+            (json!({ "prompts": prompts, "clientContext": "x".repeat(257) }), "clientContext"),
+        ] {
+            let error = read(body).expect_err("refused");
+            assert!(error.starts_with(&format!("{field}: ")), "{error}");
+        }
+        let options = RecordingOptions { prompts_only: true, ..graph() };
+        for (phase, reason, expected) in [
+            (Phase::Queued, "", ("notStarted", None)),
+            (Phase::Prompting, "", ("running", None)),
+            (Phase::Available, "played", ("completed", Some(0))),
+            (Phase::Canceled, "superseded", ("failed", Some(8508))),
+            (Phase::Canceled, "api_stop", ("failed", Some(8508))),
+            (Phase::Failed, "prompt_failed", ("failed", Some(8511))),
+            (Phase::Failed, "remote_hangup", ("failed", Some(9999))),
+        ] {
+            let said = operation(&status(options.clone(), phase, reason, 0), true);
+            assert_eq!(said["@odata.type"], json!("#microsoft.graph.playPromptOperation"));
+            assert_eq!(
+                (said["status"].as_str(), said["resultInfo"]["subcode"].as_u64()),
+                (Some(expected.0), expected.1),
+                "{phase:?} {reason}"
+            );
+            assert!(said.get("recordingLocation").is_none() && said.get("recordingAccessToken").is_none(), "{said}");
+        }
+    }
+
+    #[test]
+    fn mg_003_a_token_that_speaks_of_roles_needs_that_of_the_media() {
+        use crate::api::bearer::tests::sign;
+        use crate::api::tests::{TENANT, TOKEN, tenant_key, world};
+        let world = world();
+        let path = format!("/admin/tenants/{TENANT}/keys/bot");
+        assert_eq!(world.ask("PUT", &path, Some(TOKEN), Some("application/x-pem-file"), tenant_key().as_bytes()).0, 201);
+        let token = |claims: Value| {
+            let mut all = json!({ "aud": TENANT, "exp": crate::store::wall_ms() / 1000 + 300 });
+            all.as_object_mut().expect("an object").extend(claims.as_object().expect("an object").clone());
+            sign(&json!({ "alg": "RS256", "typ": "JWT" }), &all)
+        };
+        let json_type = Some("application/json");
+        let call = format!("/{TENANT}/graph/communications/calls/{SESSION}");
+        world.follows(Some(status(graph(), Phase::Recording, "", 0)));
+        for (claims, allowed) in [
+            (json!({}), true),
+            (json!({ "roles": ["Calls.JoinGroupCall.All", MAY] }), true),
+            (json!({ "scp": format!("User.Read {MAY}") }), true),
+            (json!({ "roles": ["Calls.JoinGroupCall.All"] }), false),
+            (json!({ "roles": [] }), false),
+            (json!({ "scp": "User.Read" }), false),
+            (json!({ "roles": 7 }), false),
+        ] {
+            let token = token(claims.clone());
+            world.gives(Ok(Done::Recording { recording_id: "r".into(), file_name: "x.wav".into() }));
+            let prompts = br#"{"prompts":[{"mediaInfo":{"uri":"https://bot/x.wav"}}]}"#;
+            for (method, rest, body) in
+                [("POST", "recordResponse", &b"{}"[..]), ("POST", "playPrompt", prompts), ("GET", "operations/r", b"")]
+            {
+                let (code, said) = world.ask(method, &format!("{call}/{rest}"), Some(&token), json_type.filter(|_| method == "POST"), body);
+                assert_eq!(code, if allowed { 200 } else { 403 }, "{rest} {claims}: {said}");
+            }
+            world.gives(Ok(Done::Nothing));
+            let (code, _) = world.ask("POST", &format!("{call}/cancelMediaProcessing"), Some(&token), json_type, b"{}");
+            assert_eq!(code, if allowed { 200 } else { 403 }, "{claims}");
+            assert_eq!(world.ordered().len(), if allowed { 3 } else { 0 });
+        }
+    }
+
+    #[test]
+    fn mg_029_034_the_location_is_absolute_opens_with_its_token_and_says_what_was_thrown_away() {
+        use crate::api::tests::{TENANT, TOKEN, world};
+        let world = world();
+        let path = world.folder.path().join("r.wav");
+        std::fs::write(&path, b"RIFF").expect("written");
+        let row = |id: &str, state, stop_reason: &str, dialect: &str| RecordingRow {
+            id: id.into(),
+            domain: TENANT.into(),
+            session: SESSION.into(),
+            path: path.to_string_lossy().into_owned(),
+            file_name: "r.wav".into(),
+            dialect: dialect.into(),
+            state,
+            stop_reason: stop_reason.into(),
+            ..RecordingRow::default()
+        };
+        let id = "0fa1b2c3-0000-4000-8000-00000000000a";
+        world.store.put_recording(row(id, RecordingState::Available, "stop_digit", "graph")).expect("put");
+        let (code, said) =
+            world.ask("GET", &format!("/{TENANT}/graph/communications/calls/{SESSION}/operations/{id}"), Some(TOKEN), None, b"");
+        let location = said["recordingLocation"].as_str().expect("a location").to_owned();
+        let local = location.strip_prefix("http://127.0.0.1:8080").expect("absolute, as the node is told that it is reached");
+        assert_eq!((code, &said["recordingAccessToken"]), (200, &Value::Null));
+        let (token, _) = world.archive.links.mint(crate::store::wall_ms(), TENANT, id, "news of it", Duration::from_secs(60));
+        let mut answer = world.raw("GET", local, Some(&token), None, b"");
+        assert_eq!(answer.headers()["content-type"], "application/octet-stream");
+        assert_eq!((answer.status().as_u16(), answer.body_mut().read_to_vec().expect("a body")), (200, b"RIFF".to_vec()));
+        // Without a token, with another's, and with one that is over.
+        let (old, _) = world.archive.links.mint(1000, TENANT, id, "news of it", Duration::from_secs(60));
+        let (other, _) = world.archive.links.mint(crate::store::wall_ms(), TENANT, "another", "news of it", Duration::from_secs(60));
+        for token in [None, Some("guess"), Some(other.as_str()), Some(old.as_str())] {
+            assert_eq!(world.ask("GET", local, token, None, b"").0, 401, "{token:?}");
+        }
+        // What was cancelled or discarded is gone; what failed was never there.
+        for (n, (reason, dialect, code)) in
+            [("discarded", "native", 410), ("superseded", "graph", 410), ("api_stop", "graph", 410), ("disk_error", "graph", 409)]
+                .into_iter()
+                .enumerate()
+        {
+            let id = format!("gone-{n}");
+            world.store.put_recording(row(&id, RecordingState::Failed, reason, dialect)).expect("put");
+            assert_eq!(world.ask("GET", &format!("/{TENANT}/recordings/{id}/audio"), Some(TOKEN), None, b"").0, code, "{reason}");
         }
     }
 
@@ -407,6 +648,9 @@ mod tests {
             (Phase::Failed, "max_duration", 5000, ("failed", "unspecifiedError", 500, 9999)),
             (Phase::Available, "file_size", 5000, ("failed", "unspecifiedError", 500, 9999)),
             (Phase::Available, "node_shutdown", 5000, ("failed", "unspecifiedError", 500, 9999)),
+            (Phase::Canceled, "transfer", 0, ("failed", "operationCanceled", 400, 8508)),
+            (Phase::Failed, "storage_error", 0, ("failed", "unspecifiedError", 500, 9999)),
+            (Phase::Failed, "encode_error", 0, ("failed", "unspecifiedError", 500, 9999)),
         ] {
             let said = operation(&status(graph(), phase, reason, ms), true);
             let (info, text) = (&said["resultInfo"], |name: &str| said[name].as_str().unwrap_or("-").to_owned());

@@ -44,7 +44,8 @@ pub fn posts(notification: &Notification) -> Vec<News> {
             _ => native(),
         });
     }
-    if status.phase == Phase::Available {
+    // What only played has nothing that could be fetched.
+    if status.phase == Phase::Available && !options.prompts_only {
         add(&options.on_available_url, &|| match options.dialect {
             Dialect::Aculab => aculab::instance_info(session, status, true),
             _ => native(),
@@ -59,6 +60,7 @@ fn is_complete(dialect: Dialect, status: &RecordingStatus) -> bool {
     match status.phase {
         phase if dialect == Dialect::Graph => phase.is_terminal(),
         Phase::LocalAvailable => true,
+        Phase::Available => status.options.prompts_only,
         Phase::Failed | Phase::NoInput | Phase::Canceled | Phase::Discarded => true,
         _ => false,
     }
@@ -93,6 +95,8 @@ pub(crate) mod tests {
             phase,
             connection_id: None,
             participant_id: "p".into(),
+            caller: "alice".into(),
+            called: "100".into(),
             file_name: result.file_name.clone(),
             pause_behavior: None,
             reason: None,

@@ -83,7 +83,7 @@ const OPTIONS: &[(&str, Kind, &str)] = &[
     ("sensitivity", Kind::Number, "What counts as voice, 0 to 100; larger hears quieter sound."),
     ("pauseBehavior", Kind::OneOf(&["skip", "silence"]), "What a pause leaves."),
     ("encryption", Kind::Cipher, "AES-CBC with PKCS#7 padding over the whole file: key and iv in hex. Neither is kept in the clear."),
-    ("announce", Kind::Flag, "Tell the parties that they are recorded."),
+    ("announce", Kind::Flag, "A warning tone every 15 s to whoever is recorded; it is not in the file."),
     ("retentionMs", Kind::Number, "Deleted so long after its end."),
     ("statusUrl", Kind::Text, "Every state is posted there (the tenant's outbox origins)."),
     ("onCompleteUrl", Kind::Text, "Posted when it has ended."),
@@ -214,6 +214,7 @@ pub(in super::super) fn options(at: &str, value: Value) -> Result<(RecordingOpti
             }
         },
         announce: o.flag("announce")?.unwrap_or(false),
+        prompts_only: false,
         retention: o.time("retentionMs")?,
         status_url: o.text("statusUrl")?,
         on_complete_url: o.text("onCompleteUrl")?,
@@ -242,6 +243,13 @@ fn prompts(value: Option<Value>) -> Result<Vec<Phrase>, ApiError> {
                 super::super::check_file_name(&file_name).map_err(|why| members.bad("fileName", why))?;
                 Ok(Phrase::File { file_name })
             }
+            Some("url") => {
+                let url = members.text("url")?.ok_or_else(|| missing("url"))?;
+                Ok(Phrase::Url {
+                    url: super::super::check_url(url).map_err(|why| members.bad("url", why))?,
+                    key: members.text("cacheKey")?,
+                })
+            }
             Some("silence") => Ok(Phrase::Silence { duration: time(&mut members, "durationMs")? }),
             Some("tone") => {
                 let hz = match members.any("hz") {
@@ -256,7 +264,7 @@ fn prompts(value: Option<Value>) -> Result<Vec<Phrase>, ApiError> {
                     total: time(&mut members, "totalMs")?,
                 })
             }
-            _ => Err(members.bad("type", "must be file, tone or silence")),
+            _ => Err(members.bad("type", "must be file, url, tone or silence")),
         }
     };
     items.into_iter().enumerate().map(read).collect()
@@ -447,8 +455,8 @@ pub(in super::super) fn schema_of_start() -> Value {
             "prompts": {
                 "type": ["array", "null"],
                 "maxItems": call_limits::PHRASES,
-                "items": { "type": "object", "required": ["type"], "properties": { "type": { "enum": ["file", "tone", "silence"] } } },
-                "description": "What plays before its beep.",
+                "items": { "type": "object", "required": ["type"], "properties": { "type": { "enum": ["file", "url", "tone", "silence"] } } },
+                "description": "What plays before its beep. Of another server: `{\"type\":\"url\",\"url\":…,\"cacheKey\":…}`, where handlers may post to.",
             },
         },
     })
@@ -504,6 +512,7 @@ mod tests {
             pause_behavior: PauseBehavior::Silence,
             encryption: Some(CbcKey { key: vec![0; 16], iv: [0xff; 16] }),
             announce: true,
+            prompts_only: false,
             retention: time(60_000),
             status_url: Some("https://x/s".into()),
             on_complete_url: Some("https://x/c".into()),
@@ -542,17 +551,21 @@ mod tests {
         let given = json!([
             { "type": "file", "fileName": "a.wav" },
             { "type": "silence", "durationMs": 500 },
+            { "type": "url", "url": "https://prompts.example/a.wav", "cacheKey": "a" },
             { "type": "tone", "hz": [440], "onMs": 100, "totalMs": 200 },
         ]);
         let Ok(read) = prompts(Some(given)) else { panic!("taken") };
-        assert_eq!(read.len(), 3);
-        assert!(matches!(&read[2], Phrase::Tone { level_dbm0, .. } if *level_dbm0 == -12.0));
+        assert_eq!(read.len(), 4);
+        assert_eq!(read[2], Phrase::Url { url: "https://prompts.example/a.wav".into(), key: Some("a".into()) });
+        assert!(matches!(&read[3], Phrase::Tone { level_dbm0, .. } if *level_dbm0 == -12.0));
         for (bad, field) in [
             (json!({}), "prompts"),
             (json!([1]), "prompts[0]"),
             (json!([{ "type": "say" }]), "prompts[0].type"),
             (json!([{ "type": "file", "fileName": "../x" }]), "prompts[0].fileName"),
             (json!([{ "type": "silence" }]), "prompts[0].durationMs"),
+            (json!([{ "type": "url" }]), "prompts[0].url"),
+            (json!([{ "type": "url", "url": "file:///etc/passwd" }]), "prompts[0].url"),
             (json!([{ "type": "tone", "hz": ["a"], "onMs": 1, "totalMs": 1 }]), "prompts[0].hz"),
         ] {
             let error = prompts(Some(bad)).expect_err("refused").message;

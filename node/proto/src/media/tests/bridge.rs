@@ -733,6 +733,34 @@ fn ur_008_listen_records_the_other_party() {
 }
 
 #[test]
+fn ur_028_the_tone_lies_over_the_others_voice_and_the_recording_has_the_voice_alone() {
+    for ptime in [20, 30] {
+        let mut pair = Pair::with(|c| c[0].negotiated.ptime = Duration::from_millis(ptime));
+        pair.record(RecordSpec { direction: TapDirection::Both, ..spec() });
+        pair.command(0, MediaCmd::Warn { leg: LegId(1), on: true });
+        let mut peer = peer(8);
+        // 700 Hz of a level, so that what is added is seen.
+        let frame: Vec<u8> = (0..FRAME)
+            .map(|n| g711::encode(Codec::Pcmu, (4000.0 * (std::f64::consts::TAU * 700.0 * n as f64 / 8000.0).sin()) as i16))
+            .collect();
+        for _ in 0..60 {
+            let mut packet = peer.packet();
+            packet[12..].copy_from_slice(&frame);
+            pair.arrive(1, &packet);
+            pair.tick();
+        }
+        let heard: Vec<u8> = pair.got(0).into_iter().flat_map(|packet| packet.3).collect();
+        let warned: Vec<usize> = heard.chunks_exact(FRAME).enumerate().filter(|(_, law)| warns(law)).map(|(n, _)| n).collect();
+        assert!((9..=11).contains(&warned.len()) && warned[warned.len() - 1] < 16, "{ptime}: {warned:?}");
+        // Not a word was lost for it: what is not under the tone is untouched.
+        let untouched = heard.chunks_exact(FRAME).filter(|law| *law == &frame[..]).count();
+        assert!(untouched >= 44, "{ptime}: {untouched}");
+        let (_, heard, _) = pair.end();
+        assert!(heard.iter().all(|(_, law)| !warns(law)));
+    }
+}
+
+#[test]
 fn junk_in_both_legs_of_a_bridge_never_panics_and_totals_add_up() {
     let mut random = Random::new([11; 32]);
     for round in 0..60u32 {
@@ -778,6 +806,7 @@ fn junk_in_both_legs_of_a_bridge_never_panics_and_totals_add_up() {
                     pair.command(0, MediaCmd::Bridge { leg: LegId(1), hears });
                 }
                 1 => pair.command(0, MediaCmd::SendDigit { leg: LegId(1), digit: '3', duration: FRAME_TIME }),
+                4 => pair.command(0, MediaCmd::Warn { leg: LegId(1), on: random.u32() & 3 != 0 }),
                 2 => {
                     let segments = vec![Segment::Clip(clip(9, 777)), Segment::Echo(Duration::from_secs(1))];
                     pair.command(1, MediaCmd::Play { leg: LegId(2), play: PlayId(1), segments, barge_in: BargeIn::All });
