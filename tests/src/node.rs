@@ -30,7 +30,8 @@ pub fn binary() -> PathBuf {
         None => target().join("hookswitch"),
     };
     assert!(path.is_file(), "no node at {}: build it by `make node`, or name it in HOOKSWITCH_BIN", path.display());
-    path
+    // It is started in a folder of its own.
+    path.canonicalize().expect("it is there")
 }
 
 /// `target/debug`, or wherever this test was built.
@@ -47,7 +48,7 @@ pub fn component(name: &str) -> PathBuf {
     };
     let path = folder.join(format!("{name}.component.wasm"));
     assert!(path.is_file(), "no component at {}: build it by `make guests`, or name its folder in HOOKSWITCH_GUESTS", path.display());
-    path
+    path.canonicalize().expect("it is there")
 }
 
 /// The tool that judges the API by its document: `HOOKSWITCH_SCHEMATHESIS`, else the one that `scripts/setup.sh test` put below `target`.

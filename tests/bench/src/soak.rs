@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 
 #[derive(clap::Args, Clone, Debug)]
 pub struct Soak {
-    /// How long, without the two waits for the node to be idle
+    /// How long, without the two waits for the node to be idle; 0: only faults
     #[arg(long, default_value_t = 10.0)]
     minutes: f64,
     /// Calls at the top of a wave
@@ -408,6 +408,10 @@ impl Line {
 }
 
 pub fn run(options: &Options, soak: &Soak) -> Result<()> {
+    if soak.minutes <= 0.0 {
+        let faults = faults::run(options, soak.faults)?;
+        return conclude(soak, &faults.lines(), &Done::default(), &Watched::default(), Some(&faults));
+    }
     let node = Node::start(options)?;
     let bridges = bridges(&node)?;
     println!(
@@ -454,10 +458,15 @@ pub fn run(options: &Options, soak: &Soak) -> Result<()> {
     let load = (node.cpu()? - cpu).as_secs_f64() / began.elapsed().as_secs_f64();
     let faults = if soak.faults > 0.0 { Some(faults::run(options, soak.faults)?) } else { None };
     lines.extend(faults.iter().flat_map(Faults::lines));
-    print(&lines, &waves.done, &watched);
     println!("node {:.0} % of its core on average, steal {:.1} %", load * 100.0, steal.percent());
-    faults.iter().for_each(Faults::print);
-    write(soak, &lines, &waves.done, &watched, faults.as_ref())?;
+    conclude(soak, &lines, &waves.done, &watched, faults.as_ref())
+}
+
+/// Says what was found, and fails when it is not what it should be.
+fn conclude(soak: &Soak, lines: &[Line], done: &Done, watched: &Watched, faults: Option<&Faults>) -> Result<()> {
+    print(lines, done, watched);
+    faults.iter().for_each(|faults| faults.print());
+    write(soak, lines, done, watched, faults)?;
     println!("written to {}", soak.report.display());
     let broken: Vec<&str> = lines.iter().filter(|line| !line.holds()).map(|line| line.name.as_str()).collect();
     if !broken.is_empty() {
