@@ -290,6 +290,10 @@ impl Tap {
             return;
         }
         self.first[usize::from(heard)] = Some(at);
+        // It may have been filled up before.
+        if self.side(heard).is_none_or(|side| side.passed > 0) {
+            return;
+        }
         self.pace.begin(heard);
         if let Some(other) = self.first[usize::from(!heard)] {
             let late = (at.since(other) + FRAME_TIME / 2).as_nanos() / FRAME_TIME.as_nanos();
