@@ -369,7 +369,7 @@ fn ur_010_a_recording_whose_encoder_the_machine_lacks_is_refused_when_it_is_aske
     let call = node.phone("wav").play(&numbered_file(&node, 300)).dtmf("#@5s").start();
     let mut session = Value::Null;
     wait_for("the call is up", || {
-        session = node.json(&["session", "list", "--json"])["sessions"][0]["id"].take();
+        session = node.json(&["session", "list", "--json"]).pointer("/sessions/0/id").cloned().unwrap_or_default();
         session.is_string()
     });
     let path = format!("/{DEMO}/recordings");
