@@ -110,6 +110,8 @@ pub struct Tally {
     pub disordered: u64,
     /// Frames between first and last that are silence or something else: concealed or damaged.
     pub foreign: u64,
+    /// Those of them that are silence.
+    pub silent: u64,
     /// Samples before the first numbered frame, and after the last.
     pub lead: usize,
     pub tail: usize,
@@ -140,7 +142,8 @@ impl Tally {
                     }
                     numbers.push(*n);
                 }
-                Heard::Silence | Heard::Other => tally.foreign += 1,
+                Heard::Silence => (tally.foreign, tally.silent) = (tally.foreign + 1, tally.silent + 1),
+                Heard::Other => tally.foreign += 1,
             }
         }
         tally.numbered = numbers.len() as u64;

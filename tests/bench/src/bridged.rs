@@ -87,7 +87,7 @@ fn check_recordings(node: &Node, outcome: &mut Outcome) -> Result<()> {
     outcome.missing += concealed as u64;
     for file in files {
         if hound::WavReader::open(&file)?.spec().channels == 2 {
-            outcome.missing += recordings::judge(&file, None)?.1;
+            outcome.missing += recordings::judge(&file, None)?.missing;
         }
     }
     Ok(())

@@ -278,7 +278,7 @@ impl Site {
             let whole = self.node.cli(&["recording", "verify", id]).status == Some(0);
             outcome.misjudged += u64::from(whole != (fault != Fault::DiskFull) || (row["stop_reason"] == "disk_full") == whole);
             let file = self.node.fetch(id);
-            let (frames, missing) = recordings::judge(&file, None)?;
+            let recordings::Judged { frames, missing, .. } = recordings::judge(&file, None)?;
             outcome.frames += frames;
             outcome.missing += missing;
             // One that was cut says how much it lacks.

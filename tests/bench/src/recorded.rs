@@ -304,7 +304,8 @@ fn judge_encrypted(node: &Node, said: &[u32]) -> Result<Verdict> {
     let mut verdict = Verdict::default();
     for row in node.finished()?.into_iter().filter(|row| row.path.exists()) {
         ensure!(!std::fs::read(&row.path)?.starts_with(b"RIFF"), "{} is not encrypted", row.path.display());
-        let (frames, missing) = recordings::judge_bytes(&node.audio(&row.id)?, Some(said)).unwrap_or((0, u64::from(u32::MAX)));
+        let judged = recordings::judge_bytes(&node.audio(&row.id)?, Some(said)).unwrap_or(recordings::Judged::LOST);
+        let (frames, missing) = (judged.frames, judged.missing);
         verdict.recordings += 1;
         verdict.frames += frames;
         verdict.missing += missing;

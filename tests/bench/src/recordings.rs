@@ -24,30 +24,46 @@ pub fn judge_all(files: &[impl AsRef<Path>], said: &[u32]) -> Verdict {
     let mut verdict = Verdict { recordings: files.len(), ..Verdict::default() };
     for file in files {
         // One that cannot be read, or is not a caller's, shows as all of its frames missing.
-        let (frames, missing) = judge(file.as_ref(), Some(said)).unwrap_or((0, u64::from(u32::MAX)));
-        verdict.frames += frames;
-        verdict.missing += missing;
+        let judged = judge(file.as_ref(), Some(said)).unwrap_or(Judged::LOST);
+        verdict.frames += judged.frames;
+        verdict.missing += judged.missing;
     }
     verdict
 }
 
+/// What a recording says of itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Judged {
+    pub frames: u64,
+    /// Frames that are not there as they were said.
+    pub missing: u64,
+    /// Silent frames between, in whose place nothing was said: two sides are kept together by them.
+    pub put_in: u64,
+}
+
+impl Judged {
+    /// One that cannot be read.
+    pub const LOST: Judged = Judged { frames: 0, missing: u32::MAX as u64, put_in: 0 };
+}
+
 /// Frames in a recording, and frames that are not there as they were said, of each side that it keeps apart. With `said` also those
 /// before the first and after the last; without, only those between.
-pub fn judge(file: &Path, said: Option<&[u32]>) -> Result<(u64, u64)> {
+pub fn judge(file: &Path, said: Option<&[u32]>) -> Result<Judged> {
     judge_bytes(&std::fs::read(file)?, said).with_context(|| file.display().to_string())
 }
 
 /// The same of a file's bytes.
-pub fn judge_bytes(bytes: &[u8], said: Option<&[u32]>) -> Result<(u64, u64)> {
+pub fn judge_bytes(bytes: &[u8], said: Option<&[u32]>) -> Result<Judged> {
     let (channels, samples) = samples_of(bytes)?;
-    let (mut frames, mut missing) = (0, 0);
+    let mut judged = Judged::default();
     for channel in 0..channels {
         let side: Vec<i16> = samples.iter().skip(channel).step_by(channels).copied().collect();
-        let (counted, lost) = side_of(&side, said)?;
-        frames += counted;
-        missing += lost;
+        let side = side_of(&side, said)?;
+        judged.frames += side.frames;
+        judged.missing += side.missing;
+        judged.put_in += side.put_in;
     }
-    Ok((frames, missing))
+    Ok(judged)
 }
 
 /// Channels and samples of a WAV file. What lies there in a law is read as u-law whichever it is: numbers are said in bytes, and a law's
@@ -83,22 +99,22 @@ fn law_of(bytes: &[u8]) -> Option<(usize, &[u8])> {
     }
 }
 
-fn side_of(samples: &[i16], said: Option<&[u32]>) -> Result<(u64, u64)> {
+fn side_of(samples: &[i16], said: Option<&[u32]>) -> Result<Judged> {
     let tally = Tally::of(samples);
     let (Some(first), Some(last)) = (tally.first, tally.last) else { bail!("no numbered frame") };
     let phone = first >> FRAME_BITS;
     if last >> FRAME_BITS != phone {
         bail!("two speakers on one side");
     }
-    let mut missing = tally.missing.max(tally.foreign) + tally.repeated + tally.disordered;
+    // A concealed frame is a number that is missing and a frame that is foreign: it counts once.
+    let mut missing = tally.missing.max(tally.foreign - tally.silent) + tally.repeated + tally.disordered;
     if let Some(said) = said {
         // Even numbers are callers.
         let said = *said.get(phone as usize / 2).context("a speaker that there was not")?;
         missing += u64::from((first & FRAME_MASK).saturating_sub(LEAD_FRAMES));
         missing += u64::from(said.saturating_sub(1).saturating_sub(last & FRAME_MASK).saturating_sub(TAIL_FRAMES));
     }
-    // A concealed frame is a number that is missing and a frame that is foreign: it counts once.
-    Ok((tally.numbered, missing))
+    Ok(Judged { frames: tally.numbered, missing, put_in: tally.silent.saturating_sub(tally.missing) })
 }
 
 #[cfg(test)]
@@ -122,11 +138,11 @@ mod tests {
             bytes
         };
         for tag in [6, 7] {
-            assert_eq!(judge_bytes(&file(tag, &data), Some(&[0, 0, 50])).ok(), Some((50, 0)));
+            assert_eq!(judge_bytes(&file(tag, &data), Some(&[0, 0, 50])).ok(), Some(Judged { frames: 50, ..Judged::default() }));
         }
         let mut wrong = data.clone();
         wrong[20 * 160 + 3] ^= 1;
-        assert_eq!(judge_bytes(&file(6, &wrong), Some(&[0, 0, 50])).ok(), Some((49, 1)));
+        assert_eq!(judge_bytes(&file(6, &wrong), Some(&[0, 0, 50])).ok(), Some(Judged { frames: 49, missing: 1, put_in: 0 }));
         assert!(judge_bytes(&file(1, &data), None).is_err(), "hound does not take it for PCM of 8 bits, and neither do we");
         for cut in [0, 3, 11, 30, 60] {
             assert!(judge_bytes(&file(6, &data)[..cut], None).is_err(), "{cut}");
@@ -135,13 +151,18 @@ mod tests {
 
     #[test]
     fn sides_are_judged_by_what_was_said() {
-        let judge = |samples: &[i16], said: &[u32]| side_of(samples, Some(said)).ok();
+        let judge = |samples: &[i16], said: &[u32]| side_of(samples, Some(said)).ok().map(|j| (j.frames, j.missing));
         assert_eq!(judge(&say(2, 30..200), &[0, 200]), Some((170, 0)));
         assert_eq!(judge(&say(2, 30..190), &[0, 200]), Some((160, 5)), "ten at the end, of which five may be under way");
         assert_eq!(judge(&say(2, 130..200), &[0, 200]), Some((70, 30)), "a lead that is too long");
         assert_eq!(judge(&say(2, (0..200).filter(|n| *n != 50)), &[0, 200]), Some((199, 1)));
         assert_eq!(judge(&[say(2, 0..10), say(4, 10..20)].concat(), &[0, 10, 20]), None);
         assert_eq!(judge(&[0; 1600], &[1]), None);
-        assert_eq!(side_of(&say(2, 500..600), None).ok(), Some((100, 0)));
+        let of = |samples: &[i16]| side_of(samples, None).ok().map(|j| (j.frames, j.missing, j.put_in));
+        assert_eq!(of(&say(2, 500..600)), Some((100, 0, 0)));
+        let silence = vec![0; 160];
+        assert_eq!(of(&[say(2, 0..50), silence.clone(), say(2, 50..100)].concat()), Some((100, 0, 1)), "put in");
+        assert_eq!(of(&[say(2, 0..50), silence.clone(), say(2, 51..100)].concat()), Some((99, 1, 0)), "in place of what was said");
+        assert_eq!(of(&[say(2, 0..50), vec![77; 160], say(2, 50..100)].concat()), Some((100, 1, 0)), "something else");
     }
 }

@@ -14,7 +14,7 @@ use crate::{Options, machine};
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -341,6 +341,9 @@ struct Watched {
     empty: u64,
     frames: u64,
     missing: u64,
+    /// Silent frames put in to keep two sides together, and those of them that the recording's sidecar does not count.
+    put_in: u64,
+    uncounted: u64,
     /// The first of those that miss some.
     short: Vec<String>,
     unreadable: Vec<String>,
@@ -375,9 +378,11 @@ fn judge_new(node: &Node, watched: &mut Watched) -> Result<()> {
     for (id, file) in node.indexed()? {
         let bytes = std::fs::metadata(&file).map_or(0, |file| file.len());
         match recordings::judge(&file, None) {
-            Ok((frames, missing)) => {
+            Ok(recordings::Judged { frames, missing, put_in }) => {
                 watched.frames += frames;
                 watched.missing += missing;
+                watched.put_in += put_in;
+                watched.uncounted += put_in.saturating_sub(counted_silence(&file));
                 if missing > 0 && watched.short.len() < SHORT {
                     // What the node itself says of it tells where it was lost.
                     let sidecar = std::fs::read_to_string(format!("{}.json", file.display())).unwrap_or_default();
@@ -391,6 +396,13 @@ fn judge_new(node: &Node, watched: &mut Watched) -> Result<()> {
         node.remove_recording(&id)?;
     }
     Ok(())
+}
+
+/// Silent frames of both sides by the sidecar.
+fn counted_silence(file: &Path) -> u64 {
+    let sidecar = std::fs::read_to_string(format!("{}.json", file.display())).unwrap_or_default();
+    let sidecar: Value = serde_json::from_str(&sidecar).unwrap_or_default();
+    ["speak", "heard"].iter().filter_map(|side| sidecar["recording"][side]["silence"].as_u64()).sum()
 }
 
 /// One line of the verdict.
@@ -527,6 +539,7 @@ fn verdict(before: &Snapshot, after: &Snapshot, waves: &Waves<'_>, watched: &Wat
     line("recordings failed", None, after.get("recordings failed"), 0.0);
     line("recordings that cannot be read", None, watched.unreadable.len() as f64, 0.0);
     line("frames missing in recordings", None, watched.missing as f64, 0.0);
+    line("silent frames put in that are not counted", None, watched.uncounted as f64, 0.0);
     line("frames missing at phones", None, waves.done.missing as f64, 0.0);
     line("frames repeated at phones", None, waves.done.repeated as f64, 0.0);
     line("frames heard in another call", None, waves.generator.counts.crossed as f64, 0.0);
@@ -550,8 +563,8 @@ fn print(lines: &[Line], done: &Done, watched: &Watched) {
     }
     println!("calls: {:?}", done.calls);
     println!(
-        "frames: {} at phones, {} in {} recordings ({} of them over before a word was said)",
-        done.frames, watched.frames, watched.recordings, watched.empty
+        "frames: {} at phones, {} in {} recordings ({} of them over before a word was said), {} silent ones put in",
+        done.frames, watched.frames, watched.recordings, watched.empty, watched.put_in
     );
     for (surprise, times) in &done.surprises {
         println!("{surprise}: {times}");
