@@ -273,8 +273,13 @@ async fn look(shared: &Arc<Shared>, under_way: &UnderWay, tell: &Tell, all: bool
         if !under_way.take(&row) {
             continue;
         }
-        if row.state == DeliveryState::Uploading && row.attempts == 0 {
-            report(shared, &row, Phase::Uploading, tell).await?;
+        if row.state == DeliveryState::Uploading
+            && row.attempts == 0
+            && let Err(error) = report(shared, &row, Phase::Uploading, tell).await
+        {
+            // The next look begins with it again.
+            under_way.lock().remove(&row.recording);
+            return Err(error);
         }
         let (shared, under_way) = (shared.clone(), under_way.clone());
         tokio::spawn(async move {
