@@ -67,8 +67,9 @@ pub struct Media {
 struct Slot {
     leg: Leg,
     port: u16,
-    rtp: VecDeque<(SocketAddr, Bytes)>,
-    rtcp: VecDeque<(SocketAddr, Bytes)>,
+    /// Datagrams, each with when it came: a kernel stamps them.
+    rtp: VecDeque<(Time, SocketAddr, Bytes)>,
+    rtcp: VecDeque<(Time, SocketAddr, Bytes)>,
     /// The source it has locked to: the kernel drops what others send.
     connected: Option<SocketAddr>,
     due: Time,
@@ -155,7 +156,7 @@ impl Media {
     }
 
     /// A datagram for one of our ports. Those that belong to no leg are nobody's.
-    pub(crate) fn receive(&mut self, to: SocketAddr, from: SocketAddr, bytes: Bytes) {
+    pub(crate) fn receive(&mut self, now: Time, to: SocketAddr, from: SocketAddr, bytes: Bytes) {
         let (port, rtcp) = (to.port() & !1, to.port() & 1 == 1);
         let Some(slot) = self.ports.get(&port).and_then(|leg| self.legs.get_mut(leg)) else { return };
         if !rtcp && slot.connected.is_some_and(|source| source != from) {
@@ -163,7 +164,7 @@ impl Media {
         }
         let socket = if rtcp { &mut slot.rtcp } else { &mut slot.rtp };
         if socket.len() < SOCKET {
-            socket.push_back((from, bytes));
+            socket.push_back((now, from, bytes));
         }
     }
 
@@ -212,9 +213,11 @@ impl Media {
         let overheard = listeners.iter().any(|listener| self.legs.get(listener).is_some_and(|slot| slot.leg.overhears()));
         let Some(slot) = self.legs.get_mut(&leg) else { return };
         slot.leg.set_overheard(overheard);
-        let come: Vec<(SocketAddr, Bytes)> = slot.rtp.drain(..slot.rtp.len().min(RTP_BURST)).collect();
-        for (from, bytes) in come {
-            let spoken = self.legs.get_mut(&leg).and_then(|slot| slot.leg.push(now, from, false, &bytes));
+        let come: Vec<(Time, SocketAddr, Bytes)> = slot.rtp.drain(..slot.rtp.len().min(RTP_BURST)).collect();
+        for (came, from, bytes) in come {
+            let Some(slot) = self.legs.get_mut(&leg) else { continue };
+            let spoken = slot.leg.push(now, from, false, &bytes);
+            slot.leg.waited(now.since(came));
             let Some(spoken) = spoken else { continue };
             for listener in &listeners {
                 let Some(other) = self.legs.get_mut(listener) else { continue };
@@ -225,7 +228,7 @@ impl Media {
         let Some(slot) = self.legs.get_mut(&leg) else { return };
         slot.ticks += 1;
         if slot.ticks.is_multiple_of(RTCP_EVERY_TICKS) {
-            for (from, bytes) in slot.rtcp.drain(..slot.rtcp.len().min(RTP_BURST)) {
+            for (_, from, bytes) in slot.rtcp.drain(..slot.rtcp.len().min(RTP_BURST)) {
                 // RTCP is for this leg alone.
                 let _ = slot.leg.push(now, from, true, &bytes);
             }

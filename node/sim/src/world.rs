@@ -373,7 +373,7 @@ impl World {
                     self.send_sip(at, to, bytes);
                 }
             }
-            None if to.ip() == NODE => self.media.receive(to, from, bytes),
+            None if to.ip() == NODE => self.media.receive(self.now, to, from, bytes),
             None => {}
         }
     }

@@ -116,6 +116,26 @@ impl Node {
         self.send(MediaCmd::Bridge { leg: LegId(leg), hears: hears.map(LegId) });
     }
 
+    /// Both sides of what leg `leg` says and hears.
+    fn record(&mut self, leg: u64, number: u64, stereo: bool) {
+        self.recorder.begin(Box::new(RecordingStart {
+            connection_id: None,
+            recording: RecordingId(number),
+            recording_id: format!("00000000-0000-4000-8000-{number:012}"),
+            session: SESSION,
+            session_id: "session".into(),
+            domain: "demo.localhost".into(),
+            participant_id: "p".into(),
+            caller: "alice".into(),
+            called: "bridge".into(),
+            file_name: format!("{number}.wav"),
+            stereo,
+            options: Default::default(),
+        }));
+        let spec = RecordSpec { direction: TapDirection::Both, ..RecordSpec::default() };
+        self.send(MediaCmd::Record { leg: LegId(leg), recording: RecordingId(number), spec: Box::new(spec) });
+    }
+
     fn close(&mut self, leg: u64) {
         self.send(MediaCmd::Close { leg: LegId(leg), reason: StopReason::RemoteHangup });
         self.wait(|e| (e.leg == LegId(leg) && matches!(e.what, MediaKind::Closed { .. })).then_some(()));
@@ -230,23 +250,7 @@ fn ur_009_a_bridge_is_recorded_with_the_caller_left_and_the_called_right() {
     let mut node = Node::new();
     let (mut a, mut b) = (node.open(1, Codec::Pcmu), node.open(2, Codec::Pcmu));
     for (stereo, number) in [(true, 1), (false, 2)] {
-        let id = format!("00000000-0000-4000-8000-{number:012}");
-        node.recorder.begin(Box::new(RecordingStart {
-            connection_id: None,
-            recording: RecordingId(number),
-            recording_id: id,
-            session: SESSION,
-            session_id: "session".into(),
-            domain: "demo.localhost".into(),
-            participant_id: "p".into(),
-            caller: "alice".into(),
-            called: "bridge".into(),
-            file_name: format!("{number}.wav"),
-            stereo,
-            options: Default::default(),
-        }));
-        let spec = RecordSpec { direction: TapDirection::Both, ..RecordSpec::default() };
-        node.send(MediaCmd::Record { leg: LegId(1), recording: RecordingId(number), spec: Box::new(spec) });
+        node.record(1, number, stereo);
     }
     node.bridge(1, Some(2));
     node.bridge(2, Some(1));
@@ -286,6 +290,53 @@ fn ur_009_a_bridge_is_recorded_with_the_caller_left_and_the_called_right() {
             let loudest = samples.iter().map(|s| s.unsigned_abs()).max().unwrap();
             assert_eq!(loudest, 32_768, "two loud parties overload, and that is cut, not wrapped");
         }
+    }
+    node.stop();
+}
+
+#[test]
+fn ur_009_what_is_sent_at_one_moment_lies_within_a_frame_whenever_it_is_read() {
+    let mut node = Node::new();
+    // The second party of each pair sends so many milliseconds after the first.
+    let later = [0u64, 3, 6, 9, 12, 15, 18];
+    let mut parties: Vec<Party> = (1..=2 * later.len() as u64).map(|leg| node.open(leg, Codec::Pcmu)).collect();
+    for pair in 0..later.len() as u64 {
+        let (first, second) = (2 * pair + 1, 2 * pair + 2);
+        node.bridge(first, Some(second));
+        node.bridge(second, Some(first));
+        node.record(first, pair + 1, true);
+    }
+    // Frames 0 to 99 of the first parties, 100 to 199 of the second ones, and when the 60th of each left.
+    let mut moments: Vec<(u64, usize, u16)> = (0..100u16)
+        .flat_map(|n| (0..2 * later.len()).map(move |party| (u64::from(n) * 20 + later[party / 2] * (party as u64 % 2), party, n)))
+        .collect();
+    moments.sort();
+    let start = Instant::now();
+    let mut left = vec![start; parties.len()];
+    for (ms, party, n) in moments {
+        std::thread::sleep((start + Duration::from_millis(ms)).saturating_duration_since(Instant::now()));
+        parties[party].say(0, n + 100 * (party as u16 % 2));
+        if n == 60 {
+            left[party] = Instant::now();
+        }
+    }
+    std::thread::sleep(FRAME_TIME * 3);
+    (1..=2 * later.len() as u64).rev().for_each(|leg| node.close(leg));
+    for _ in 0..later.len() {
+        let Input::Recorded(report) = node.inbox.recv_timeout(PATIENCE).unwrap() else { panic!("no report") };
+        assert!(report.outcome.is_ok(), "{report:?}");
+        let pair = report.recording.0 as usize - 1;
+        let row = node.store.recording(&report.recording_id).unwrap().unwrap();
+        let samples: Vec<i16> = hound::WavReader::open(&row.path).unwrap().samples::<i16>().map(Result::unwrap).collect();
+        let place = |side: usize, number: u16| {
+            let frame = payload(number).map(|b| g711::decode(Codec::Pcmu, b));
+            let side: Vec<i16> = samples.iter().skip(side).step_by(2).copied().collect();
+            side.windows(FRAME).position(|w| w == frame).expect("it is there") as i64 * 125
+        };
+        let apart = place(1, 160) - place(0, 60);
+        let sent = left[2 * pair + 1].duration_since(left[2 * pair]).as_micros() as i64;
+        println!("{} ms later: {} us too late", later[pair], apart - sent);
+        assert!((apart - sent).abs() <= 20_000, "{} ms later: {apart} us apart, sent {sent}", later[pair]);
     }
     node.stop();
 }

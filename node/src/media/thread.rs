@@ -259,21 +259,23 @@ impl Slot {
 type Legs = Slab<Box<Slot>>;
 
 /// Takes what came for a leg, and sends on what others hear of it. `at` is the leg whose code runs.
-fn read(legs: &mut Legs, key: usize, at: &mut usize, now: Time, packets: &mut Receiver, desk: &mut Desk) {
+fn read(legs: &mut Legs, key: usize, at: &mut usize, now: Time, packets: &mut Receiver, desk: &mut Desk, clock: &Clock) {
     let Some(slot) = legs.get(key) else { return };
     let overheard = slot.heard_by.iter().any(|listener| legs.get(*listener).is_some_and(|slot| slot.leg.overhears()));
     let Some(slot) = legs.get_mut(key) else { return };
     slot.leg.set_overheard(overheard);
     slot.ticks = slot.ticks.wrapping_add(1);
+    let all = slot.connected.is_none() || slot.uneven || slot.ticks.is_multiple_of(limits::LOOK_EVERY);
     let n = match slot.connected {
         // The usual telephone sends one packet a frame. Should more come for a moment, they are found within `LOOK_EVERY`.
-        Some(peer) => {
-            let all = slot.uneven || slot.ticks.is_multiple_of(limits::LOOK_EVERY);
-            packets.receive_from(&slot.rtp, peer, if all { RTP_BURST } else { 1 })
-        }
+        Some(peer) => packets.receive_from(&slot.rtp, peer, if all { RTP_BURST } else { 1 }),
         None => packets.receive(&slot.rtp),
     };
     slot.uneven = n != 1;
+    // When the last of them came: after a pause at once, else often enough.
+    let waited = if all && n > 0 && slot.leg.wants_arrivals() { udp::waited(&slot.rtp) } else { None };
+    // It was asked for now, and the leg counts from `now`, when its phase began.
+    let waited = waited.map(|waited| waited.saturating_sub(clock.now().since(now)));
     desk.tally.received += n as u64;
     let Desk { outbox, blocks, sends, tally } = desk;
     for i in 0..n {
@@ -282,7 +284,11 @@ fn read(legs: &mut Legs, key: usize, at: &mut usize, now: Time, packets: &mut Re
             tally.cut += 1;
             continue;
         }
-        let Some(spoken) = slot.leg.push(now, packet.from, false, packet.bytes) else { continue };
+        let spoken = slot.leg.push(now, packet.from, false, packet.bytes);
+        if let Some(waited) = waited.filter(|_| i + 1 == n) {
+            slot.leg.waited(waited);
+        }
+        let Some(spoken) = spoken else { continue };
         for turn in 0..slot.heard_by.len() {
             let listener = legs.get(key).and_then(|slot| slot.heard_by.get(turn).copied());
             let Some(listener) = listener else { break };
@@ -465,10 +471,10 @@ impl MediaThread {
         let now = self.clock.now();
         let mut broken = Vec::new();
         for &key in &self.phases[phase] {
-            let (legs, desk) = (&mut self.legs, &mut self.desk);
+            let (legs, desk, clock) = (&mut self.legs, &mut self.desk, &self.clock);
             // A fault of ours in one leg must not silence the others: neither its bridge's other end, whose code it may have been.
             let mut at = key;
-            let read = catch_unwind(AssertUnwindSafe(|| read(legs, key, &mut at, now, packets, desk)));
+            let read = catch_unwind(AssertUnwindSafe(|| read(legs, key, &mut at, now, packets, desk, clock)));
             if read.is_err() {
                 broken.extend(legs.get(at).map(|slot| slot.id));
                 if at == key {

@@ -6,6 +6,12 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6, UdpSocket};
 use std::os::fd::AsRawFd;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// The stamp of the datagram that was received last, as a timespec (socket(7), asm-generic/sockios.h); libc has no name for it.
+const SIOCGSTAMPNS: libc::Ioctl = 0x8907;
+/// What has waited for longer (1 s) is as likely stamped before the machine's clock was set.
+const WAITED_MOST: Duration = Duration::from_secs(1);
 
 /// A non-blocking socket bound to `address`, with the receive buffer asked for as far as the kernel allows.
 pub fn bind(address: SocketAddr, receive_buffer: usize) -> io::Result<UdpSocket> {
@@ -39,6 +45,22 @@ pub fn disconnect(socket: &UdpSocket) -> io::Result<()> {
         libc::connect(socket.as_raw_fd(), &raw const none, size_of::<libc::sockaddr>() as libc::socklen_t)
     };
     if rc == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// How long the datagram that was received last of this socket had waited in it. `None`: the kernel does not say. It stamps datagrams only
+/// from the first call on.
+pub fn waited(socket: &UdpSocket) -> Option<Duration> {
+    let mut stamp = MaybeUninit::<libc::timespec>::zeroed();
+    // SAFETY: the kernel writes one timespec to the pointer, which is of one; zero is a value of it.
+    let stamp = unsafe {
+        if libc::ioctl(socket.as_raw_fd(), SIOCGSTAMPNS, stamp.as_mut_ptr()) != 0 {
+            return None;
+        }
+        stamp.assume_init()
+    };
+    let came = Duration::new(u64::try_from(stamp.tv_sec).ok()?, u32::try_from(stamp.tv_nsec).ok()?);
+    let waited = SystemTime::now().duration_since(UNIX_EPOCH).ok()?.checked_sub(came)?;
+    (waited < WAITED_MOST).then_some(waited)
 }
 
 /// Room for `n` datagrams of up to `size` bytes, filled by one system call. Made by the thread that uses it.
@@ -237,6 +259,22 @@ mod tests {
         assert_eq!((last.bytes.len(), last.cut), (100, true));
         assert!(receiver.get(1).is_none());
         assert_eq!(receiver.receive(&b), 0);
+    }
+
+    #[test]
+    fn the_kernel_says_how_long_a_datagram_has_waited() {
+        let (a, b) = (local(), local());
+        let mut receiver = Receiver::new(4, 100);
+        // The first call makes it stamp.
+        assert_eq!(waited(&b), None);
+        for ms in [0, 30] {
+            let before = std::time::Instant::now();
+            a.send_to(b"x", b.local_addr().unwrap()).unwrap();
+            std::thread::sleep(Duration::from_millis(ms));
+            assert_eq!(receiver.receive(&b), 1);
+            let waited = waited(&b).unwrap();
+            assert!(waited >= Duration::from_millis(ms) && waited <= before.elapsed(), "{waited:?}");
+        }
     }
 
     #[test]

@@ -7,6 +7,7 @@
 //!
 //! While nobody listens only the timeline and the statistics go on: no frame is kept, and there is no memory for any.
 
+use super::pace::{FRAME_NANOS, Lead};
 use super::plc::{HISTORY, Plc};
 use super::skew::Skew;
 use super::{Codec, FRAME, FrameKind, LegStats, g711};
@@ -39,6 +40,9 @@ const KEPT: u64 = HISTORY.div_ceil(FRAME) as u64;
 const RING: u64 = 8;
 const CALM: u16 = 500;
 
+/// A sample, in nanoseconds.
+const SAMPLE_NANOS: i64 = 125_000;
+
 const FULL: [u64; 3] = [u64::MAX, u64::MAX, u64::MAX >> 32];
 
 pub struct Jitter {
@@ -69,6 +73,10 @@ pub struct Jitter {
     /// Packets lost in streams that are over.
     lost_before: u64,
     skew: Skew,
+    /// How far the timeline is ahead of our clock: where a packet ends on it, less when that packet came.
+    lead: Lead,
+    /// What the packet that was pushed last said of it; `None`: nothing.
+    led: Option<i64>,
     /// Frames that had left as silence when the next packet told that theirs were lost.
     outage: u64,
 }
@@ -136,6 +144,8 @@ struct Candidate {
     len: usize,
     law: [u8; STASH],
     waiting: bool,
+    /// It was pushed last.
+    fresh: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -201,12 +211,15 @@ impl Jitter {
                 len: 0,
                 law: [0; STASH],
                 waiting: false,
+                fresh: false,
             })),
             plc: Plc::new(),
             calm: 0,
             allowed: 0,
             lost_before: 0,
             skew: Skew::new(),
+            lead: Lead::new(-(now.0.cast_signed())),
+            led: None,
             outage: 0,
         }
     }
@@ -231,12 +244,32 @@ impl Jitter {
         }
     }
 
-    /// Frames that have left in this tick.
-    pub fn said(&self) -> impl Iterator<Item = Frame<'_>> {
+    /// Frames that have left in this tick, and when they came.
+    pub fn said(&self) -> impl Iterator<Item = (i64, Frame<'_>)> {
         (self.left..self.head).filter_map(|frame| {
             let slot = self.slots.get(self.index(frame))?;
-            Some(Frame { law: &slot.law, codec: slot.codec, kind: slot.kind, stamps: slot.stamps })
+            Some((self.came(frame), Frame { law: &slot.law, codec: slot.codec, kind: slot.kind, stamps: slot.stamps }))
         })
+    }
+
+    /// When the last sample of a frame came, or would have come, over the network at its best: in nanoseconds, as [`Time`].
+    fn came(&self, frame: u64) -> i64 {
+        (frame + 1).cast_signed() * FRAME_NANOS - self.lead.best()
+    }
+
+    /// The same of the frame that leaves next.
+    pub fn comes(&self) -> i64 {
+        self.came(self.head)
+    }
+
+    /// The packet that was pushed last had come so long before it was read.
+    pub fn waited(&mut self, waited: Duration) {
+        if let Some(led) = self.led.take() {
+            self.lead.hear(led + i64::try_from(waited.as_nanos()).unwrap_or(0));
+        } else if let Some(kept) = self.candidate.as_mut().filter(|c| c.fresh) {
+            kept.fresh = false;
+            kept.at = kept.at - waited;
+        }
     }
 
     /// A ring of so many frames, with what is in use of the old one.
@@ -321,6 +354,7 @@ impl Jitter {
     }
 
     pub fn push(&mut self, now: Time, packet: Packet<'_>, stats: &mut LegStats) -> Verdict {
+        self.led = None;
         if packet.audio.is_some_and(|(_, law)| law.len() > PAYLOAD) {
             stats.malformed += 1;
             return Verdict::Unused;
@@ -333,7 +367,7 @@ impl Jitter {
             return self.other_stream(now, packet, stats);
         }
         if let Some(c) = &mut self.candidate {
-            c.waiting = false;
+            (c.waiting, c.fresh) = (false, false);
         }
         match order {
             Order::Newest(lost) => {
@@ -391,7 +425,7 @@ impl Jitter {
                     self.stream = Some(Stream::new(c.ssrc, c.sequence));
                     self.skew.hear(c.at, c.timestamp);
                     self.append(c.at, (c.timestamp, false), 0, c.codec, &c.law[..c.len], stats);
-                    c.waiting = false;
+                    (c.waiting, c.fresh) = (false, false);
                     self.candidate = kept;
                     self.push(now, packet, stats);
                     return Verdict::Newest { fresh: true };
@@ -414,6 +448,7 @@ impl Jitter {
                 (c.codec, c.len) = (codec, law.len());
                 c.law[..law.len()].copy_from_slice(law);
             }
+            c.fresh = c.waiting;
         }
         self.candidate = kept;
         Verdict::Unused
@@ -430,7 +465,8 @@ impl Jitter {
         };
         let by_clock = if due <= SNAP { 0 } else { due / FRAME as i64 * FRAME as i64 };
         let ours = matches!(self.clock, Clock::Ours { .. });
-        let gap = match i64::from(timestamp.wrapping_sub(self.end_timestamp).cast_signed()) {
+        let stamped = i64::from(timestamp.wrapping_sub(self.end_timestamp).cast_signed());
+        let gap = match stamped {
             _ if !on => by_clock,
             // What differs by whole frames goes by the timestamp: a later one says so at once, an earlier one in the next pause.
             gap if ours && (1..=SNAP).contains(&gap) && gap % FRAME as i64 == 0 => gap,
@@ -451,6 +487,16 @@ impl Jitter {
             stats.late += 1;
             return;
         }
+        let moved = gap as i64 - stamped;
+        let known = match self.clock {
+            _ if !on => false,
+            Clock::Peer { .. } => moved == 0,
+            Clock::Ours { since, position } => {
+                self.lead.grow_stale(i64::try_from(now.since(since).as_nanos()).unwrap_or(i64::MAX));
+                // By no more than what our clock went on too far, or than what is taken for jitter: it is the same timeline of the sender.
+                (-SNAP..=(self.end - position).cast_signed().max(0)).contains(&moved)
+            }
+        };
         // An outage longer than `STOP` has left as silence; only now the sequence numbers say that something had been sent.
         if matches!(self.clock, Clock::Ours { .. }) {
             self.outage += (lost.saturating_sub(gap) / FRAME) as u64;
@@ -463,6 +509,14 @@ impl Jitter {
         self.write(self.end, codec, law, timestamp);
         self.move_end(law.len());
         self.end_timestamp = timestamp.wrapping_add(law.len() as u32);
+        let led = self.end.cast_signed() * SAMPLE_NANOS - now.0.cast_signed();
+        if known {
+            self.lead.shift(moved * SAMPLE_NANOS);
+            self.lead.hear(led);
+        } else {
+            self.lead = Lead::new(led);
+        }
+        self.led = Some(led);
         self.fresh = true;
         self.clock = Clock::Peer { until: now + Duration::from_micros(law.len() as u64 * 125) };
     }
@@ -496,6 +550,7 @@ impl Jitter {
     /// Begins a tick; then [`Jitter::pop`] until `None`.
     pub fn tick(&mut self, now: Time) {
         self.left = self.head;
+        self.lead.tick();
         // What a thread that stood still has left in the socket comes eight packets a tick: it must not pile up here until it is dropped.
         let waiting = self.frames_to(self.end).saturating_sub(KEPT) as usize;
         self.allowed = (waiting / 4).clamp(FLOW_FRAMES, STOP_FRAMES);
@@ -508,6 +563,7 @@ impl Jitter {
         {
             // From the tick on in which its last packet counted, so that there are as many frames as ticks, as before.
             let early = std::mem::take(&mut self.early);
+            self.lead.shift(-i64::from(early) * SAMPLE_NANOS);
             self.end_timestamp = self.end_timestamp.wrapping_add(early);
             self.clock = Clock::Ours { since: self.taken, position: self.end.saturating_sub(u64::from(early)) };
         }

@@ -15,6 +15,7 @@
 
 use super::dtmf::{Keypad, Press, Presses};
 use super::jitter::{Frame, Jitter, Packet, Verdict};
+use super::pace::{FRAME_NANOS, Lead};
 use super::player::{Echo, Player, Step};
 use super::rtcp::{self, Heard, Rtcp, Sent};
 use super::sender::{BUFFER as RELAYED, Content, Sender, Spoken};
@@ -80,6 +81,9 @@ pub struct Leg {
     /// The last tick, and that of the party that is heard here.
     ticked: Time,
     overheard_at: Time,
+    /// Frames of our own: one a tick, and how far they are ahead of our clock.
+    beats: u64,
+    beat: Lead,
     closed: bool,
 }
 
@@ -120,6 +124,8 @@ impl Leg {
             outage: 0,
             ticked: now,
             overheard_at: now,
+            beats: 0,
+            beat: Lead::new(-(now.0.cast_signed())),
             closed: false,
             negotiated: n,
         }
@@ -230,6 +236,17 @@ impl Leg {
         })
     }
 
+    /// The datagram that was pushed last had come so long before it was read, as the kernel says. Where this is told of some packets, best of
+    /// the first after a pause too, recordings have what was said at one moment at one place, whenever sockets are read.
+    pub fn waited(&mut self, waited: Duration) {
+        self.jitter.waited(waited);
+    }
+
+    /// Whether [`Leg::waited`] has a use.
+    pub fn wants_arrivals(&self) -> bool {
+        self.bridged || self.wants_frames()
+    }
+
     /// What the other party of a bridge said, sent on at once. Anything of our own goes first.
     pub fn relay(&mut self, spoken: &Spoken<'_>, io: &mut impl LegIo) {
         if !self.bridged || self.closed {
@@ -279,7 +296,7 @@ impl Leg {
             tap.heard_from(other.id, stream);
             tap.heard_outage(other.outage);
         }
-        for said in other.jitter.said() {
+        for (came, said) in other.jitter.said() {
             let silence = [g711::silence(said.codec); FRAME];
             let frame = if muted { Frame { law: &silence, kind: FrameKind::Silence, stamps: None, ..said } } else { said };
             if framed {
@@ -290,7 +307,7 @@ impl Leg {
                 self.heard_noise.hear(energy);
             }
             for tap in &mut self.taps {
-                tap.heard(self.overheard_at, frame, energy, &self.heard_noise, io);
+                tap.heard(came, false, frame, energy, &self.heard_noise, io);
             }
         }
     }
@@ -310,6 +327,7 @@ impl Leg {
 
     /// The thread left out so many ticks, beyond those that it makes up for: what we say has a hole there, which recordings of it show.
     pub fn left_out(&mut self, ticks: u64, io: &mut impl LegIo) {
+        self.beats += ticks;
         // What a party says comes whole, however late it is read.
         if !self.closed && !self.hears_other() {
             self.taps.iter_mut().for_each(|t| t.left_out(ticks, io));
@@ -372,6 +390,9 @@ impl Leg {
             return;
         }
         self.ticked = now;
+        self.beats += 1;
+        self.beat.hear(self.beats.cast_signed() * FRAME_NANOS - now.0.cast_signed());
+        self.beat.tick();
         self.source.tick(now);
         self.carry_inputs(now, io);
         self.watch(now, io);
@@ -554,7 +575,9 @@ impl Leg {
             self.stats.concealed += outage;
             self.taps.iter_mut().filter(|t| t.takes_speech()).for_each(|t| t.outage(outage));
         }
-        while let Some(frame) = self.jitter.pop(now) {
+        loop {
+            let came = self.jitter.comes();
+            let Some(frame) = self.jitter.pop(now) else { break };
             self.stats.concealed += u64::from(frame.kind == FrameKind::Concealed);
             if echoes {
                 self.echo.put(frame.law, frame.codec);
@@ -567,7 +590,7 @@ impl Leg {
                 self.noise.hear(energy);
             }
             for tap in &mut self.taps {
-                tap.speak(now, frame, energy, &self.noise, receiving, io);
+                tap.speak(came, frame, energy, &self.noise, receiving, io);
             }
         }
     }
@@ -630,8 +653,9 @@ impl Leg {
             }
             let energy = g711::mean_square(codec, &law);
             self.heard_noise.hear(energy);
+            let came = self.beats.cast_signed() * FRAME_NANOS - self.beat.best();
             for tap in &mut self.taps {
-                tap.heard(now, Frame { law: &law, codec, kind, stamps: None }, energy, &self.heard_noise, io);
+                tap.heard(came, true, Frame { law: &law, codec, kind, stamps: None }, energy, &self.heard_noise, io);
             }
         }
         if !self.taps.is_empty() {

@@ -4,7 +4,7 @@
 //! left out by place, so that both sides are cut at the same moment however late one of them comes. Start at [`Tap::pass`].
 
 use super::jitter::Frame;
-use super::pace::{Due, Pace};
+use super::pace::Pace;
 use super::voice::{self, Detector, Noise};
 use super::{BLOCK_FRAMES, Block, Codec, DigitSet, FRAME, FRAME_TIME, FrameKind, LegId, LegIo, RecordSpec, RecordingId, RecordingTotals};
 use super::{PauseBehavior, SideTotals, StopReason, StreamFacts, TapDirection, g711};
@@ -64,10 +64,8 @@ pub struct Tap {
     full: bool,
     trim: usize,
     pace: Pace,
-    /// When each side had its first frame.
-    first: [Option<Time>; 2],
-    /// The frame heard last was quiet.
-    heard_quiet: bool,
+    /// What was heard last was our own.
+    heard_own: bool,
     totals: RecordingTotals,
     /// Frames written as silence that turned out to be lost.
     outage: u64,
@@ -105,6 +103,8 @@ struct Side {
     passed: u64,
     /// Bit n: the frame n before the last that passed was kept.
     recent: u64,
+    /// So many frames that passed last are silence, since nothing was sent.
+    silent: u64,
     /// The first frame that had a packet, and that packet's timestamp.
     first_stamp: Option<(u64, u32)>,
     /// Timestamp of the last packet before the end of each of the last frames.
@@ -154,7 +154,7 @@ impl Tap {
             let mut block = fresh(io, recording, heard, codec, 0)?;
             block.two_sided = two_sided;
             let (first_stamp, stamps) = (None, [0; STAMPS]);
-            Some(Side { block, held: None, keep, two_sided, frames: 0, passed: 0, recent: 0, first_stamp, stamps })
+            Some(Side { block, held: None, keep, two_sided, frames: 0, passed: 0, recent: 0, silent: 0, first_stamp, stamps })
         };
         let (speak, heard) = match spec.direction {
             TapDirection::Speak => (Some(side(false)?), None),
@@ -196,8 +196,7 @@ impl Tap {
             full: false,
             trim: 0,
             pace: Pace::new(now),
-            first: [None; 2],
-            heard_quiet: true,
+            heard_own: false,
             totals: RecordingTotals::default(),
             outage: 0,
             streams: [spoken, Stream::default()],
@@ -236,7 +235,7 @@ impl Tap {
 
     /// To the place that is said now: what is under way was said in the pause.
     pub fn resume(&mut self) {
-        let said = |side: &Option<Side>, heard| side.as_ref().map(|s| s.passed + self.pace.behind(heard).min(UNDER_WAY));
+        let said = |side: &Option<Side>, heard| side.as_ref().map(|s| s.passed + self.pace.behind(heard, s.passed).min(UNDER_WAY));
         let until = said(&self.speak, false).max(said(&self.heard, true));
         self.pauses.close(until.unwrap_or(0));
     }
@@ -250,32 +249,35 @@ impl Tap {
         std::mem::take(&mut self.began)
     }
 
-    /// A frame of what the party says. `receiving`: it may speak (not on hold), so that silence counts.
-    pub fn speak(&mut self, at: Time, frame: Frame<'_>, energy: Option<f32>, noise: &Noise, receiving: bool, io: &mut impl LegIo) {
+    /// A frame of what the party says, which came at this moment (ns of our clock). `receiving`: it may speak (not on hold), so that silence
+    /// counts.
+    pub fn speak(&mut self, came: i64, frame: Frame<'_>, energy: Option<f32>, noise: &Noise, receiving: bool, io: &mut impl LegIo) {
         if self.full || self.speak.is_none() {
             return;
         }
-        self.join(false, at, io);
         let active = self.detector.hear(energy, noise);
-        self.listen(false, frame, active, receiving, io);
+        let quiet = energy.is_some_and(|energy| energy <= voice::threshold(44));
+        if self.meet(false, came, frame.kind, quiet, false, io) {
+            self.listen(false, frame, active, receiving, io);
+        }
     }
 
-    /// A frame of what the party hears: one a tick of what we play, or none, one or two of what a bridged party says.
-    pub fn heard(&mut self, at: Time, frame: Frame<'_>, energy: f32, noise: &Noise, io: &mut impl LegIo) {
+    /// A frame of what the party hears: one a tick of what we play (`own`), or none, one or two of what a bridged party says.
+    pub fn heard(&mut self, came: i64, own: bool, frame: Frame<'_>, energy: f32, noise: &Noise, io: &mut impl LegIo) {
         if self.full || self.heard.is_none() {
             return;
         }
-        self.join(true, at, io);
         let voice = frame.kind == FrameKind::Voice;
+        let turned = std::mem::replace(&mut self.heard_own, own) != own;
         if self.speak.is_none() {
             let active = self.detector.hear(voice.then_some(energy), noise);
+            // For what is under way when a pause ends.
+            self.meet(true, came, frame.kind, false, false, io);
             return self.listen(true, frame, active, true, io);
         }
         self.heard_voice = self.heard_detector.hear(voice.then_some(energy), noise);
-        self.heard_quiet = frame.kind == FrameKind::Silence || voice && energy <= voice::threshold(44);
-        if self.heard_quiet && self.pace.due() == Due::LeaveOut {
-            self.pace.shift_heard(-1);
-            self.totals.heard.skipped += 1;
+        let quiet = voice && energy <= voice::threshold(44);
+        if !self.meet(true, came, frame.kind, quiet, turned, io) {
             return;
         }
         let place = self.heard.as_ref().map_or(0, |s| s.passed);
@@ -284,21 +286,64 @@ impl Tap {
         }
     }
 
-    /// The first frame of the side that is heard from later begins where it belongs, so that nothing need be put in once both speak.
-    fn join(&mut self, heard: bool, at: Time, io: &mut impl LegIo) {
-        if self.first[usize::from(heard)].is_some() {
-            return;
+    /// Keeps the sides together, before a frame passes: where it is the first one after silence, or of another source (`turned`), its place
+    /// is free; else a `quiet` one may be left out of what is heard, or silence put in before it. False: it is left out.
+    fn meet(&mut self, heard: bool, came: i64, kind: FrameKind, quiet: bool, turned: bool, io: &mut impl LegIo) -> bool {
+        let Some(side) = self.side(heard) else { return false };
+        let (passed, after_silence) = (side.passed, side.silent > 0);
+        let first = self.pace.hear(heard, passed + 1, came);
+        let due = if first { self.pace.begins(heard) } else { self.pace.due(heard) };
+        if due == 0 {
+            return true;
         }
-        self.first[usize::from(heard)] = Some(at);
-        // It may have been filled up before.
-        if self.side(heard).is_none_or(|side| side.passed > 0) {
-            return;
+        let silence = kind == FrameKind::Silence;
+        // What the party says is the recording's time: of that no frame that came is moved.
+        let free = silence || quiet && heard && self.pace.is_sure();
+        if due > 0 {
+            if first || turned || after_silence {
+                self.fill(heard, due.unsigned_abs(), io);
+            } else if free {
+                self.fill(heard, 1, io);
+            }
+            return true;
         }
-        self.pace.begin(heard);
-        if let Some(other) = self.first[usize::from(!heard)] {
-            let late = (at.since(other) + FRAME_TIME / 2).as_nanos() / FRAME_TIME.as_nanos();
-            self.fill(heard, u64::try_from(late).unwrap_or(FILL), io);
+        if free {
+            self.pace.shift(heard, -1);
+            self.totals.heard.skipped += u64::from(quiet);
+            return false;
         }
+        for _ in due..0 {
+            if !self.take_back(heard) {
+                break;
+            }
+        }
+        true
+    }
+
+    /// Takes back the last frame of a side, where that is silence, since nothing was sent, and no block with it has left. True: it is taken.
+    fn take_back(&mut self, heard: bool) -> bool {
+        let counts = !heard || self.speak.is_none();
+        let Some(side) = (if heard { self.heard.as_mut() } else { self.speak.as_mut() }) else { return false };
+        if side.silent == 0 {
+            return false;
+        }
+        if let Some(roll) = &mut self.roll {
+            let rolled = if heard { &mut roll.heard } else { &mut roll.speak };
+            if rolled.back().is_some_and(|frame| frame.place + 1 == side.passed) {
+                rolled.pop_back();
+            }
+        } else if side.recent & 1 != 0 {
+            if side.block.frames == 0 {
+                return false;
+            }
+            let totals = &mut self.totals;
+            side.cut(1, |kind| if counts { totals.uncount(kind) } else { totals.heard.uncount(kind) });
+        }
+        side.silent -= 1;
+        side.passed -= 1;
+        side.recent >>= 1;
+        self.pace.shift(heard, -1);
+        true
     }
 
     /// A frame of the side whose frames are the recording's time.
@@ -324,6 +369,7 @@ impl Tap {
         let place = side.passed;
         side.passed += 1;
         side.recent <<= 1;
+        side.silent = if frame.kind == FrameKind::Silence { side.silent + 1 } else { 0 };
         let paused = self.pauses.at(place);
         if place < begins || paused == Some(PauseBehavior::Skip) {
             return false;
@@ -392,23 +438,11 @@ impl Tap {
         }
     }
 
-    /// Once a tick: keeps the sides together. The party that is heard was read at `heard_at`, and has said more since.
+    /// Once a tick: puts in what could not wait for a quiet frame. The party that is heard was read at `heard_at`, and has said more since.
     pub fn tick(&mut self, now: Time, heard_at: Time, stream: StreamNow, io: &mut impl LegIo) {
         self.streams[0].now = stream;
-        let passed = |side: &Option<Side>| side.as_ref().map_or(0, |s| s.passed);
-        self.pace.tick((now, passed(&self.speak)), (heard_at, passed(&self.heard)));
-        if self.speak.is_none() || self.heard.is_none() || self.full {
-            return;
-        }
-        match self.pace.due() {
-            Due::Nothing | Due::LeaveOut => {}
-            Due::PutIn { at_once } => {
-                if at_once || self.heard_quiet {
-                    self.fill(true, 1, io);
-                }
-            }
-            Due::FillHeard(n) => self.fill(true, n, io),
-            Due::FillSpoken(n) => self.fill(false, n, io),
+        if let Some((heard, frames)) = self.pace.tick(now, heard_at) {
+            self.fill(heard, frames, io);
         }
     }
 
@@ -420,10 +454,8 @@ impl Tap {
             }
             let Some(codec) = self.side(heard).map(|s| s.block.codec) else { return };
             self.pass(heard, silent(codec), io);
-            if heard {
-                self.pace.shift_heard(1);
-            } else {
-                self.pace.shift_spoken(1);
+            self.pace.shift(heard, 1);
+            if !heard {
                 self.check_length();
             }
         }
@@ -535,14 +567,7 @@ impl Tap {
         self.totals.contains_voice = self.voiced;
         let totals = &mut self.totals;
         if let Some(side) = self.speak.as_mut().or(self.heard.as_mut()) {
-            side.cut(sounded(side), |kind| {
-                totals.expected -= 1;
-                match kind {
-                    FrameKind::Voice => totals.received -= 1,
-                    FrameKind::Concealed => totals.concealed -= 1,
-                    FrameKind::Silence | FrameKind::Masked => totals.silence -= 1,
-                }
-            });
+            side.cut(sounded(side), |kind| totals.uncount(kind));
         }
         // A recording that began within the outage holds only a part of it.
         let outage = self.outage.min(totals.silence);
@@ -666,6 +691,18 @@ impl Pauses {
     fn close(&mut self, place: u64) {
         if let Some(last) = self.0.last_mut().filter(|p| p.until == u64::MAX) {
             last.until = place.max(last.from);
+        }
+    }
+}
+
+impl RecordingTotals {
+    /// A frame of the side whose frames are the recording's time is cut.
+    fn uncount(&mut self, kind: FrameKind) {
+        self.expected -= 1;
+        match kind {
+            FrameKind::Voice => self.received -= 1,
+            FrameKind::Concealed => self.concealed -= 1,
+            FrameKind::Silence | FrameKind::Masked => self.silence -= 1,
         }
     }
 }
