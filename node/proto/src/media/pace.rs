@@ -19,9 +19,9 @@ const DRIFT: i64 = 12 * MILLI;
 const PATIENCE: u32 = 100;
 /// And so long (200 ms) even a quiet frame stays where it is: by then a stream that began anew has had its best moment.
 const SURE: u32 = 10;
-/// From here on (16 ms) it was no drift, but a stream that began anew: half a second.
+/// From here on (16 ms) it was no drift, but a stream that began anew: 1.2 s.
 const FAR: i64 = 16 * MILLI;
-const FAR_PATIENCE: u32 = 25;
+const FAR_PATIENCE: u32 = 60;
 /// From here on (60 ms) nothing is waited for.
 const JUMP: i64 = 60 * MILLI;
 /// What no packet has confirmed may have become less true by one part in so many of the time since (244 ppm).

@@ -256,8 +256,7 @@ impl Tap {
             return;
         }
         let active = self.detector.hear(energy, noise);
-        let quiet = energy.is_some_and(|energy| energy <= voice::threshold(44));
-        if self.meet(false, came, frame.kind, quiet, false, io) {
+        if self.meet(false, came, frame.kind, f32::MAX, false, io) {
             self.listen(false, frame, active, receiving, io);
         }
     }
@@ -272,12 +271,11 @@ impl Tap {
         if self.speak.is_none() {
             let active = self.detector.hear(voice.then_some(energy), noise);
             // For what is under way when a pause ends.
-            self.meet(true, came, frame.kind, false, false, io);
+            self.meet(true, came, frame.kind, energy, false, io);
             return self.listen(true, frame, active, true, io);
         }
         self.heard_voice = self.heard_detector.hear(voice.then_some(energy), noise);
-        let quiet = voice && energy <= voice::threshold(44);
-        if !self.meet(true, came, frame.kind, quiet, turned, io) {
+        if !self.meet(true, came, frame.kind, energy, turned, io) {
             return;
         }
         let place = self.heard.as_ref().map_or(0, |s| s.passed);
@@ -287,8 +285,8 @@ impl Tap {
     }
 
     /// Keeps the sides together, before a frame passes: where it is the first one after silence, or of another source (`turned`), its place
-    /// is free; else a `quiet` one may be left out of what is heard, or silence put in before it. False: it is left out.
-    fn meet(&mut self, heard: bool, came: i64, kind: FrameKind, quiet: bool, turned: bool, io: &mut impl LegIo) -> bool {
+    /// is free; else a quiet one may be left out of what is heard, or silence put in before it. False: it is left out.
+    fn meet(&mut self, heard: bool, came: i64, kind: FrameKind, energy: f32, turned: bool, io: &mut impl LegIo) -> bool {
         let Some(side) = self.side(heard) else { return false };
         let (passed, after_silence) = (side.passed, side.silent > 0);
         let first = self.pace.hear(heard, passed + 1, came);
@@ -296,9 +294,9 @@ impl Tap {
         if due == 0 {
             return true;
         }
-        let silence = kind == FrameKind::Silence;
         // What the party says is the recording's time: of that no frame that came is moved.
-        let free = silence || quiet && heard && self.pace.is_sure();
+        let quiet = heard && kind == FrameKind::Voice && energy <= voice::threshold(44);
+        let free = kind == FrameKind::Silence || quiet && self.pace.is_sure();
         if due > 0 {
             if first || turned || after_silence {
                 self.fill(heard, due.unsigned_abs(), io);

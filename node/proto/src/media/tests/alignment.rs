@@ -118,10 +118,10 @@ impl Talk {
         }
     }
 
-    /// Party `n` takes another device: its frames begin so much later than before, and nothing else of its stream goes on.
-    fn takes_another(&mut self, n: usize, later: Duration) {
+    /// Party `n` takes another device: its frames begin so many milliseconds later than before, and nothing else of its stream goes on.
+    fn takes_another(&mut self, n: usize, later: i64) {
         let party = &mut self.parties[n];
-        party.phase += later.as_nanos() as i64;
+        party.phase += later * 1_000_000;
         (party.ssrc, party.sequence, party.timestamp) = (party.ssrc + 100, 77, party.timestamp.wrapping_mul(0x3333_3333));
     }
 
@@ -499,7 +499,7 @@ fn goes_through(talk: &mut Talk) {
             talk.quiet[who] = true;
             talk.seconds(3);
             // Held, it comes back on another device, which begins its frames when it likes.
-            talk.takes_another(who, Duration::from_millis(13));
+            talk.takes_another(who, 13);
             talk.update(who, |_| ());
             talk.quiet[who] = false;
             talk.seconds(2);
@@ -507,7 +507,7 @@ fn goes_through(talk: &mut Talk) {
         talk.parties[who].codec = Codec::Pcma;
         talk.update(who, |_| ());
         talk.seconds(2);
-        talk.takes_another(who, Duration::ZERO);
+        talk.takes_another(who, 0);
         talk.seconds(2);
     }
     talk.loss_percent = 5;
@@ -527,6 +527,22 @@ fn ur_009_what_came_at_one_moment_is_within_a_frame_whenever_sockets_are_read() 
         most = most.max(apart);
     }
     println!("{most} us apart at most");
+}
+
+#[test]
+fn ur_009_a_device_that_takes_over_in_a_word_is_within_a_frame_after_a_second() {
+    for n in 0..40i64 {
+        let mut talk = Talk::new([0, 0]);
+        talk.polite = false;
+        talk.parties[1].phase = n * 7 % 20 * 1_000_000;
+        talk.seconds(20);
+        let who = (n % 2) as usize;
+        let begins = talk.parties[who].said;
+        talk.late = begins..begins + 70;
+        talk.takes_another(who, n / 2 - 10);
+        talk.seconds(10);
+        check(talk);
+    }
 }
 
 #[test]
