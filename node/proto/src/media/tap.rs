@@ -322,7 +322,8 @@ impl Tap {
     fn take_back(&mut self, heard: bool) -> bool {
         let counts = !heard || self.speak.is_none();
         let Some(side) = (if heard { self.heard.as_mut() } else { self.speak.as_mut() }) else { return false };
-        if side.silent == 0 {
+        // What was said behind an end of a pause must not come before it.
+        if side.silent == 0 || self.pauses.at(side.passed - 1) != self.pauses.at(side.passed) {
             return false;
         }
         if let Some(roll) = &mut self.roll {
