@@ -46,8 +46,10 @@ pub const WARM_SLOTS: u32 = 256;
 
 /// Bytes of one line in the tenant's log. More is cut.
 pub const LOG_LINE: usize = 1024;
-/// Bytes that an instance may write to the log: a chatty handler, not a flood. More is dropped and counted.
+/// Bytes that the instances of a session may write to the log: a chatty handler, not a flood. More is dropped and counted.
 pub const LOG_BYTES: usize = 16 << 10;
+/// Requests to the outside that one hook may wait for: each may take a second, and a caller waits for all of them. More: `limit`.
+pub const FETCHES: u32 = 4;
 /// Bytes of randomness in one call. More is cut: a guest that wants a megabyte asks often enough to be stopped.
 pub const RANDOM_BYTES: u32 = 4096;
 /// Bytes of a trap's text, backtrace included: enough for some twenty frames in a tenant's log.
