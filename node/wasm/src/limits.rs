@@ -26,7 +26,7 @@ pub const WASM_STACK: usize = 512 << 10;
 /// The stack a guest and the host functions it calls run on. Only what is touched costs memory.
 pub const ASYNC_STACK: usize = 1 << 20;
 /// Bytes that are copied out of a guest in one call. Without it, a list that names the same string a million times would fill the node's memory.
-/// More: the call traps.
+/// More: the hook fails by the limit `size of the answer`.
 pub const LIFTED_BYTES: usize = 256 << 10;
 
 /// Length of an epoch: how soon a guest that loops gives way to others.
