@@ -1663,7 +1663,7 @@ fn a_timer_is_told_when_it_is_due_and_the_same_name_moves_it() {
     world.call("100");
     world.run_to(100);
     let session = world.session_id();
-    let mut set = |world: &mut World, name: &str, ms| {
+    let set = |world: &mut World, name: &str, ms| {
         let after = Duration::from_millis(ms);
         world.command(Command::SetTimer { session_id: session.clone(), name: name.into(), after })
     };
@@ -1689,7 +1689,7 @@ fn a_timer_is_told_when_it_is_due_and_the_same_name_moves_it() {
 }
 
 #[test]
-fn a_timer_waits_for_the_hook_that_runs_and_is_set_anew_from_there() {
+fn a_timer_waits_for_the_hook_that_runs() {
     // getIvrCommand is answered by nobody: it runs until its deadline.
     let mut world = World::new(Script::new(|ask| match ask.hook {
         Hook::GetIvrCommand(_) => Err(HookFailure::Deadline),
@@ -1701,9 +1701,7 @@ fn a_timer_waits_for_the_hook_that_runs_and_is_set_anew_from_there() {
     assert_eq!(world.command(Command::SetTimer { session_id, name, after: secs(1) }), Ok(Done::Nothing));
     world.run_to(60 * S);
     let ladder = ivr_ladder(&world);
-    let failed = ladder.find("alarm").expect("it failed");
-    let told = ladder.find("timer t").expect("it was told");
-    assert!(told > failed, "{ladder}");
+    assert!(ladder.contains("8.000 guest -> node no answer\n8.000 node -> guest timer t\n"), "{ladder}");
 }
 
 #[test]
