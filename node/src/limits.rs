@@ -135,6 +135,47 @@ pub const OUTBOX_ANSWER: usize = 16 << 10;
 /// that moment can lose it.
 pub const OUTBOX_COMMIT: Duration = Duration::from_millis(100);
 
+/// A request that a handler waits for takes so long where it says nothing else; a caller waits with it.
+pub const FETCH: Duration = Duration::from_secs(1);
+/// Of what is left for its hook, so much is kept: a handler that got no answer still has to give one.
+pub const FETCH_SPARE: Duration = Duration::from_millis(20);
+/// Bytes of such a request's body, and of its answer's. More: a bad value; `limit`.
+pub const FETCH_BODY: usize = 64 << 10;
+/// Such requests under way at once, each with its bodies in memory: `not-available`. And of these of one tenant, whose server may be slow:
+/// `limit`, in its log.
+pub const FETCHES: usize = 512;
+pub const FETCHES_OF_TENANT: usize = 64;
+
+/// Bytes of one tenant's keys and values, with 64 for each of them: what a call looks up, not a database. More: `limit`, in its log.
+pub const STORE_BYTES: usize = 16 << 20;
+/// Bytes of a key, and of its value. More: a bad value.
+pub const STORE_KEY: usize = 256;
+pub const STORE_VALUE: usize = 64 << 10;
+/// Keys that one listing gives.
+pub const STORE_KEYS: usize = 100;
+/// Looks at keys, values and secrets that one tenant's handlers may take in a second: some for each of a few hundred hooks. More: `limit`,
+/// in its log.
+pub const STORE_RATE: u32 = 1000;
+/// How long a handler waits for the store; its writes take 10 ms on a disk that works. Then: `timeout`.
+pub const STORE_WAIT: Duration = Duration::from_secs(1);
+/// Expired values removed at once, so that the store's thread is free again soon.
+pub const STORE_SWEEP: u32 = 1000;
+/// Settings and secrets of one tenant. Settings of all tenants are in memory. More: refused.
+pub const SETTINGS: usize = 128;
+pub const SECRETS: usize = 128;
+/// Bytes of a setting's or a secret's name, and of its value: a certificate with its chain fits. More: refused.
+pub const SETTING_NAME: usize = 128;
+pub const SETTING_VALUE: usize = 8 << 10;
+
+/// Who follows one tenant's log at a time. More: 429.
+pub const LOG_FOLLOWERS: usize = 8;
+/// Lines that wait for a slow one. More: the oldest are left out, and it is told how many.
+pub const LOG_FOLLOW_LINES: usize = 1024;
+/// One that hears nothing for so long hears that we are here: shorter than what proxies wait, and than our own patience with a connection.
+pub const LOG_FOLLOW_QUIET: Duration = Duration::from_secs(15);
+/// How long one is followed; whoever wants more asks again, with a token that is still good.
+pub const LOG_FOLLOW: Duration = Duration::from_secs(3600);
+
 /// A recording of at most so many bytes (17 minutes of G.711) is delivered by one request; a larger one in parts of this size. S3 takes no
 /// parts below 5 MiB; a part is in memory while it is sent.
 pub const DELIVERY_PART: u64 = 8 << 20;

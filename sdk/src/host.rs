@@ -11,7 +11,7 @@ use crate::wit::hookswitch::call as imports;
 type Result<T> = std::result::Result<T, crate::HostError>;
 
 /// Orders to the handler's own session. They return when the order is valid and handed over, not when it has had its effect. At most 20 a
-/// second in a session.
+/// second in a session, posts and timers among them.
 ///
 /// ```
 /// use hookswitch_sdk::{CallEvent, Result, Route, calls};
@@ -156,10 +156,24 @@ pub mod prompts {
     }
 }
 
-/// The tenant's keys and values, shared by all its calls and versions, and not rolled back when a version is.
+/// The tenant's keys and values, shared by all its calls and versions, and not rolled back when a version is. A tenant has 16 MiB of them,
+/// and 1000 looks a second; more is [`HostError::Limit`](crate::HostError::Limit). A write takes about 10 ms: it is on disk when it returns.
+///
+/// ```
+/// use hookswitch_sdk::{NewCall, Result, Route, store};
+///
+/// fn new_call(call: &NewCall) -> Result<Route> {
+///     let calls = store::increment(&format!("calls/{}", call.calling_party), 1)?;
+///     Ok(if calls > 100 { Route::drop("busy") } else { Route::ivr() })
+/// }
+/// ```
 pub mod store {
     use super::{Result, imports};
+    use crate::HostError;
     pub use crate::wit::hookswitch::call::store::Entry;
+
+    /// Tries of [`update`]: one fails only where somebody else's succeeded meanwhile.
+    const TRIES: usize = 8;
 
     /// Read a key (at most 256 bytes); `None` when it has no value.
     pub fn get(key: &str) -> Result<Option<Entry>> {
@@ -169,7 +183,7 @@ pub mod store {
     pub fn get_text(key: &str) -> Result<Option<String>> {
         Ok(get(key)?.map(|entry| String::from_utf8_lossy(&entry.value).into_owned()))
     }
-    /// Write a key (at most 65,536 bytes), perhaps only for so many milliseconds.
+    /// Write a value of at most 65,536 bytes, perhaps only for so many milliseconds (1 at least).
     pub fn set(key: &str, value: impl AsRef<[u8]>, ttl_ms: Option<u64>) -> Result<()> {
         imports::store::set(key, value.as_ref(), ttl_ms)
     }
@@ -177,11 +191,36 @@ pub mod store {
     pub fn set_if(key: &str, value: impl AsRef<[u8]>, version: u64, ttl_ms: Option<u64>) -> Result<bool> {
         imports::store::set_if(key, value.as_ref(), version, ttl_ms)
     }
+    /// Change a value by what it is, so that no change of another call is lost; it is given again what there is when somebody was faster.
+    /// Gives what was written.
+    ///
+    /// ```
+    /// use hookswitch_sdk::{Result, store};
+    ///
+    /// fn remember(caller: &str) -> Result<()> {
+    ///     store::update("last-callers", None, |before| {
+    ///         let before = String::from_utf8_lossy(before.unwrap_or_default()).into_owned();
+    ///         let callers: Vec<&str> = std::iter::once(caller).chain(before.lines()).take(10).collect();
+    ///         callers.join("\n").into_bytes()
+    ///     })?;
+    ///     Ok(())
+    /// }
+    /// ```
+    pub fn update(key: &str, ttl_ms: Option<u64>, mut change: impl FnMut(Option<&[u8]>) -> Vec<u8>) -> Result<Vec<u8>> {
+        for _ in 0..TRIES {
+            let before = get(key)?;
+            let after = change(before.as_ref().map(|entry| entry.value.as_slice()));
+            if set_if(key, &after, before.map_or(0, |entry| entry.version), ttl_ms)? {
+                return Ok(after);
+            }
+        }
+        Err(HostError::NotAvailable(format!("{key}: others change it all the time")))
+    }
     /// Delete it. Deleting nothing is no error.
     pub fn delete(key: &str) -> Result<()> {
         imports::store::delete(key)
     }
-    /// Add to a number and get the sum. A key without value counts as 0.
+    /// Add to a number (decimal text) and get the sum. A key without value counts as 0; one that has a time to live keeps it.
     pub fn increment(key: &str, by: i64) -> Result<i64> {
         imports::store::increment(key, by)
     }
@@ -191,10 +230,61 @@ pub mod store {
     }
 }
 
-/// Requests to the outside whose answer the handler needs now. Only to the tenant's allow-list.
+/// Requests to the outside whose answer the handler needs now: the caller waits with it. Only to the tenant's allow-list, and never into
+/// the node's own network. What must arrive but need not be answered is better off in the [`outbox`](crate::outbox).
+///
+/// ```
+/// use hookswitch_sdk::http::{Request, fetch};
+/// use hookswitch_sdk::{NewCall, Result, Route, secrets};
+///
+/// fn new_call(call: &NewCall) -> Result<Route> {
+///     let key = secrets::get("crm-key")?;
+///     let url = format!("https://crm.example.com/agents/{}", call.called_party);
+///     let answer = fetch(&Request::get(url).header("Authorization", format!("Bearer {key}")).timeout_ms(800))?;
+///     Ok(if answer.is_success() { Route::call(answer.text()) } else { Route::ivr() })
+/// }
+/// ```
 pub mod http {
     use super::{Result, imports};
     pub use crate::wit::hookswitch::call::http::{Request, Response};
+
+    impl Request {
+        fn new(method: &str, url: impl Into<String>) -> Request {
+            Request { method: method.into(), url: url.into(), headers: Vec::new(), body: Vec::new(), timeout_ms: None }
+        }
+        /// To read.
+        pub fn get(url: impl Into<String>) -> Request {
+            Request::new("GET", url)
+        }
+        /// To send something: at most 65,536 bytes of this type.
+        pub fn post(url: impl Into<String>, content_type: impl Into<String>, body: impl Into<Vec<u8>>) -> Request {
+            Request { body: body.into(), ..Request::new("POST", url).header("Content-Type", content_type) }
+        }
+        /// One more header line.
+        pub fn header(mut self, name: impl Into<String>, value: impl Into<String>) -> Request {
+            self.headers.push((name.into(), value.into()));
+            self
+        }
+        /// Wait so long for the whole answer; a second if not said, and never longer than the hook may take.
+        pub fn timeout_ms(self, ms: u32) -> Request {
+            Request { timeout_ms: Some(ms), ..self }
+        }
+    }
+
+    impl Response {
+        /// 200 to 299.
+        pub fn is_success(&self) -> bool {
+            (200..300).contains(&self.status)
+        }
+        /// The body as text.
+        pub fn text(&self) -> String {
+            String::from_utf8_lossy(&self.body).into_owned()
+        }
+        /// The first header of this name.
+        pub fn header(&self, name: &str) -> Option<&str> {
+            self.headers.iter().find(|(found, _)| found.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
+        }
+    }
 
     /// Send it and wait. At most 4 for each hook. A status of 400 or more is an answer, no error. Redirects are not followed.
     pub fn fetch(request: &Request) -> Result<Response> {
@@ -202,7 +292,7 @@ pub mod http {
     }
     /// GET with the default time limit of a second.
     pub fn get(url: impl Into<String>) -> Result<Response> {
-        fetch(&Request { method: "GET".into(), url: url.into(), headers: Vec::new(), body: Vec::new(), timeout_ms: None })
+        fetch(&Request::get(url))
     }
 }
 
@@ -231,7 +321,8 @@ pub mod outbox {
     }
 }
 
-/// Settings that the tenant keeps beside the handler: they change without a new version, and hold for the whole session.
+/// Settings that the tenant keeps beside the handler (`hookswitch guest config set KEY VALUE`): they change without a new version, and hold
+/// for the whole session.
 pub mod config {
     use super::imports;
 
@@ -239,9 +330,18 @@ pub mod config {
     pub fn get(key: &str) -> Option<String> {
         imports::config::get(key)
     }
+    /// A setting, else this.
+    pub fn get_or(key: &str, default: &str) -> String {
+        get(key).unwrap_or_else(|| default.to_owned())
+    }
+    /// A setting as a number or whatever else a text can be; `None` when it is not set, or is none.
+    pub fn parse<T: std::str::FromStr>(key: &str) -> Option<T> {
+        get(key)?.trim().parse().ok()
+    }
 }
 
-/// Secrets that the tenant keeps on the node; never put one in a log.
+/// Secrets that the tenant keeps on the node (`hookswitch guest secret set NAME`, the value from stdin). Never put one in a log, though the
+/// node covers those that it finds there.
 pub mod secrets {
     use super::{Result, imports};
 
@@ -301,6 +401,21 @@ pub mod random {
 }
 
 /// Timers of the session. They end with it.
+///
+/// ```
+/// use hookswitch_sdk::{Notification, Result, calls, timers};
+/// use std::time::Duration;
+///
+/// fn begin() -> Result<()> {
+///     Ok(timers::after("too-long", Duration::from_secs(600))?)
+/// }
+/// fn notify(news: &Notification, participant: &str) -> Result<()> {
+///     match news {
+///         Notification::Timer(timer) if timer.name == "too-long" => Ok(calls::hangup_participant(participant)?),
+///         _ => Ok(()),
+///     }
+/// }
+/// ```
 pub mod timers {
     use super::{Result, imports};
 
@@ -308,6 +423,10 @@ pub mod timers {
     /// most 16 in a session.
     pub fn set(name: &str, after_ms: u64) -> Result<()> {
         imports::timers::set(name, after_ms)
+    }
+    /// The same with a duration.
+    pub fn after(name: &str, time: std::time::Duration) -> Result<()> {
+        set(name, u64::try_from(time.as_millis()).unwrap_or(u64::MAX))
     }
     /// Forget it. Forgetting none is no error.
     pub fn cancel(name: &str) -> Result<()> {

@@ -269,6 +269,17 @@ pub enum Command {
         participant_id: String,
         digits: String,
     },
+    /// `Notification::Timer` of this name comes after so long. The same name again moves it. Guests alone order it.
+    SetTimer {
+        session_id: String,
+        name: String,
+        after: Duration,
+    },
+    /// Forgets a timer. Forgetting none is no error.
+    CancelTimer {
+        session_id: String,
+        name: String,
+    },
     /// A call out of the blue, or into `session_id`, that is connected to the IVR when it is answered (IC-060).
     PlaceIvrCall(Box<PlaceIvrCall>),
 }
@@ -328,7 +339,9 @@ impl Command {
             | Command::GetRecording { session_id, .. }
             | Command::CancelMedia { session_id }
             | Command::InterruptIvrCommand { session_id, .. }
-            | Command::SendDtmf { session_id, .. } => Some(session_id),
+            | Command::SendDtmf { session_id, .. }
+            | Command::SetTimer { session_id, .. }
+            | Command::CancelTimer { session_id, .. } => Some(session_id),
             Command::PlaceIvrCall(call) => call.session_id.as_deref(),
         }
     }
@@ -361,6 +374,9 @@ pub enum CommandError {
     Unknown(&'static str),
     #[error("{0}")]
     WrongState(&'static str),
+    /// There is a maximum, which the text names.
+    #[error("{0}")]
+    Limit(String),
     /// The node drains, or has too many calls.
     #[error("{0}")]
     Unavailable(&'static str),

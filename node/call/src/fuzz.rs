@@ -310,7 +310,7 @@ fn order(dice: &mut Dice, world: &World) -> Command {
         _ => None,
     });
     // Splits and recordings mostly mean the connection that came last, or hardly one would be there.
-    let what = dice.below(12);
+    let what = dice.below(14);
     if let Some(newest) = newest.filter(|_| (2..=6).contains(&what) && !dice.one_in(4)) {
         (session_id, connection_id) = newest;
     }
@@ -360,6 +360,8 @@ fn order(dice: &mut Dice, world: &World) -> Command {
         }
         7 => Command::InterruptIvrCommand { session_id, command: dice.pick(&[None, Some(1), Some(3)]) },
         8 => Command::SendDtmf { session_id, participant_id, digits: dice.pick(&["1", "12#", "", "x"]).to_owned() },
+        9 => Command::SetTimer { session_id, name: dice.pick(&["a", "b", ""]).to_owned(), after: dice.millis(20_000) },
+        10 => Command::CancelTimer { session_id, name: "a".to_owned() },
         _ => Command::PlaceIvrCall(Box::new(PlaceIvrCall {
             session_id: dice.one_in(2).then_some(session_id),
             mediaservice_id: dice.one_in(12).then(|| "other".to_owned()),

@@ -441,6 +441,11 @@ pub enum Notification {
         duration: Duration,
         reason: &'static str,
     },
+    /// A timer that the handler set is due.
+    Timer {
+        info: SessionInfo,
+        name: String,
+    },
     Alarm(Alarm),
 }
 

@@ -93,5 +93,12 @@ pub const FILE_HEADER: u64 = 128;
 pub const RETENTION: Duration = Duration::from_secs(10 * 366 * 86_400);
 /// Bytes of a URL.
 pub const URL: usize = 2048;
+/// Timers that a session has at a time. More: `limit`.
+pub const TIMERS: usize = 16;
+/// Bytes of a timer's name.
+pub const TIMER_NAME: usize = 64;
+/// How soon a timer may be due: handlers that want to be called all the time are no handlers. And how late: the longest session.
+pub const TIMER_MIN: Duration = Duration::from_millis(10);
+pub const TIMER_MAX: Duration = SESSION_DURATION;
 /// Ids of recordings that are over, remembered so that a second stop is no error (IC-015).
 pub const RECORDINGS_OVER: usize = 32;

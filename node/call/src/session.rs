@@ -3,7 +3,7 @@
 //! It does no I/O: SIP goes to the endpoint and everything else out through [`Exchange`]. Which inputs a session gets says `switch.rs`;
 //! what an IVR command does, `ivr.rs`. The path of a call runs through the files below: `asks` (the handler's turn), `routing` (what its
 //! answer means), `dial` (calls out), `legs` (what SIP and media say of one party), `connection` (who hears whom, and what follows when
-//! a party leaves), `commands`.
+//! a party leaves), `commands`, `timers`.
 
 mod asks;
 mod commands;
@@ -12,6 +12,7 @@ mod dial;
 mod legs;
 mod recordings;
 mod routing;
+mod timers;
 
 use crate::alarm;
 use crate::door::{
@@ -35,6 +36,8 @@ use hookswitch_proto::{Time, Wall};
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
+use timers::Timer;
 
 /// What a session gets from the switch.
 #[derive(Debug)]
@@ -110,6 +113,8 @@ pub(crate) struct Session {
     /// How the first INVITE was answered.
     final_status: u16,
     stats: LegStats,
+    /// What the handler set for itself: at most `limits::TIMERS`.
+    timers: Vec<Timer>,
     /// Longest session.
     expires: Option<Time>,
     end: Option<Ended>,
@@ -164,6 +169,7 @@ impl Session {
             reason: None,
             final_status: 0,
             stats: LegStats::default(),
+            timers: Vec::new(),
             expires: Some(now + x.settings.session_duration),
             end: None,
             over: false,
@@ -253,7 +259,7 @@ impl Session {
         let parties = self.parties.iter().filter_map(Participant::next_timeout);
         let guard = self.asked.as_ref().map(|a| a.guard);
         let expires = self.expires.filter(|_| self.end.is_none());
-        parties.chain(guard).chain(expires).min()
+        parties.chain(guard).chain(expires).chain(self.timers.iter().map(|timer| timer.at)).min()
     }
 
     pub fn is_over(&self) -> bool {
@@ -332,6 +338,7 @@ impl Session {
         if self.asked.as_ref().is_some_and(|a| a.guard <= now) {
             self.on_verdict(now, x, Err(HookFailure::Deadline));
         }
+        self.run_timers(now, x);
         let keys: Vec<PartyKey> = self.parties.iter().filter(|p| p.next_timeout().is_some_and(|t| t <= now)).map(|p| p.key).collect();
         for key in keys {
             self.on_party_timeout(now, x, key);
@@ -366,6 +373,7 @@ impl Session {
         }
         self.asked = None;
         self.ruled = None;
+        self.timers.clear();
         while let Some(waiting) = self.waiting.pop_front() {
             if let Waiting::News(notification) = waiting {
                 self.send(x, notification);

@@ -1656,3 +1656,93 @@ fn stop_reasons_of_a_close_follow_why_the_call_ended() {
         no_leaks(&mut world);
     }
 }
+
+#[test]
+fn a_timer_is_told_when_it_is_due_and_the_same_name_moves_it() {
+    let mut world = World::new(answers(vec![Ok(collect(1, vec![]))]));
+    world.call("100");
+    world.run_to(100);
+    let session = world.session_id();
+    let set = |world: &mut World, name: &str, ms| {
+        let after = Duration::from_millis(ms);
+        world.command(Command::SetTimer { session_id: session.clone(), name: name.into(), after })
+    };
+    for (name, ms) in [("late", 3000), ("soon", 1000), ("moved", 500), ("gone", 700), ("moved", 2000)] {
+        assert_eq!(set(&mut world, name, ms), Ok(Done::Nothing), "{name}");
+    }
+    let cancel = |world: &mut World, name: &str| {
+        let session_id = world.session_id();
+        world.command(Command::CancelTimer { session_id, name: name.into() })
+    };
+    assert_eq!(cancel(&mut world, "gone"), Ok(Done::Nothing));
+    assert_eq!(cancel(&mut world, "never there"), Ok(Done::Nothing));
+    world.run_to(4 * S);
+    check(
+        &ivr_ladder(&world),
+        "0.000 node -> guest getIvrCommand
+         1.100 node -> guest timer soon
+         2.100 node -> guest timer moved
+         3.100 node -> guest timer late",
+    );
+    world.run_to(60 * S);
+    no_leaks(&mut world);
+}
+
+#[test]
+fn a_timer_waits_for_the_hook_that_runs() {
+    // getIvrCommand is answered by nobody: it runs until its deadline.
+    let mut world = World::new(Script::new(|ask| match ask.hook {
+        Hook::GetIvrCommand(_) => Err(HookFailure::Deadline),
+        _ => Ok(Verdict::Routing(Routing::Ivr { session_reference: None })),
+    }));
+    world.call("100");
+    world.run_to(100);
+    let (session_id, name) = (world.session_id(), "t".to_owned());
+    assert_eq!(world.command(Command::SetTimer { session_id, name, after: secs(1) }), Ok(Done::Nothing));
+    world.run_to(60 * S);
+    let ladder = ivr_ladder(&world);
+    assert!(ladder.contains("8.000 guest -> node no answer\n8.000 node -> guest timer t\n"), "{ladder}");
+}
+
+#[test]
+fn timers_end_with_the_session() {
+    let mut world = World::new(answers(vec![Ok(collect(1, vec![]))]));
+    let call = world.call("100");
+    world.run_to(100);
+    let session_id = world.session_id();
+    for name in ["a", "b"] {
+        let set = Command::SetTimer { session_id: session_id.clone(), name: name.into(), after: secs(2) };
+        assert_eq!(world.command(set), Ok(Done::Nothing));
+    }
+    world.run_to(1000);
+    world.hangup(call);
+    world.run_to(60 * S);
+    assert!(!world.notifications.iter().any(|n| matches!(n, Notification::Timer { .. })));
+    let set = Command::SetTimer { session_id, name: "c".into(), after: secs(2) };
+    assert_eq!(world.command(set), Err(CommandError::Unknown("session")));
+    no_leaks(&mut world);
+}
+
+#[test]
+fn a_session_has_sixteen_timers_and_odd_ones_are_refused_by_name() {
+    let mut world = World::new(answers(vec![Ok(collect(1, vec![]))]));
+    world.call("100");
+    world.run_to(100);
+    let session_id = world.session_id();
+    let mut set = |name: &str, after| world.command(Command::SetTimer { session_id: session_id.clone(), name: name.into(), after });
+    for n in 0..limits::TIMERS {
+        assert_eq!(set(&format!("t{n}"), secs(1)), Ok(Done::Nothing));
+    }
+    assert_eq!(set("one more", secs(1)), Err(CommandError::Limit("timers: 16 in a session".into())));
+    assert_eq!(set("t3", secs(2)), Ok(Done::Nothing), "one that is there may be moved");
+    let long = "n".repeat(limits::TIMER_NAME + 1);
+    for (name, after, field) in [
+        ("", secs(1), "name"),
+        (long.as_str(), secs(1), "name"),
+        ("t", Duration::from_millis(9), "after-ms"),
+        ("t", limits::TIMER_MAX + Duration::from_millis(1), "after-ms"),
+    ] {
+        let refused = set(name, after);
+        assert!(matches!(&refused, Err(CommandError::BadValue { field: f, .. }) if *f == field), "{name}: {refused:?}");
+    }
+}

@@ -3,12 +3,12 @@
 use super::access::{Caller, Domain};
 use super::endpoint::{self, Path};
 use super::reply::{self, ApiError, Reply};
-use super::{Api, Shared, Upload, blocking, rfc3339};
+use super::{Api, Shared, Upload, blocking, follow, rfc3339};
 use crate::guest::LogLine;
 use crate::store::VersionRow;
 use crate::versions::{COMPONENT_BYTES, VersionError};
 use axum::extract::{Request, State};
-use axum::http::StatusCode;
+use axum::http::{StatusCode, header};
 use serde_json::{Value, json};
 use std::sync::Arc;
 
@@ -55,11 +55,19 @@ pub(super) async fn roll_back(State(api): Shared, caller: Caller, Domain(domain)
     change(move || api.versions.roll_back(&domain, &caller.to_string())).await
 }
 
-/// What the tenant's guests wrote last, newest first. Kept in memory only.
-pub(super) async fn log(State(api): Shared, Domain(domain): Domain) -> Reply {
+/// What the tenant's guests wrote last, newest first. Kept in memory only. Who accepts `text/event-stream` gets the oldest first, and
+/// then what comes.
+pub(super) async fn log(State(api): Shared, Domain(domain): Domain, request: Request) -> Reply {
+    let accepted = request.headers().get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    if accepted.flat_map(|value| value.split(',')).any(|kind| kind.trim().starts_with("text/event-stream")) {
+        return follow::stream(api.node.follow(&domain), api.stopping.subscribe());
+    }
     let lines = api.versions.log(&domain);
-    let to_json = |line: &LogLine| json!({ "at": rfc3339(line.at_ms), "session": line.session_id, "level": line.level, "text": line.text });
-    reply::list("log", lines.iter().rev().map(to_json).collect(), None)
+    reply::list("log", lines.iter().rev().map(line_to_json).collect(), None)
+}
+
+pub(super) fn line_to_json(line: &LogLine) -> Value {
+    json!({ "at": rfc3339(line.at_ms), "session": line.session_id, "level": line.level, "text": line.text })
 }
 
 async fn change(change: impl FnOnce() -> Result<crate::versions::Activated, VersionError> + Send + 'static) -> Reply {
@@ -94,7 +102,7 @@ pub(super) fn schema_of_log() -> Value {
     endpoint::object(&[
         ("at", endpoint::time("When.")),
         ("session", endpoint::text("UUID of the session.")),
-        ("level", endpoint::text("trace, debug, info, warn or error.")),
+        ("level", endpoint::text("debug, info, warn or error; node: the node about the handler.")),
         ("text", endpoint::text("The line.")),
     ])
 }

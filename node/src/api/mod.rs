@@ -13,6 +13,7 @@ mod calls;
 pub mod dialects;
 mod endpoint;
 mod fields;
+mod follow;
 mod guests;
 mod idempotency;
 mod keys;
@@ -27,6 +28,7 @@ mod recordings;
 mod reply;
 mod server;
 mod sessions;
+mod settings;
 mod storage;
 mod tenants;
 
@@ -38,6 +40,7 @@ pub use server::Server;
 pub use tenants::check_domain;
 
 use crate::deliver::Archive;
+use crate::guest::{Follower, Vault};
 use crate::limits;
 use crate::reply_keys::ReplyKeys;
 use crate::store::Store;
@@ -54,6 +57,7 @@ use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
+use tokio::sync::watch;
 
 /// What the API needs of the running node.
 pub trait Node: Send + Sync + 'static {
@@ -72,6 +76,15 @@ pub trait Node: Send + Sync + 'static {
     /// Whose session this is, if it is up.
     fn domain_of(&self, session_id: &str) -> Option<String>;
     fn count(&self, what: Count);
+    /// A tenant's log as it is written. `None`: enough follow it.
+    fn follow(&self, domain: &str) -> Option<Follower> {
+        let _ = domain;
+        None
+    }
+    /// Where tenants' secrets are. `None`: nowhere.
+    fn vault(&self) -> Option<Vault> {
+        None
+    }
 }
 
 /// A call that is up.
@@ -115,6 +128,8 @@ pub struct Api {
     archive: Archive,
     rate: Mutex<Buckets>,
     answers: Mutex<Answers>,
+    /// True from when the node stops: what goes on for long ends then.
+    stopping: watch::Sender<bool>,
     started: Instant,
 }
 
@@ -137,7 +152,8 @@ impl Api {
         archive: Archive,
     ) -> Arc<Api> {
         let (rate, answers) = (Mutex::new(Buckets::new(RATE)), Mutex::default());
-        Arc::new(Api { store, versions, node, token, prompts, reply_keys, archive, rate, answers, started: Instant::now() })
+        let (stopping, started) = (watch::Sender::new(false), Instant::now());
+        Arc::new(Api { store, versions, node, token, prompts, reply_keys, archive, rate, answers, stopping, started })
     }
 
     /// The API's clock, for what is limited or kept for a time.
@@ -164,7 +180,8 @@ impl Api {
 
 /// Everything that is served: one line each for the router and for `/openapi.json`.
 fn endpoints() -> Vec<Endpoint> {
-    let mut table = vec![
+    let mut table =
+        vec![
         get("/healthz", "health", healthz).says("Whether the node is up.").open().succeeds(
             200,
             "It is.",
@@ -265,8 +282,36 @@ fn endpoints() -> Vec<Endpoint> {
             .succeeds(201, "A new version.", &guests::uploaded())
             .refuses(&[409, 429]),
         get("/{domain}/guests/log", "handlerLog", guests::log)
-            .says("What the tenant's handlers wrote last, newest first.")
-            .lists("log", guests::schema_of_log()),
+            .says(
+                "What the tenant's handlers wrote last, newest first. With `Accept: text/event-stream`: oldest first, and then what comes, \
+                 each line the `data` of an event.",
+            )
+            .lists("log", guests::schema_of_log())
+            .refuses(&[429]),
+        get("/{domain}/guests/settings", "listSettings", settings::list)
+            .says("Settings that the tenant's handlers read, by key.")
+            .lists("settings", settings::schema()),
+        put("/{domain}/guests/settings/{key}", "putSetting", settings::put)
+            .says("Sets a setting. New calls find it; those that are up keep what they have.")
+            .body(endpoint::JSON, settings::schema_of_body())
+            .succeeds(200, "Changed.", &[])
+            .succeeds(201, "Set.", &[])
+            .refuses(&[409]),
+        delete("/{domain}/guests/settings/{key}", "removeSetting", settings::remove)
+            .says("Forgets a setting.")
+            .succeeds(200, "Forgotten.", &[]),
+        get("/{domain}/guests/secrets", "listSecrets", settings::list_secrets)
+            .says("Names of the secrets that the tenant's handlers may ask for. What they are is not shown.")
+            .lists("secrets", settings::schema_of_secret()),
+        put("/{domain}/guests/secrets/{name}", "putSecret", settings::put_secret)
+            .says("Keeps a secret, sealed. It is neither shown again nor logged.")
+            .body(endpoint::JSON, settings::schema_of_body())
+            .succeeds(200, "Changed.", &[])
+            .succeeds(201, "Kept.", &[])
+            .refuses(&[409]),
+        delete("/{domain}/guests/secrets/{name}", "removeSecret", settings::remove_secret)
+            .says("Forgets a secret.")
+            .succeeds(200, "Forgotten.", &[]),
         post("/{domain}/guests/rollback", "rollBack", guests::roll_back)
             .says("Gives new calls the version that was active before.")
             .succeeds(200, "Done.", &guests::changed())

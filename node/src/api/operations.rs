@@ -338,6 +338,7 @@ impl From<CommandError> for ApiError {
             CommandError::BadValue { field, why } => ApiError::bad(field, why),
             CommandError::Unknown(_) => ApiError::not_found(error.to_string()),
             CommandError::WrongState(why) => ApiError::conflict(why),
+            CommandError::Limit(why) => ApiError::too_many(why),
             CommandError::Unavailable(why) => ApiError::unavailable(why).after(limits::RETRY_AFTER),
         }
     }

@@ -22,6 +22,7 @@ pub struct Server {
     address: SocketAddr,
     stop: oneshot::Sender<()>,
     serving: JoinHandle<io::Result<()>>,
+    api: Arc<Api>,
 }
 
 impl Api {
@@ -32,13 +33,13 @@ impl Api {
         let socket = runtime.block_on(TcpListener::bind(listen))?;
         let address = socket.local_addr()?;
         let (stop, stopped) = oneshot::channel();
-        let serving = axum::serve(listener::Bounded::new(socket), self.router().into_make_service_with_connect_info::<Peer>())
+        let serving = axum::serve(listener::Bounded::new(socket), self.clone().router().into_make_service_with_connect_info::<Peer>())
             .with_graceful_shutdown(async {
                 // A dropped server stops it as well as a told one.
                 let _ = stopped.await;
             });
         let serving = runtime.spawn(serving.into_future());
-        Ok(Server { runtime, address, stop, serving })
+        Ok(Server { runtime, address, stop, serving, api: self })
     }
 }
 
@@ -51,6 +52,7 @@ impl Server {
     /// Takes no more requests, and lets those under way finish for a moment.
     pub fn stop(self) {
         let _ = self.stop.send(());
+        self.api.stopping.send_replace(true);
         let ended = self.runtime.block_on(async { tokio::time::timeout(STOP, self.serving).await });
         if ended.is_err() {
             tracing::warn!("API requests were cut off");

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::deliver;
+use crate::guest::LogLine;
 use crate::record::keys::Keys;
 use crate::store::{CallRow, RecordingRow, RecordingState, StoreThread};
 use crate::versions::tests::FakeLoader;
@@ -25,6 +26,21 @@ struct FakeNode {
     /// Where the recording stands that is asked about; `None`: no session follows it.
     status: Mutex<Option<RecordingStatus>>,
     counted: Mutex<Vec<Count>>,
+    vault: Mutex<Option<Vault>>,
+    /// The log of every tenant.
+    log: Log,
+}
+
+struct Log(tokio::sync::broadcast::Sender<LogLine>);
+
+impl Default for Log {
+    fn default() -> Log {
+        Log(tokio::sync::broadcast::Sender::new(16))
+    }
+}
+
+fn line(text: &str) -> LogLine {
+    LogLine { at_ms: 1, session_id: "s-1".into(), level: "info", text: text.into() }
 }
 
 impl Node for FakeNode {
@@ -66,6 +82,13 @@ impl Node for FakeNode {
     fn count(&self, what: Count) {
         self.counted.lock().expect("whole").push(what);
     }
+    fn follow(&self, _domain: &str) -> Option<Follower> {
+        let few = self.log.0.receiver_count() < limits::LOG_FOLLOWERS;
+        few.then(|| Follower { before: vec![line("before")], lines: self.log.0.subscribe() })
+    }
+    fn vault(&self) -> Option<Vault> {
+        self.vault.lock().expect("whole").clone()
+    }
 }
 
 /// A served API on a port of its own, and what stands behind it.
@@ -88,6 +111,7 @@ pub(crate) fn world() -> World {
     let (store, thread) = Store::open(&folder.path().join("node.db")).expect("opens");
     let loader = Arc::new(FakeLoader::default());
     let node = Arc::new(FakeNode::default());
+    *node.vault.lock().expect("whole") = Some(Vault::open(store.clone(), folder.path()).expect("opens"));
     let versions = Arc::new(Versions::open(store.clone(), loader.clone(), folder.path()).expect("opens"));
     let token = AdminToken::load(folder.path(), Some(TOKEN)).expect("given");
     let reply_keys = Arc::new(ReplyKeys::load(folder.path()).expect("made"));
@@ -146,6 +170,15 @@ impl World {
         let (status, body) = self.ask("GET", path, Some(TOKEN), None, b"");
         assert_eq!(status, 200, "{path}: {body}");
         body
+    }
+
+    /// A line in every tenant's log.
+    pub(super) fn says(&self, text: &str) {
+        let _ = self.node.log.0.send(line(text));
+    }
+
+    pub(super) fn stop(self) {
+        self._server.stop();
     }
 
     /// Forgets what was ordered, and says it.

@@ -113,7 +113,10 @@ impl Client {
 
     /// Asks for bytes, which are read as they come.
     pub(super) fn download(&self, path: &str) -> Result<impl Read + use<>, Failure> {
-        let mut answer = self.send(Method::GET, path, Content::None)?;
+        self.read(self.send(Method::GET, path, Content::None)?)
+    }
+
+    fn read(&self, mut answer: Response<ureq::Body>) -> Result<impl Read + use<>, Failure> {
         if !answer.status().is_success() {
             let text = answer.body_mut().with_config().limit(JSON_BYTES).read_to_string().map_err(|error| self.broken(&error))?;
             return Err(refused(answer.status(), &serde_json::from_str(&text).unwrap_or(Value::Null)));
@@ -121,9 +124,21 @@ impl Client {
         Ok(answer.into_body().into_reader())
     }
 
+    /// Asks for events, which are read as they come.
+    pub(super) fn follow(&self, path: &str) -> Result<impl Read + use<>, Failure> {
+        self.read(self.send_for(Some("text/event-stream"), Method::GET, path, Content::None)?)
+    }
+
     fn send(&self, method: Method, path: &str, content: Content<'_>) -> Result<Response<ureq::Body>, Failure> {
-        let request =
+        self.send_for(None, method, path, content)
+    }
+
+    fn send_for(&self, accept: Option<&str>, method: Method, path: &str, content: Content<'_>) -> Result<Response<ureq::Body>, Failure> {
+        let mut request =
             Request::builder().method(method).uri(format!("{}{path}", self.base)).header("authorization", format!("Bearer {}", self.token));
+        if let Some(accept) = accept {
+            request = request.header("accept", accept);
+        }
         let built = |error: ureq::http::Error| Failure::Usage(format!("{}: {error}", self.base));
         let answer = match content {
             Content::None => self.agent.run(request.body(()).map_err(built)?),

@@ -1,12 +1,13 @@
 //! `hookswitch guest …`: from an empty folder to the handler that new calls get, and back.
 
 use super::client::{Client, Content};
-use super::output::{cell, say, say_json, size, table, when};
-use super::{Common, Failure, Outcome};
+use super::output::{cell, printable, say, say_json, size, table, when};
+use super::{Common, Failure, Outcome, settings};
 use crate::build;
 use crate::versions::COMPONENT_BYTES;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
+use std::io::BufRead;
 use std::path::{Path, PathBuf};
 use ureq::http::Method;
 
@@ -44,7 +45,17 @@ pub(super) enum Command {
     /// Give new calls the version that was active before
     Rollback,
     /// What a tenant's handlers wrote, and what went wrong with them
-    Logs,
+    Logs {
+        /// Go on with what comes
+        #[arg(long, short)]
+        follow: bool,
+    },
+    /// Settings that a tenant's handlers read
+    #[command(subcommand)]
+    Config(settings::Config),
+    /// Secrets that a tenant's handlers may ask for
+    #[command(subcommand)]
+    Secret(settings::Secret),
 }
 
 #[derive(Args, Debug)]
@@ -89,7 +100,10 @@ pub(super) fn run(common: &Common, command: Command) -> Outcome {
             changed(common, &client, &format!("/guests/{number}/activate"))
         }
         Command::Rollback => changed(common, &common.client()?, "/guests/rollback"),
-        Command::Logs => logs(common, &common.client()?),
+        Command::Logs { follow: false } => logs(common, &common.client()?),
+        Command::Logs { follow: true } => follow(common, &common.client()?),
+        Command::Config(command) => settings::config(common, &common.client()?, command),
+        Command::Secret(command) => settings::secret(common, &common.client()?, command),
     }
 }
 
@@ -183,6 +197,26 @@ fn logs(common: &Common, client: &Client) -> Outcome {
     let row = |line: &Value| vec![cell(line, "at"), cell(line, "level"), cell(line, "session"), cell(line, "text")];
     let rows: Vec<Vec<String>> = answer["log"].as_array().map(Vec::as_slice).unwrap_or_default().iter().rev().map(row).collect();
     say(&table(&["TIME", "LEVEL", "SESSION", "TEXT"], &rows))
+}
+
+/// Each line as it comes, until the node stops or has told for an hour.
+fn follow(common: &Common, client: &Client) -> Outcome {
+    let path = client.of_tenant("/guests/log")?;
+    let events = std::io::BufReader::new(client.follow(&path)?);
+    for line in events.lines() {
+        let line = line.map_err(|error| Failure::Failed(format!("the node is gone: {error}")))?;
+        let Some(data) = line.strip_prefix("data: ") else { continue };
+        let Ok(line) = serde_json::from_str::<Value>(data) else { continue };
+        if common.json {
+            say(&line.to_string())?;
+        } else if let Some(missed) = line["lines"].as_u64() {
+            say(&format!("({missed} lines were missed: they came faster than they were read)"))?;
+        } else {
+            let row = ["at", "level", "session", "text"].map(|field| printable(&cell(&line, field)));
+            say(&row.join("  "))?;
+        }
+    }
+    Ok(())
 }
 
 fn copy(from: &Path, to: &Path) -> Result<PathBuf, Failure> {

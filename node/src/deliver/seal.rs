@@ -61,7 +61,12 @@ impl std::fmt::Debug for Seal {
 
 impl Seal {
     pub fn load(data: &Path) -> io::Result<Seal> {
-        let key = load_key(data, STORAGE_KEY)?;
+        Seal::named(data, STORAGE_KEY)
+    }
+
+    /// With another key than that of tenants' credentials.
+    pub fn named(data: &Path, name: &str) -> io::Result<Seal> {
+        let key = load_key(data, name)?;
         Ok(Seal(LessSafeKey::new(UnboundKey::new(&AES_256_GCM, &key).expect("a key of its length"))))
     }
 

@@ -452,6 +452,8 @@ pub(super) fn order(order: Order, session_id: &str) -> Result<Command, wit::Host
             let participant_id = id("participant-id", participant_id)?;
             Command::SendDtmf { session_id, participant_id, digits: digits.to_ascii_uppercase() }
         }
+        Order::SetTimer { name, after_ms } => Command::SetTimer { session_id, name, after: Duration::from_millis(after_ms) },
+        Order::CancelTimer { name } => Command::CancelTimer { session_id, name },
         Order::PlaceIvrCall(call) => {
             if call.session_id.as_ref().is_some_and(|other| *other != session_id) {
                 return Err(wit::HostError::Denied("session-id: another session than the handler's own".into()));

@@ -1,7 +1,8 @@
 //! The guest room: between the switch's questions and the components that answer them. Here values are converted and checked, tasks
 //! and their deadlines kept, components compiled and cached. Running WebAssembly itself is `hookswitch-wasm`'s.
 //!
-//! Start with `tasks.rs` ([`Guests`]: one task for each live session), then `from_wit.rs` (what an answer may be).
+//! Start with `tasks.rs` ([`Guests`]: one task for each live session), then `from_wit.rs` (what an answer may be), and `orders.rs`
+//! (what a handler may ask of the node while it decides).
 
 pub mod adapter;
 pub mod compile;
@@ -13,12 +14,15 @@ mod tenants;
 #[cfg(test)]
 mod tests;
 mod to_wit;
+mod values;
+mod vault;
 
 pub use compile::{CompileError, Compiler, compile_component_main};
 pub use from_wit::Nonsense;
 pub use orders::Services;
 pub use tasks::{Guests, Options, Version};
-pub use tenants::{LogLine, Stats};
+pub use tenants::{Follower, LogLine, Stats};
+pub use vault::{Secret, Vault};
 
 /// Checks that REST bodies share with handlers' answers.
 pub(crate) mod checks {

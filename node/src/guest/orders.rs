@@ -6,15 +6,18 @@
 //! Start with [`Desk`], what one session's guest sees of the node.
 
 use super::tenants::{Rate, Tenant, now_ms};
-use super::{from_wit, limits, to_wit};
+use super::vault::{Told, Vault};
+use super::{from_wit, limits, to_wit, values};
 use crate::deliver::Links;
-use crate::outbox::{Outbox, Post, PostError};
+use crate::outbox::{self, Outbox, Post, PostError, RequestError, Requests};
 use crate::reply_keys::ReplyKeys;
+use crate::store::{Settings, Store};
 use crate::switch_thread::Commands;
 use hookswitch_call::SessionId;
 use hookswitch_call::door::{CommandError, Done};
-use hookswitch_wasm::{Host, Later, Level, Order, Ordered, PlacedCall, PostRequest, wit};
+use hookswitch_wasm::{Host, Later, Level, Order, Ordered, PlacedCall, PostRequest, Request, Response, StoreOp, Stored, wit};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 /// What the node does for guests beyond answering from memory.
 #[derive(Clone)]
@@ -24,6 +27,19 @@ pub struct Services {
     pub outbox: Option<Outbox>,
     /// How recordings that can be fetched are reached. `None`: news of them do not say.
     pub links: Option<Arc<Links>>,
+    /// Where handlers keep values. `None`: nowhere.
+    pub store: Option<Store>,
+    /// Where their secrets are. `None`: they have none.
+    pub vault: Option<Vault>,
+    /// How they ask elsewhere. `None`: not at all.
+    pub requests: Option<Requests>,
+}
+
+impl Services {
+    /// Orders, and nothing beside them: for tools and tests.
+    pub fn of(commands: Commands) -> Services {
+        Services { commands, outbox: None, links: None, store: None, vault: None, requests: None }
+    }
 }
 
 /// What the node does for the guests of one session. The session is the desk's, never the guest's word.
@@ -36,10 +52,13 @@ pub(super) struct Desk {
     pub reply_keys: Arc<ReplyKeys>,
     /// Of the session, not of the instance: a handler that traps gets no new allowance.
     pub rate: Arc<Mutex<Rate>>,
+    /// As they were when the session began.
+    pub settings: Arc<Settings>,
+    pub told: Told,
 }
 
 impl Desk {
-    /// Commands and posts together.
+    /// Commands, posts and timers together.
     fn allowed(&self) -> Result<(), wit::HostError> {
         if self.rate.lock().unwrap_or_else(PoisonError::into_inner).take() {
             return Ok(());
@@ -47,20 +66,39 @@ impl Desk {
         self.tenant.order_refused();
         Err(wit::HostError::Limit(format!("orders: {} a second in a session", limits::ORDERS_PER_SECOND)))
     }
+
+    /// Looks at keys, values and secrets together.
+    fn may_look(&self) -> Result<(), wit::HostError> {
+        if self.tenant.may_look() {
+            return Ok(());
+        }
+        Err(wit::HostError::Limit(format!("store: {} operations of a tenant a second", crate::limits::STORE_RATE)))
+    }
+
+    /// What is refused by a limit is said in the tenant's log.
+    fn said<T>(&self, result: Result<T, wit::HostError>) -> Result<T, wit::HostError> {
+        if let Err(wit::HostError::Limit(limit)) = &result {
+            self.tenant.limited(&self.session_id, limit);
+        }
+        result
+    }
 }
 
 impl Host for Desk {
     fn log(&self, level: Level, line: &str) {
-        self.tenant.log(&self.session_id, level, line);
+        self.tenant.log(&self.session_id, level, &self.told.hide(line));
     }
 
     fn log_dropped(&self) {
         self.tenant.line_dropped();
     }
 
-    // Tenants have no settings for handlers yet: nothing is set.
-    fn config(&self, _key: &str) -> Option<String> {
-        None
+    fn limited(&self, limit: &str) {
+        self.tenant.limited(&self.session_id, limit);
+    }
+
+    fn config(&self, key: &str) -> Option<String> {
+        self.settings.get(key).cloned()
     }
 
     fn now_ms(&self) -> u64 {
@@ -70,21 +108,24 @@ impl Host for Desk {
     fn order(&self, order: Order) -> Later<Ordered> {
         let desk = self.clone();
         Box::pin(async move {
-            desk.allowed()?;
-            let command = from_wit::order(order, &desk.session_id)?;
-            let answer = desk.services.commands.order(&desk.tenant.domain, command);
-            match tokio::time::timeout(limits::ORDER_WAIT, answer).await {
-                Ok(Ok(done)) => Ok(ordered(done, &desk.tenant.domain, &desk.reply_keys)),
-                Ok(Err(error)) => Err(refused(error)),
-                Err(_) => Err(wit::HostError::Timeout),
-            }
+            let result = async {
+                desk.allowed()?;
+                let command = from_wit::order(order, &desk.session_id)?;
+                let answer = desk.services.commands.order(&desk.tenant.domain, command);
+                match tokio::time::timeout(limits::ORDER_WAIT, answer).await {
+                    Ok(Ok(done)) => Ok(ordered(done, &desk.tenant.domain, &desk.reply_keys)),
+                    Ok(Err(error)) => Err(refused(error)),
+                    Err(_) => Err(wit::HostError::Timeout),
+                }
+            };
+            desk.said(result.await)
         })
     }
 
     fn post(&self, post: PostRequest) -> Later<String> {
         let desk = self.clone();
         Box::pin(async move {
-            desk.allowed()?;
+            desk.said(desk.allowed())?;
             let Some(outbox) = &desk.services.outbox else {
                 return Err(wit::HostError::Unsupported("this node does not have outbox.post".into()));
             };
@@ -98,7 +139,54 @@ impl Host for Desk {
                 body: post.body,
                 report: post.report,
             };
-            outbox.post(post).await.map_err(wit::HostError::from)
+            desk.said(outbox.post(post).await.map_err(wit::HostError::from))
+        })
+    }
+
+    fn store(&self, op: StoreOp) -> Later<Stored> {
+        let desk = self.clone();
+        Box::pin(async move {
+            let Some(store) = &desk.services.store else {
+                return Err(wit::HostError::Unsupported("this node does not have store".into()));
+            };
+            desk.said(desk.may_look())?;
+            desk.said(values::carry_out(store, &desk.tenant.domain, op).await)
+        })
+    }
+
+    fn fetch(&self, request: Request, left: Duration) -> Later<Response> {
+        let desk = self.clone();
+        Box::pin(async move {
+            let Some(requests) = &desk.services.requests else {
+                return Err(wit::HostError::Unsupported("this node does not have http.fetch".into()));
+            };
+            let request = outbox::Request {
+                method: request.method,
+                url: request.url,
+                headers: request.headers,
+                body: request.body,
+                timeout: request.timeout_ms.map(|ms| Duration::from_millis(ms.into())),
+            };
+            let answer = requests.send(&desk.tenant.domain, request, left).await;
+            let answer = answer.map(|answer| Response { status: answer.status, headers: answer.headers, body: answer.body });
+            desk.said(answer.map_err(wit::HostError::from))
+        })
+    }
+
+    fn secret(&self, name: String) -> Later<String> {
+        let desk = self.clone();
+        Box::pin(async move {
+            let Some(vault) = &desk.services.vault else {
+                return Err(wit::HostError::Unsupported("this node does not have secrets.get".into()));
+            };
+            desk.said(desk.may_look())?;
+            let secret = match tokio::time::timeout(crate::limits::STORE_WAIT, vault.get(&desk.tenant.domain, &name)).await {
+                Ok(secret) => secret.map_err(values::failed)?,
+                Err(_) => return Err(wit::HostError::Timeout),
+            };
+            let secret = secret.ok_or_else(|| wit::HostError::Unknown("secret".into()))?;
+            desk.told.add(&secret);
+            Ok(secret.expose().to_owned())
         })
     }
 }
@@ -119,6 +207,7 @@ fn refused(error: CommandError) -> wit::HostError {
         CommandError::BadValue { field, why } => wit::HostError::BadValue(format!("{field}: {why}")),
         CommandError::Unknown(what) => wit::HostError::Unknown(what.to_owned()),
         CommandError::WrongState(why) => wit::HostError::WrongState(why.to_owned()),
+        CommandError::Limit(why) => wit::HostError::Limit(why),
         CommandError::Unavailable(why) => wit::HostError::NotAvailable(why.to_owned()),
     }
 }
@@ -130,6 +219,18 @@ impl From<PostError> for wit::HostError {
             PostError::Denied(why) => wit::HostError::Denied(why),
             PostError::Limit(why) => wit::HostError::Limit(why),
             PostError::NotAvailable(why) => wit::HostError::NotAvailable(why),
+        }
+    }
+}
+
+impl From<RequestError> for wit::HostError {
+    fn from(error: RequestError) -> wit::HostError {
+        match error {
+            RequestError::BadValue(why) => wit::HostError::BadValue(why),
+            RequestError::Denied(why) => wit::HostError::Denied(why),
+            RequestError::Limit(why) => wit::HostError::Limit(why),
+            RequestError::NotAvailable(why) => wit::HostError::NotAvailable(why),
+            RequestError::Timeout => wit::HostError::Timeout,
         }
     }
 }

@@ -5,19 +5,21 @@
 //! next question makes a fresh one of the same version and says so (`restarted`).
 
 use super::orders::{Desk, Services};
-use super::tenants::{LogLine, Rate, Stats, Tenant, Tenants};
+use super::tenants::{Follower, LogLine, Rate, Stats, Tenant, Tenants};
+use super::vault::Told;
 use super::{from_wit, limits, to_wit};
 use crate::deliver::Links;
 use crate::inbox::SwitchInbox;
 use crate::outbox::{Delivery, News, Post};
 use crate::reply_keys::ReplyKeys;
-use crate::store::wall_ms;
+use crate::store::{Settings, wall_ms};
 use hookswitch_call::hook::{Alarm, AlarmKind, Hook, HookFailure, Notification, SessionInfo, Verdict};
 use hookswitch_call::recording::Phase;
 use hookswitch_call::{Ask, AskId, Input, SessionId};
 use hookswitch_proto::random::Random;
 use hookswitch_wasm::{Engine, Failure, Instance, Module, Setup, wit};
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -96,6 +98,7 @@ struct Room {
     options: Options,
     switch: SwitchInbox,
     services: Services,
+    settings: RwLock<BTreeMap<String, Arc<Settings>>>,
     active: RwLock<BTreeMap<Arc<str>, Arc<Version>>>,
     tenants: Tenants,
     /// Taken before an instance is made, so that a full node is said by name and not by the pool.
@@ -121,6 +124,7 @@ impl Guests {
             places: Arc::new(Semaphore::new(options.instances.min(Semaphore::MAX_PERMITS))),
             switch,
             services,
+            settings: RwLock::default(),
             active: RwLock::default(),
             tenants: Tenants::default(),
             random: Mutex::new(Random::new(seed)),
@@ -196,6 +200,22 @@ impl Guests {
         self.room.active(domain)
     }
 
+    /// All tenants' settings. Sessions that live keep what they have.
+    pub fn set_settings(&self, all: BTreeMap<String, Settings>) {
+        let all = all.into_iter().map(|(domain, settings)| (domain, Arc::new(settings))).collect();
+        *self.room.settings.write().unwrap_or_else(PoisonError::into_inner) = all;
+    }
+
+    /// What a tenant's log has, and what comes. `None`: as many follow it as may.
+    pub fn follow(&self, domain: &str) -> Option<Follower> {
+        self.room.tenants.of(&Arc::from(domain)).follow()
+    }
+
+    /// A line of the node's own in a tenant's log.
+    pub fn complain(&self, domain: &str, text: &str) {
+        self.room.tenants.of(&Arc::from(domain)).complain("", text);
+    }
+
     /// The last lines of a tenant's log, oldest first.
     pub fn log(&self, domain: &str) -> Vec<LogLine> {
         self.room.tenants.known(domain).map_or_else(Vec::new, |t| t.lines())
@@ -248,6 +268,10 @@ impl Room {
         self.active.read().unwrap_or_else(PoisonError::into_inner).get(domain).cloned()
     }
 
+    fn settings(&self, domain: &str) -> Arc<Settings> {
+        self.settings.read().unwrap_or_else(PoisonError::into_inner).get(domain).cloned().unwrap_or_default()
+    }
+
     /// Answer a question that no instance will see.
     fn refuse(&self, ask: &Ask, why: &str) {
         let failure = HookFailure::Unavailable { why: why.to_owned() };
@@ -266,6 +290,7 @@ fn session_of(notification: &Notification) -> &SessionInfo {
         | Notification::CallNotify { info, .. }
         | Notification::RecordingReady { info, .. }
         | Notification::RecordingState { info, .. }
+        | Notification::Timer { info, .. }
         | Notification::SessionCompleted { info, .. } => info,
         Notification::Alarm(alarm) => &alarm.info,
     }
@@ -454,6 +479,9 @@ impl Sessions {
             transaction: None,
             info: SessionInfo::default(),
             rate: Arc::new(Mutex::new(Rate::new(limits::ORDERS_PER_SECOND))),
+            settings: self.room.settings(&version.domain),
+            told: Told::default(),
+            log_left: Arc::new(AtomicUsize::new(hookswitch_wasm::limits::LOG_BYTES)),
         };
         let alive = self.alive.clone();
         tokio::spawn(async move {
@@ -526,6 +554,12 @@ struct Session {
     info: SessionInfo,
     /// Orders that its guests may still give.
     rate: Arc<Mutex<Rate>>,
+    /// Its tenant's, as they were when it began.
+    settings: Arc<Settings>,
+    /// Secrets that its guests know.
+    told: Told,
+    /// Bytes that its guests may still write to the log.
+    log_left: Arc<AtomicUsize>,
 }
 
 /// A living instance and the place it takes.
@@ -614,13 +648,24 @@ impl Session {
         let done = put(instance, hook, transaction, until, &self.room.options.reply_keys).await;
         match done {
             Ok((instance, verdict)) => {
+                let verdict = verdict.map_err(|failure| self.covered(failure));
                 self.guest = Some(Guest { instance, place });
                 if verdict.is_ok() {
                     self.transaction = None;
                 }
                 verdict
             }
-            Err(failure) => Err(failure),
+            Err(failure) => Err(self.covered(failure)),
+        }
+    }
+
+    /// Its own words go to logs and alarms: without the secrets that it was told.
+    fn covered(&self, failure: HookFailure) -> HookFailure {
+        match failure {
+            HookFailure::Refused { message } => HookFailure::Refused { message: self.told.hide(&message) },
+            HookFailure::Trap { message } => HookFailure::Trap { message: self.told.hide(&message) },
+            HookFailure::Nonsense { field, why } => HookFailure::Nonsense { field, why: self.told.hide(&why) },
+            other => other,
         }
     }
 
@@ -683,9 +728,12 @@ impl Session {
             services: self.room.services.clone(),
             reply_keys: self.room.options.reply_keys.clone(),
             rate: self.rate.clone(),
+            settings: self.settings.clone(),
+            told: self.told.clone(),
         };
         let mut setup = Setup::new(Arc::new(host), self.room.with_random(Random::seed));
         setup.cpu = self.room.options.cpu;
+        setup.log_left = self.log_left.clone();
         let instance = Instance::new(&self.version.module, setup, until).await.map_err(failure)?;
         self.tenant.instance_made();
         Ok((Guest { instance, place }, true))
@@ -708,6 +756,7 @@ fn info_mut(notification: &mut Notification) -> &mut SessionInfo {
         | Notification::CallNotify { info, .. }
         | Notification::RecordingReady { info, .. }
         | Notification::RecordingState { info, .. }
+        | Notification::Timer { info, .. }
         | Notification::SessionCompleted { info, .. } => info,
         Notification::Alarm(alarm) => &mut alarm.info,
     }

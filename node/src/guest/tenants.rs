@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use tokio::sync::broadcast;
 
 /// A line of a tenant's log: written by its handler, or by the node about it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,6 +45,8 @@ pub struct Stats {
     pub log_lines_dropped: u64,
     /// Orders and posts beyond what a session may give in a second.
     pub orders_refused: u64,
+    /// Limits that bit while a handler asked something of the node, and that it may live with: all of them together.
+    pub limited: u64,
 }
 
 #[derive(Default)]
@@ -61,6 +64,7 @@ struct Counters {
     notifications_dropped: AtomicU64,
     log_lines_dropped: AtomicU64,
     orders_refused: AtomicU64,
+    limited: AtomicU64,
 }
 
 fn add(counter: &AtomicU64, n: u64) {
@@ -98,6 +102,8 @@ pub(super) struct Tenant {
     pub domain: Arc<str>,
     counters: Counters,
     log: Mutex<Log>,
+    /// Looks into the store.
+    looks: Mutex<Rate>,
 }
 
 struct Log {
@@ -105,6 +111,16 @@ struct Log {
     rate: Rate,
     failures: Rate,
     unsaid: u64,
+    /// Lines were dropped since the last one was kept: said once for all of them.
+    dropping: bool,
+    followers: broadcast::Sender<LogLine>,
+}
+
+/// What one hears who follows a tenant's log.
+pub struct Follower {
+    /// What there was, oldest first.
+    pub before: Vec<LogLine>,
+    pub lines: broadcast::Receiver<LogLine>,
 }
 
 /// Nothing in here is left half done by a panic.
@@ -114,8 +130,16 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Tenant {
     fn new(domain: Arc<str>) -> Tenant {
-        let log = Log { lines: VecDeque::new(), rate: Rate::new(limits::LOG_RATE), failures: Rate::new(limits::FAILURE_RATE), unsaid: 0 };
-        Tenant { domain, counters: Counters::default(), log: Mutex::new(log) }
+        let log = Log {
+            lines: VecDeque::new(),
+            rate: Rate::new(limits::LOG_RATE),
+            failures: Rate::new(limits::FAILURE_RATE),
+            unsaid: 0,
+            dropping: false,
+            followers: broadcast::Sender::new(crate::limits::LOG_FOLLOW_LINES),
+        };
+        let looks = Mutex::new(Rate::new(crate::limits::STORE_RATE));
+        Tenant { domain, counters: Counters::default(), log: Mutex::new(log), looks }
     }
 
     /// A line that a handler wrote.
@@ -123,8 +147,14 @@ impl Tenant {
         let mut log = lock(&self.log);
         if !log.rate.take() {
             self.line_dropped();
+            let first = !std::mem::replace(&mut log.dropping, true);
+            drop(log);
+            if first {
+                self.limited(session_id, &format!("log: {} lines of a tenant a second", limits::LOG_RATE));
+            }
             return;
         }
+        log.dropping = false;
         let level = match level {
             Level::Debug => "debug",
             Level::Info => "info",
@@ -178,6 +208,26 @@ impl Tenant {
         add(&self.counters.orders_refused, 1);
     }
 
+    /// Whether one more look into the store is within the tenant's rate.
+    pub fn may_look(&self) -> bool {
+        lock(&self.looks).take()
+    }
+
+    /// A limit bit that the handler may live with.
+    pub fn limited(&self, session_id: &str, limit: &str) {
+        add(&self.counters.limited, 1);
+        self.complain(session_id, &format!("limit reached: {limit}"));
+    }
+
+    /// `None`: enough follow it.
+    pub fn follow(&self) -> Option<Follower> {
+        let log = lock(&self.log);
+        if log.followers.receiver_count() >= crate::limits::LOG_FOLLOWERS {
+            return None;
+        }
+        Some(Follower { before: log.lines.iter().cloned().collect(), lines: log.followers.subscribe() })
+    }
+
     /// A line of the node's own in the tenant's log.
     pub fn complain(&self, session_id: &str, text: &str) {
         let mut log = lock(&self.log);
@@ -211,6 +261,7 @@ impl Tenant {
             notifications_dropped: get(&c.notifications_dropped),
             log_lines_dropped: get(&c.log_lines_dropped),
             orders_refused: get(&c.orders_refused),
+            limited: get(&c.limited),
         }
     }
 }
@@ -220,7 +271,10 @@ impl Log {
         if self.lines.len() >= limits::LOG_KEPT {
             self.lines.pop_front();
         }
-        self.lines.push_back(LogLine { at_ms: now_ms(), session_id: session_id.to_owned(), level, text: text.to_owned() });
+        let line = LogLine { at_ms: now_ms(), session_id: session_id.to_owned(), level, text: text.to_owned() };
+        // Fails where nobody follows.
+        let _ = self.followers.send(line.clone());
+        self.lines.push_back(line);
     }
 }
 

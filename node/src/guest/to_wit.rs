@@ -321,6 +321,7 @@ pub(super) fn notification(notification: Notification, transaction: String, keys
             reason: completion(reason),
             extra: vec![],
         }),
+        Notification::Timer { info: session, name } => wit::Notification::Timer(wit::Timer { info: info(session, transaction), name }),
         Notification::Alarm(alarm) => wit::Notification::Alarm(self::alarm(alarm, transaction)),
     }
 }

@@ -4,13 +4,15 @@
 use super::origin::Target;
 use crate::limits;
 use crate::store::OutboxRow;
-use http_body_util::{BodyExt, Empty, Full, LengthLimitError, Limited};
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::{Body, Bytes};
 use hyper::client::conn::http1;
-use hyper::header::{CONTENT_TYPE, HOST, HeaderName, HeaderValue, USER_AGENT};
-use hyper::{Method, Request, StatusCode};
+use hyper::header::{CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue, USER_AGENT};
+use hyper::{Method, Request};
 use hyper_util::rt::TokioIo;
+use std::future::Future;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
@@ -19,25 +21,34 @@ use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::ServerName;
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
-/// Headers that a post may not set: they are ours, or say how the message is framed.
-const OURS: [&str; 11] = [
-    "host",
-    "content-type",
-    "content-length",
-    "transfer-encoding",
-    "connection",
-    "keep-alive",
-    "te",
-    "trailer",
-    "upgrade",
-    "expect",
-    "user-agent",
-];
+/// Headers that a handler may not set: they are ours, or say how the message is framed.
+const OURS: [&str; 10] =
+    ["host", "content-length", "transfer-encoding", "connection", "keep-alive", "te", "trailer", "upgrade", "expect", "user-agent"];
 const AGENT: &str = concat!("hookswitch/", env!("CARGO_PKG_VERSION"));
 const OUR_PREFIXES: [&str; 2] = ["hookswitch-", "proxy-"];
 
 pub(super) struct Client {
     tls: TlsConnector,
+    /// The addresses of a name, or why there are none.
+    look_up: LookUp,
+}
+
+type Addresses = Pin<Box<dyn Future<Output = std::io::Result<Vec<SocketAddr>>> + Send>>;
+pub(super) type LookUp = Box<dyn Fn(String, u16) -> Addresses + Send + Sync>;
+
+/// A request that was looked at.
+pub(super) struct Sent {
+    pub method: Method,
+    pub headers: HeaderMap,
+    pub body: Vec<u8>,
+}
+
+/// A whole answer.
+#[derive(Debug)]
+pub(super) struct Answer {
+    pub status: u16,
+    pub headers: HeaderMap,
+    pub body: Vec<u8>,
 }
 
 impl Client {
@@ -48,7 +59,15 @@ impl Client {
             .expect("ring has what TLS 1.2 and 1.3 need")
             .with_root_certificates(roots)
             .with_no_client_auth();
-        Client { tls: TlsConnector::from(Arc::new(config)) }
+        let look_up: LookUp =
+            Box::new(|host, port| Box::pin(async move { Ok(tokio::net::lookup_host((host, port)).await?.collect::<Vec<_>>()) }));
+        Client { tls: TlsConnector::from(Arc::new(config)), look_up }
+    }
+
+    /// The same whose names lead where a test wants them to.
+    #[cfg(test)]
+    pub fn looking_up(self, look_up: LookUp) -> Client {
+        Client { look_up, ..self }
     }
 
     /// Sends a post once and gives the status of the answer. `attempt` counts from one.
@@ -66,13 +85,32 @@ impl Client {
             .header(USER_AGENT, AGENT)
             .header("Accept", "audio/wav, */*")
             .header("Connection", "close")
-            .body(Empty::<Bytes>::new())
+            .body(Full::default())
             .map_err(|error| error.to_string())?;
-        fetch(self.open(target).await?, request, most).await
+        match whole(self.open(target).await?, request, most).await {
+            Ok(Answer { status: 200, body, .. }) => Ok(body),
+            Ok(Answer { status, .. }) => Err(format!("it answers {status}")),
+            Err(Unanswered::TooLarge) => Err(format!("larger than {} MB", most >> 20)),
+            Err(Unanswered::Because(why)) => Err(why),
+        }
+    }
+
+    /// Sends this once, and gives the whole answer, whatever it says.
+    pub async fn exchange(&self, target: &Target, sent: Sent, most: usize) -> Result<Answer, Unanswered> {
+        let mut request = Request::builder()
+            .method(sent.method)
+            .uri(&target.path)
+            .header(HOST, &target.authority)
+            .header(USER_AGENT, AGENT)
+            .header("Connection", "close")
+            .body(Full::new(Bytes::from(sent.body)))
+            .map_err(|error| Unanswered::Because(error.to_string()))?;
+        request.headers_mut().extend(sent.headers);
+        whole(self.open(target).await.map_err(Unanswered::Because)?, request, most).await
     }
 
     async fn open(&self, target: &Target) -> Result<Box<dyn Stream>, String> {
-        let tcp = connect(target).await?;
+        let tcp = self.connect(target).await?;
         if !target.tls {
             return Ok(Box::new(tcp));
         }
@@ -80,6 +118,34 @@ impl Client {
         let tls = self.tls.connect(name, tcp).await.map_err(|error| format!("TLS: {error}"))?;
         Ok(Box::new(tls))
     }
+
+    /// Connects to the first address that may be connected to and answers. Looked up once: a name cannot lead elsewhere in between.
+    async fn connect(&self, target: &Target) -> Result<TcpStream, String> {
+        let addresses = match target.ip() {
+            Some(ip) => vec![SocketAddr::new(ip, target.port)],
+            None => (self.look_up)(target.host.clone(), target.port).await.map_err(|_| "its host is unknown".to_owned())?,
+        };
+        let mut last = "its host has no address".to_owned();
+        for address in addresses {
+            if !target.may_lead_to(address.ip()) {
+                last = "its host leads to a private address".into();
+                continue;
+            }
+            match TcpStream::connect(address).await {
+                Ok(stream) => return Ok(stream),
+                Err(error) => last = format!("not connected: {error}"),
+            }
+        }
+        Err(last)
+    }
+}
+
+/// Why there is no whole answer.
+#[derive(Debug)]
+pub(super) enum Unanswered {
+    /// Its body is larger than it may be.
+    TooLarge,
+    Because(String),
 }
 
 /// A connection, encrypted or not.
@@ -100,8 +166,16 @@ pub(super) fn native_roots() -> RootCertStore {
     roots
 }
 
-/// Whether a post may carry this header; why not.
+/// Whether a post may carry this header; why not. Its type is said apart.
 pub(super) fn check_header(name: &str, value: &str) -> Result<(), String> {
+    if name.eq_ignore_ascii_case("content-type") {
+        return Err("headers: `content-type` is said apart".into());
+    }
+    check_line(name, value)
+}
+
+/// Whether a request of a handler may carry this header; why not.
+pub(super) fn check_line(name: &str, value: &str) -> Result<(), String> {
     let bad = |why: &str| Err(format!("headers: `{}` {why}", name.escape_debug().take(64).collect::<String>()));
     let lower = name.to_ascii_lowercase();
     if HeaderName::from_bytes(name.as_bytes()).is_err() {
@@ -133,26 +207,6 @@ fn request(target: &Target, row: &OutboxRow, attempt: u32) -> Result<Request<Ful
     request.body(Full::new(Bytes::from(row.body.clone()))).map_err(|error| error.to_string())
 }
 
-/// Connects to the first address that may be connected to and answers. Looked up once: a name cannot lead elsewhere in between.
-async fn connect(target: &Target) -> Result<TcpStream, String> {
-    let addresses: Vec<SocketAddr> = match target.ip() {
-        Some(ip) => vec![SocketAddr::new(ip, target.port)],
-        None => tokio::net::lookup_host((target.host.as_str(), target.port)).await.map_err(|_| "its host is unknown".to_owned())?.collect(),
-    };
-    let mut last = "its host has no address".to_owned();
-    for address in addresses {
-        if !target.may_lead_to(address.ip()) {
-            last = "its host leads to a private address".into();
-            continue;
-        }
-        match TcpStream::connect(address).await {
-            Ok(stream) => return Ok(stream),
-            Err(error) => last = format!("not connected: {error}"),
-        }
-    }
-    Err(last)
-}
-
 async fn exchange<B>(io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, request: Request<B>) -> Result<u16, String>
 where
     B: Body + Send + 'static,
@@ -180,26 +234,25 @@ where
     }
 }
 
-/// The body of a 200. The connection is driven by hand and goes with this future.
-async fn fetch(io: Box<dyn Stream>, request: Request<Empty<Bytes>>, most: usize) -> Result<Vec<u8>, String> {
+/// The whole answer. The connection is driven by hand and goes with this future.
+async fn whole(io: Box<dyn Stream>, request: Request<Full<Bytes>>, most: usize) -> Result<Answer, Unanswered> {
+    let because = Unanswered::Because;
     let (mut sender, connection) = http1::Builder::new()
         .max_buf_size(limits::OUTBOX_ANSWER)
         .handshake(TokioIo::new(io))
         .await
-        .map_err(|error| format!("no HTTP: {error}"))?;
+        .map_err(|error| because(format!("no HTTP: {error}")))?;
     let whole = async {
-        let answer = sender.send_request(request).await.map_err(|error| format!("no answer: {error}"))?;
-        if answer.status() != StatusCode::OK {
-            return Err(format!("it answers {}", answer.status().as_u16()));
+        let answer = sender.send_request(request).await.map_err(|error| because(format!("no answer: {error}")))?;
+        let (parts, body) = answer.into_parts();
+        // Only who takes it hears that it is too large.
+        if body.size_hint().lower() > most as u64 {
+            return Err(Unanswered::TooLarge);
         }
-        let larger = || format!("larger than {} MB", most >> 20);
-        if answer.body().size_hint().lower() > most as u64 {
-            return Err(larger());
-        }
-        match Limited::new(answer.into_body(), most).collect().await {
-            Ok(body) => Ok(body.to_bytes().to_vec()),
-            Err(error) if error.is::<LengthLimitError>() => Err(larger()),
-            Err(error) => Err(format!("no whole answer: {error}")),
+        match Limited::new(body, most).collect().await {
+            Ok(body) => Ok(Answer { status: parts.status.as_u16(), headers: parts.headers, body: body.to_bytes().to_vec() }),
+            Err(error) if error.is::<LengthLimitError>() => Err(Unanswered::TooLarge),
+            Err(error) => Err(because(format!("no whole answer: {error}"))),
         }
     };
     tokio::pin!(connection, whole);

@@ -1,8 +1,9 @@
-//! Prompts that lie elsewhere (MG-007): fetched from where the tenant may post to, and from nowhere else. What holds for a post holds here:
+//! What lies elsewhere: prompts (MG-007), and what a handler asks for. Fetched from where the tenant may post to, and from nowhere else. What holds for a post holds here:
 //! the origin is on the tenant's list, a name does not lead into this network, and a redirect is an answer like others, which is no prompt.
 
-use super::client::{Client, native_roots};
+use super::client::{Answer, Client, Sent, Unanswered, native_roots};
 use super::origin::{Policy, Target};
+use super::request::RequestError;
 use crate::limits;
 use std::sync::Arc;
 use tokio_rustls::rustls::RootCertStore;
@@ -16,7 +17,24 @@ pub struct Fetcher {
 impl Fetcher {
     /// `roots`: `None` is the authorities that this machine trusts.
     pub fn new(policy: Policy, roots: Option<RootCertStore>) -> Fetcher {
-        Fetcher { shared: Arc::new((policy, Client::new(roots.unwrap_or_else(native_roots)))) }
+        Fetcher::with(policy, Client::new(roots.unwrap_or_else(native_roots)))
+    }
+
+    pub(super) fn with(policy: Policy, client: Client) -> Fetcher {
+        Fetcher { shared: Arc::new((policy, client)) }
+    }
+
+    /// Whether this tenant may ask there; why not.
+    pub(super) fn check(&self, domain: &str, target: &Target) -> Result<(), String> {
+        self.shared.0.check(domain, target)
+    }
+
+    /// One request of a handler that was checked, and its answer with a body of at most so much.
+    pub(super) async fn exchange(&self, target: &Target, sent: Sent, most: usize) -> Result<Answer, RequestError> {
+        self.shared.1.exchange(target, sent, most).await.map_err(|why| match why {
+            Unanswered::TooLarge => RequestError::Limit(format!("body of an answer: {most} bytes")),
+            Unanswered::Because(why) => RequestError::NotAvailable(format!("{}: {why}", target.origin())),
+        })
     }
 
     /// All of it, or why not. The reason names the origin at most: the rest of a URL may hold a key.

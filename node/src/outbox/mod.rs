@@ -8,18 +8,20 @@
 //! - **Retried** until a 2xx, with waits that double from a second to five minutes, half of each drawn by lot. 410, an origin that is no
 //!   longer allowed, and an age of 24 h give it up: counted, in the tenant's log, and an alarm to its handler.
 //!
-//! Start with [`Outbox`]; `deliver.rs` is what happens to a post, `origin.rs` where it may go, `client.rs` one try. `fetch.rs` is the other way:
-//! prompts that lie elsewhere, from the same places.
+//! Start with [`Outbox`]; `deliver.rs` is what happens to a post, `origin.rs` where it may go, `client.rs` one try. `fetch.rs` and
+//! `request.rs` are the other way: prompts that lie elsewhere, and answers that a handler waits for, from the same places.
 
 mod client;
 mod deliver;
 mod fetch;
 mod origin;
+mod request;
 #[cfg(test)]
 mod tests;
 
 pub use fetch::Fetcher;
 pub use origin::{Origins, Policy};
+pub use request::{Request, RequestError, Requests, Response};
 
 use crate::limits;
 use crate::metrics::{Metrics, add};

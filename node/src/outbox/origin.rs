@@ -82,7 +82,8 @@ impl Target {
         let port = match authority.as_str().strip_prefix(authority.host()) {
             Some("") => default,
             rest => {
-                let number = rest.and_then(|rest| rest.strip_prefix(':')).and_then(|port| port.parse::<u16>().ok());
+                let digits = rest.and_then(|rest| rest.strip_prefix(':')).filter(|port| port.bytes().all(|byte| byte.is_ascii_digit()));
+                let number = digits.and_then(|port| port.parse::<u16>().ok());
                 number.filter(|port| *port != 0).ok_or_else(|| bad("not a port"))?
             }
         };
@@ -171,6 +172,7 @@ mod tests {
             "https://u:p@a/",
             "https://a:0/",
             "https://a:99999/",
+            "https://a:+443/",
             "https://a b/",
             &long,
         ] {

@@ -6,12 +6,13 @@ use crate::cli::RunArgs;
 use crate::config::Config;
 use crate::deliver::{self, Archive, DeliveryThread};
 use crate::demo;
-use crate::guest::{Compiler, Guests, Options, Services};
+use crate::guest::{Compiler, Follower, Guests, Options, Services, Vault};
+use crate::limits;
 use crate::metrics::{Metrics, render_guests};
-use crate::outbox::{self, Fetcher, Outbox, OutboxThread, Policy};
+use crate::outbox::{self, Fetcher, Outbox, OutboxThread, Policy, Requests};
 use crate::record::private_folder;
 use crate::reply_keys::ReplyKeys;
-use crate::store::{Store, StoreError, StoreThread};
+use crate::store::{Store, StoreError, StoreThread, wall_ms};
 use crate::switch_thread::Handlers;
 use crate::versions::{GuestLoader, Versions};
 use hookswitch_call::door::{Command, CommandResult};
@@ -21,6 +22,7 @@ use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
+use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// The database, below `[storage] data`.
@@ -83,6 +85,7 @@ pub struct Node {
     pub server: Server,
     pub versions: Arc<Versions>,
     guests: Guests,
+    guest_io: Runtime,
     outbox_thread: OutboxThread,
     delivery_thread: DeliveryThread,
     store_thread: StoreThread,
@@ -111,14 +114,25 @@ impl Node {
         let listed = origins.clone();
         // What the list may say of http is checked where it is set: this machine alone.
         let policy = Policy { origins: Arc::new(move |domain| listed.of(domain)), http: true, loopback: args.demo.then_some(demo::DOMAIN) };
-        prepared.fetcher = Some(Fetcher::new(policy.clone(), None));
+        let fetcher = Fetcher::new(policy.clone(), None);
+        prepared.fetcher = Some(fetcher.clone());
         let (outbox, outbox_thread) = Outbox::start(store.clone(), outbox::Options::new(policy), prepared.metrics())?;
         let options_of_archive = deliver::Options { public_url: config.api.public_url.clone(), ..deliver::Options::default() };
         let archive = Archive::open(store.clone(), &data, prepared.keys(), prepared.metrics(), options_of_archive)
             .map_err(io_error("the keys of the archive"))?;
-        let services = Services { commands: prepared.commands(), outbox: Some(outbox.clone()), links: Some(archive.links.clone()) };
+        let vault = Vault::open(store.clone(), &data).map_err(io_error("the key of tenants' secrets"))?;
+        let guest_io = guest_io(store.clone()).map_err(io_error("a thread could not be started"))?;
+        let services = Services {
+            commands: prepared.commands(),
+            outbox: Some(outbox.clone()),
+            links: Some(archive.links.clone()),
+            store: Some(store.clone()),
+            vault: Some(vault.clone()),
+            requests: Some(Requests::new(fetcher, guest_io.handle().clone())),
+        };
         let guests = Guests::start(engine.clone(), options, prepared.inbox(), services);
         outbox.tell(guests.news());
+        guests.set_settings(store.all_settings()?);
         let loader = GuestLoader::new(Compiler::new(&data, engine), guests.clone());
         let other = |e: &dyn std::error::Error| StartError::Other(e.to_string());
         let versions = Arc::new(Versions::open(store.clone(), Arc::new(loader), &data).map_err(|e| other(&e))?);
@@ -142,7 +156,7 @@ impl Node {
 
         let token = AdminToken::load(&data, args.token.as_deref()).map_err(io_error("the operator's token"))?;
         let greeting = args.demo.then(|| demo::greeting(&config, args.config.as_deref(), &token));
-        let api_node = Arc::new(ApiNode { handles: core.handles.clone(), guests: guests.clone(), metrics, origins });
+        let api_node = Arc::new(ApiNode { handles: core.handles.clone(), guests: guests.clone(), metrics, origins, vault });
         let delivery_thread =
             archive.start(Arc::new(move |moved| news::tell_moved(&inbox, moved))).map_err(io_error("a thread could not be started"))?;
         let api = Api::new(store, versions.clone(), api_node, token, prompts_folder(&config), reply_keys, archive);
@@ -154,7 +168,7 @@ impl Node {
         if let Some(greeting) = greeting {
             println!("{greeting}");
         }
-        Ok(Node { core, server, versions, guests, outbox_thread, delivery_thread, store_thread })
+        Ok(Node { core, server, versions, guests, guest_io, outbox_thread, delivery_thread, store_thread })
     }
 
     pub fn stop(self) {
@@ -163,10 +177,35 @@ impl Node {
         // Notifications of the last recordings are in the guests' mailboxes: their threads end when those are empty.
         drop(self.guests);
         drop(self.versions);
+        // A name's look-up may hold a thread for long; nothing waits for its end.
+        self.guest_io.shutdown_background();
         self.outbox_thread.stop();
         self.delivery_thread.stop();
         self.store_thread.close();
     }
+}
+
+/// The thread on which handlers' requests to the outside run, and on which their expired values are looked for.
+fn guest_io(store: Store) -> std::io::Result<Runtime> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).thread_name("guest-io").enable_all().build()?;
+    runtime.spawn(async move {
+        loop {
+            tokio::time::sleep(limits::SWEEP_EVERY).await;
+            // Until fewer than a whole portion were due: calls may use the store in between.
+            loop {
+                match store.sweep_values(wall_ms(), limits::STORE_SWEEP).await {
+                    Ok(removed) if removed >= limits::STORE_SWEEP as usize => {}
+                    Ok(_) => break,
+                    Err(StoreError::Closed) => return,
+                    Err(error) => {
+                        tracing::warn!(%error, "expired values of handlers were not removed; tried again later");
+                        break;
+                    }
+                }
+            }
+        }
+    });
+    Ok(runtime)
 }
 
 impl Handlers for Guests {
@@ -203,6 +242,7 @@ struct ApiNode {
     guests: Guests,
     metrics: Arc<Metrics>,
     origins: Arc<OutboxOrigins>,
+    vault: Vault,
 }
 
 impl crate::api::Node for ApiNode {
@@ -210,6 +250,10 @@ impl crate::api::Node for ApiNode {
         self.handles.configure();
         if let Err(error) = self.origins.read(&self.handles.store) {
             tracing::error!(%error, "the tenants' origins could not be read, the old ones stay");
+        }
+        match self.handles.store.all_settings() {
+            Ok(settings) => self.guests.set_settings(settings),
+            Err(error) => tracing::error!(%error, "the tenants' settings could not be read, the old ones stay"),
         }
     }
     fn metrics(&self) -> String {
@@ -228,6 +272,9 @@ impl crate::api::Node for ApiNode {
     }
     fn refused(&self, what: Upload, domain: &str, why: &str) {
         self.handles.refused(what, domain, why);
+        if what == Upload::Component {
+            self.guests.complain(domain, &format!("component refused: {}", one_line(why)));
+        }
     }
     fn order(&self, domain: &str, command: Command) -> Pin<Box<dyn Future<Output = CommandResult> + Send>> {
         self.handles.order(domain, command)
@@ -241,4 +288,15 @@ impl crate::api::Node for ApiNode {
     fn count(&self, what: Count) {
         self.handles.count(what);
     }
+    fn follow(&self, domain: &str) -> Option<Follower> {
+        self.guests.follow(domain)
+    }
+    fn vault(&self) -> Option<Vault> {
+        Some(self.vault.clone())
+    }
+}
+
+/// What a tenant has sent may have line breaks in it.
+fn one_line(text: &str) -> String {
+    text.chars().take(limits::REFUSAL_TEXT).map(|c| if c.is_control() { ' ' } else { c }).collect()
 }

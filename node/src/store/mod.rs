@@ -2,7 +2,7 @@
 //!
 //! What is queued is written in one transaction (group commit), so that thousands of call records a second cost a few fsyncs.
 //! Two ways in: calls that wait until their change is on disk, and writes that nobody waits for (`save_…`).
-//! Do not call the waiting kind from an async task; what those need returns a future (`outbox.rs`).
+//! Do not call the waiting kind from an async task; what those need returns a future (`outbox.rs`, `values.rs`).
 //!
 //! Start with [`Store`]; the tables are in `schema.rs`, one file a subject beside it.
 
@@ -13,7 +13,9 @@ mod ledger;
 mod outbox;
 mod recordings;
 mod schema;
+mod settings;
 mod tenants;
+mod values;
 mod versions;
 
 pub use calls::CallRow;
@@ -22,7 +24,9 @@ pub use keeping::{AccessRow, GoneRow, HoldRow, PartyRows};
 pub use ledger::AuditRow;
 pub use outbox::{OutboxRow, OutboxWaiting};
 pub use recordings::{RecordingRow, RecordingState};
+pub use settings::{SecretRow, SettingRow, Settings};
 pub use tenants::{FallbackRow, KeyRow, NumberRow, TenantRow};
+pub use values::{ValueError, ValueRow};
 pub use versions::{AddedVersion, VersionRow};
 
 use rusqlite::Connection;
@@ -141,11 +145,21 @@ impl Store {
         work: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
         told: impl FnOnce(Result<T, StoreError>) + Send + 'static,
     ) -> Result<(), StoreError> {
+        self.begin_as(false, work, told)
+    }
+
+    /// `awaited`: its transaction is committed at once.
+    fn begin_as<T: Send + 'static>(
+        &self,
+        awaited: bool,
+        work: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
+        told: impl FnOnce(Result<T, StoreError>) + Send + 'static,
+    ) -> Result<(), StoreError> {
         let work: Work = Box::new(move |db| {
             let result = db.and_then(|db| undone_on_error(db, work));
             Box::new(move |committed| told(committed.and(result)))
         });
-        self.queue.try_send(Job::Work { awaited: false, work }).map_err(|error| match error {
+        self.queue.try_send(Job::Work { awaited, work }).map_err(|error| match error {
             mpsc::TrySendError::Full(_) => StoreError::Busy,
             mpsc::TrySendError::Disconnected(_) => StoreError::Closed,
         })
@@ -159,6 +173,19 @@ impl Store {
         let (answer, answered) = oneshot::channel();
         // Nobody waits any more: the task was given up.
         let queued = self.begin(work, move |result| drop(answer.send(result)));
+        async move {
+            queued?;
+            answered.await.map_err(|_| StoreError::Closed)?
+        }
+    }
+
+    /// The same at once, for what only reads: a transaction without a change costs no look at the disk.
+    fn soon<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
+    ) -> impl Future<Output = Result<T, StoreError>> + Send + 'static {
+        let (answer, answered) = oneshot::channel();
+        let queued = self.begin_as(true, work, move |result| drop(answer.send(result)));
         async move {
             queued?;
             answered.await.map_err(|_| StoreError::Closed)?

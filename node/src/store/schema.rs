@@ -253,6 +253,42 @@ const STEPS: &[&str] = &[
     ALTER TABLE recording_terms ADD COLUMN on_complete_url   TEXT;
     ALTER TABLE recording_terms ADD COLUMN on_available_url  TEXT;
     ",
+    // What handlers keep and read: a tenant's own, gone with it. `expires_at`: from then on it is as if it were not there.
+    "
+    CREATE TABLE handler_values (
+        domain      TEXT NOT NULL REFERENCES tenants(domain) ON DELETE CASCADE,
+        key         TEXT NOT NULL,
+        value       BLOB NOT NULL,
+        version     INTEGER NOT NULL,
+        expires_at  INTEGER,
+        PRIMARY KEY (domain, key)
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX handler_values_due ON handler_values(expires_at) WHERE expires_at IS NOT NULL;
+
+    -- Bytes of a tenant's values, and the version that was given last.
+    CREATE TABLE handler_values_used (
+        domain   TEXT PRIMARY KEY REFERENCES tenants(domain) ON DELETE CASCADE,
+        bytes    INTEGER NOT NULL,
+        version  INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID;
+
+    CREATE TABLE handler_settings (
+        domain      TEXT NOT NULL REFERENCES tenants(domain) ON DELETE CASCADE,
+        key         TEXT NOT NULL,
+        value       TEXT NOT NULL,
+        changed_at  INTEGER NOT NULL,
+        PRIMARY KEY (domain, key)
+    ) STRICT, WITHOUT ROWID;
+
+    -- `sealed`: under the node's key.
+    CREATE TABLE handler_secrets (
+        domain      TEXT NOT NULL REFERENCES tenants(domain) ON DELETE CASCADE,
+        name        TEXT NOT NULL,
+        sealed      BLOB NOT NULL,
+        changed_at  INTEGER NOT NULL,
+        PRIMARY KEY (domain, name)
+    ) STRICT, WITHOUT ROWID;
+    ",
 ];
 
 /// Brings the database to the newest version. Refuses one that a newer node has written: its meaning is unknown here.

@@ -9,13 +9,16 @@ use sha2::{Digest, Sha256};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use wasmtime::ResourceLimiter;
 
 pub use api::calls::{IvrCall, PlacedCall};
+pub use api::http::{Request, Response};
 pub use api::log::Level;
 pub use api::outbox::PostRequest;
 pub use api::recordings::RecordingStatus;
+pub use api::store::Entry;
 
 /// What a guest may order about its own session. Values are as the guest gave them: the node checks them.
 #[derive(Clone, Debug)]
@@ -32,6 +35,30 @@ pub enum Order {
     ResumeRecording { recording: Option<String> },
     DiscardRecording { recording: Option<String> },
     GetRecording { recording: Option<String> },
+    SetTimer { name: String, after_ms: u64 },
+    CancelTimer { name: String },
+}
+
+/// What a guest does with its tenant's keys and values. Values are as the guest gave them: the node checks them.
+#[derive(Clone, Debug)]
+pub enum StoreOp {
+    Get { key: String },
+    Set { key: String, value: Vec<u8>, ttl_ms: Option<u64> },
+    SetIf { key: String, value: Vec<u8>, version: u64, ttl_ms: Option<u64> },
+    Delete { key: String },
+    Increment { key: String, by: i64 },
+    Keys { prefix: String, after: Option<String> },
+}
+
+/// What it gave: each operation has one kind of answer.
+#[derive(Clone, Debug)]
+pub enum Stored {
+    Nothing,
+    Entry(Option<Entry>),
+    /// Whether the version was still the one that was meant.
+    Written(bool),
+    Sum(i64),
+    Keys(Vec<String>),
 }
 
 /// What a valid order gave.
@@ -51,8 +78,12 @@ pub type Later<T> = Pin<Box<dyn Future<Output = Result<T, wit::HostError>> + Sen
 pub trait Host: Send + Sync + 'static {
     /// A line of the guest, already cut to its maximum and free of control characters.
     fn log(&self, level: Level, line: &str);
-    /// A line was dropped because its instance wrote too much.
+    /// A line was dropped because its session wrote too much.
     fn log_dropped(&self);
+    /// A limit bit that the guest may live with; the text names it. Once in a hook for each that is met in wasm.
+    fn limited(&self, limit: &str) {
+        let _ = limit;
+    }
     /// A setting of the tenant.
     fn config(&self, key: &str) -> Option<String>;
     /// Milliseconds since the Unix epoch.
@@ -67,6 +98,21 @@ pub trait Host: Send + Sync + 'static {
         let _ = post;
         Box::pin(async { unsupported("outbox.post") })
     }
+    /// Do something with the tenant's keys and values.
+    fn store(&self, op: StoreOp) -> Later<Stored> {
+        let _ = op;
+        Box::pin(async { unsupported("store") })
+    }
+    /// Send a request and wait for its answer. `left`: until the hook's deadline.
+    fn fetch(&self, request: Request, left: Duration) -> Later<Response> {
+        let _ = (request, left);
+        Box::pin(async { unsupported("http.fetch") })
+    }
+    /// A secret of the tenant.
+    fn secret(&self, name: String) -> Later<String> {
+        let _ = name;
+        Box::pin(async { unsupported("secrets.get") })
+    }
 }
 
 /// What an instance is given at birth.
@@ -78,11 +124,14 @@ pub struct Setup {
     pub memory_bytes: usize,
     /// CPU time of each hook.
     pub cpu: Duration,
+    /// Bytes that its log lines may still have. Shared by all instances of a session: one that traps gets no new allowance.
+    pub log_left: Arc<AtomicUsize>,
 }
 
 impl Setup {
     pub fn new(host: Arc<dyn Host>, seed: [u8; 32]) -> Setup {
-        Setup { host, seed, memory_bytes: limits::MEMORY_BYTES, cpu: limits::HOOK_CPU }
+        let log_left = Arc::new(AtomicUsize::new(limits::LOG_BYTES));
+        Setup { host, seed, memory_bytes: limits::MEMORY_BYTES, cpu: limits::HOOK_CPU, log_left }
     }
 }
 
@@ -107,10 +156,14 @@ pub(crate) struct State {
     host: Arc<dyn Host>,
     random: HashRandom,
     born: Option<Instant>,
-    log_left: usize,
+    log_left: Arc<AtomicUsize>,
+    log_full: bool,
     memory_limit: usize,
     memory: usize,
     tables: usize,
+    /// The hook's deadline, and the requests that it may still send.
+    pub(crate) until: Option<tokio::time::Instant>,
+    pub(crate) fetches_left: u32,
     /// The limit that was refused to the guest last.
     pub(crate) refused: Option<&'static str>,
     pub(crate) cpu_limit: Duration,
@@ -125,7 +178,10 @@ impl State {
             host: setup.host,
             random: HashRandom { seed: setup.seed, counter: 0 },
             born: None,
-            log_left: limits::LOG_BYTES,
+            log_left: setup.log_left,
+            log_full: false,
+            until: None,
+            fetches_left: 0,
             memory_limit: setup.memory_bytes.min(limits::MEMORY_BYTES_MAX),
             memory: 0,
             tables: 0,
@@ -139,6 +195,13 @@ impl State {
     pub(crate) fn memory(&self) -> usize {
         self.memory
     }
+
+    /// The guest may live with it, or abort; its log says so in either case.
+    fn refuse(&mut self, name: &'static str, most: usize) {
+        if self.refused.replace(name) != Some(name) {
+            self.host.limited(&format!("{name}: {most} of an instance"));
+        }
+    }
 }
 
 // Memory and tables are counted over all of the instance's, since a limit for each would be multiplied by their number.
@@ -146,7 +209,7 @@ impl ResourceLimiter for State {
     fn memory_growing(&mut self, current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
         let sum = self.memory.saturating_sub(current).saturating_add(desired);
         if sum > self.memory_limit {
-            self.refused = Some("memory");
+            self.refuse("memory", self.memory_limit);
             return Ok(false);
         }
         self.memory = sum;
@@ -156,7 +219,7 @@ impl ResourceLimiter for State {
     fn table_growing(&mut self, current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
         let sum = self.tables.saturating_sub(current).saturating_add(desired);
         if sum > limits::TABLE_ELEMENTS {
-            self.refused = Some("table elements");
+            self.refuse("table elements", limits::TABLE_ELEMENTS);
             return Ok(false);
         }
         self.tables = sum;
@@ -199,12 +262,15 @@ impl api::types::Host for State {}
 impl api::log::Host for State {
     fn write(&mut self, level: Level, message: String) -> wasmtime::Result<()> {
         let line = one_line(&message, limits::LOG_LINE);
-        match self.log_left.checked_sub(line.len().max(1)) {
-            Some(left) => {
-                self.log_left = left;
-                self.host.log(level, &line);
+        let size = line.len().max(1);
+        let take = |left: usize| left.checked_sub(size);
+        if self.log_left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok() {
+            self.host.log(level, &line);
+        } else {
+            self.host.log_dropped();
+            if !std::mem::replace(&mut self.log_full, true) {
+                self.host.limited(&format!("log: {} bytes in a session", limits::LOG_BYTES));
             }
-            None => self.host.log_dropped(),
         }
         Ok(())
     }
@@ -394,20 +460,70 @@ not_here! { prompts, "prompts":
     stat(file_name: String) -> api::prompts::PromptInfo;
 }
 
-not_here! { store, "store":
-    get(key: String) -> Option<api::store::Entry>;
-    set(key: String, value: Vec<u8>, ttl_ms: Option<u64>) -> ();
-    set_if(key: String, value: Vec<u8>, version: u64, ttl_ms: Option<u64>) -> bool;
-    delete(key: String) -> ();
-    increment(key: String, by: i64) -> i64;
-    keys(prefix: String, after: Option<String>) -> Vec<String>;
+/// The answer of the kind that the operation has.
+macro_rules! stored {
+    ($host:expr, $op:expr, $kind:pat => $value:expr) => {
+        Ok(match $host.store($op).await {
+            Ok($kind) => Ok($value),
+            Ok(_) => Err(wit::HostError::NotAvailable("the store gave another kind of answer".into())),
+            Err(e) => Err(e),
+        })
+    };
 }
 
-not_here! { http, "http": fetch(request: api::http::Request) -> api::http::Response; }
-not_here! { secrets, "secrets": get(name: String) -> String; }
-not_here! { timers, "timers":
-    set(name: String, after_ms: u64) -> ();
-    cancel(name: String) -> ();
+impl api::store::Host for State {
+    async fn get(&mut self, key: String) -> Answer<Option<Entry>> {
+        stored!(self.host, StoreOp::Get { key }, Stored::Entry(entry) => entry)
+    }
+
+    async fn set(&mut self, key: String, value: Vec<u8>, ttl_ms: Option<u64>) -> Answer<()> {
+        stored!(self.host, StoreOp::Set { key, value, ttl_ms }, Stored::Nothing => ())
+    }
+
+    async fn set_if(&mut self, key: String, value: Vec<u8>, version: u64, ttl_ms: Option<u64>) -> Answer<bool> {
+        stored!(self.host, StoreOp::SetIf { key, value, version, ttl_ms }, Stored::Written(written) => written)
+    }
+
+    async fn delete(&mut self, key: String) -> Answer<()> {
+        stored!(self.host, StoreOp::Delete { key }, Stored::Nothing => ())
+    }
+
+    async fn increment(&mut self, key: String, by: i64) -> Answer<i64> {
+        stored!(self.host, StoreOp::Increment { key, by }, Stored::Sum(sum) => sum)
+    }
+
+    async fn keys(&mut self, prefix: String, after: Option<String>) -> Answer<Vec<String>> {
+        stored!(self.host, StoreOp::Keys { prefix, after }, Stored::Keys(keys) => keys)
+    }
+}
+
+impl api::http::Host for State {
+    async fn fetch(&mut self, request: Request) -> Answer<Response> {
+        let Some(left) = self.fetches_left.checked_sub(1) else {
+            let limit = format!("fetches: {} for each hook", limits::FETCHES);
+            self.host.limited(&limit);
+            return Ok(Err(wit::HostError::Limit(limit)));
+        };
+        self.fetches_left = left;
+        let time = self.until.map_or(Duration::ZERO, |until| until.saturating_duration_since(tokio::time::Instant::now()));
+        Ok(self.host.fetch(request, time).await)
+    }
+}
+
+impl api::secrets::Host for State {
+    async fn get(&mut self, name: String) -> Answer<String> {
+        Ok(self.host.secret(name).await)
+    }
+}
+
+impl api::timers::Host for State {
+    async fn set(&mut self, name: String, after_ms: u64) -> Answer<()> {
+        self.order(Order::SetTimer { name, after_ms }).await
+    }
+
+    async fn cancel(&mut self, name: String) -> Answer<()> {
+        self.order(Order::CancelTimer { name }).await
+    }
 }
 
 #[cfg(test)]

@@ -51,7 +51,7 @@ impl Instance {
             state.cpu_used += cpu::spent();
             if state.cpu_used >= state.cpu_limit { Err(Kill::Cpu.into()) } else { Ok(UpdateDeadline::Yield(1)) }
         });
-        arm(&mut store);
+        arm(&mut store, until);
         let instance = match in_time(until, module.pre.instantiate_async(&mut store)).await {
             Some(Ok(instance)) => instance,
             Some(Err(e)) => return Err(no_instance(&store, &e)),
@@ -66,19 +66,19 @@ impl Instance {
     }
 
     pub async fn new_call(mut self, request: &wit::NewCallRequest, until: Instant) -> Answer<wit::Routing> {
-        arm(&mut self.store);
+        arm(&mut self.store, until);
         let answer = in_time(until, self.handler.call_new_call(&mut self.store, request)).await;
         self.finish(answer)
     }
 
     pub async fn get_ivr_command(mut self, request: &wit::IvrRequest, until: Instant) -> Answer<wit::IvrCommand> {
-        arm(&mut self.store);
+        arm(&mut self.store, until);
         let answer = in_time(until, self.handler.call_get_ivr_command(&mut self.store, request)).await;
         self.finish(answer)
     }
 
     pub async fn call_event(mut self, request: &wit::CallEventRequest, until: Instant) -> Answer<wit::Routing> {
-        arm(&mut self.store);
+        arm(&mut self.store, until);
         let answer = in_time(until, self.handler.call_call_event(&mut self.store, request)).await;
         self.finish(answer)
     }
@@ -86,7 +86,7 @@ impl Instance {
     /// Tell it news; a guest that takes none is left alone.
     pub async fn notify(mut self, news: &wit::Notification, until: Instant) -> Result<Instance, Failure> {
         let Some(notifications) = self.notifications.clone() else { return Ok(self) };
-        arm(&mut self.store);
+        arm(&mut self.store, until);
         let answer = in_time(until, notifications.call_notify(&mut self.store, news)).await;
         self.finish(answer).map(|(instance, ())| instance)
     }
@@ -111,11 +111,13 @@ impl Instance {
 }
 
 /// A new budget for the next piece of guest code.
-fn arm(store: &mut Store<State>) {
+fn arm(store: &mut Store<State>, until: Instant) {
     let state = store.data_mut();
     state.cpu_used = std::time::Duration::ZERO;
     state.refused = None;
     state.stack = None;
+    state.until = Some(until);
+    state.fetches_left = limits::FETCHES;
     store.set_epoch_deadline(1);
     store.set_hostcall_fuel(limits::LIFTED_BYTES);
 }

@@ -26,7 +26,7 @@ pub const WASM_STACK: usize = 512 << 10;
 /// The stack a guest and the host functions it calls run on. Only what is touched costs memory.
 pub const ASYNC_STACK: usize = 1 << 20;
 /// Bytes that are copied out of a guest in one call. Without it, a list that names the same string a million times would fill the node's memory.
-/// More: the call traps.
+/// More: the hook fails by the limit `size of the answer`.
 pub const LIFTED_BYTES: usize = 256 << 10;
 
 /// Length of an epoch: how soon a guest that loops gives way to others.
@@ -46,8 +46,10 @@ pub const WARM_SLOTS: u32 = 256;
 
 /// Bytes of one line in the tenant's log. More is cut.
 pub const LOG_LINE: usize = 1024;
-/// Bytes that an instance may write to the log: a chatty handler, not a flood. More is dropped and counted.
+/// Bytes that the instances of a session may write to the log: a chatty handler, not a flood. More is dropped and counted.
 pub const LOG_BYTES: usize = 16 << 10;
+/// Requests to the outside that one hook may wait for: each may take a second, and a caller waits for all of them. More: `limit`.
+pub const FETCHES: u32 = 4;
 /// Bytes of randomness in one call. More is cut: a guest that wants a megabyte asks often enough to be stopped.
 pub const RANDOM_BYTES: u32 = 4096;
 /// Bytes of a trap's text, backtrace included: enough for some twenty frames in a tenant's log.

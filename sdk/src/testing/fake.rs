@@ -14,7 +14,8 @@ pub(super) struct World {
     pub log: Vec<String>,
     pub config: BTreeMap<String, String>,
     pub secrets: BTreeMap<String, String>,
-    pub store: BTreeMap<String, (Vec<u8>, u64)>,
+    pub store: BTreeMap<String, Stored>,
+    pub versions: u64,
     pub prompts: BTreeMap<String, Vec<u8>>,
     pub orders: Vec<String>,
     pub posts: Vec<crate::outbox::PostRequest>,
@@ -22,6 +23,14 @@ pub(super) struct World {
     pub timers: BTreeMap<String, u64>,
     pub now_ms: u64,
     pub drawn: u64,
+}
+
+/// A value of the store.
+#[derive(Clone)]
+pub(super) struct Stored {
+    value: Vec<u8>,
+    version: u64,
+    expires_ms: Option<u64>,
 }
 
 impl World {
@@ -186,9 +195,9 @@ pub mod prompts {
     }
 }
 
-/// Values do not expire here: the clock of a test does not run.
+/// Values expire by the test's clock.
 pub mod store {
-    use super::{HostError, Result, world};
+    use super::{HostError, Result, Stored, world};
     use crate::store::Entry;
 
     fn checked(key: &str, value: &[u8]) -> Result<()> {
@@ -201,13 +210,20 @@ pub mod store {
 
     pub fn get(key: &str) -> Result<Option<Entry>> {
         checked(key, &[])?;
-        Ok(world(|world| world.store.get(key).map(|(value, version)| Entry { value: value.clone(), version: *version })))
+        Ok(found(key).map(|stored| Entry { value: stored.value, version: stored.version }))
     }
-    pub fn set(key: &str, value: &[u8], _ttl_ms: Option<u64>) -> Result<()> {
+    fn found(key: &str) -> Option<Stored> {
+        world(|world| world.store.get(key).filter(|stored| stored.expires_ms.is_none_or(|at| at > world.now_ms)).cloned())
+    }
+    pub fn set(key: &str, value: &[u8], ttl_ms: Option<u64>) -> Result<()> {
         checked(key, value)?;
+        if ttl_ms == Some(0) {
+            return Err(HostError::BadValue("ttl-ms: 1 at least".into()));
+        }
         world(|world| {
-            let entry = world.store.entry(key.into()).or_default();
-            *entry = (value.to_vec(), entry.1 + 1);
+            world.versions += 1;
+            let expires_ms = ttl_ms.map(|ttl| world.now_ms.saturating_add(ttl));
+            world.store.insert(key.into(), Stored { value: value.to_vec(), version: world.versions, expires_ms });
         });
         Ok(())
     }
@@ -231,12 +247,19 @@ pub mod store {
                 .ok_or_else(|| HostError::WrongState(format!("{key} is no number")))?,
         };
         let sum = before.checked_add(by).ok_or_else(|| HostError::BadValue("by: too large".into()))?;
+        let expires_ms = found(key).and_then(|stored| stored.expires_ms);
         set(key, sum.to_string().as_bytes(), None)?;
+        world(|world| {
+            if let Some(stored) = world.store.get_mut(key) {
+                stored.expires_ms = expires_ms;
+            }
+        });
         Ok(sum)
     }
     pub fn keys(prefix: &str, after: Option<&str>) -> Result<Vec<String>> {
         let wanted = |key: &&String| key.starts_with(prefix) && after.is_none_or(|after| key.as_str() > after);
-        Ok(world(|world| world.store.keys().filter(wanted).take(100).cloned().collect()))
+        let keys: Vec<String> = world(|world| world.store.keys().filter(wanted).cloned().collect());
+        Ok(keys.into_iter().filter(|key| found(key).is_some()).take(100).collect())
     }
 }
 
@@ -322,6 +345,9 @@ pub mod timers {
     use super::{HostError, Result, world};
 
     pub fn set(name: &str, after_ms: u64) -> Result<()> {
+        if !(1..=64).contains(&name.len()) {
+            return Err(HostError::BadValue("name: not 1 to 64 bytes".into()));
+        }
         if !(10..=14_400_000).contains(&after_ms) {
             return Err(HostError::BadValue("after-ms: not 10 to 14400000".into()));
         }
@@ -336,5 +362,60 @@ pub mod timers {
     pub fn cancel(name: &str) -> Result<()> {
         world(|world| world.timers.remove(name));
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::Call;
+    use crate::{HostError, http, store};
+
+    #[test]
+    fn values_have_versions_and_an_end() {
+        drop(Call::from("alice"));
+        assert_eq!(store::set("k", "one", None), Ok(()));
+        let first = store::get("k").expect("read").expect("there").version;
+        assert_eq!(store::set_if("k", "two", first, Some(1000)), Ok(true));
+        assert_eq!(store::set_if("k", "three", first, None), Ok(false));
+        super::world(|world| world.now_ms += 1000);
+        assert_eq!(store::get("k"), Ok(None));
+        assert_eq!(store::keys("", None), Ok(vec![]));
+        assert_eq!(store::set_if("k", "again", 0, None), Ok(true));
+        assert!(store::get("k").expect("read").expect("there").version > first, "no version comes again");
+        assert_eq!(store::increment("n", 2), Ok(2));
+        assert_eq!(store::set("n", "5", Some(1000)), Ok(()));
+        assert_eq!(store::increment("n", 2), Ok(7));
+        super::world(|world| world.now_ms += 1000);
+        assert_eq!(store::increment("n", 2), Ok(2), "it kept its end");
+    }
+
+    #[test]
+    fn an_update_is_done_again_where_somebody_was_faster() {
+        drop(Call::from("alice"));
+        let mut tries = 0;
+        let after = store::update("k", None, |before| {
+            tries += 1;
+            if tries == 1 {
+                store::set("k", "theirs", None).expect("written");
+            }
+            [before.unwrap_or_default(), b"+mine"].concat()
+        });
+        assert_eq!((after, tries), (Ok(b"theirs+mine".to_vec()), 2));
+        let never = store::update("k", None, |_| {
+            store::set("k", "theirs", None).expect("written");
+            Vec::new()
+        });
+        assert!(matches!(never, Err(HostError::NotAvailable(_))));
+    }
+
+    #[test]
+    fn a_request_says_what_it_is() {
+        drop(Call::from("alice").response(404, "nobody"));
+        let request = http::Request::post("https://a.example/", "text/plain", "hello").header("X-A", "b").timeout_ms(800);
+        let headers = [("Content-Type", "text/plain"), ("X-A", "b")].map(|(name, value)| (name.to_owned(), value.to_owned()));
+        assert_eq!((request.method.as_str(), request.headers.as_slice(), request.timeout_ms), ("POST", &headers[..], Some(800)));
+        let answer = http::fetch(&request).expect("an answer");
+        assert!(!answer.is_success() && answer.text() == "nobody" && answer.header("x-a").is_none());
+        assert!(matches!(http::get("https://a.example/"), Err(HostError::Denied(_))));
     }
 }

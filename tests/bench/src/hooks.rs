@@ -107,8 +107,7 @@ fn ask_guest(component: &[u8]) -> Result<Guest> {
     let digest = code_digest(engine.compatibility(), &hash, &code);
     let module = Arc::new(engine.load(&wrap(engine.compatibility(), &hash, &code), &digest)?);
     let (inbox, verdicts) = SwitchInbox::channel();
-    let services =
-        hookswitch::guest::Services { commands: hookswitch::switch_thread::Commands::new(inbox.clone()), outbox: None, links: None };
+    let services = hookswitch::guest::Services::of(hookswitch::switch_thread::Commands::new(inbox.clone()));
     let guests = Guests::start(engine, hookswitch::guest::Options::default(), inbox, services);
     let domain: Arc<str> = Arc::from("demo.localhost");
     guests.set_active(&domain, Some(Arc::new(Version { domain: domain.clone(), number: 1, hash, module })));

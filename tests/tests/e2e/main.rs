@@ -10,6 +10,7 @@ mod commands;
 mod crash;
 mod dialects;
 mod hostile;
+mod hosts;
 mod menu;
 mod openapi;
 mod proxied;

@@ -1122,6 +1122,7 @@ fn notification_text(notification: &Notification) -> String {
             format!("recordingState {} {}{why}", status.control_id.get(..8).unwrap_or(&status.control_id), status.phase.name())
         }
         Notification::SessionCompleted { reason, .. } => format!("sessionCompleted {reason}"),
+        Notification::Timer { name, .. } => format!("timer {name}"),
         Notification::Alarm(alarm) => format!("alarm {} {}", alarm.kind.name(), alarm.error),
     }
 }

@@ -59,6 +59,8 @@ impl Session {
                 }
             }
             Command::SendDtmf { participant_id, digits, .. } => self.send_dtmf(x, participant_id, digits),
+            Command::SetTimer { name, after, .. } => self.set_timer(now, name, *after),
+            Command::CancelTimer { name, .. } => self.cancel_timer(name),
             Command::PlaceIvrCall(call) => self.place_ivr_call(now, x, call),
         }
     }
