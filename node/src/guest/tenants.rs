@@ -44,6 +44,10 @@ pub struct Stats {
     pub log_lines_dropped: u64,
     /// Orders and posts beyond what a session may give in a second.
     pub orders_refused: u64,
+    /// Versions were not asked for a while after failing too often.
+    pub rests: u64,
+    /// Versions that were taken back since their first calls failed.
+    pub taken_back: u64,
 }
 
 #[derive(Default)]
@@ -61,6 +65,8 @@ struct Counters {
     notifications_dropped: AtomicU64,
     log_lines_dropped: AtomicU64,
     orders_refused: AtomicU64,
+    rests: AtomicU64,
+    taken_back: AtomicU64,
 }
 
 fn add(counter: &AtomicU64, n: u64) {
@@ -178,7 +184,21 @@ impl Tenant {
         add(&self.counters.orders_refused, 1);
     }
 
-    /// A line of the node's own in the tenant's log.
+    pub fn version_rests(&self) {
+        add(&self.counters.rests, 1);
+    }
+
+    pub fn version_taken_back(&self) {
+        add(&self.counters.taken_back, 1);
+    }
+
+    /// A line about a version in the tenant's log. There are few, and none may be lost among complaints about single calls.
+    pub fn say(&self, text: &str) {
+        tracing::warn!(domain = %self.domain, "handler: {text}");
+        lock(&self.log).keep("", "node", text);
+    }
+
+    /// A line of the node's own about a call in the tenant's log.
     pub fn complain(&self, session_id: &str, text: &str) {
         let mut log = lock(&self.log);
         if !log.failures.take() {
@@ -211,6 +231,8 @@ impl Tenant {
             notifications_dropped: get(&c.notifications_dropped),
             log_lines_dropped: get(&c.log_lines_dropped),
             orders_refused: get(&c.orders_refused),
+            rests: get(&c.rests),
+            taken_back: get(&c.taken_back),
         }
     }
 }

@@ -23,7 +23,7 @@ pub use ledger::AuditRow;
 pub use outbox::{OutboxRow, OutboxWaiting};
 pub use recordings::{RecordingRow, RecordingState};
 pub use tenants::{FallbackRow, KeyRow, NumberRow, TenantRow};
-pub use versions::{AddedVersion, VersionRow};
+pub use versions::{AddedVersion, GuestPolicyRow, NewVersion, RolledBack, Share, VersionRow};
 
 use rusqlite::Connection;
 use std::future::Future;

@@ -21,6 +21,6 @@ mod wit_test;
 pub use bindings::hookswitch::call::types as wit;
 pub use engine::{Engine, EngineError, Options, code_digest, content_hash};
 pub use host::{Host, IvrCall, Later, Level, Order, Ordered, PlacedCall, PostRequest, RecordingStatus, Setup};
-pub use inspect::{Inspection, Refusal, inspect};
+pub use inspect::{Feature, Inspection, Refusal, inspect};
 pub use instance::{Answer, Failure, Instance};
 pub use module::{LoadError, Module, wrap};
