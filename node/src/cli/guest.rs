@@ -76,7 +76,7 @@ pub(super) struct PushArgs {
     #[arg(long, default_value = "")]
     note: String,
     /// Upload only; `guest activate` gives it to calls later
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["percent", "numbers"])]
     no_activate: bool,
     #[command(flatten)]
     share: ShareArgs,
@@ -92,10 +92,10 @@ pub(super) struct PushArgs {
 #[derive(Args, Debug, Default)]
 pub(super) struct ShareArgs {
     /// Only so many of a hundred new calls; the others get the active version
-    #[arg(long, value_name = "1..99", conflicts_with = "numbers", conflicts_with = "no_activate", value_parser = clap::value_parser!(u8).range(1..=99))]
+    #[arg(long, value_name = "1..99", conflicts_with = "numbers", value_parser = clap::value_parser!(u8).range(1..=99))]
     percent: Option<u8>,
     /// Only new calls to these numbers, with commas between them
-    #[arg(long = "number", value_name = "NUMBERS", value_delimiter = ',', conflicts_with = "no_activate")]
+    #[arg(long = "number", value_name = "NUMBERS", value_delimiter = ',')]
     numbers: Vec<String>,
 }
 
