@@ -255,7 +255,7 @@ fn run(mut command: Command, cpu: Duration) -> Result<(), CompileError> {
 /// The compiler's process: `args` are the component, where its code goes, and seconds of CPU time. Exit code 1: the component is at fault.
 pub fn compile_component_main(args: &[OsString]) -> ExitCode {
     let seconds = |text: &OsString| text.to_str()?.parse::<u64>().ok().filter(|seconds| *seconds > 0);
-    let (&[ref input, ref output, _], Some(cpu)) = (args, args.last().and_then(seconds)) else {
+    let ([input, output, _], Some(cpu)) = (args, args.last().and_then(seconds)) else {
         eprintln!("usage: hookswitch {SUBCOMMAND} IN OUT CPU_SECONDS");
         return ExitCode::from(2);
     };
