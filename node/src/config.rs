@@ -97,6 +97,8 @@ pub struct Media {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Guests {
     pub threads: usize,
+    /// Seconds of CPU time that compiling a component may take.
+    pub compile_cpu_s: u64,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -146,6 +148,7 @@ const KEYS: &[(&str, &str, Kind)] = &[
     ("media", "threads", Kind::Number),
     ("media", "cpus", Kind::NumberList),
     ("guests", "threads", Kind::Number),
+    ("guests", "compile_cpu_s", Kind::Number),
     ("record", "threads", Kind::Number),
     // `true` and `false` are TOML.
     ("record", "encrypt", Kind::Toml),
@@ -242,7 +245,7 @@ struct Raw {
     rtp: RawRtp,
     storage: RawStorage,
     media: RawMedia,
-    guests: RawThreads,
+    guests: RawGuests,
     record: RawRecord,
 }
 
@@ -286,8 +289,9 @@ struct RawMedia {
 
 #[derive(Deserialize, Default)]
 #[serde(default)]
-struct RawThreads {
+struct RawGuests {
     threads: Option<toml::Value>,
+    compile_cpu_s: Option<toml::Value>,
 }
 
 #[derive(Deserialize, Default)]
@@ -371,7 +375,10 @@ impl Raw {
             rtp: Rtp { address, ports, advertise: rtp_advertise },
             storage: Storage { data, blobs },
             media: Media { threads: threads("media.threads", self.media.threads)?, cpus },
-            guests: Guests { threads: threads("guests.threads", self.guests.threads)? },
+            guests: Guests {
+                threads: threads("guests.threads", self.guests.threads)?,
+                compile_cpu_s: compile_cpu_s(self.guests.compile_cpu_s)?,
+            },
             record: Record {
                 threads: threads("record.threads", self.record.threads)?,
                 encrypt: match self.record.encrypt {
@@ -408,6 +415,15 @@ fn threads(field: &str, value: Option<toml::Value>) -> Result<usize, ConfigError
     match value.as_integer().and_then(|n| usize::try_from(n).ok()) {
         Some(n) if (1..=crate::limits::THREADS).contains(&n) => Ok(n),
         _ => Err(wrong(field, format!("must be a number from 1 to {}", crate::limits::THREADS))),
+    }
+}
+
+fn compile_cpu_s(value: Option<toml::Value>) -> Result<u64, ConfigError> {
+    let most = crate::guest::limits::COMPILE_WALL.as_secs();
+    let Some(value) = value else { return Ok(crate::guest::limits::COMPILE_CPU.as_secs()) };
+    match value.as_integer().and_then(|n| u64::try_from(n).ok()) {
+        Some(n) if (1..=most).contains(&n) => Ok(n),
+        _ => Err(wrong("guests.compile_cpu_s", format!("must be a number from 1 to {most}"))),
     }
 }
 
@@ -475,6 +491,7 @@ mod tests {
         assert_eq!(c.rtp.ports, PortRange { first: 16384, last: 32767 });
         assert_eq!((c.storage.data, c.storage.blobs), ("./data".into(), "./data/blobs".into()));
         assert_eq!((c.media.threads, c.guests.threads, c.record.threads), (1, 1, 1));
+        assert_eq!(c.guests.compile_cpu_s, 60);
         assert_eq!(c.warnings, Vec::<String>::new());
     }
 
@@ -528,6 +545,8 @@ mod tests {
             ("[storage]\nblobs = \"s3://bucket\"", "storage.blobs"),
             ("[record]\nencrypt = \"yes\"", "record.encrypt"),
             ("[media]\nthreads = 0", "media.threads"),
+            ("[guests]\ncompile_cpu_s = 0", "guests.compile_cpu_s"),
+            ("[guests]\ncompile_cpu_s = \"long\"", "guests.compile_cpu_s"),
             ("[media]\nthreads = \"two\"", "media.threads"),
             ("[media]\ncpus = [\"a\"]", "media.cpus"),
         ];

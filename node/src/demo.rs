@@ -69,8 +69,8 @@ pub fn prepare(store: &Store, versions: &Versions, prompts: &Path, guest: Option
     if versions.list(DOMAIN)?.is_empty() {
         let path = find(guest)?;
         let component = fs::read(&path).map_err(|error| DemoError::Io { path, error })?;
-        let uploaded = versions.upload(DOMAIN, &component, "the demo handler", "--demo")?;
-        versions.activate(DOMAIN, uploaded.version.number, "--demo")?;
+        let uploaded = versions.upload(DOMAIN, &component, "the demo handler", None, "--demo")?;
+        versions.activate(DOMAIN, uploaded.version.number, None, "--demo")?;
     }
     Ok(())
 }
@@ -187,8 +187,8 @@ mod tests {
 
         // The operator's own changes, and a next start.
         store.put_tenant(TenantRow { max_sessions: 3, default: false, ..tenant }, "test").expect("put");
-        versions.upload(DOMAIN, b"guest of mine", "", "test").expect("uploaded");
-        versions.activate(DOMAIN, 2, "test").expect("activated");
+        versions.upload(DOMAIN, b"guest of mine", "", None, "test").expect("uploaded");
+        versions.activate(DOMAIN, 2, None, "test").expect("activated");
         let mine = prompts.join(DOMAIN).join("greeting.wav");
         fs::write(&mine, b"mine").expect("written");
         fs::remove_file(prompts.join(DOMAIN).join("thanks.wav")).expect("removed");

@@ -364,6 +364,8 @@ pub fn render_guests(tenants: &[(Arc<str>, Stats)]) -> String {
             log_lines_dropped: _,
             orders_refused: _,
             limited: _,
+            rests: _,
+            taken_back: _,
         } = *stats;
         let domain = label(domain);
         for (why, value) in [
@@ -379,13 +381,15 @@ pub fn render_guests(tenants: &[(Arc<str>, Stats)]) -> String {
         }
     }
     type Field = fn(&Stats) -> u64;
-    let rest: [(&str, &str, Field); 6] = [
+    let rest: [(&str, &str, Field); 8] = [
         ("hookswitch_guest_hooks_total", "Hooks that were answered, in whatever way.", |s| s.hooks),
         ("hookswitch_guest_instances_total", "Guest instances that were made.", |s| s.instances),
         ("hookswitch_guest_notifications_dropped_total", "Notifications that did not reach their handler.", |s| s.notifications_dropped),
         ("hookswitch_guest_log_dropped_total", "Lines of a handler's log beyond what it may write.", |s| s.log_lines_dropped),
         ("hookswitch_guest_limited_total", "Limits that bit while a handler asked something of the node.", |s| s.limited),
         ("hookswitch_guest_orders_refused_total", "Orders of a handler beyond what its session may give.", |s| s.orders_refused),
+        ("hookswitch_guest_rests_total", "Versions that were not asked for a while after failing too often.", |s| s.rests),
+        ("hookswitch_guest_taken_back_total", "Versions that were taken back since their first calls failed.", |s| s.taken_back),
     ];
     for (name, help, field) in rest {
         let _ = write!(out, "# HELP {name} {help}\n# TYPE {name} counter\n");
@@ -430,7 +434,7 @@ mod tests {
         assert!(text.contains("hookswitch_guest_log_dropped_total{domain=\"a.example\"} 9\n"), "{text}");
         assert!(text.contains("hookswitch_guest_hooks_total{domain=\"a.example\"} 30\n"), "{text}");
         let names: Vec<&str> = text.lines().filter_map(|l| l.strip_prefix("# TYPE ")).collect();
-        assert_eq!(names.len(), 7);
+        assert_eq!(names.len(), 9);
         for name in names {
             let (name, kind) = name.split_once(' ').unwrap();
             assert_eq!((kind, text.matches(&format!("# HELP {name} ")).count()), ("counter", 1));

@@ -253,6 +253,13 @@ fn endpoints() -> Vec<Endpoint> {
         delete("/admin/tenants/{domain}/storage", "removeStorage", storage::remove)
             .says("Forgets the storage and its credentials. What lies there stays there.")
             .succeeds(200, "Forgotten.", &[]),
+        get("/admin/tenants/{domain}/guest-policy", "showGuestPolicy", guests::show_policy)
+            .says("What the tenant's handlers must fulfil.")
+            .succeeds(200, "The policy.", &[("policy", guests::schema_of_policy())]),
+        put("/admin/tenants/{domain}/guest-policy", "putGuestPolicy", guests::put_policy)
+            .says("Sets what the tenant's handlers must fulfil, as a whole: for what is uploaded and given to calls from now on.")
+            .body(endpoint::JSON, guests::schema_of_policy_body())
+            .succeeds(200, "Set.", &[("policy", guests::schema_of_policy())]),
         post("/admin/reply-keys/rotate", "rotateReplyKeys", keys::rotate_reply_keys)
             .says("Signs replyIds with a new key from now on. Earlier keys stay while a token of theirs can be valid.")
             .succeeds(200, "Names of the keys, newest first.", &[("kids", json!({ "type": "array", "items": { "type": "string" } }))])
@@ -273,10 +280,16 @@ fn endpoints() -> Vec<Endpoint> {
         get("/{domain}/guests", "listVersions", guests::list)
             .says("Versions of the handler, newest first.")
             .lists("versions", guests::schema()),
-        post("/{domain}/guests", "uploadVersion", guests::upload)
+        guests::share_parameters(post("/{domain}/guests", "uploadVersion", guests::upload))
             .says("Uploads a component: it is validated, compiled and kept as a version. The same bytes again are the same version.")
             .query("note", json!({ "type": "string" }), "Kept with the version.")
             .query("activate", json!({ "type": "boolean" }), "Give it to new calls at once.")
+            .query(
+                "signature",
+                json!({ "type": "string" }),
+                "Ed25519 over `hookswitch component sha256:` and the component's SHA-256 in hex: base64, perhaps with the key's id and a colon \
+                 before it. Checked with the tenant's keys.",
+            )
             .body(guests::TYPES, json!({ "description": "A WebAssembly component." }))
             .succeeds(200, "Known already.", &guests::uploaded())
             .succeeds(201, "A new version.", &guests::uploaded())
@@ -313,13 +326,19 @@ fn endpoints() -> Vec<Endpoint> {
             .says("Forgets a secret.")
             .succeeds(200, "Forgotten.", &[]),
         post("/{domain}/guests/rollback", "rollBack", guests::roll_back)
-            .says("Gives new calls the version that was active before.")
+            .says("Takes the last change back: new calls get the version that was active before, or no longer the one that was tried.")
             .succeeds(200, "Done.", &guests::changed())
-            .refuses(&[409]),
-        post("/{domain}/guests/{number}/activate", "activateVersion", guests::activate)
-            .says("Gives this version to new calls; those that are up keep theirs.")
+            .refuses(&[409, 429]),
+        post("/{domain}/guests/promote", "promoteVersion", guests::promote)
+            .says("Gives the version that is tried to all new calls.")
             .succeeds(200, "Done.", &guests::changed())
-            .refuses(&[409]),
+            .refuses(&[409, 429]),
+        guests::share_parameters(post("/{domain}/guests/{number}/activate", "activateVersion", guests::activate))
+            .says(
+                "Gives this version to new calls: all of them, or some while the others get the active one. Those that are up keep theirs.",
+            )
+            .succeeds(200, "Done.", &guests::changed())
+            .refuses(&[409, 429]),
         get("/{domain}/recordings", "listRecordings", recordings::list)
             .says("Recordings, newest first.")
             .paged()

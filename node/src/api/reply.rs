@@ -123,10 +123,18 @@ impl From<VersionError> for ApiError {
         let text = error.to_string();
         match error {
             VersionError::TooLarge => ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", text),
-            VersionError::Refused(_) | VersionError::Note => ApiError::new(StatusCode::BAD_REQUEST, "bad_value", text),
+            VersionError::Refused(_) | VersionError::Note | VersionError::Signature(_) => {
+                ApiError::new(StatusCode::BAD_REQUEST, "bad_value", text)
+            }
             VersionError::Busy => ApiError::too_many(text),
             VersionError::UnknownDomain | VersionError::UnknownVersion(_) => ApiError::not_found(text),
-            VersionError::NothingEarlier | VersionError::Load { .. } => ApiError::conflict(text),
+            VersionError::NothingEarlier
+            | VersionError::NothingActive
+            | VersionError::AlreadyActive(_)
+            | VersionError::NothingTried
+            | VersionError::Changed
+            | VersionError::Unsigned { .. }
+            | VersionError::Load { .. } => ApiError::conflict(text),
             VersionError::Io(_) => {
                 tracing::error!(%text, "a component could not be stored");
                 ApiError::internal()
@@ -254,9 +262,14 @@ fn announced(request: &Request) -> Option<usize> {
 
 /// A parameter of the query, decoded. The last one counts where it is repeated.
 pub(super) fn query(request: &Request, name: &str) -> Result<Option<String>, ApiError> {
+    Ok(all(request, name)?.pop())
+}
+
+/// The values of a parameter that may be repeated.
+pub(super) fn all(request: &Request, name: &str) -> Result<Vec<String>, ApiError> {
     let pairs =
         axum::extract::Query::<Vec<(String, String)>>::try_from_uri(request.uri()).map_err(|_| ApiError::bad("query", "cannot be read"))?;
-    Ok(pairs.0.into_iter().rev().find(|(key, _)| key == name).map(|(_, value)| value))
+    Ok(pairs.0.into_iter().filter(|(key, _)| key == name).map(|(_, value)| value).collect())
 }
 
 /// `?limit=`: how many items of a list.

@@ -409,6 +409,21 @@ fn ic_008_every_refusal_says_what_and_why() {
         ("POST", "/a.example/guests?activate=perhaps", op, WASM, b"guest", 400, "bad_value", "activate"),
         ("POST", "/a.example/guests?note=a%0ab", op, WASM, b"guest", 400, "bad_value", "note"),
         ("POST", "/a.example/guests/x/activate", op, None, b"", 400, "bad_value", "number"),
+        ("POST", "/a.example/guests/1/activate?percent=0", op, None, b"", 400, "bad_value", "percent"),
+        ("POST", "/a.example/guests/1/activate?percent=ten", op, None, b"", 400, "bad_value", "percent"),
+        ("POST", "/a.example/guests/1/activate?called=a%0ab", op, None, b"", 400, "bad_value", "called"),
+        ("POST", "/a.example/guests/1/activate?percent=5&called=1", op, None, b"", 400, "bad_value", "called"),
+        ("POST", "/a.example/guests?percent=5", op, WASM, b"guest", 400, "bad_value", "activate"),
+        ("POST", "/a.example/guests?signature=x", op, WASM, b"guest", 400, "bad_value", "signature"),
+        ("POST", "/a.example/guests/promote", op, None, b"", 409, "conflict", "no version is tried"),
+        ("PUT", "/admin/tenants/nobody.example/guest-policy", op, JSON, b"{}", 404, "not_found", "domain"),
+        ("PUT", "/admin/tenants/a.example/guest-policy", op, JSON, br#"{"require_signature":1}"#, 400, "bad_value", "require_signature"),
+        ("PUT", "/admin/tenants/a.example/guest-policy", op, JSON, br#"{"require_signature":true}"#, 400, "bad_value", "signing_keys"),
+        ("PUT", "/admin/tenants/a.example/guest-policy", op, JSON, br#"{"signing_keys":["x"]}"#, 400, "bad_value", "signing_keys[0]"),
+        ("PUT", "/admin/tenants/a.example/guest-policy", op, JSON, br#"{"trial_calls":-1}"#, 400, "bad_value", "trial_calls"),
+        ("PUT", "/admin/tenants/a.example/guest-policy", op, JSON, br#"{"trial_calls":5}"#, 400, "bad_value", "trial_min_calls"),
+        ("PUT", "/admin/tenants/a.example/guest-policy", op, JSON, br#"{"trial_failed_percent":0}"#, 400, "bad_value", "trial_failed"),
+        ("PUT", "/admin/tenants/a.example/guest-policy", op, JSON, br#"{"trail":1}"#, 400, "bad_value", "trail"),
         ("GET", "/a.example/recordings?limit=0", op, None, b"", 400, "bad_value", "limit"),
         ("GET", "/a.example/recordings?before=x", op, None, b"", 400, "bad_value", "before"),
         ("GET", "/a.example/calls?before=x", op, None, b"", 400, "bad_value", "before"),
@@ -561,6 +576,55 @@ fn a_guest_is_uploaded_activated_and_rolled_back() {
     assert_eq!(world.loader.active(), [(TENANT.to_owned(), 1)]);
     let listed = world.get("/a.example/guests")["versions"].clone();
     assert_eq!((&listed[0]["number"], &listed[0]["active"], &listed[1]["active"]), (&json!(2), &json!(false), &json!(true)));
+}
+
+#[test]
+fn a_version_is_tried_with_a_share_or_some_numbers_and_listed_so() {
+    let world = world();
+    let post = |path: &str, body: &[u8]| world.ask("POST", path, Some(TOKEN), WASM, body);
+    post("/a.example/guests?activate=true", b"guest 1");
+    let (status, tried) = post("/a.example/guests?activate=true&percent=10", b"guest 2");
+    assert_eq!((status, &tried["version"]["active"], &tried["version"]["percent"]), (201, &json!(false), &json!(10)), "{tried}");
+    assert_eq!(tried["previous"], json!(1));
+    let shares = || -> Vec<Value> {
+        let versions = world.get("/a.example/guests")["versions"].clone();
+        let all = versions.as_array().expect("a list").clone();
+        all.iter().map(|version| json!([version["number"], version["active"], version["percent"], version["numbers"]])).collect()
+    };
+    assert_eq!(shares(), [json!([2, false, 10, null]), json!([1, true, 90, null])]);
+    let (_, tried) = post("/a.example/guests/2/activate?called=100&called=101", b"");
+    assert_eq!(tried["version"]["numbers"], json!(["100", "101"]));
+    assert_eq!(shares(), [json!([2, false, 0, ["100", "101"]]), json!([1, true, 100, null])]);
+    let (status, promoted) = post("/a.example/guests/promote", b"");
+    assert_eq!((status, &promoted["version"]["percent"], &promoted["previous"]), (200, &json!(100), &json!(1)));
+    assert_eq!(shares(), [json!([2, true, 100, null]), json!([1, false, 0, null])]);
+    let health = world.get("/a.example/guests")["versions"][0]["health"].clone();
+    assert_eq!(health, json!({ "calls": 3, "failed": 1, "rests_s": null }));
+}
+
+#[test]
+fn a_guest_policy_is_shown_as_it_was_set_and_is_the_operators() {
+    let world = world();
+    let path = "/admin/tenants/a.example/guest-policy";
+    let usual = json!({
+        "require_signature": false, "signing_keys": [], "trial_calls": 200, "trial_min_calls": 10, "trial_failed_percent": 25,
+    });
+    assert_eq!(world.get(path)["policy"], usual);
+    let secret = crate::versions::signature::SecretKey::generate().expect("random numbers");
+    let key = crate::versions::signature::SecretKey::read(&secret).expect("a key").public();
+    let body = json!({ "require_signature": true, "signing_keys": [key.to_pem(), key.to_text()], "trial_calls": 20 });
+    let (status, answer) = world.ask("PUT", path, Some(TOKEN), JSON, body.to_string().as_bytes());
+    assert_eq!((status, &answer["policy"]["signing_keys"]), (200, &json!([{ "id": key.id(), "key": key.to_text() }])), "{answer}");
+    // What is shown may be sent back.
+    let (_, again) = world.ask("PUT", path, Some(TOKEN), JSON, answer["policy"].to_string().as_bytes());
+    assert_eq!(again["policy"], answer["policy"]);
+    assert_eq!(world.get(path)["policy"]["trial_calls"], json!(20));
+    let (_, token) = world.ask("PUT", "/admin/tenants/a.example/tokens/ci", Some(TOKEN), None, b"");
+    let token = token["token"].as_str().expect("a token").to_owned();
+    for method in ["GET", "PUT"] {
+        let (status, _) = world.ask(method, path, Some(&token), JSON, b"{}");
+        assert_eq!(status, 403, "{method}");
+    }
 }
 
 #[test]

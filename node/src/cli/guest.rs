@@ -5,9 +5,11 @@ use super::output::{cell, printable, say, say_json, size, table, when};
 use super::{Common, Failure, Outcome, settings};
 use crate::build;
 use crate::versions::COMPONENT_BYTES;
+use crate::versions::signature::SecretKey;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
-use std::io::BufRead;
+use std::io::{BufRead, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use ureq::http::Method;
 
@@ -38,12 +40,30 @@ pub(super) enum Command {
     },
     /// Upload a component, or build a folder and upload that; new calls get it at once
     Push(PushArgs),
-    /// A tenant's versions, newest first
+    /// A tenant's versions, newest first, with the calls they get and how they fare
     List,
-    /// Give a version to new calls
-    Activate { number: u32 },
-    /// Give new calls the version that was active before
+    /// Give a version to new calls, all or some
+    Activate {
+        number: u32,
+        #[command(flatten)]
+        share: ShareArgs,
+    },
+    /// Give the version that is tried to all new calls
+    Promote,
+    /// Take the last change back: what was active before, or no longer what is tried
     Rollback,
+    /// Make a key that components are signed with: FILE (secret) and FILE.pub
+    Key {
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+    },
+    /// Sign a component (or the one built from this folder), and print the signature
+    Sign {
+        #[arg(value_name = "DIR|FILE", default_value = ".")]
+        path: PathBuf,
+        #[arg(long, value_name = "KEYFILE")]
+        key: PathBuf,
+    },
     /// What a tenant's handlers wrote, and what went wrong with them
     Logs {
         /// Go on with what comes
@@ -66,8 +86,35 @@ pub(super) struct PushArgs {
     #[arg(long, default_value = "")]
     note: String,
     /// Upload only; `guest activate` gives it to calls later
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["percent", "numbers"])]
     no_activate: bool,
+    #[command(flatten)]
+    share: ShareArgs,
+    /// Sign it with this key, as of `guest key` or `openssl genpkey -algorithm ed25519`
+    #[arg(long, value_name = "KEYFILE", conflicts_with = "signature")]
+    sign: Option<PathBuf>,
+    /// Its signature, as of `guest sign`
+    #[arg(long, value_name = "TEXT")]
+    signature: Option<String>,
+}
+
+/// The calls that a version is tried with; all of them where nothing is said.
+#[derive(Args, Debug, Default)]
+pub(super) struct ShareArgs {
+    /// Only so many of a hundred new calls; the others get the active version
+    #[arg(long, value_name = "1..99", conflicts_with = "numbers", value_parser = clap::value_parser!(u8).range(1..=99))]
+    percent: Option<u8>,
+    /// Only new calls to these numbers, with commas between them
+    #[arg(long = "number", value_name = "NUMBERS", value_delimiter = ',')]
+    numbers: Vec<String>,
+}
+
+impl ShareArgs {
+    /// As the API takes it, each with its `&` before it.
+    fn query(&self) -> String {
+        let percent = self.percent.map(|percent| format!("&percent={percent}"));
+        percent.into_iter().chain(self.numbers.iter().map(|number| format!("&called={}", super::client::encode(number)))).collect()
+    }
 }
 
 pub(super) fn run(common: &Common, command: Command) -> Outcome {
@@ -95,9 +142,16 @@ pub(super) fn run(common: &Common, command: Command) -> Outcome {
         Command::Check { path } => check(common, &path),
         Command::Push(args) => push(common, &args),
         Command::List => list(common, &common.client()?),
-        Command::Activate { number } => {
-            let client = common.client()?;
-            changed(common, &client, &format!("/guests/{number}/activate"))
+        Command::Activate { number, share } => {
+            let query = share.query().replacen('&', "?", 1);
+            changed(common, &common.client()?, &format!("/guests/{number}/activate{query}"))
+        }
+        Command::Promote => changed(common, &common.client()?, "/guests/promote"),
+        Command::Key { file } => new_key(common, &file),
+        Command::Sign { path, key } => {
+            let (path, bytes) = component(&path)?;
+            let signature = sign(&key, &bytes)?;
+            if common.json { say_json(&json!({ "component": path, "signature": signature })) } else { say(&signature) }
         }
         Command::Rollback => changed(common, &common.client()?, "/guests/rollback"),
         Command::Logs { follow: false } => logs(common, &common.client()?),
@@ -135,11 +189,46 @@ fn check(common: &Common, path: &Path) -> Outcome {
     say(&text)
 }
 
+fn sign(key: &Path, component: &[u8]) -> Result<String, Failure> {
+    let text = std::fs::read_to_string(key).map_err(|error| at(key, &error))?;
+    let key = SecretKey::read(&text).map_err(|why| Failure::Failed(format!("{}: {why}", key.display())))?;
+    Ok(key.sign(&crate::versions::sha256_hex(component)))
+}
+
+/// The secret half is readable by its owner alone, and an earlier key is never written over.
+fn new_key(common: &Common, file: &Path) -> Outcome {
+    let failed = |why: &str| Failure::Failed(why.to_owned());
+    let secret = SecretKey::generate().map_err(failed)?;
+    let public = SecretKey::read(&secret).map_err(failed)?.public();
+    let mut name = file.as_os_str().to_owned();
+    name.push(".pub");
+    for (path, mode, text) in [(file, 0o600, &secret), (Path::new(&name), 0o644, &public.to_pem())] {
+        let made = std::fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(path);
+        made.and_then(|mut file| file.write_all(text.as_bytes())).map_err(|error| at(path, &error))?;
+    }
+    if common.json {
+        return say_json(&json!({ "id": public.id(), "key": public.to_text(), "file": file, "public_file": Path::new(&name) }));
+    }
+    let name = Path::new(&name).display();
+    say(&format!(
+        "key {} is in {}; the node gets {name}: hookswitch tenant guest-policy DOMAIN --signing-key {name}",
+        public.id(),
+        file.display()
+    ))
+}
+
 fn push(common: &Common, args: &PushArgs) -> Outcome {
     let (_, bytes) = component(&args.path)?;
+    let signature = match (&args.sign, &args.signature) {
+        (Some(key), _) => Some(sign(key, &bytes)?),
+        (None, signature) => signature.clone(),
+    };
     let client = common.client()?;
     let domain = client.domain()?;
-    let query = format!("?activate={}&note={}", !args.no_activate, super::client::encode(&args.note));
+    let mut query = format!("?activate={}&note={}{}", !args.no_activate, super::client::encode(&args.note), args.share.query());
+    if let Some(signature) = signature {
+        query.push_str(&format!("&signature={}", super::client::encode(&signature)));
+    }
     let path = format!("/{}/guests{query}", super::client::encode(&domain));
     let answer = client.ask(Method::POST, &path, Content::Bytes("application/wasm", &bytes))?;
     if common.json {
@@ -152,6 +241,10 @@ fn push(common: &Common, args: &PushArgs) -> Outcome {
         text.push_str("\nthese bytes were pushed before, so they keep their number");
     }
     text.push_str(&match (version["active"] == Value::Bool(true), answer["previous"].as_u64()) {
+        (false, _) if calls(version) != "-" => format!(
+            "\nit gets {} of new calls\nall of them: hookswitch guest promote --domain {domain}\nnone: hookswitch guest rollback --domain {domain}",
+            calls(version)
+        ),
         (false, _) => format!("\nnot active: hookswitch guest activate {number} --domain {domain}"),
         (true, Some(previous)) => format!(
             "\nactive: new calls get it, those under way finish on version {previous}\nto go back: hookswitch guest rollback --domain {domain}"
@@ -167,6 +260,10 @@ fn changed(common: &Common, client: &Client, rest: &str) -> Outcome {
         return say_json(&answer);
     }
     let (number, domain) = (cell(&answer["version"], "number"), cell(&answer["version"], "domain"));
+    if answer["version"]["active"] != Value::Bool(true) {
+        let calls = calls(&answer["version"]);
+        return say(&format!("{domain}: version {number} gets {calls} of new calls; the others get version {}", cell(&answer, "previous")));
+    }
     match answer["previous"].as_u64() {
         Some(previous) => say(&format!("{domain}: version {number} is active; calls under way finish on version {previous}")),
         None => say(&format!("{domain}: version {number} is active")),
@@ -180,12 +277,44 @@ fn list(common: &Common, client: &Client) -> Outcome {
     }
     let row = |version: &Value| {
         let hash: String = cell(version, "sha256").chars().take(12).collect();
-        let active = if version["active"] == Value::Bool(true) { "active" } else { "-" };
+        let state = match (version["active"] == Value::Bool(true), calls(version) != "-") {
+            (true, _) => "active",
+            (false, true) => "tried",
+            (false, false) => "-",
+        };
         let bytes = size(version["size"].as_u64().unwrap_or(0));
-        vec![cell(version, "number"), active.into(), when(version, "uploaded_at"), bytes, hash, cell(version, "note")]
+        vec![
+            cell(version, "number"),
+            state.into(),
+            calls(version),
+            failed(&version["health"]),
+            when(version, "uploaded_at"),
+            bytes,
+            hash,
+            cell(version, "signed_by"),
+            cell(version, "note"),
+        ]
     };
     let rows: Vec<Vec<String>> = answer["versions"].as_array().map(Vec::as_slice).unwrap_or_default().iter().map(row).collect();
-    say(&table(&["VERSION", "STATE", "UPLOADED", "SIZE", "SHA256", "NOTE"], &rows))
+    say(&table(&["VERSION", "STATE", "CALLS", "FAILED", "UPLOADED", "SIZE", "SHA256", "SIGNED BY", "NOTE"], &rows))
+}
+
+/// The new calls that a version gets.
+fn calls(version: &Value) -> String {
+    match (version["numbers"].as_array(), version["percent"].as_u64()) {
+        (Some(numbers), _) => format!("those to {}", numbers.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(",")),
+        (None, Some(percent @ 1..)) => format!("{percent} %"),
+        (None, _) => "-".into(),
+    }
+}
+
+/// How a version fares: of its calls those that failed.
+fn failed(health: &Value) -> String {
+    let rests = health["rests_s"].as_u64().map_or_else(String::new, |seconds| format!(", rests {seconds} s"));
+    match health {
+        Value::Object(_) => format!("{} of {}{rests}", cell(health, "failed"), cell(health, "calls")),
+        _ => "-".into(),
+    }
 }
 
 /// Newest last, as one reads a log; the API lists newest first.

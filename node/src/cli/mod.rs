@@ -7,6 +7,7 @@
 mod check;
 mod client;
 mod guest;
+mod guest_policy;
 mod keeping;
 mod output;
 mod prompt;

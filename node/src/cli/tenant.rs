@@ -2,7 +2,7 @@
 
 use super::client::{Client, Content, encode};
 use super::output::{cell, say, say_json, table, when};
-use super::{Common, Failure, Outcome, keeping};
+use super::{Common, Failure, Outcome, guest_policy, keeping};
 use clap::{Args, Subcommand};
 use serde_json::{Map, Value, json};
 use std::path::PathBuf;
@@ -28,6 +28,8 @@ pub(super) enum Command {
     /// Public keys that the tenant's JWTs are verified with
     #[command(subcommand)]
     Key(Key),
+    /// What the tenant's handlers must fulfil: show it, or change what is named of it
+    GuestPolicy(guest_policy::Args),
     /// Where the tenant's recordings go
     #[command(subcommand)]
     Storage(keeping::Storage),
@@ -119,6 +121,7 @@ pub(super) fn run(common: &Common, command: Command) -> Outcome {
             }
         }
         Command::Key(command) => key(common, &client, command),
+        Command::GuestPolicy(args) => guest_policy::run(common, &client, args),
         Command::Storage(command) => keeping::storage(common, &client, command),
         Command::RecordingKey(command) => keeping::recording_key(common, &client, command),
     }

@@ -59,6 +59,17 @@ fn what_people_type_is_understood() {
         "guest list",
         "guest activate 3",
         "guest rollback --json",
+        "guest activate 3 --percent 10",
+        "guest activate 3 --number 100,101 --number ivr",
+        "guest promote",
+        "guest push a.wasm --percent 5 --sign key.pem",
+        "guest push a.wasm --signature k:s",
+        "guest key build.pem",
+        "guest sign a.wasm --key build.pem",
+        "tenant guest-policy a.example",
+        "tenant guest-policy a.example --require-signature true --signing-key build.pem.pub --signing-key next.pub",
+        "tenant guest-policy a.example --add-signing-key next.pub --remove-signing-key 0123456789abcdef",
+        "tenant guest-policy a.example --trial-calls 50 --trial-min-calls 5 --trial-failed-percent 40",
         "guest logs",
         "guest logs --follow --json",
         "guest config set greeting hello",
@@ -96,6 +107,13 @@ fn what_cannot_be_meant_is_usage() {
         "guest secret set token value",
         "guest secret show token",
         "guest activate latest",
+        "guest activate 3 --percent 0",
+        "guest activate 3 --percent 100",
+        "guest activate 3 --percent 10 --number 100",
+        "guest push --no-activate --percent 10",
+        "guest push --sign a --signature b",
+        "guest sign a.wasm",
+        "tenant guest-policy a.example --signing-key a --add-signing-key b",
         "tenant put a.example --recording-retention soon",
         "tenant storage set a.example",
         "recording link r --for ever",
@@ -254,7 +272,29 @@ fn commands_reach_the_node() {
     assert_eq!(world.loader.active(), [(domain.to_owned(), 1)]);
     assert!(fails("guest rollback").contains("no earlier version"));
     done("guest activate 2 --json");
+    done("guest activate 1 --percent 10");
     done("guest list");
+    done("guest rollback");
+    done("guest activate 1 --number 100,101");
+    done("guest promote");
+    assert_eq!(world.loader.active(), [(domain.to_owned(), 1)]);
+    done("guest rollback");
+    assert!(fails("guest promote").contains("no version is tried"));
+    // Signed, by a key of this tenant or not at all.
+    let key = folder.join("build.pem");
+    done(&format!("guest key {}", key.display()));
+    assert!(fails(&format!("guest key {}", key.display())).contains("exists"), "an earlier key is kept");
+    done(&format!("tenant guest-policy {domain} --require-signature true --signing-key {}.pub", key.display()));
+    std::fs::write(&guest, "guest three").expect("written");
+    assert!(fails(&format!("guest push {}", guest.display())).contains("signature: this tenant requires one; known keys: "));
+    done(&format!("guest sign {} --key {}", guest.display(), key.display()));
+    done(&format!("guest push {} --sign {}", guest.display(), key.display()));
+    assert_eq!(world.loader.active(), [(domain.to_owned(), 3)]);
+    let id = world.get("/admin/tenants/a.example/guest-policy")["policy"]["signing_keys"][0]["id"].as_str().expect("an id").to_owned();
+    assert_eq!(world.get("/a.example/guests")["versions"][0]["signed_by"], id.as_str());
+    assert!(fails(&format!("tenant guest-policy {domain} --remove-signing-key {id}")).contains("must name a key"));
+    done(&format!("tenant guest-policy {domain} --require-signature false --remove-signing-key {id} --trial-calls 0"));
+    done("guest activate 2");
     done("guest logs");
     std::fs::write(&guest, "no component").expect("written");
     assert_eq!(fails(&format!("guest push {}", guest.display())), "component: not a WebAssembly component (400)");

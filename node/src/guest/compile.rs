@@ -9,14 +9,19 @@ use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// The hidden subcommand that the node calls itself with: `hookswitch compile-component IN OUT`.
+/// The hidden subcommand that the node calls itself with: `hookswitch compile-component IN OUT CPU_SECONDS`.
 pub const SUBCOMMAND: &str = "compile-component";
+/// This very program, also after an upgrade has put another one in its place: that one's engine may be another.
+const THIS_PROGRAM: &str = "/proc/self/exe";
+/// Folders of compilations that are under way begin so.
+const WORK_PREFIX: &str = "work-";
 
 /// Why a component cannot be run.
 #[derive(Debug, thiserror::Error)]
@@ -43,6 +48,8 @@ pub struct Compiler {
     folder: PathBuf,
     engine: Arc<Engine>,
     program: Box<dyn Fn() -> std::io::Result<Command> + Send + Sync>,
+    /// CPU time of one compilation, in whole seconds.
+    cpu: Duration,
     counter: AtomicU64,
 }
 
@@ -50,20 +57,26 @@ impl Compiler {
     /// A compiler that runs this very program again.
     pub fn new(data: &Path, engine: Arc<Engine>) -> Compiler {
         let program = || {
-            let mut command = Command::new(std::env::current_exe()?);
+            let mut command = Command::new(THIS_PROGRAM);
             command.arg(SUBCOMMAND);
             Ok(command)
         };
         Compiler::with_program(data, engine, program)
     }
 
-    /// A compiler that runs another one: it gets two paths as arguments, the component and where its code goes.
+    /// A compiler that runs another one: it gets as arguments two paths, the component and where its code goes, and its seconds of CPU time.
     pub fn with_program(
         data: &Path,
         engine: Arc<Engine>,
         program: impl Fn() -> std::io::Result<Command> + Send + Sync + 'static,
     ) -> Compiler {
-        Compiler { folder: data.join("compiled"), engine, program: Box::new(program), counter: AtomicU64::new(0) }
+        Compiler { folder: data.join("compiled"), engine, program: Box::new(program), cpu: limits::COMPILE_CPU, counter: AtomicU64::new(0) }
+    }
+
+    /// Another CPU time for one compilation than `limits::COMPILE_CPU`. Whole seconds, at least one.
+    pub fn cpu(mut self, cpu: Duration) -> Compiler {
+        self.cpu = cpu;
+        self
     }
 
     /// Inspect a component, compile it unless the cache has it, load it.
@@ -80,7 +93,7 @@ impl Compiler {
     }
 
     /// What the cache holds, if it is whole. A damaged entry is as good as none: it will be replaced.
-    fn cached(&self, hash: &str) -> Option<Arc<Module>> {
+    pub fn cached(&self, hash: &str) -> Option<Arc<Module>> {
         let digest: [u8; 32] = fs::read(self.path(hash, "digest")).ok()?.try_into().ok()?;
         let code = read_bounded(&self.path(hash, "cwasm"), limits::COMPILED_BYTES).ok()?;
         match self.engine.load(&code, &digest) {
@@ -100,8 +113,15 @@ impl Compiler {
         let output = work.0.join("out");
         write_private(&input, component).map_err(io("cannot write the component"))?;
         let mut command = (self.program)().map_err(io("cannot find the compiler"))?;
-        command.arg(&input).arg(&output).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).env_clear();
-        run(command)?;
+        command
+            .arg(&input)
+            .arg(&output)
+            .arg(self.cpu.as_secs().to_string())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .env_clear();
+        run(command, self.cpu)?;
         let code = read_bounded(&output, limits::COMPILED_BYTES).map_err(io("cannot read the compiled code"))?;
         let digest = code_digest(self.engine.compatibility(), hash, &code);
         let file = wrap(self.engine.compatibility(), hash, &code);
@@ -127,6 +147,28 @@ impl Compiler {
         }
     }
 
+    /// Forget what this engine cannot load, as after an upgrade, and what compilations left behind that a crash cut off. At start, before
+    /// anything is compiled. Returns how many files and folders went.
+    pub fn sweep(&self) -> usize {
+        let of_this_engine = format!("-{}", self.engine.compatibility());
+        let mut gone = 0;
+        for entry in fs::read_dir(&self.folder).into_iter().flatten().flatten() {
+            let (path, name) = (entry.path(), entry.file_name());
+            let left = name.to_string_lossy().starts_with(WORK_PREFIX);
+            let foreign = !path.file_stem().is_some_and(|stem| stem.to_string_lossy().ends_with(&of_this_engine));
+            let removed = match (left, foreign) {
+                (true, _) => fs::remove_dir_all(&path),
+                (false, true) => fs::remove_file(&path),
+                (false, false) => continue,
+            };
+            match removed {
+                Ok(()) => gone += 1,
+                Err(error) => tracing::warn!(file = %path.display(), %error, "old compiled code stays on disk"),
+            }
+        }
+        gone
+    }
+
     /// Whether the cache has code for this component; it may still be damaged.
     pub fn has(&self, hash: &str) -> bool {
         self.path(hash, "digest").exists() && self.path(hash, "cwasm").exists()
@@ -138,7 +180,7 @@ struct Work(PathBuf);
 
 impl Work {
     fn new(folder: &Path, number: u64) -> Result<Work, CompileError> {
-        let path = folder.join(format!("work-{}-{number}", std::process::id()));
+        let path = folder.join(format!("{WORK_PREFIX}{}-{number}", std::process::id()));
         // A process of the same id may have died here.
         let _ = fs::remove_dir_all(&path);
         fs::DirBuilder::new().mode(0o700).create(&path).map_err(io("cannot make a folder to compile in"))?;
@@ -168,7 +210,7 @@ fn read_bounded(path: &Path, max: u64) -> std::io::Result<Vec<u8>> {
 }
 
 /// Wait for the compiler, but not for ever.
-fn run(mut command: Command) -> Result<(), CompileError> {
+fn run(mut command: Command, cpu: Duration) -> Result<(), CompileError> {
     let mut child = command.spawn().map_err(io("cannot start the compiler"))?;
     let mut complaint = child.stderr.take().expect("stderr is piped");
     // A thread of its own reads, so that a compiler that complains at length does not wait for us.
@@ -198,20 +240,26 @@ fn run(mut command: Command) -> Result<(), CompileError> {
     match status {
         Some(status) if status.success() => Ok(()),
         Some(status) if status.code() == Some(1) => Err(CompileError::Failed(text)),
-        Some(status) => {
-            Err(CompileError::Failed(format!("the compiler ran out of time or memory ({status}) {text}").trim_end().to_owned()))
-        }
+        Some(status) => Err(CompileError::Failed(match status.signal() {
+            Some(libc::SIGXCPU) => format!("takes more than {} s of CPU time to compile", cpu.as_secs()),
+            Some(libc::SIGABRT) if text.contains("overflowed its stack") => "is nested too deeply to compile".into(),
+            // A Rust program that gets no memory aborts.
+            Some(libc::SIGABRT) => format!("needs more than {} MB of memory to compile", limits::COMPILE_MEMORY >> 20),
+            Some(libc::SIGXFSZ) => format!("its native code is larger than {} MB", limits::COMPILED_BYTES >> 20),
+            _ => format!("the compiler ended by itself ({status}) {text}").trim_end().to_owned(),
+        })),
         None => Err(CompileError::Failed(format!("not compiled within {} s", limits::COMPILE_WALL.as_secs()))),
     }
 }
 
-/// The compiler's process: `args` are the component and where its code goes. Exit code 1: the component is at fault.
+/// The compiler's process: `args` are the component, where its code goes, and seconds of CPU time. Exit code 1: the component is at fault.
 pub fn compile_component_main(args: &[OsString]) -> ExitCode {
-    let [input, output] = args else {
-        eprintln!("usage: hookswitch {SUBCOMMAND} IN OUT");
+    let seconds = |text: &OsString| text.to_str()?.parse::<u64>().ok().filter(|seconds| *seconds > 0);
+    let ([input, output, _], Some(cpu)) = (args, args.last().and_then(seconds)) else {
+        eprintln!("usage: hookswitch {SUBCOMMAND} IN OUT CPU_SECONDS");
         return ExitCode::from(2);
     };
-    confine();
+    confine(cpu);
     match compile_file(Path::new(input), Path::new(output)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(text) => {
@@ -229,16 +277,24 @@ fn compile_file(input: &Path, output: &Path) -> Result<(), String> {
 }
 
 /// Bound what this process may use, before it looks at anything that a tenant sent.
-fn confine() {
+fn confine(cpu_seconds: u64) {
     lower_priority(19);
     let limit = |soft: u64| libc::rlimit { rlim_cur: soft, rlim_max: soft };
-    let cpu = limit(limits::COMPILE_CPU.as_secs());
+    // The soft limit's signal is told apart from others; the hard one kills what would not end by it.
+    let cpu = libc::rlimit { rlim_cur: cpu_seconds, rlim_max: cpu_seconds.saturating_add(1) };
     let memory = limit(limits::COMPILE_MEMORY);
     let file = limit(limits::COMPILED_BYTES);
     let none = limit(0);
     let idle = libc::sched_param { sched_priority: 0 };
-    // SAFETY: plain system calls with structs that we own. One that is refused leaves the process less bounded, not wrong.
+    let unused: libc::c_ulong = 0;
+    // SAFETY: plain system calls with structs and numbers that we own, and nothing in this process uses a file beyond the standard ones
+    // yet. One that is refused leaves the process less bounded, not wrong.
     unsafe {
+        // Of the node nothing is inherited, even if some part of it has opened a file without saying that it is not to be.
+        libc::syscall(libc::SYS_close_range, 3u32, u32::MAX, 0u32);
+        libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1 as libc::c_ulong, unused, unused, unused);
+        // Whoever asked is gone: nobody waits for the code.
+        libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as libc::c_ulong, unused, unused, unused);
         libc::setrlimit(libc::RLIMIT_CPU, &raw const cpu);
         libc::setrlimit(libc::RLIMIT_AS, &raw const memory);
         libc::setrlimit(libc::RLIMIT_FSIZE, &raw const file);

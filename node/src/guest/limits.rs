@@ -61,5 +61,21 @@ pub const COMPILED_BYTES: u64 = 256 << 20;
 /// Bytes of a compiler's complaint that are passed on.
 pub const COMPILE_MESSAGE: usize = 2048;
 
+/// Compilations under way: they are idle work, and each may take `COMPILE_MEMORY`. More wait, in a fair queue of tenants.
+pub const COMPILES: usize = 2;
+/// Compilations of all tenants, and of one, that wait or run; each holds a component in memory. More: refused, try again.
+pub const COMPILES_WAITING: usize = 32;
+pub const COMPILES_OF_TENANT: usize = 4;
+
+/// Instances of one version that break within `BREAKER_WINDOW` before no more are made, if they are at least half of all: a handler that
+/// fails for one caller in three still serves the others, and each call makes two instances at most.
+pub const BREAKER_FAILURES: u32 = 10;
+pub const BREAKER_WINDOW: Duration = Duration::from_secs(10);
+/// How long then none are made: at first, doubled each time that the one made after it breaks, up to the last.
+pub const BREAKER_FIRST: Duration = Duration::from_secs(1);
+pub const BREAKER_LAST: Duration = Duration::from_secs(300);
+/// That one has so long to answer: the longest hook's deadline, and some.
+pub const BREAKER_PROBE: Duration = Duration::from_secs(10);
+
 /// A guest without work for so long gives back the memory that only a running one needs.
 pub const REST_AFTER: Duration = Duration::from_secs(1);

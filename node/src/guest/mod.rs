@@ -1,12 +1,14 @@
 //! The guest room: between the switch's questions and the components that answer them. Here values are converted and checked, tasks
 //! and their deadlines kept, components compiled and cached. Running WebAssembly itself is `hookswitch-wasm`'s.
 //!
-//! Start with `tasks.rs` ([`Guests`]: one task for each live session), then `from_wit.rs` (what an answer may be), and `orders.rs`
-//! (what a handler may ask of the node while it decides).
+//! Start with `tasks.rs` ([`Guests`]: one task for each live session), then `from_wit.rs` (what an answer may be), `orders.rs` (what a
+//! handler may ask of the node while it decides) and `health.rs` (when a version is not asked any more).
 
 pub mod adapter;
 pub mod compile;
+mod deployment;
 mod from_wit;
+mod health;
 pub mod limits;
 mod orders;
 mod tasks;
@@ -18,9 +20,11 @@ mod values;
 mod vault;
 
 pub use compile::{CompileError, Compiler, compile_component_main};
+pub use deployment::{Deployment, Judged, Version};
 pub use from_wit::Nonsense;
+pub use health::{Judgement, Trial};
 pub use orders::Services;
-pub use tasks::{Guests, Options, Version};
+pub use tasks::{Guests, Options};
 pub use tenants::{Follower, LogLine, Stats};
 pub use vault::{Secret, Vault};
 

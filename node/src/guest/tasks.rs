@@ -1,9 +1,11 @@
 //! One task for each live session: its mailbox, its instance, its version. Tasks of a session never move between threads, its hooks
 //! run one after the other, and none of this is ever awaited by the switch.
 //!
-//! A session gets the version that is active at its first question and keeps it. A trap, deadline or nonsense costs the instance; the
-//! next question makes a fresh one of the same version and says so (`restarted`).
+//! A session gets a version of its tenant's deployment at its first question and keeps it. A trap, deadline or nonsense costs the instance;
+//! the next question makes a fresh one of the same version and says so (`restarted`), unless too many of that version broke (`health.rs`).
 
+use super::deployment::{Deployment, Judged, Version};
+use super::health::{Judgement, Pass, Turn};
 use super::orders::{Desk, Services};
 use super::tenants::{Follower, LogLine, Rate, Stats, Tenant, Tenants};
 use super::vault::Told;
@@ -17,25 +19,14 @@ use hookswitch_call::hook::{Alarm, AlarmKind, Hook, HookFailure, Notification, S
 use hookswitch_call::recording::Phase;
 use hookswitch_call::{Ask, AskId, Input, SessionId};
 use hookswitch_proto::random::Random;
-use hookswitch_wasm::{Engine, Failure, Instance, Module, Setup, wit};
+use hookswitch_wasm::{Engine, Failure, Instance, Setup, wit};
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::atomic::AtomicUsize;
-use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, Weak};
 use std::thread::JoinHandle;
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::Instant;
-
-/// A handler that calls can be given to. Never changes; sessions hold it as long as they live.
-#[derive(Debug)]
-pub struct Version {
-    pub domain: Arc<str>,
-    /// Counts up in its tenant.
-    pub number: u32,
-    /// Hex SHA-256 of the component.
-    pub hash: String,
-    pub module: Arc<Module>,
-}
 
 /// How the room is set up.
 #[derive(Clone, Debug)]
@@ -99,7 +90,10 @@ struct Room {
     switch: SwitchInbox,
     services: Services,
     settings: RwLock<BTreeMap<String, Arc<Settings>>>,
-    active: RwLock<BTreeMap<Arc<str>, Arc<Version>>>,
+    deployed: RwLock<BTreeMap<Arc<str>, Deployment>>,
+    /// Who hears of trials that are over.
+    judge: OnceLock<std::sync::mpsc::Sender<Judged>>,
+    started: Instant,
     tenants: Tenants,
     /// Taken before an instance is made, so that a full node is said by name and not by the pool.
     places: Arc<Semaphore>,
@@ -125,7 +119,9 @@ impl Guests {
             switch,
             services,
             settings: RwLock::default(),
-            active: RwLock::default(),
+            deployed: RwLock::default(),
+            judge: OnceLock::new(),
+            started: Instant::now(),
             tenants: Tenants::default(),
             random: Mutex::new(Random::new(seed)),
             options,
@@ -186,18 +182,57 @@ impl Guests {
         }
     }
 
-    /// New sessions of this tenant get this version from now on, or none.
+    /// All new sessions of this tenant get this version from now on, or none.
     pub fn set_active(&self, domain: &str, version: Option<Arc<Version>>) {
-        let mut active = self.room.active.write().unwrap_or_else(PoisonError::into_inner);
-        match version {
-            Some(version) => drop(active.insert(Arc::from(domain), version)),
-            None => drop(active.remove(domain)),
+        self.deploy(domain, |deployment| *deployment = Deployment { active: version, canary: None });
+    }
+
+    /// Changes what new sessions of this tenant get. Nothing here blocks: versions are loaded before.
+    pub fn deploy(&self, domain: &str, change: impl FnOnce(&mut Deployment)) {
+        let mut deployed = self.room.deployed.write().unwrap_or_else(PoisonError::into_inner);
+        let deployment = deployed.entry(Arc::from(domain)).or_default();
+        change(deployment);
+        if deployment.active.is_none() && deployment.canary.is_none() {
+            deployed.remove(domain);
         }
     }
 
-    /// The version that new sessions of this tenant get.
-    pub fn active(&self, domain: &str) -> Option<Arc<Version>> {
-        self.room.active(domain)
+    /// What new sessions of this tenant get.
+    pub fn deployed(&self, domain: &str) -> Deployment {
+        self.room.deployed.read().unwrap_or_else(PoisonError::into_inner).get(domain).cloned().unwrap_or_default()
+    }
+
+    /// Where trials that are over are told, once for each version that was given to calls. The first one given counts.
+    pub fn judge(&self, judge: std::sync::mpsc::Sender<Judged>) {
+        let _ = self.room.judge.set(judge);
+    }
+
+    /// A version was taken back: the tenant's log says so, and as an alarm the handler that calls have now.
+    pub fn taken_back(&self, domain: &str, why: &str) {
+        let domain: Arc<str> = domain.into();
+        let tenant = self.room.tenants.of(&domain);
+        tenant.version_taken_back();
+        tenant.say(why);
+        self.alarm(None, &domain, "", "version taken back", why);
+    }
+
+    /// A line of the node's own in the tenant's log.
+    pub fn say(&self, domain: &str, text: &str) {
+        self.room.tenants.of(&domain.into()).say(text);
+    }
+
+    /// How long a version has been kept from calls after failing too often, if it is now.
+    pub fn rests(&self, version: &Version) -> Option<Duration> {
+        version.health().rests(self.room.started.elapsed())
+    }
+
+    /// `session`: none, or one that is over: a fresh instance hears it.
+    fn alarm(&self, session: Option<SessionId>, domain: &Arc<str>, session_id: &str, error: &str, why: &str) {
+        let info = SessionInfo { session_id: session_id.to_owned(), domain: domain.to_string(), ..SessionInfo::default() };
+        let alarm = Alarm { info, kind: AlarmKind::SessionError, error: error.to_owned(), details: Some(why.to_owned()), leg: None };
+        // Sessions count their generations up from one: this is nobody's id.
+        let nobody = SessionId { slot: uuid::Uuid::new_v4().as_u64_pair().0 as u32, generation: 0 };
+        self.notify(session.unwrap_or(nobody), domain.clone(), Notification::Alarm(alarm));
     }
 
     /// All tenants' settings. Sessions that live keep what they have.
@@ -255,17 +290,21 @@ impl News for RoomNews {
     fn given_up(&self, session: Option<SessionId>, domain: &Arc<str>, session_id: &str, why: &str) {
         let Some(guests) = self.guests() else { return };
         guests.room.tenants.of(domain).complain(session_id, why);
-        let info = SessionInfo { session_id: session_id.to_owned(), domain: domain.to_string(), ..SessionInfo::default() };
-        let alarm = Alarm { info, kind: AlarmKind::SessionError, error: "post given up".into(), details: Some(why.to_owned()), leg: None };
-        // Sessions count their generations up from one: where the session is of a former run, this is nobody's id.
-        let nobody = SessionId { slot: uuid::Uuid::new_v4().as_u64_pair().0 as u32, generation: 0 };
-        guests.notify(session.unwrap_or(nobody), domain.clone(), Notification::Alarm(alarm));
+        guests.alarm(session, domain, session_id, "post given up", why);
     }
 }
 
 impl Room {
-    fn active(&self, domain: &str) -> Option<Arc<Version>> {
-        self.active.read().unwrap_or_else(PoisonError::into_inner).get(domain).cloned()
+    /// The version for a session that has none yet. `called`: the number, where it begins with a call to one.
+    fn choose(&self, domain: &str, session_id: &str, called: Option<&str>) -> Option<Arc<Version>> {
+        self.deployed.read().unwrap_or_else(PoisonError::into_inner).get(domain)?.choose(session_id, called)
+    }
+
+    fn judged(&self, version: &Version, judgement: Option<Judgement>) {
+        if let (Some(judgement), Some(judge)) = (judgement, self.judge.get()) {
+            // Nobody listens any more: the node stops.
+            let _ = judge.send(Judged { domain: version.domain.clone(), number: version.number, judgement });
+        }
     }
 
     fn settings(&self, domain: &str) -> Arc<Settings> {
@@ -281,6 +320,14 @@ impl Room {
 
     fn with_random<T>(&self, f: impl FnOnce(&mut Random) -> T) -> T {
         f(&mut self.random.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// The number that was called, where this begins a call to one.
+fn called(hook: &Hook) -> Option<&str> {
+    match hook {
+        Hook::NewCall(call) => Some(&call.called_party),
+        Hook::GetIvrCommand(_) | Hook::CallEvent(_) => None,
     }
 }
 
@@ -373,7 +420,7 @@ impl Sessions {
             Message::Ask { ask, until } => {
                 let mailbox = match self.map.get(&ask.id.session) {
                     Some(live) => live.mailbox.clone(),
-                    None => match self.room.active(&ask.domain) {
+                    None => match self.room.choose(&ask.domain, &ask.hook.info().session_id, called(&ask.hook)) {
                         Some(version) => self.open(ask.id.session, version, false),
                         None => return self.room.refuse(&ask, "the tenant has no active version"),
                     },
@@ -443,7 +490,7 @@ impl Sessions {
         let tenant = self.room.tenants.of(domain);
         let mailbox = match self.map.get(&session).filter(|live| !live.mailbox.is_closed()) {
             Some(live) => live.mailbox.clone(),
-            None => match self.late_version(session).or_else(|| self.room.active(domain)) {
+            None => match self.late_version(session).or_else(|| self.room.choose(domain, &session_of(&notification).session_id, None)) {
                 Some(version) => {
                     let mailbox = self.open(session, version, self.late_version(session).is_some());
                     if session.generation <= self.over.get(&session.slot).copied().unwrap_or(0) {
@@ -475,6 +522,9 @@ impl Sessions {
             version: version.clone(),
             guest: None,
             served,
+            begun: served,
+            failed: served,
+            kept_out: false,
             ended: false,
             transaction: None,
             info: SessionInfo::default(),
@@ -547,6 +597,11 @@ struct Session {
     guest: Option<Guest>,
     /// It had an instance before.
     served: bool,
+    /// Counted among the calls of its version, and among those that failed. One that is over is not counted again.
+    begun: bool,
+    failed: bool,
+    /// The last question found the version resting after too many failures.
+    kept_out: bool,
     ended: bool,
     /// The last question, if it failed: hook and transaction id. Asked again it keeps the id.
     transaction: Option<(&'static str, String)>,
@@ -566,6 +621,7 @@ struct Session {
 struct Guest {
     instance: Instance,
     place: OwnedSemaphorePermit,
+    pass: Pass,
 }
 
 /// Answers for a task that panics: the switch waits for exactly one verdict.
@@ -627,11 +683,26 @@ impl Session {
         mailbox.recv().await
     }
 
-    async fn ask(&mut self, mut hook: Hook, until: Instant) -> Result<Verdict, HookFailure> {
-        // A question that waited in the queue past its deadline is not put any more.
+    async fn ask(&mut self, hook: Hook, until: Instant) -> Result<Verdict, HookFailure> {
+        // A question that waited in the queue past its deadline is not put any more. The version is not to blame.
         if Instant::now() >= until {
             return Err(HookFailure::Deadline);
         }
+        if !std::mem::replace(&mut self.begun, true) {
+            let judgement = self.version.health().call_began();
+            self.room.judged(&self.version, judgement);
+        }
+        self.kept_out = false;
+        let verdict = self.put(hook, until).await;
+        let failed = self.kept_out || verdict.as_ref().is_err_and(blames_the_version);
+        if failed && !std::mem::replace(&mut self.failed, true) {
+            let judgement = self.version.health().call_failed();
+            self.room.judged(&self.version, judgement);
+        }
+        verdict
+    }
+
+    async fn put(&mut self, mut hook: Hook, until: Instant) -> Result<Verdict, HookFailure> {
         let name = hook.name();
         let transaction = match self.transaction.take() {
             Some((asked, id)) if asked == name => id,
@@ -644,18 +715,22 @@ impl Session {
             hook.info_mut().restarted = true;
         }
         self.served = true;
-        let Guest { instance, place } = guest;
+        let Guest { instance, place, pass } = guest;
         let done = put(instance, hook, transaction, until, &self.room.options.reply_keys).await;
         match done {
             Ok((instance, verdict)) => {
                 let verdict = verdict.map_err(|failure| self.covered(failure));
-                self.guest = Some(Guest { instance, place });
+                self.answered(pass);
+                self.guest = Some(Guest { instance, place, pass });
                 if verdict.is_ok() {
                     self.transaction = None;
                 }
                 verdict
             }
-            Err(failure) => Err(self.covered(failure)),
+            Err(failure) => {
+                self.broke(pass);
+                Err(self.covered(failure))
+            }
         }
     }
 
@@ -666,6 +741,30 @@ impl Session {
             HookFailure::Trap { message } => HookFailure::Trap { message: self.told.hide(&message) },
             HookFailure::Nonsense { field, why } => HookFailure::Nonsense { field, why: self.told.hide(&why) },
             other => other,
+        }
+    }
+
+    fn answered(&self, pass: Pass) {
+        let turn = self.version.health().answered(self.room.started.elapsed(), pass);
+        self.turned(turn);
+    }
+
+    fn broke(&self, pass: Pass) {
+        let turn = self.version.health().broke(self.room.started.elapsed(), pass);
+        self.turned(turn);
+    }
+
+    fn turned(&self, turn: Option<Turn>) {
+        let number = self.version.number;
+        match turn {
+            None => {}
+            Some(Turn::Opened { for_ }) => {
+                self.tenant.version_rests();
+                let seconds = for_.as_secs();
+                self.tenant
+                    .say(&format!("version {number} fails again and again: calls get the fallback, and it is tried again in {seconds} s"));
+            }
+            Some(Turn::Closed) => self.tenant.say(&format!("version {number} answers again")),
         }
     }
 
@@ -699,8 +798,17 @@ impl Session {
                 let restarted = fresh && self.served;
                 self.served = true;
                 let news = news(restarted, self.room.with_random(Random::uuid));
-                let Guest { instance, place } = guest;
-                instance.notify(&news, until).await.map(|instance| Guest { instance, place }).map_err(failure)
+                let Guest { instance, place, pass } = guest;
+                match instance.notify(&news, until).await {
+                    Ok(instance) => {
+                        self.answered(pass);
+                        Ok(Guest { instance, place, pass })
+                    }
+                    Err(f) => {
+                        self.broke(pass);
+                        Err(failure(f))
+                    }
+                }
             }
             Err(failure) => Err(failure),
         };
@@ -721,6 +829,17 @@ impl Session {
         let Ok(place) = self.room.places.clone().try_acquire_owned() else {
             return Err(HookFailure::Unavailable { why: format!("all {} instances are in use", self.room.options.instances) });
         };
+        let pass = self.version.health().instance(self.room.started.elapsed());
+        let pass = match pass {
+            Ok(pass) => pass,
+            Err(left) => {
+                self.kept_out = true;
+                let (number, seconds) = (self.version.number, left.as_secs() + 1);
+                return Err(HookFailure::Unavailable {
+                    why: format!("version {number} failed too often: not asked for another {seconds} s"),
+                });
+            }
+        };
         let host = Desk {
             tenant: self.tenant.clone(),
             session: self.id,
@@ -734,9 +853,18 @@ impl Session {
         let mut setup = Setup::new(Arc::new(host), self.room.with_random(Random::seed));
         setup.cpu = self.room.options.cpu;
         setup.log_left = self.log_left.clone();
-        let instance = Instance::new(&self.version.module, setup, until).await.map_err(failure)?;
-        self.tenant.instance_made();
-        Ok((Guest { instance, place }, true))
+        match Instance::new(&self.version.module, setup, until).await {
+            Ok(instance) => {
+                self.tenant.instance_made();
+                Ok((Guest { instance, place, pass }, true))
+            }
+            // The node's want of room is not the version's fault. Its pass counts as one that nothing is heard of.
+            Err(f @ Failure::NoInstance { .. }) => Err(failure(f)),
+            Err(f) => {
+                self.broke(pass);
+                Err(failure(f))
+            }
+        }
     }
 }
 
@@ -790,6 +918,11 @@ fn answered<T>(answer: hookswitch_wasm::Answer<T>, check: impl FnOnce(T) -> Resu
         Ok((instance, Err(wit::Failure { message }))) => Ok((instance, Err(HookFailure::Refused { message: short(&message) }))),
         Err(f) => Err(failure(f)),
     }
+}
+
+/// Whether a call that saw this has failed by its handler's fault. Its own word (`Refused`) is a decision.
+fn blames_the_version(failure: &HookFailure) -> bool {
+    failure.lost_instance() || matches!(failure, HookFailure::Nonsense { .. } | HookFailure::Empty)
 }
 
 /// A guest's own words, fit for an alarm.

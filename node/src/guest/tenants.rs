@@ -47,6 +47,10 @@ pub struct Stats {
     pub orders_refused: u64,
     /// Limits that bit while a handler asked something of the node, and that it may live with: all of them together.
     pub limited: u64,
+    /// Versions were not asked for a while after failing too often.
+    pub rests: u64,
+    /// Versions that were taken back since their first calls failed.
+    pub taken_back: u64,
 }
 
 #[derive(Default)]
@@ -65,6 +69,8 @@ struct Counters {
     log_lines_dropped: AtomicU64,
     orders_refused: AtomicU64,
     limited: AtomicU64,
+    rests: AtomicU64,
+    taken_back: AtomicU64,
 }
 
 fn add(counter: &AtomicU64, n: u64) {
@@ -228,7 +234,21 @@ impl Tenant {
         Some(Follower { before: log.lines.iter().cloned().collect(), lines: log.followers.subscribe() })
     }
 
-    /// A line of the node's own in the tenant's log.
+    pub fn version_rests(&self) {
+        add(&self.counters.rests, 1);
+    }
+
+    pub fn version_taken_back(&self) {
+        add(&self.counters.taken_back, 1);
+    }
+
+    /// A line about a version in the tenant's log. There are few, and none may be lost among complaints about single calls.
+    pub fn say(&self, text: &str) {
+        tracing::warn!(domain = %self.domain, "handler: {text}");
+        lock(&self.log).keep("", "node", text);
+    }
+
+    /// A line of the node's own about a call in the tenant's log.
     pub fn complain(&self, session_id: &str, text: &str) {
         let mut log = lock(&self.log);
         if !log.failures.take() {
@@ -262,6 +282,8 @@ impl Tenant {
             log_lines_dropped: get(&c.log_lines_dropped),
             orders_refused: get(&c.orders_refused),
             limited: get(&c.limited),
+            rests: get(&c.rests),
+            taken_back: get(&c.taken_back),
         }
     }
 }

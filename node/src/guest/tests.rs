@@ -4,9 +4,10 @@
 mod hosts;
 
 use super::adapter::WasmAdapter;
-use super::{CompileError, Compiler, Guests, Options, Services, Version, compile};
+use super::{CompileError, Compiler, Guests, Judged, Judgement, Options, Services, Trial, Version, compile};
 use crate::inbox::SwitchInbox;
 use crate::outbox::Outbox;
+use crate::store::Share;
 use crate::switch_thread::Commands;
 use hookswitch_call::adapter::Adapter;
 use hookswitch_call::door::{Command as Order, CommandError, CommandResult, Done};
@@ -53,7 +54,7 @@ impl World {
 
     fn activate(&self, domain: &str, number: u32, guest: &Guest) {
         let module = Arc::new(guest.load(&ENGINE));
-        let version = Version { domain: domain.into(), number, hash: module.hash().to_owned(), module };
+        let version = Version::new(domain.into(), number, module, None);
         self.guests.set_active(domain, Some(Arc::new(version)));
     }
 
@@ -467,6 +468,136 @@ fn old_sessions_finish_on_their_version_and_new_ones_use_the_new_one() {
     assert!(matches!(world.ask(session(4), call_event("a.example")), Err(HookFailure::Unavailable { .. })));
 }
 
+/// A version that drops calls with this code.
+fn dropping(number: u32, code: u16) -> Arc<Version> {
+    Arc::new(Version::new("a.example".into(), number, Arc::new(Guest::dropping(code).load(&ENGINE)), None))
+}
+
+fn call_to(called: &str, session_id: &str) -> Hook {
+    let info = SessionInfo { session_id: session_id.into(), ..info("a.example") };
+    Hook::NewCall(Box::new(NewCall { info, called_party: called.into(), ..NewCall::default() }))
+}
+
+#[test]
+fn a_version_is_tried_with_calls_to_some_numbers_and_sessions_keep_theirs() {
+    let mut world = World::new();
+    world.guests.set_active("a.example", Some(dropping(1, 481)));
+    let numbers = Share::Numbers(vec!["100".into()]);
+    world.guests.deploy("a.example", |deployment| deployment.canary = Some((dropping(2, 482), numbers)));
+    assert_eq!(code(&world.ask(session(1), call_to("100", "s-1"))), 482);
+    assert_eq!(code(&world.ask(session(2), call_to("101", "s-2"))), 481);
+    // Withdrawn: what is up stays where it is.
+    world.guests.deploy("a.example", |deployment| deployment.canary = None);
+    assert_eq!((world.count(session(1)), world.count(session(2))), (482, 481));
+    assert_eq!(code(&world.ask(session(3), call_to("100", "s-3"))), 481);
+}
+
+#[test]
+fn a_version_is_tried_with_a_share_of_the_sessions() {
+    let mut world = World::with(Options { instances: 256, nice: 0, ..Options::default() });
+    world.guests.set_active("a.example", Some(dropping(1, 481)));
+    world.guests.deploy("a.example", |deployment| deployment.canary = Some((dropping(2, 482), Share::Percent(30))));
+    let mut tried = 0;
+    for n in 0..200 {
+        let got = code(&world.ask(session(n), call_to("100", &format!("session-{n}"))));
+        tried += u32::from(got == 482);
+        world.guests.end(session(n));
+    }
+    // The ids are always the same, and so is what they are given.
+    assert!((40..=80).contains(&tried), "{tried} of 200");
+}
+
+/// Answers a question from each of these sessions, and says what they got.
+fn ask_each(world: &mut World, sessions: std::ops::Range<u32>) -> Vec<Result<Verdict, HookFailure>> {
+    sessions
+        .map(|n| {
+            let verdict = world.ask(session(n), new_call("a.example"));
+            world.guests.end(session(n));
+            verdict
+        })
+        .collect()
+}
+
+#[test]
+fn a_version_that_always_breaks_is_not_asked_any_more_and_its_calls_fail_at_once() {
+    let mut world = World::new();
+    world.activate("a.example", 1, &testing::trapping());
+    let most = super::limits::BREAKER_FAILURES;
+    assert!(ask_each(&mut world, 0..most).iter().all(|verdict| matches!(verdict, Err(HookFailure::Trap { .. }))));
+    let instances = world.stats("a.example").instances;
+    for verdict in ask_each(&mut world, most..most + 50) {
+        assert!(matches!(&verdict, Err(HookFailure::Unavailable { why }) if why.contains("version 1 failed too often")), "{verdict:?}");
+    }
+    let stats = world.stats("a.example");
+    assert_eq!((stats.instances, stats.rests), (instances, 1), "none is made for them");
+    let said = world.guests.log("a.example");
+    assert!(said.iter().any(|line| line.level == "node" && line.text.contains("version 1 fails again and again")), "{said:?}");
+    let deployed = world.guests.deployed("a.example");
+    assert!(world.guests.rests(deployed.version(1).expect("active")).is_some());
+    // Another version starts afresh.
+    world.activate("a.example", 2, &Guest::dropping(486));
+    assert_eq!(world.count(session(999)), 486);
+}
+
+fn on_trial(world: &World, guest: &Guest, trial: Trial) -> Receiver<Judged> {
+    let (judge, judged) = std::sync::mpsc::channel();
+    world.guests.judge(judge);
+    let module = Arc::new(guest.load(&ENGINE));
+    world.guests.set_active("a.example", Some(Arc::new(Version::new("a.example".into(), 3, module, Some(trial)))));
+    judged
+}
+
+#[test]
+fn a_trial_that_is_over_is_told_once() {
+    let trial = Trial { calls: 5, min_calls: 4, failed_percent: 50 };
+    for (guest, judgement) in [
+        (testing::trapping(), Judgement::Failed { failed: 3, calls: 4 }),
+        (testing::lying(), Judgement::Failed { failed: 3, calls: 4 }),
+        (Guest::dropping(486), Judgement::Proven),
+    ] {
+        let mut world = World::new();
+        let told = on_trial(&world, &guest, trial);
+        ask_each(&mut world, 0..9);
+        drop(world);
+        assert_eq!(told.iter().collect::<Vec<_>>(), [Judged { domain: "a.example".into(), number: 3, judgement }]);
+    }
+}
+
+#[test]
+fn calls_that_a_version_is_kept_from_count_as_failed_in_its_trial() {
+    let mut world = World::new();
+    let told = on_trial(&world, &testing::trapping(), Trial { calls: 100, min_calls: 30, failed_percent: 50 });
+    ask_each(&mut world, 0..30);
+    drop(world);
+    let judgement = Judgement::Failed { failed: 29, calls: 30 };
+    assert_eq!(told.iter().collect::<Vec<_>>(), [Judged { domain: "a.example".into(), number: 3, judgement }]);
+}
+
+#[test]
+fn a_call_fails_once_however_often_its_hooks_do() {
+    let mut world = World::new();
+    let _told = on_trial(&world, &testing::trapping(), Trial::default());
+    for _ in 0..3 {
+        assert!(world.ask(session(1), new_call("a.example")).is_err());
+    }
+    let deployed = world.guests.deployed("a.example");
+    assert_eq!(deployed.version(3).expect("active").health().calls(), (1, 1));
+}
+
+#[test]
+fn who_is_active_when_a_version_is_taken_back_hears_it() {
+    let mut world = World::new();
+    // It says by its log that it heard something.
+    let hears = Guest { notify: Some("(call $log (i32.const 1) (i32.const 4096) (i32.const 5))".into()), ..testing::flooding() };
+    world.activate("a.example", 1, &hears);
+    world.guests.taken_back("a.example", "version 2 failed 3 of its first 4 calls: new calls get version 1 again");
+    world.settle();
+    let log: Vec<(String, String)> = world.guests.log("a.example").into_iter().map(|line| (line.level.to_owned(), line.text)).collect();
+    assert_eq!(log[0], ("node".into(), "version 2 failed 3 of its first 4 calls: new calls get version 1 again".into()));
+    assert_eq!(log[1], ("info".into(), "log l".into()), "{log:?}");
+    assert_eq!(world.stats("a.example").taken_back, 1);
+}
+
 #[test]
 fn late_news_goes_to_a_fresh_instance_of_the_sessions_version() {
     let mut world = World::new();
@@ -618,8 +749,9 @@ fn the_adapter_answers_as_the_room_does() {
 /// The test binary plays the compiler's process: it runs only this test, which reads its arguments from the environment.
 #[test]
 fn child_that_compiles() {
-    if let (Some(input), Some(output)) = (std::env::var_os("COMPILE_IN"), std::env::var_os("COMPILE_OUT")) {
-        let code = compile::compile_component_main(&[input, output]);
+    let argument = |name| std::env::var_os(name);
+    if let (Some(input), Some(output), Some(cpu)) = (argument("COMPILE_IN"), argument("COMPILE_OUT"), argument("COMPILE_CPU")) {
+        let code = compile::compile_component_main(&[input, output, cpu]);
         let ok = format!("{code:?}") == format!("{:?}", std::process::ExitCode::SUCCESS);
         std::process::exit(i32::from(!ok));
     }
@@ -632,7 +764,7 @@ fn compiler(data: &std::path::Path) -> Compiler {
         let mut command = Command::new("/bin/sh");
         command
             .arg("-c")
-            .arg("COMPILE_IN=\"$1\" COMPILE_OUT=\"$2\" exec \"$0\" --exact guest::tests::child_that_compiles --nocapture --quiet");
+            .arg("COMPILE_IN=\"$1\" COMPILE_OUT=\"$2\" COMPILE_CPU=\"$3\" exec \"$0\" --exact guest::tests::child_that_compiles --nocapture --quiet");
         command.arg(&this);
         Ok(command)
     })
@@ -654,6 +786,24 @@ fn a_component_is_compiled_once_in_another_process_and_then_loaded_from_the_cach
     assert_eq!(left.len(), 2, "code and digest, nothing else: {left:?}");
     none.forget(&hash);
     assert!(matches!(none.compile(&component), Err(CompileError::Io { .. })));
+}
+
+#[test]
+fn code_of_another_engine_and_what_a_crash_left_is_swept_away() {
+    let data = tempfile::tempdir().expect("a folder");
+    let component = Guest::counting().component();
+    let compiler = compiler(data.path());
+    assert!(compiler.compile(&component).is_ok());
+    let folder = data.path().join("compiled");
+    let hash = compile::component_hash(&component);
+    for ending in ["cwasm", "digest"] {
+        std::fs::write(folder.join(format!("{hash}-0000000000000000.{ending}")), b"of another engine").expect("written");
+    }
+    std::fs::create_dir(folder.join("work-1-0")).expect("made");
+    std::fs::write(folder.join("work-1-0").join("in"), b"half").expect("written");
+    assert_eq!(compiler.sweep(), 3);
+    assert!(compiler.cached(&hash).is_some(), "ours is kept");
+    assert_eq!(compiler.sweep(), 0);
 }
 
 #[test]
@@ -704,7 +854,10 @@ fn a_compiler_that_fails_or_dies_is_told_apart() {
         compiler.compile(&component).expect_err("a failure").to_string()
     };
     assert_eq!(with("echo 'offset 12: too odd' >&2; exit 1"), "offset 12: too odd");
-    assert!(with("kill -9 $$").contains("ran out of time or memory"));
+    assert_eq!(with("kill -XCPU $$"), "takes more than 60 s of CPU time to compile");
+    assert_eq!(with("kill -ABRT $$"), "needs more than 2048 MB of memory to compile");
+    assert_eq!(with("kill -XFSZ $$"), "its native code is larger than 256 MB");
+    assert!(with("kill -9 $$").contains("ended by itself (signal: 9"));
     assert!(with("exit 0").contains("cannot read the compiled code"));
     assert!(with("while :; do echo complaint; done | head -c 1000000 >&2; exit 1").len() <= super::limits::COMPILE_MESSAGE);
 }
@@ -712,6 +865,9 @@ fn a_compiler_that_fails_or_dies_is_told_apart() {
 #[test]
 fn the_compilers_process_refuses_odd_arguments_and_files() {
     // `compile_component_main` bounds its own process, so only what comes before that is asked here.
-    let usage = compile::compile_component_main(&[OsString::from("one")]);
-    assert_eq!(format!("{usage:?}"), format!("{:?}", std::process::ExitCode::from(2)));
+    for args in [&["one"][..], &["in", "out"], &["in", "out", "soon"], &["in", "out", "0"], &["in", "out", "1", "more"]] {
+        let args: Vec<OsString> = args.iter().map(OsString::from).collect();
+        let usage = compile::compile_component_main(&args);
+        assert_eq!(format!("{usage:?}"), format!("{:?}", std::process::ExitCode::from(2)), "{args:?}");
+    }
 }

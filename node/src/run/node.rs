@@ -14,7 +14,7 @@ use crate::record::private_folder;
 use crate::reply_keys::ReplyKeys;
 use crate::store::{Store, StoreError, StoreThread, wall_ms};
 use crate::switch_thread::Handlers;
-use crate::versions::{GuestLoader, Versions};
+use crate::versions::{GuestLoader, Versions, follow_trials};
 use hookswitch_call::door::{Command, CommandResult};
 use hookswitch_call::{Ask, Notification, SessionId};
 use hookswitch_wasm::Engine;
@@ -133,10 +133,14 @@ impl Node {
         let guests = Guests::start(engine.clone(), options, prepared.inbox(), services);
         outbox.tell(guests.news());
         guests.set_settings(store.all_settings()?);
-        let loader = GuestLoader::new(Compiler::new(&data, engine), guests.clone());
+        let (judge, trials) = std::sync::mpsc::channel();
+        guests.judge(judge);
+        let compiler = Compiler::new(&data, engine).cpu(Duration::from_secs(config.guests.compile_cpu_s));
+        let loader = GuestLoader::new(compiler, guests.clone());
         let other = |e: &dyn std::error::Error| StartError::Other(e.to_string());
         let versions = Arc::new(Versions::open(store.clone(), Arc::new(loader), &data).map_err(|e| other(&e))?);
-        for loaded in versions.load_active().map_err(|e| other(&e))? {
+        follow_trials(&versions, trials).map_err(io_error("a thread could not be started"))?;
+        for loaded in versions.load_deployed().map_err(|e| other(&e))? {
             let (domain, number) = (&loaded.version.domain, loaded.version.number);
             match loaded.failure {
                 None => tracing::info!(domain, number, "handler loaded"),

@@ -27,7 +27,7 @@ pub use recordings::{RecordingRow, RecordingState};
 pub use settings::{SecretRow, SettingRow, Settings};
 pub use tenants::{FallbackRow, KeyRow, NumberRow, TenantRow};
 pub use values::{ValueError, ValueRow};
-pub use versions::{AddedVersion, VersionRow};
+pub use versions::{AddedVersion, GuestPolicyRow, NewVersion, RolledBack, Share, VersionRow};
 
 use rusqlite::Connection;
 use std::future::Future;

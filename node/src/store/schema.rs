@@ -289,6 +289,33 @@ const STEPS: &[&str] = &[
         PRIMARY KEY (domain, name)
     ) STRICT, WITHOUT ROWID;
     ",
+    // What serves calls already is not on trial. `signature`: id of the key and signature.
+    "
+    ALTER TABLE versions ADD COLUMN proven     INTEGER NOT NULL DEFAULT 0 CHECK (proven IN (0, 1));
+    ALTER TABLE versions ADD COLUMN signature  TEXT;
+    UPDATE versions SET proven = 1 WHERE active = 1;
+
+    -- A version that is tried beside the active one, with a share of the calls or with calls to some numbers (a JSON array).
+    CREATE TABLE canaries (
+        domain   TEXT PRIMARY KEY,
+        number   INTEGER NOT NULL,
+        percent  INTEGER CHECK (percent BETWEEN 1 AND 99),
+        numbers  TEXT,
+        at       INTEGER NOT NULL,
+        CHECK ((percent IS NULL) <> (numbers IS NULL)),
+        FOREIGN KEY (domain, number) REFERENCES versions(domain, number) ON DELETE CASCADE
+    ) STRICT;
+
+    -- What a tenant's versions must fulfil. `signing_keys`: a JSON array of public keys. A tenant without a row has the defaults.
+    CREATE TABLE guest_policies (
+        domain                TEXT PRIMARY KEY REFERENCES tenants(domain) ON DELETE CASCADE,
+        require_signature     INTEGER NOT NULL CHECK (require_signature IN (0, 1)),
+        signing_keys          TEXT NOT NULL,
+        trial_calls           INTEGER NOT NULL,
+        trial_min_calls       INTEGER NOT NULL,
+        trial_failed_percent  INTEGER NOT NULL
+    ) STRICT;
+    ",
 ];
 
 /// Brings the database to the newest version. Refuses one that a newer node has written: its meaning is unknown here.

@@ -92,28 +92,114 @@ fn the_default_tenant_is_one_and_configuration_names_it() {
     assert_eq!(store.default_domain(), Ok(None));
 }
 
+fn new<'a>(domain: &'a str, sha256: &'a str) -> NewVersion<'a> {
+    NewVersion { domain, sha256, size: 1, note: "", signature: None }
+}
+
+#[test]
+fn a_version_is_tried_beside_the_active_one_until_something_changes() {
+    let (_folder, _path, store, _thread) = open();
+    store.put_tenant(tenant("a.example", &[]), "test").expect("put");
+    for hash in ["x", "y", "z"] {
+        store.add_version(new("a.example", hash), 2, "test").expect("add");
+    }
+    store.activate_version("a.example", 2, "test").expect("activate");
+    let ten = Share::Percent(10);
+    assert_eq!(store.try_version("a.example", 1, &ten, "test"), Err(StoreError::Unknown("version")), "it went");
+    store.try_version("a.example", 3, &ten, "test").expect("tried");
+    let shares = || store.versions("a.example").expect("read").into_iter().map(|v| (v.number, v.active, v.canary)).collect::<Vec<_>>();
+    assert_eq!(shares(), [(3, false, Some(ten.clone())), (2, true, None)]);
+    let numbers = Share::Numbers(vec!["100".into(), "ivr".into()]);
+    store.try_version("a.example", 3, &numbers, "test").expect("tried");
+    assert_eq!(shares(), [(3, false, Some(numbers)), (2, true, None)]);
+    assert_eq!(store.deployed_versions().expect("read").len(), 2);
+    // Neither many newer ones nor a rollback of something else make it go.
+    for hash in ["p", "q", "r"] {
+        store.add_version(new("a.example", hash), 2, "test").expect("add");
+    }
+    assert_eq!(shares().iter().map(|(number, ..)| *number).collect::<Vec<_>>(), [6, 5, 3, 2]);
+
+    let back = store.roll_back_version("a.example", 3, "node", "it failed").expect("back");
+    assert_eq!((back.version.number, back.canary), (2, true));
+    assert!(shares().iter().all(|(.., canary)| canary.is_none()));
+    // Activating ends what is tried, also where nothing else changes.
+    for number in [3, 2] {
+        store.try_version("a.example", 5, &ten, "test").expect("tried");
+        store.activate_version("a.example", number, "test").expect("activate");
+        assert!(shares().iter().all(|(.., canary)| canary.is_none()));
+    }
+    store.try_version("a.example", 5, &ten, "test").expect("tried");
+    store.activate_version("a.example", 2, "test").expect("activate");
+    // The active one goes back; what is tried beside it stays, but for the one that is active now.
+    for (tried, stays) in [(5, true), (3, false)] {
+        store.activate_version("a.example", 3, "test").expect("activate");
+        store.activate_version("a.example", 2, "test").expect("activate");
+        store.try_version("a.example", tried, &ten, "test").expect("tried");
+        let back = store.roll_back_version("a.example", 2, "node", "it failed").expect("back");
+        assert_eq!((back.version.number, back.canary), (3, false));
+        assert_eq!(store.version("a.example", 5).expect("read").expect("there").canary.is_some(), stays);
+        assert!(back.version.canary.is_none());
+    }
+    assert_eq!(store.roll_back_version("a.example", 6, "node", ""), Err(StoreError::Unknown("version")), "it has no calls");
+    let audit: Vec<(String, String)> = store.audit(100).expect("read").into_iter().map(|row| (row.what, row.detail)).collect();
+    let has = |what: &str, detail: &str| audit.iter().any(|(w, d)| w == what && d == detail);
+    assert!(has("version no longer tried", "3: it failed") && has("version no longer tried", "5"), "{audit:?}");
+    assert!(has("version tried", "3: 10 %") && has("version tried", "3: numbers 100, ivr"), "{audit:?}");
+
+    assert!(!store.version("a.example", 2).expect("read").expect("there").proven);
+    store.prove_version("a.example", 2).expect("proven");
+    assert!(store.version("a.example", 2).expect("read").expect("there").proven);
+}
+
+#[test]
+fn a_signature_comes_with_a_version_or_later_and_policies_are_kept() {
+    let (_folder, _path, store, _thread) = open();
+    store.put_tenant(tenant("a.example", &[]), "test").expect("put");
+    store.add_version(new("a.example", "x"), 10, "test").expect("add");
+    let signed = NewVersion { signature: Some("k:s"), ..new("a.example", "x") };
+    let added = store.add_version(signed, 10, "test").expect("add");
+    assert_eq!((added.known, added.version.signature.as_deref()), (true, Some("k:s")));
+    // Pushed again without one it keeps it.
+    store.add_version(new("a.example", "x"), 10, "test").expect("add");
+    assert_eq!(store.version("a.example", 1).expect("read").expect("there").signature.as_deref(), Some("k:s"));
+
+    assert_eq!(store.guest_policy("a.example"), Ok(None));
+    let policy = GuestPolicyRow {
+        require_signature: true,
+        signing_keys: vec!["key".into()],
+        trial_calls: 1,
+        trial_min_calls: 2,
+        trial_failed_percent: 3,
+    };
+    store.put_guest_policy("a.example", &policy, "test").expect("put");
+    assert_eq!(store.guest_policy("a.example"), Ok(Some(policy.clone())));
+    assert_eq!(store.put_guest_policy("b.example", &policy, "test"), Err(StoreError::Unknown("domain")));
+    store.delete_tenant("a.example", "test").expect("delete");
+    assert_eq!(store.guest_policy("a.example"), Ok(None));
+}
+
 #[test]
 fn versions_count_up_and_roll_back_goes_the_way_back() {
     let (_folder, _path, store, _thread) = open();
-    assert_eq!(store.add_version("a.example", "x", 1, "", 100, "test"), Err(StoreError::Unknown("domain")));
+    assert_eq!(store.add_version(new("a.example", "x"), 100, "test"), Err(StoreError::Unknown("domain")));
     store.put_tenant(tenant("a.example", &[]), "test").expect("put");
-    let add = |hash: &str| store.add_version("a.example", hash, 1, "", 100, "test").expect("add");
+    let add = |hash: &str| store.add_version(new("a.example", hash), 100, "test").expect("add");
     assert_eq!((add("x").version.number, add("y").version.number, add("z").version.number), (1, 2, 3));
     let again = add("y");
     assert!(again.known);
     assert_eq!(again.version.number, 2);
 
-    assert_eq!(store.roll_back_version("a.example", "test"), Err(StoreError::Unknown("earlier version")));
+    assert_eq!(store.roll_back_version("a.example", 1, "test", ""), Err(StoreError::Unknown("version")));
     assert_eq!(store.activate_version("a.example", 4, "test"), Err(StoreError::Unknown("version")));
     assert_eq!(store.activate_version("a.example", 1, "test"), Ok(None));
     assert_eq!(store.activate_version("a.example", 1, "test"), Ok(Some(1)));
     assert_eq!(store.activate_version("a.example", 3, "test"), Ok(Some(1)));
     assert_eq!(store.activate_version("a.example", 2, "test"), Ok(Some(3)));
-    assert_eq!(store.active_versions().expect("read").iter().map(|v| v.number).collect::<Vec<_>>(), [2]);
+    assert_eq!(store.deployed_versions().expect("read").iter().map(|v| v.number).collect::<Vec<_>>(), [2]);
     assert_eq!(store.rollback_target("a.example").expect("read").expect("there").number, 3);
-    assert_eq!(store.roll_back_version("a.example", "test").expect("back").number, 3);
-    assert_eq!(store.roll_back_version("a.example", "test").expect("back").number, 1);
-    assert_eq!(store.roll_back_version("a.example", "test"), Err(StoreError::Unknown("earlier version")));
+    assert_eq!(store.roll_back_version("a.example", 2, "test", "").expect("back").version.number, 3);
+    assert_eq!(store.roll_back_version("a.example", 3, "test", "").expect("back").version.number, 1);
+    assert_eq!(store.roll_back_version("a.example", 1, "test", ""), Err(StoreError::Unknown("earlier version")));
     assert_eq!(
         store.versions("a.example").expect("read").iter().map(|v| (v.number, v.active)).collect::<Vec<_>>(),
         [(3, false), (2, false), (1, true)]
@@ -125,24 +211,24 @@ fn old_versions_go_but_not_those_in_use() {
     let (_folder, _path, store, _thread) = open();
     store.put_tenant(tenant("a.example", &[]), "test").expect("put");
     store.put_tenant(tenant("b.example", &[]), "test").expect("put");
-    store.add_version("b.example", "h3", 1, "", 3, "test").expect("shared");
+    store.add_version(new("b.example", "h3"), 3, "test").expect("shared");
     for number in 1..=3 {
-        store.add_version("a.example", &format!("h{number}"), 1, "", 3, "test").expect("add");
+        store.add_version(new("a.example", &format!("h{number}")), 3, "test").expect("add");
     }
     store.activate_version("a.example", 1, "test").expect("activate");
     store.activate_version("a.example", 2, "test").expect("activate");
     let mut orphans = Vec::new();
     for number in 4..=6 {
-        orphans.extend(store.add_version("a.example", &format!("h{number}"), 1, "", 3, "test").expect("add").orphans);
+        orphans.extend(store.add_version(new("a.example", &format!("h{number}")), 3, "test").expect("add").orphans);
     }
     // 2 is active, 1 is what rolling back returns to, 3 went; its component stays since the other tenant uses it.
     let left: Vec<u32> = store.versions("a.example").expect("read").iter().map(|version| version.number).collect();
     assert_eq!(left, [6, 5, 4, 2, 1]);
     assert_eq!(orphans, Vec::<String>::new());
-    let orphans = store.add_version("a.example", "h7", 1, "", 3, "test").expect("add").orphans;
+    let orphans = store.add_version(new("a.example", "h7"), 3, "test").expect("add").orphans;
     assert_eq!(orphans, ["h4"]);
     // Numbers are never given twice.
-    assert_eq!(store.add_version("a.example", "h3", 1, "", 3, "test").expect("add").version.number, 8);
+    assert_eq!(store.add_version(new("a.example", "h3"), 3, "test").expect("add").version.number, 8);
     let mut orphans = store.delete_tenant("a.example", "test").expect("delete");
     orphans.sort();
     assert_eq!(orphans, ["h1", "h2", "h6", "h7"]);
@@ -225,7 +311,7 @@ fn a_full_queue_drops_call_records_and_counts_them() {
 fn changes_are_in_the_audit() {
     let (_folder, _path, store, _thread) = open();
     store.put_tenant(tenant("a.example", &[]), "operator").expect("put");
-    store.add_version("a.example", "x", 1, "", 100, "operator").expect("add");
+    store.add_version(new("a.example", "x"), 100, "operator").expect("add");
     store.activate_version("a.example", 1, "operator").expect("activate");
     store.save_audit("operator", "a.example", "prompt stored", "hello.wav");
     store.delete_tenant("a.example", "operator").expect("delete");

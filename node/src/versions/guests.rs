@@ -1,7 +1,7 @@
 //! The registry's way to the guest room: components in, modules to calls.
 
-use super::{COMPONENT_BYTES, CompileFailure, Loader};
-use crate::guest::{CompileError, Compiler, Guests, LogLine, Version};
+use super::{COMPONENT_BYTES, Change, CompileFailure, Loader, Ready, VersionHealth};
+use crate::guest::{CompileError, Compiler, Guests, LogLine, Trial, Version};
 use crate::store::VersionRow;
 use std::sync::Arc;
 
@@ -21,6 +21,15 @@ impl Loader for GuestLoader {
         hookswitch_wasm::inspect(component, COMPONENT_BYTES).map(drop).map_err(|refusal| refusal.to_string())
     }
 
+    fn ready(&self, row: &VersionRow, trial: Option<Trial>) -> Option<Ready> {
+        // One that has calls stays what it is, with what is known of how it fares.
+        if let Some(version) = self.guests.deployed(&row.domain).version(row.number).filter(|version| version.hash == row.sha256) {
+            return Some(Ready(version.clone()));
+        }
+        let module = self.compiler.cached(&row.sha256)?;
+        Some(Ready(Arc::new(Version::new(row.domain.as_str().into(), row.number, module, trial))))
+    }
+
     fn compile(&self, component: &[u8]) -> Result<(), CompileFailure> {
         match self.compiler.compile(component) {
             Ok(_) => Ok(()),
@@ -29,20 +38,45 @@ impl Loader for GuestLoader {
         }
     }
 
-    fn activate(&self, version: &VersionRow, component: &[u8]) -> Result<(), String> {
-        let module = self.compiler.compile(component).map_err(|error| error.to_string())?;
-        let domain: Arc<str> = version.domain.as_str().into();
-        let version = Version { domain, number: version.number, hash: version.sha256.clone(), module };
-        self.guests.set_active(&version.domain.clone(), Some(Arc::new(version)));
-        Ok(())
-    }
-
-    fn deactivate(&self, domain: &str) {
-        self.guests.set_active(domain, None);
+    fn deploy(&self, domain: &str, change: Change) {
+        let version = |ready: Ready| ready.0.downcast::<Version>().expect("`ready` makes versions and nothing else");
+        match change {
+            Change::Active(ready) => self.guests.set_active(domain, Some(version(ready))),
+            Change::Try(ready, share) => self.guests.deploy(domain, |deployment| deployment.canary = Some((version(ready), share))),
+            Change::EndTry => self.guests.deploy(domain, |deployment| deployment.canary = None),
+            Change::Back(ready) => self.guests.deploy(domain, |deployment| {
+                let version = version(ready);
+                deployment.canary.take_if(|(canary, _)| canary.number == version.number);
+                deployment.active = Some(version);
+            }),
+            Change::Nothing => self.guests.set_active(domain, None),
+        }
     }
 
     fn forget(&self, sha256: &str) {
         self.compiler.forget(sha256);
+    }
+
+    fn sweep(&self) {
+        match self.compiler.sweep() {
+            0 => {}
+            gone => tracing::info!(gone, "compiled code that this node cannot use is removed"),
+        }
+    }
+
+    fn health(&self, domain: &str, number: u32) -> Option<VersionHealth> {
+        let deployment = self.guests.deployed(domain);
+        let version = deployment.version(number)?;
+        let (calls, failed) = version.health().calls();
+        Some(VersionHealth { calls, failed, rests: self.guests.rests(version) })
+    }
+
+    fn say(&self, domain: &str, text: &str) {
+        self.guests.say(domain, text);
+    }
+
+    fn taken_back(&self, domain: &str, why: &str) {
+        self.guests.taken_back(domain, why);
     }
 
     fn log(&self, domain: &str) -> Vec<LogLine> {

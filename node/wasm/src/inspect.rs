@@ -34,6 +34,8 @@ pub struct Inspection {
 pub enum Refusal {
     #[error("{bytes} bytes; the limit is {limit}")]
     TooLarge { bytes: usize, limit: usize },
+    #[error("cut short: the file ends at byte {0}, in the middle of a section")]
+    Truncated(usize),
     #[error("not WebAssembly: the file does not begin with \\0asm")]
     NotWasm,
     #[error("precompiled native code is never accepted; upload the component itself")]
@@ -42,6 +44,9 @@ pub enum Refusal {
     CoreModule,
     #[error("not valid: {0}")]
     Invalid(String),
+    /// Valid WebAssembly, of a kind that this node does not run.
+    #[error("uses {}, which this node does not run: {}", .0.what, .0.hint)]
+    Feature(Feature),
     #[error("too many {what}: {count}; the limit is {limit}")]
     TooMany { what: &'static str, count: usize, limit: usize },
     #[error("strings must be UTF-8, not UTF-16 or Latin-1")]
@@ -50,13 +55,53 @@ pub enum Refusal {
     Composed,
     #[error("does not export the interface `{PACKAGE}/handler`; it exports {found}. This node serves {PACKAGE} {SERVED}.x")]
     NoHandler { found: String },
-    #[error("exports `{name}`; this node serves {PACKAGE} {SERVED}.x")]
+    #[error("exports `{name}`, an interface that handlers do not have; they may export {} of {PACKAGE} {SERVED}.x", EXPORTS.join(", "))]
+    Export { name: String },
+    #[error("exports `{name}`, but this node serves {PACKAGE} {SERVED}.x: build it against the `wit/` of this release")]
     ExportVersion { name: String },
+    #[error("imports `{name}`, but this node serves {PACKAGE} {SERVED}.x: build it against the `wit/` of this release")]
+    ImportVersion { name: String },
+    #[error("imports `{name}`, which a handler may export and not import")]
+    ImportOfExport { name: String },
+    #[error(
+        "imports `{name}`, but handlers get no WASI: build JavaScript and Python with `--stub-wasi`, Rust with `hookswitch guest build`; \
+         it offers {offered}"
+    )]
+    Wasi { name: String, offered: String },
     #[error("imports `{name}`, which this node does not have; it offers {offered}")]
     Import { name: String, offered: String },
     #[error("`{name}` {how} this node's {PACKAGE} {SERVED}: build it against the `wit/` of this release")]
     Function { name: String, how: &'static str },
 }
+
+/// What a component may not use, and what its author can do about it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Feature {
+    pub what: &'static str,
+    pub hint: &'static str,
+}
+
+const OFF: &str = "switch that off in the toolchain";
+
+/// Features that are told by name. What needs another one is only "not valid".
+const REFUSED: [(WasmFeatures, Feature); 10] = [
+    (
+        WasmFeatures::THREADS,
+        Feature { what: "threads or shared memory", hint: "a handler serves one call; switch them off in the toolchain" },
+    ),
+    (WasmFeatures::MEMORY64, Feature { what: "64-bit memory", hint: "build for wasm32" }),
+    (
+        WasmFeatures::GC.union(WasmFeatures::FUNCTION_REFERENCES),
+        Feature { what: "garbage collection or typed references", hint: "use a toolchain that brings its own memory management" },
+    ),
+    (WasmFeatures::EXCEPTIONS.union(WasmFeatures::LEGACY_EXCEPTIONS), Feature { what: "exceptions", hint: OFF }),
+    (WasmFeatures::TAIL_CALL, Feature { what: "tail calls", hint: OFF }),
+    (WasmFeatures::RELAXED_SIMD, Feature { what: "relaxed SIMD", hint: OFF }),
+    (WasmFeatures::STACK_SWITCHING, Feature { what: "stack switching", hint: OFF }),
+    (WasmFeatures::CUSTOM_PAGE_SIZES, Feature { what: "custom page sizes", hint: OFF }),
+    (WasmFeatures::WIDE_ARITHMETIC, Feature { what: "wide arithmetic", hint: OFF }),
+    (WasmFeatures::CM_ASYNC, Feature { what: "component-model async", hint: "build JavaScript with `--sync`, and export plain functions" }),
+];
 
 /// Features a component may use. Fixed, whatever the library's defaults become: no threads, gc, exceptions, memory64, stack switching.
 fn features() -> WasmFeatures {
@@ -75,7 +120,7 @@ pub fn inspect(file: &[u8], limit: usize) -> Result<Inspection, Refusal> {
         return Err(Refusal::NotWasm);
     }
     let seen = walk(file)?;
-    Validator::new_with_features(features()).validate_all(file).map_err(|e| Refusal::Invalid(e.to_string()))?;
+    Validator::new_with_features(features()).validate_all(file).map_err(|e| not_valid(file, &e))?;
     check_interfaces(file, &seen)?;
     Ok(Inspection {
         hash: content_hash(file),
@@ -86,6 +131,27 @@ pub fn inspect(file: &[u8], limit: usize) -> Result<Inspection, Refusal> {
         memories: seen.memories,
         tables: seen.tables,
     })
+}
+
+/// A validator knows where a file went wrong, but not that one more feature would have made it right: so it is tried again with all of them,
+/// and without each.
+fn not_valid(file: &[u8], error: &wasmparser::BinaryReaderError) -> Refusal {
+    let valid = |features| Validator::new_with_features(features).validate_all(file).is_ok();
+    let all = REFUSED.iter().fold(features(), |all, (feature, _)| all | *feature);
+    if valid(all)
+        && let Some((_, feature)) = REFUSED.iter().find(|(feature, _)| !valid(all.difference(*feature)))
+    {
+        return Refusal::Feature(*feature);
+    }
+    broken(file, error)
+}
+
+fn broken(file: &[u8], error: &wasmparser::BinaryReaderError) -> Refusal {
+    // wasmparser has no type for this one; a test would see its text change.
+    if error.message().contains("unexpected end-of-file") {
+        return Refusal::Truncated(file.len());
+    }
+    Refusal::Invalid(error.to_string())
 }
 
 /// What a walk over all sections finds. Names are those of the outermost component.
@@ -102,7 +168,7 @@ struct Seen {
 
 /// Walk all sections, also of nested modules and components, before the costlier validation.
 fn walk(file: &[u8]) -> Result<Seen, Refusal> {
-    let invalid = |e: wasmparser::BinaryReaderError| Refusal::Invalid(e.to_string());
+    let invalid = |e: wasmparser::BinaryReaderError| broken(file, &e);
     let mut seen = Seen::default();
     // Encodings of what is open, outermost first.
     let mut open: Vec<Encoding> = Vec::new();
@@ -173,20 +239,23 @@ fn served(name: &str) -> Option<&str> {
     patch.bytes().all(|b| b.is_ascii_digit()).then_some(interface)
 }
 
+/// `handler` for `hookswitch:call/handler`, of whatever version.
+fn of_package(name: &str) -> Option<&str> {
+    let interface = name.strip_prefix(PACKAGE)?.strip_prefix('/')?;
+    Some(interface.split_once('@').map_or(interface, |(interface, _)| interface))
+}
+
 fn check_interfaces(file: &[u8], seen: &Seen) -> Result<(), Refusal> {
     let ours = Contract::new();
     for name in &seen.imports {
-        if served(name).and_then(|n| ours.interface(n)).is_none_or(|i| i.name.as_deref().is_some_and(|n| EXPORTS.contains(&n))) {
-            return Err(Refusal::Import { name: name.clone(), offered: ours.offered() });
-        }
+        ours.check_import(name)?;
+    }
+    for name in &seen.exports {
+        ours.check_export(name)?;
     }
     if !seen.exports.iter().any(|e| served(e) == Some(EXPORTS[0])) {
-        let other = seen.exports.iter().find(|e| e.starts_with("hookswitch:call/handler"));
-        return Err(match other {
-            Some(name) => Refusal::ExportVersion { name: name.clone() },
-            None if seen.exports.is_empty() => Refusal::NoHandler { found: "nothing".into() },
-            None => Refusal::NoHandler { found: seen.exports.join(", ") },
-        });
+        let found = if seen.exports.is_empty() { "nothing".into() } else { seen.exports.join(", ") };
+        return Err(Refusal::NoHandler { found });
     }
     // The decoder is made for components of known tools; should it panic on another one, that is a refusal and no more.
     let decoded = std::panic::catch_unwind(AssertUnwindSafe(|| wit_parser::decoding::decode(file)));
@@ -207,7 +276,10 @@ fn check_interfaces(file: &[u8], seen: &Seen) -> Result<(), Refusal> {
                     ours.check(&name, function, own.functions.get(function), &theirs, theirs_f)?;
                 }
             }
-            _ => return Err(Refusal::Import { name, offered: ours.offered() }),
+            _ => {
+                ours.check_import(&name)?;
+                return Err(Refusal::Import { name, offered: ours.offered() });
+            }
         }
     }
     for (key, item) in &world.exports {
@@ -251,6 +323,30 @@ impl Contract {
     fn interface(&self, name: &str) -> Option<&Interface> {
         let id: InterfaceId = *self.resolve.packages[self.package].interfaces.get(name)?;
         Some(&self.resolve.interfaces[id])
+    }
+
+    /// Whether this node has what is imported by this name.
+    fn check_import(&self, full: &str) -> Result<(), Refusal> {
+        let name = full.to_owned();
+        if full.starts_with("wasi:") {
+            return Err(Refusal::Wasi { name, offered: self.offered() });
+        }
+        match (of_package(full).filter(|interface| self.interface(interface).is_some()), served(full)) {
+            (None, _) => Err(Refusal::Import { name, offered: self.offered() }),
+            (Some(interface), _) if EXPORTS.contains(&interface) => Err(Refusal::ImportOfExport { name }),
+            (Some(_), None) => Err(Refusal::ImportVersion { name }),
+            (Some(_), Some(_)) => Ok(()),
+        }
+    }
+
+    /// Exports of other packages are never called. One of ours that is not served would not be either, and its author expects it to be.
+    fn check_export(&self, full: &str) -> Result<(), Refusal> {
+        match (of_package(full), served(full)) {
+            (None, _) => Ok(()),
+            (Some(interface), _) if !EXPORTS.contains(&interface) => Err(Refusal::Export { name: full.to_owned() }),
+            (Some(_), None) => Err(Refusal::ExportVersion { name: full.to_owned() }),
+            (Some(_), Some(_)) => Ok(()),
+        }
     }
 
     fn offered(&self) -> String {

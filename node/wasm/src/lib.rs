@@ -23,6 +23,6 @@ pub use engine::{Engine, EngineError, Options, code_digest, content_hash};
 pub use host::{
     Entry, Host, IvrCall, Later, Level, Order, Ordered, PlacedCall, PostRequest, RecordingStatus, Request, Response, Setup, StoreOp, Stored,
 };
-pub use inspect::{Inspection, Refusal, inspect};
+pub use inspect::{Feature, Inspection, Refusal, inspect};
 pub use instance::{Answer, Failure, Instance};
 pub use module::{LoadError, Module, wrap};

@@ -110,7 +110,7 @@ fn ask_guest(component: &[u8]) -> Result<Guest> {
     let services = hookswitch::guest::Services::of(hookswitch::switch_thread::Commands::new(inbox.clone()));
     let guests = Guests::start(engine, hookswitch::guest::Options::default(), inbox, services);
     let domain: Arc<str> = Arc::from("demo.localhost");
-    guests.set_active(&domain, Some(Arc::new(Version { domain: domain.clone(), number: 1, hash, module })));
+    guests.set_active(&domain, Some(Arc::new(Version::new(domain.clone(), 1, module, None))));
 
     let ask = |session: SessionId, number: u32| -> Result<f64> {
         let hook = Hook::NewCall(Box::new(NewCall {
