@@ -10,7 +10,7 @@ use super::{Api, Shared, Upload, blocking, follow, rfc3339};
 use crate::guest::{LogLine, Trial};
 use crate::store::{Share, VersionRow};
 use crate::versions::signature::SigningKey;
-use crate::versions::{COMPONENT_BYTES, GuestPolicy, SIGNING_KEYS, TRIAL_CALLS, TRIED_NUMBERS, VersionError, VersionHealth, Versions};
+use crate::versions::{COMPONENT_BYTES, GuestPolicy, SIGNING_KEYS, TRIAL_CALLS, TRIED_NUMBERS, VersionHealth, Versions};
 use axum::extract::{Request, State};
 use axum::http::{StatusCode, header};
 use serde_json::{Map, Value, json};
