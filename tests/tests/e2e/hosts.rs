@@ -91,6 +91,12 @@ fn a_handler_uses_all_that_the_node_offers_and_nobody_sees_its_secret() {
         assert!(!bytes.windows(SECRET.len()).any(|part| part == SECRET.as_bytes()), "the secret is in {:?}", file.file_name());
     }
 
+    // What was wrong with an upload is said to its tenant, too.
+    let bad = node.file("bad.wasm");
+    fs::write(&bad, b"nonsense").expect("a file");
+    node.cli(&["guest", "push", bad.to_str().expect("our paths are UTF-8")]).fails(&["not WebAssembly"]);
+    assert!(log(&node, DEMO).iter().any(|line| line.starts_with("component refused: ") && line.contains("not WebAssembly")));
+
     // Another tenant with the same handler sees none of it and may ask nowhere.
     let other = "other.localhost";
     node.cli(&["tenant", "put", other, "--number", "other"]).ok();
