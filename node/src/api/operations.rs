@@ -339,6 +339,7 @@ impl From<CommandError> for ApiError {
             CommandError::Unknown(_) => ApiError::not_found(error.to_string()),
             CommandError::WrongState(why) => ApiError::conflict(why),
             CommandError::Unavailable(why) => ApiError::unavailable(why).after(limits::RETRY_AFTER),
+            CommandError::Quota(quota) => ApiError::quota(quota),
         }
     }
 }

@@ -5,6 +5,7 @@
 
 pub mod adapter;
 pub mod compile;
+mod fair;
 mod from_wit;
 pub mod limits;
 mod orders;

@@ -120,6 +120,7 @@ fn refused(error: CommandError) -> wit::HostError {
         CommandError::Unknown(what) => wit::HostError::Unknown(what.to_owned()),
         CommandError::WrongState(why) => wit::HostError::WrongState(why.to_owned()),
         CommandError::Unavailable(why) => wit::HostError::NotAvailable(why.to_owned()),
+        CommandError::Quota(quota) => wit::HostError::Limit(format!("{}: the tenant's quota is used up", quota.name())),
     }
 }
 

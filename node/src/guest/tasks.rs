@@ -4,14 +4,16 @@
 //! A session gets the version that is active at its first question and keeps it. A trap, deadline or nonsense costs the instance; the
 //! next question makes a fresh one of the same version and says so (`restarted`).
 
+use super::fair::{Turn, Turns};
 use super::orders::{Desk, Services};
-use super::tenants::{LogLine, Rate, Stats, Tenant, Tenants};
+use super::tenants::{InstanceOf, LogLine, Rate, Stats, Tenant, Tenants};
 use super::{from_wit, limits, to_wit};
 use crate::deliver::Links;
 use crate::inbox::SwitchInbox;
 use crate::outbox::{Delivery, News, Post};
 use crate::reply_keys::ReplyKeys;
-use crate::store::wall_ms;
+use crate::store::{Quotas, wall_ms};
+use hookswitch_call::alarm::QUOTA;
 use hookswitch_call::hook::{Alarm, AlarmKind, Hook, HookFailure, Notification, SessionInfo, Verdict};
 use hookswitch_call::recording::Phase;
 use hookswitch_call::{Ask, AskId, Input, SessionId};
@@ -201,6 +203,16 @@ impl Guests {
         self.room.tenants.known(domain).map_or_else(Vec::new, |t| t.lines())
     }
 
+    /// What tenants may use from now on.
+    pub fn configure(&self, quotas: BTreeMap<String, Quotas>) {
+        self.room.tenants.configure(quotas);
+    }
+
+    /// A line of the node's own in a tenant's log.
+    pub fn complain(&self, domain: &str, text: &str) {
+        self.room.tenants.of(&Arc::from(domain)).complain("", text);
+    }
+
     /// Counters of all tenants that had a session.
     pub fn stats(&self) -> Vec<(Arc<str>, Stats)> {
         self.room.tenants.all()
@@ -285,8 +297,11 @@ fn serve(room: &Arc<Room>, mut inbox: mpsc::Receiver<Message>, mut ends: mpsc::U
         .expect("a runtime without I/O needs nothing from the system");
     runtime.block_on(async {
         let (alive, mut all_gone) = mpsc::channel(1);
+        let turns = Turns::new();
+        tokio::spawn(turns.clone().give());
         let mut sessions = Sessions {
             room: room.clone(),
+            turns,
             map: HashMap::new(),
             closing: VecDeque::new(),
             late: HashMap::new(),
@@ -314,6 +329,7 @@ fn serve(room: &Arc<Room>, mut inbox: mpsc::Receiver<Message>, mut ends: mpsc::U
 
 struct Sessions {
     room: Arc<Room>,
+    turns: Arc<Turns>,
     map: HashMap<SessionId, Live>,
     /// Of these, those that were told to end, oldest first: their tasks go when they have done what waited.
     closing: VecDeque<SessionId>,
@@ -416,6 +432,12 @@ impl Sessions {
             return;
         }
         let tenant = self.room.tenants.of(domain);
+        if let Notification::Alarm(alarm) = &*notification
+            && alarm.error.starts_with(QUOTA)
+        {
+            let details = alarm.details.as_ref().map(|details| format!(" ({details})")).unwrap_or_default();
+            tenant.complain(&alarm.info.session_id, &format!("{}{details}", alarm.error));
+        }
         let mailbox = match self.map.get(&session).filter(|live| !live.mailbox.is_closed()) {
             Some(live) => live.mailbox.clone(),
             None => match self.late_version(session).or_else(|| self.room.active(domain)) {
@@ -445,6 +467,7 @@ impl Sessions {
         let tenant = self.room.tenants.of(&version.domain);
         let session_task = Session {
             room: self.room.clone(),
+            turns: self.turns.clone(),
             id: session,
             tenant,
             version: version.clone(),
@@ -513,6 +536,7 @@ impl Sessions {
 /// A session's task.
 struct Session {
     room: Arc<Room>,
+    turns: Arc<Turns>,
     id: SessionId,
     tenant: Arc<Tenant>,
     version: Arc<Version>,
@@ -531,7 +555,7 @@ struct Session {
 /// A living instance and the place it takes.
 struct Guest {
     instance: Instance,
-    place: OwnedSemaphorePermit,
+    place: (OwnedSemaphorePermit, InstanceOf),
 }
 
 /// Answers for a task that panics: the switch waits for exactly one verdict.
@@ -673,9 +697,14 @@ impl Session {
         if let Some(guest) = self.guest.take() {
             return Ok((guest, false));
         }
-        let Ok(place) = self.room.places.clone().try_acquire_owned() else {
+        let of_tenant = match self.tenant.place() {
+            Ok(place) => place,
+            Err(most) => return Err(HookFailure::Unavailable { why: format!("quota exceeded: instances: all {most} are in use") }),
+        };
+        let Ok(of_node) = self.room.places.clone().try_acquire_owned() else {
             return Err(HookFailure::Unavailable { why: format!("all {} instances are in use", self.room.options.instances) });
         };
+        let place = (of_node, of_tenant);
         let host = Desk {
             tenant: self.tenant.clone(),
             session: self.id,
@@ -686,6 +715,7 @@ impl Session {
         };
         let mut setup = Setup::new(Arc::new(host), self.room.with_random(Random::seed));
         setup.cpu = self.room.options.cpu;
+        setup.turns = Some(Turn::new(self.turns.clone(), self.tenant.clone()));
         let instance = Instance::new(&self.version.module, setup, until).await.map_err(failure)?;
         self.tenant.instance_made();
         Ok((Guest { instance, place }, true))

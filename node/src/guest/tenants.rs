@@ -1,15 +1,17 @@
 //! What the guest room knows of each tenant beside its active version: counters, and the last lines of its log. A tenant's flood of
 //! lines or failures costs others nothing: both have a rate, and what is beyond is counted.
 //!
-//! Shares of CPU time and instances between tenants belong here, too, once there are any.
+//! Its quotas are here, too: how many instances it may have, and what of the processor; who runs when is `fair.rs`'s.
 
+use super::fair::Allowance;
 use super::limits;
+use crate::store::Quotas;
 use hookswitch_call::hook::HookFailure;
 use hookswitch_wasm::Level;
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// A line of a tenant's log: written by its handler, or by the node about it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,6 +46,10 @@ pub struct Stats {
     pub log_lines_dropped: u64,
     /// Orders and posts beyond what a session may give in a second.
     pub orders_refused: u64,
+    /// Instances that its quota refused.
+    pub quota_refused: u64,
+    /// CPU time of its handlers, in microseconds.
+    pub cpu_us: u64,
 }
 
 #[derive(Default)]
@@ -61,6 +67,8 @@ struct Counters {
     notifications_dropped: AtomicU64,
     log_lines_dropped: AtomicU64,
     orders_refused: AtomicU64,
+    quota_refused: AtomicU64,
+    cpu_ns: AtomicU64,
 }
 
 fn add(counter: &AtomicU64, n: u64) {
@@ -97,7 +105,19 @@ impl Rate {
 pub(super) struct Tenant {
     pub domain: Arc<str>,
     counters: Counters,
+    quotas: RwLock<Quotas>,
+    /// Instances that live.
+    live: AtomicUsize,
     log: Mutex<Log>,
+}
+
+/// An instance of a tenant; its place is free again when this goes.
+pub(super) struct InstanceOf(Arc<Tenant>);
+
+impl Drop for InstanceOf {
+    fn drop(&mut self) {
+        self.0.live.fetch_sub(1, Ordering::AcqRel);
+    }
 }
 
 struct Log {
@@ -115,7 +135,37 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Tenant {
     fn new(domain: Arc<str>) -> Tenant {
         let log = Log { lines: VecDeque::new(), rate: Rate::new(limits::LOG_RATE), failures: Rate::new(limits::FAILURE_RATE), unsaid: 0 };
-        Tenant { domain, counters: Counters::default(), log: Mutex::new(log) }
+        Tenant { domain, counters: Counters::default(), quotas: RwLock::default(), live: AtomicUsize::new(0), log: Mutex::new(log) }
+    }
+
+    fn quotas(&self) -> Quotas {
+        self.quotas.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// What of the processor its handlers may have.
+    pub fn allowance(&self) -> Allowance {
+        let quotas = self.quotas.read().unwrap_or_else(PoisonError::into_inner);
+        let per_second = quotas.cpu_ms_per_second.map(|ms| Duration::from_millis(ms.into()));
+        Allowance { weight: quotas.cpu_weight, per_second }
+    }
+
+    /// A place for one more instance, or how many it may have.
+    pub fn place(self: &Arc<Tenant>) -> Result<InstanceOf, u32> {
+        let live = self.live.fetch_add(1, Ordering::AcqRel);
+        // From now on it is given back, whatever follows.
+        let place = InstanceOf(self.clone());
+        match self.quotas().instances {
+            Some(most) if live >= usize::try_from(most).unwrap_or(usize::MAX) => {
+                add(&self.counters.quota_refused, 1);
+                Err(most)
+            }
+            _ => Ok(place),
+        }
+    }
+
+    /// Its handlers had the processor so long.
+    pub fn spent(&self, cpu: Duration) {
+        add(&self.counters.cpu_ns, u64::try_from(cpu.as_nanos()).unwrap_or(u64::MAX));
     }
 
     /// A line that a handler wrote.
@@ -211,6 +261,8 @@ impl Tenant {
             notifications_dropped: get(&c.notifications_dropped),
             log_lines_dropped: get(&c.log_lines_dropped),
             orders_refused: get(&c.orders_refused),
+            quota_refused: get(&c.quota_refused),
+            cpu_us: get(&c.cpu_ns) / 1000,
         }
     }
 }
@@ -232,6 +284,8 @@ pub(super) fn now_ms() -> u64 {
 #[derive(Default)]
 pub(super) struct Tenants {
     map: RwLock<BTreeMap<Arc<str>, Arc<Tenant>>>,
+    /// As configured; of tenants that are not here yet too.
+    quotas: RwLock<BTreeMap<String, Quotas>>,
 }
 
 impl Tenants {
@@ -240,7 +294,19 @@ impl Tenants {
             return tenant;
         }
         let mut map = self.map.write().unwrap_or_else(PoisonError::into_inner);
-        map.entry(domain.clone()).or_insert_with(|| Arc::new(Tenant::new(domain.clone()))).clone()
+        let tenant = map.entry(domain.clone()).or_insert_with(|| Arc::new(Tenant::new(domain.clone()))).clone();
+        drop(map);
+        let quotas = self.quotas.read().unwrap_or_else(PoisonError::into_inner).get(&**domain).cloned();
+        *tenant.quotas.write().unwrap_or_else(PoisonError::into_inner) = quotas.unwrap_or_default();
+        tenant
+    }
+
+    /// What tenants may use from now on; who is not named has no quota.
+    pub fn configure(&self, quotas: BTreeMap<String, Quotas>) {
+        for (domain, tenant) in self.map.read().unwrap_or_else(PoisonError::into_inner).iter() {
+            *tenant.quotas.write().unwrap_or_else(PoisonError::into_inner) = quotas.get(&**domain).cloned().unwrap_or_default();
+        }
+        *self.quotas.write().unwrap_or_else(PoisonError::into_inner) = quotas;
     }
 
     pub fn known(&self, domain: &str) -> Option<Arc<Tenant>> {

@@ -14,15 +14,17 @@ mod outbox;
 mod recordings;
 mod schema;
 mod tenants;
+mod usage;
 mod versions;
 
-pub use calls::CallRow;
+pub use calls::{Billed, CallRow};
 pub use deliveries::{DeliveryRow, DeliveryState, Listeners, Multipart, StorageRow};
 pub use keeping::{AccessRow, GoneRow, HoldRow, PartyRows};
-pub use ledger::AuditRow;
+pub use ledger::{AuditRow, FROM};
 pub use outbox::{OutboxRow, OutboxWaiting};
 pub use recordings::{RecordingRow, RecordingState};
-pub use tenants::{FallbackRow, KeyRow, NumberRow, TenantRow};
+pub use tenants::{Credential, FallbackRow, KeyRow, NumberRow, Quotas, TenantRow, TokenRow};
+pub use usage::{MEASURED_AT, Measured, UsageRow};
 pub use versions::{AddedVersion, VersionRow};
 
 use rusqlite::Connection;

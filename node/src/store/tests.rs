@@ -229,6 +229,6 @@ fn changes_are_in_the_audit() {
     store.activate_version("a.example", 1, "operator").expect("activate");
     store.save_audit("operator", "a.example", "prompt stored", "hello.wav");
     store.delete_tenant("a.example", "operator").expect("delete");
-    let what: Vec<String> = store.audit(10).expect("read").into_iter().map(|line| line.what).collect();
+    let what: Vec<String> = store.audit(None, 10).expect("read").into_iter().map(|line| line.what).collect();
     assert_eq!(what, ["tenant removed", "prompt stored", "version activated", "version uploaded", "tenant added"]);
 }

@@ -20,7 +20,7 @@ mod wit_test;
 /// The types of `wit/types.wit`, by their Rust names.
 pub use bindings::hookswitch::call::types as wit;
 pub use engine::{Engine, EngineError, Options, code_digest, content_hash};
-pub use host::{Host, IvrCall, Later, Level, Order, Ordered, PlacedCall, PostRequest, RecordingStatus, Setup};
+pub use host::{Host, IvrCall, Later, Level, Order, Ordered, PlacedCall, PostRequest, RecordingStatus, Setup, Turns};
 pub use inspect::{Inspection, Refusal, inspect};
 pub use instance::{Answer, Failure, Instance};
 pub use module::{LoadError, Module, wrap};
