@@ -176,9 +176,8 @@ pub(super) fn select(db: &rusqlite::Connection, id: &str) -> Result<Option<Recor
 }
 
 fn save(db: &rusqlite::Connection, row: &RecordingRow) -> Result<(), StoreError> {
-    let changed = db
-        .prepare_cached(
-            "INSERT INTO recordings (id, domain, session, caller, called, file_name, path, created_at, duration_ms, frames_expected,
+    db.prepare_cached(
+        "INSERT INTO recordings (id, domain, session, caller, called, file_name, path, created_at, duration_ms, frames_expected,
                                  frames_received, frames_concealed, frames_silence, sha256, size, stop_reason, state, connection,
                                  control_id, client_context, dialect, container, encoding, sample_rate, channels, stop_digit,
                                  contains_sound, ended_at, storage_class, retention_ms, sidecar, wrapped_key)
@@ -196,42 +195,43 @@ fn save(db: &rusqlite::Connection, row: &RecordingRow) -> Result<(), StoreError>
              contains_sound = excluded.contains_sound, ended_at = excluded.ended_at, storage_class = excluded.storage_class,
              retention_ms = excluded.retention_ms, sidecar = excluded.sidecar, wrapped_key = excluded.wrapped_key
          WHERE recordings.state = 'recording'",
-        )?
-        .execute(params![
-            row.id,
-            row.domain,
-            row.session,
-            row.caller,
-            row.called,
-            row.file_name,
-            row.path,
-            row.created_at.cast_signed(),
-            row.duration_ms.cast_signed(),
-            row.frames_expected.cast_signed(),
-            row.frames_received.cast_signed(),
-            row.frames_concealed.cast_signed(),
-            row.frames_silence.cast_signed(),
-            row.sha256,
-            row.size.cast_signed(),
-            row.stop_reason,
-            row.state.name(),
-            row.connection,
-            row.control_id,
-            row.client_context,
-            row.dialect,
-            row.container,
-            row.encoding,
-            row.sample_rate,
-            row.channels,
-            row.stop_digit.map(String::from),
-            row.contains_sound,
-            row.ended_at.map(u64::cast_signed),
-            row.storage_class,
-            row.retention_ms.map(u64::cast_signed),
-            row.sidecar,
-            row.wrapped_key,
-        ])?;
-    if changed > 0 {
+    )?
+    .execute(params![
+        row.id,
+        row.domain,
+        row.session,
+        row.caller,
+        row.called,
+        row.file_name,
+        row.path,
+        row.created_at.cast_signed(),
+        row.duration_ms.cast_signed(),
+        row.frames_expected.cast_signed(),
+        row.frames_received.cast_signed(),
+        row.frames_concealed.cast_signed(),
+        row.frames_silence.cast_signed(),
+        row.sha256,
+        row.size.cast_signed(),
+        row.stop_reason,
+        row.state.name(),
+        row.connection,
+        row.control_id,
+        row.client_context,
+        row.dialect,
+        row.container,
+        row.encoding,
+        row.sample_rate,
+        row.channels,
+        row.stop_digit.map(String::from),
+        row.contains_sound,
+        row.ended_at.map(u64::cast_signed),
+        row.storage_class,
+        row.retention_ms.map(u64::cast_signed),
+        row.sidecar,
+        row.wrapped_key,
+    ])?;
+    // A row that was whole already is not counted twice.
+    if db.changes() > 0 {
         super::usage::add_recording(db, row)?;
     }
     if row.state != RecordingState::Recording {
