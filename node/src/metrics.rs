@@ -3,8 +3,8 @@
 //! Media threads add per phase, not per packet. Start with [`Metrics`]; [`Metrics::render`] is what `/metrics` answers.
 
 use crate::guest::Stats;
+use hookswitch_call::SwitchGauges;
 use hookswitch_call::door::Counter;
-use hookswitch_call::{Quota, SwitchGauges};
 use std::fmt::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -316,10 +316,10 @@ impl Metrics {
             Counter::NotificationDropped => &self.notifications_dropped,
             Counter::DigitsDropped => &self.digits_dropped,
             Counter::SessionPanicked => &self.sessions_panicked,
-            Counter::QuotaExceeded(Quota::Sessions) => &self.quota_sessions,
-            Counter::QuotaExceeded(Quota::Rate) => &self.quota_rate,
-            Counter::QuotaExceeded(Quota::Minutes) => &self.quota_minutes,
-            Counter::QuotaExceeded(Quota::Storage) => &self.quota_storage,
+            Counter::QuotaSessions => &self.quota_sessions,
+            Counter::QuotaRate => &self.quota_rate,
+            Counter::QuotaMinutes => &self.quota_minutes,
+            Counter::QuotaStorage => &self.quota_storage,
         };
         add(counter, 1);
     }

@@ -98,7 +98,7 @@ mod tests {
             json!({
                 "domain": "b.example", "default": true, "numbers": ["100", { "trunk": "north", "number": "200" }],
                 "fallback": { "action": "announce", "files": ["closed.wav"] }, "trunks": ["north"], "max_sessions": 5,
-                "quotas": { "calls_per_second": 3, "instances": null, "cpu_ms_per_second": null, "cpu_weight": 2, "storage_bytes": 1 << 40,
+                "quotas": { "calls_per_second": 3, "instances": null, "cpu_ms_per_second": null, "cpu_weight": 2, "storage_bytes": 1_099_511_627_776u64,
                             "minutes_per_month": null },
                 "error_prompt": "sorry \"so\".wav", "destinations": ["192.0.2.0/24"], "mediaservice_ids": [], "trusted": true,
                 "outbox_origins": ["https://x"], "recording_retention_s": 86400, "created_at": "2026-01-01T00:00:00.000Z",

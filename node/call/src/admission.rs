@@ -3,7 +3,7 @@
 //!
 //! Not here: what a guest may use (the guest room's), and the node's own maximum of sessions (`switch.rs`). Start with [`Admission::admit`].
 
-use crate::door::Tenant;
+use crate::door::{Counter, Tenant};
 use hookswitch_proto::Time;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -29,6 +29,15 @@ impl Quota {
             Quota::Rate => "calls_per_second",
             Quota::Minutes => "minutes_per_month",
             Quota::Storage => "storage_bytes",
+        }
+    }
+
+    pub(crate) fn counter(self) -> Counter {
+        match self {
+            Quota::Sessions => Counter::QuotaSessions,
+            Quota::Rate => Counter::QuotaRate,
+            Quota::Minutes => Counter::QuotaMinutes,
+            Quota::Storage => Counter::QuotaStorage,
         }
     }
 

@@ -513,5 +513,8 @@ pub enum Counter {
     DigitsDropped,
     SessionPanicked,
     /// A call, a command or a recording that its tenant's quota refused.
-    QuotaExceeded(Quota),
+    QuotaSessions,
+    QuotaRate,
+    QuotaMinutes,
+    QuotaStorage,
 }

@@ -51,7 +51,7 @@ fn a_full_storage_records_nothing_more_and_says_so() {
     world.input(Input::Spent(Spent { storage: [DOMAIN.to_owned()].into(), ..Spent::default() }));
     let refused = start(&mut world, "second", RecordingOptions::default(), vec![]);
     assert_eq!(refused, Err(CommandError::Quota(Quota::Storage)));
-    assert_eq!(world.count(Counter::QuotaExceeded(Quota::Storage)), 1);
+    assert_eq!(world.count(Counter::QuotaStorage), 1);
     assert!(world.ladder(&[]).contains("quota exceeded: storage_bytes"));
     world.input(Input::Spent(Spent::default()));
     assert!(start(&mut world, "second", RecordingOptions::default(), vec![]).is_ok());

@@ -366,7 +366,7 @@ impl Switch {
     /// Counted, and told to the tenant: its handler hears the alarm, and the guest room writes it to the tenant's log.
     fn over_quota(&mut self, now: Time, domain: &Arc<str>, quota: Quota) {
         let x = &mut self.exchange;
-        x.count(Counter::QuotaExceeded(quota));
+        x.count(quota.counter());
         let error = format!("{}: {}", alarm::QUOTA, quota.name());
         let Some(held_back) = x.alarms.pass(now, domain, AlarmKind::SessionError, &error) else {
             return x.count(Counter::AlarmSuppressed);

@@ -1,7 +1,7 @@
 //! Whole calls in virtual time: SIP and media in, ladder and news out. Algorithms are tested beside their code; the operation fuzzer is
 //! in `fuzz.rs`.
 
-use crate::admission::{Quota, Spent};
+use crate::admission::Spent;
 use crate::contract::world::{DOMAIN, World, configuration, offer, switch_config, tenant};
 use crate::contract::{Script, file};
 use crate::door::{
@@ -389,7 +389,7 @@ fn a_spent_month_and_a_rate_refuse_with_480_but_not_to_emergency_numbers() {
     world.call("100");
     world.run_to(S);
     assert!(world.ladder(&[]).contains("node -> caller1 480"));
-    assert_eq!(world.count(Counter::QuotaExceeded(Quota::Rate)), 1);
+    assert_eq!(world.count(Counter::QuotaRate), 1);
     world.run_to(5 * S);
     world.input(Input::Spent(Spent { minutes: [DOMAIN.to_owned()].into(), ..Spent::default() }));
     world.call("100");
@@ -397,7 +397,7 @@ fn a_spent_month_and_a_rate_refuse_with_480_but_not_to_emergency_numbers() {
     world.run_to(6 * S);
     let ladder = world.ladder(&[]);
     assert!(ladder.contains("node -> caller2 480") && ladder.contains("node -> caller3 200"), "{ladder}");
-    assert_eq!(world.count(Counter::QuotaExceeded(Quota::Minutes)), 1);
+    assert_eq!(world.count(Counter::QuotaMinutes), 1);
     // The next measurement lets calls in again.
     world.input(Input::Spent(Spent::default()));
     world.call("100");
@@ -418,7 +418,7 @@ fn draining_and_quotas_refuse_and_spare_the_calls_that_are() {
     assert_eq!((world.count(Counter::CallsAnswered), world.count(Counter::CallsRefused)), (2, 1));
     assert!(world.ladder(&[]).contains("node -> caller2 486"), "the tenant is busy, the node is not");
     assert!(world.ladder(&[]).contains("quota exceeded: max_sessions"));
-    assert_eq!(world.count(Counter::QuotaExceeded(Quota::Sessions)), 1);
+    assert_eq!(world.count(Counter::QuotaSessions), 1);
     let mut draining = configuration(two());
     draining.drain = true;
     world.input(Input::Configure(Arc::new(draining)));

@@ -89,8 +89,9 @@ pub(super) async fn apply(State(api): Shared, caller: Caller, request: Request) 
         Value::Array(tenants) => apply::rows(tenants)?,
         _ => return Err(ApiError::bad("tenants", "must be a list")),
     };
-    if let Some(unknown) = body.keys().next() {
-        return Err(ApiError::bad(unknown, "no such field"));
+    nothing_else(&body)?;
+    if prune && wanted.is_empty() {
+        return Err(ApiError::bad("tenants", "names none, and `prune` would remove them all"));
     }
     let changes = blocking(move || {
         for tenant in &wanted {

@@ -68,7 +68,7 @@ impl Session {
             return Err(CommandError::WrongState("too many recordings are being stored"));
         }
         if x.spent.storage.contains(&self.info.domain) {
-            x.count(Counter::QuotaExceeded(Quota::Storage));
+            x.count(Quota::Storage.counter());
             let error = format!("{}: {}", alarm::QUOTA, Quota::Storage.name());
             self.alarm(now, x, AlarmKind::SessionError, &error, None);
             return Err(CommandError::Quota(Quota::Storage));

@@ -210,6 +210,7 @@ fn tenants_are_set_together_or_not_at_all() {
         json!({}),
         json!({ "tenants": [], "dryrun": true }),
         json!({ "tenants": [], "dry_run": 1 }),
+        json!({ "tenants": [], "prune": true }),
         json!({ "tenants": [{ "domain": "a", "x": 1 }] }),
     ] {
         assert_eq!(apply(body.clone()).0, 400, "{body}");
