@@ -14,6 +14,7 @@ pub struct Config {
     pub api: Api,
     pub rtp: Rtp,
     pub storage: Storage,
+    pub tenants: Tenants,
     pub media: Media,
     pub guests: Guests,
     pub record: Record,
@@ -29,6 +30,8 @@ pub struct Sip {
     /// Malformed requests are answered only to these and to loopback.
     pub known_peers: Vec<IpAddr>,
     pub trunks: Vec<hookswitch_call::door::Trunk>,
+    /// Called numbers that no quota refuses.
+    pub emergency: Vec<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,6 +91,12 @@ pub struct Storage {
 }
 
 #[derive(Clone, Debug, PartialEq)]
+pub struct Tenants {
+    /// Sets the tenants that it describes at each start.
+    pub file: Option<PathBuf>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
 pub struct Media {
     pub threads: usize,
     /// Cores to pin media threads to, in turn. Empty: not pinned.
@@ -120,6 +129,9 @@ fn wrong(field: &str, why: impl Into<String>) -> ConfigError {
     ConfigError { field: field.to_string(), why: why.into() }
 }
 
+/// What is called in an emergency, where the operator names nothing else: the European and the North American number.
+const EMERGENCY: [&str; 2] = ["112", "911"];
+
 /// How a key is written in an environment variable.
 #[derive(Clone, Copy)]
 enum Kind {
@@ -138,6 +150,7 @@ const KEYS: &[(&str, &str, Kind)] = &[
     ("sip", "advertise", Kind::Text),
     ("sip", "known_peers", Kind::List),
     ("sip", "trunks", Kind::Toml),
+    ("sip", "emergency", Kind::List),
     ("api", "listen", Kind::Text),
     ("api", "public_url", Kind::Text),
     ("rtp", "address", Kind::Text),
@@ -145,6 +158,7 @@ const KEYS: &[(&str, &str, Kind)] = &[
     ("rtp", "advertise", Kind::Text),
     ("storage", "data", Kind::Text),
     ("storage", "blobs", Kind::Text),
+    ("tenants", "file", Kind::Text),
     ("media", "threads", Kind::Number),
     ("media", "cpus", Kind::NumberList),
     ("guests", "threads", Kind::Number),
@@ -244,6 +258,7 @@ struct Raw {
     api: RawApi,
     rtp: RawRtp,
     storage: RawStorage,
+    tenants: RawTenants,
     media: RawMedia,
     guests: RawGuests,
     record: RawRecord,
@@ -256,6 +271,7 @@ struct RawSip {
     advertise: Option<toml::Value>,
     known_peers: Option<toml::Value>,
     trunks: Option<toml::Value>,
+    emergency: Option<toml::Value>,
 }
 
 #[derive(Deserialize, Default)]
@@ -278,6 +294,12 @@ struct RawRtp {
 struct RawStorage {
     data: Option<toml::Value>,
     blobs: Option<toml::Value>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct RawTenants {
+    file: Option<toml::Value>,
 }
 
 #[derive(Deserialize, Default)]
@@ -365,15 +387,22 @@ impl Raw {
                 _ => return Err(wrong("storage.blobs", format!("{uri:?} is not a file: URL; other stores are not built in"))),
             },
         };
+        let emergency = texts("sip.emergency", self.sip.emergency)?;
+        let emergency = emergency.unwrap_or_else(|| EMERGENCY.map(str::to_owned).to_vec());
+        if let Some(bad) = emergency.iter().find(|number| number.is_empty() || !number.bytes().all(|b| b.is_ascii_graphic())) {
+            return Err(wrong("sip.emergency", format!("{bad:?} is not a number as it is called")));
+        }
+        let file = text("tenants.file", self.tenants.file)?.map(PathBuf::from);
         let cpus = match self.media.cpus {
             None => Vec::new(),
             Some(value) => value.try_into().map_err(|_| wrong("media.cpus", "must be a list of core numbers"))?,
         };
         Ok(Config {
-            sip: Sip { listen, advertise, known_peers, trunks },
+            sip: Sip { listen, advertise, known_peers, trunks, emergency },
             api: Api { listen: api_listen, public_url },
             rtp: Rtp { address, ports, advertise: rtp_advertise },
             storage: Storage { data, blobs },
+            tenants: Tenants { file },
             media: Media { threads: threads("media.threads", self.media.threads)?, cpus },
             guests: Guests {
                 threads: threads("guests.threads", self.guests.threads)?,

@@ -56,6 +56,8 @@ pub fn prepare(store: &Store, versions: &Versions, prompts: &Path, guest: Option
         domain: DOMAIN.into(),
         numbers: NUMBERS.iter().map(|number| NumberRow { trunk: None, number: (*number).into() }).collect(),
         fallback: FallbackRow::Refuse { status: 503 },
+        trunks: Vec::new(),
+        quotas: crate::store::Quotas::default(),
         max_sessions: u32::try_from(hookswitch_call::limits::SESSIONS).unwrap_or(u32::MAX),
         error_prompt: Some(ERROR_PROMPT.into()),
         // The machine itself, and nobody else.

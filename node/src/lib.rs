@@ -24,4 +24,6 @@ pub mod reply_keys;
 pub mod run;
 pub mod store;
 pub mod switch_thread;
+pub mod tenants_file;
+pub mod usage;
 pub mod versions;

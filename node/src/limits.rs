@@ -252,3 +252,23 @@ pub const RESOLVE: Duration = Duration::from_secs(2);
 pub const RESOLVING: usize = 512;
 /// SRV targets and addresses tried of one name (RFC 2782 sets no end). More: left out.
 pub const RESOLVED: usize = 16;
+
+/// Largest quotas that can be asked for. Beyond them a number is as good as none: a switch answers no more calls, no guest thread has more time,
+/// and no such disk is at an edge.
+pub const QUOTA_CALLS_PER_SECOND: u64 = 100_000;
+pub const QUOTA_INSTANCES: u64 = 100_000;
+pub const QUOTA_CPU_MS: u64 = 256_000;
+pub const QUOTA_STORAGE: u64 = 1 << 60;
+pub const QUOTA_MINUTES: u64 = u32::MAX as u64;
+/// The largest share: one tenant before a hundred others. More would be a thread of its own.
+pub const QUOTA_CPU_WEIGHT: u64 = 100;
+/// A token or key that is to expire does so within ten years; later is never.
+pub const TOKEN_LONGEST: Duration = Duration::from_secs(10 * 366 * 86_400);
+/// After a rotation the last token stays valid: usually for a day, so that a back office is changed at leisure, and at most for a month.
+pub const TOKEN_OVERLAP: Duration = Duration::from_secs(86_400);
+pub const TOKEN_OVERLAP_LONGEST: Duration = Duration::from_secs(31 * 86_400);
+/// Between measurements of what tenants use. What a measurement adds is lost by a crash before it, and a storage or a month is found used up so
+/// much later.
+pub const USAGE_EVERY: Duration = Duration::from_secs(10);
+/// Parts of a hundred of a quota from which on the tenant is warned.
+pub const QUOTA_WARNING: u64 = 80;

@@ -188,6 +188,14 @@ metrics! {
     digits_dropped: counter = "hookswitch_digits_dropped_total";
     /// Sessions ended by a fault of ours.
     sessions_panicked: counter = "hookswitch_sessions_panicked_total";
+    /// Calls and recordings that their tenant's quota refused.
+    quota_sessions: counter = "hookswitch_quota_refused_total" { quota = "max_sessions" };
+    /// Calls and recordings that their tenant's quota refused.
+    quota_rate: counter = "hookswitch_quota_refused_total" { quota = "calls_per_second" };
+    /// Calls and recordings that their tenant's quota refused.
+    quota_minutes: counter = "hookswitch_quota_refused_total" { quota = "minutes_per_month" };
+    /// Calls and recordings that their tenant's quota refused.
+    quota_storage: counter = "hookswitch_quota_refused_total" { quota = "storage_bytes" };
     /// Media legs alive.
     legs: gauge = "hookswitch_legs";
     /// Legs that could not be opened.
@@ -308,6 +316,10 @@ impl Metrics {
             Counter::NotificationDropped => &self.notifications_dropped,
             Counter::DigitsDropped => &self.digits_dropped,
             Counter::SessionPanicked => &self.sessions_panicked,
+            Counter::QuotaSessions => &self.quota_sessions,
+            Counter::QuotaRate => &self.quota_rate,
+            Counter::QuotaMinutes => &self.quota_minutes,
+            Counter::QuotaStorage => &self.quota_storage,
         };
         add(counter, 1);
     }
@@ -366,6 +378,8 @@ pub fn render_guests(tenants: &[(Arc<str>, Stats)]) -> String {
             limited: _,
             rests: _,
             taken_back: _,
+            quota_refused: _,
+            cpu_us: _,
         } = *stats;
         let domain = label(domain);
         for (why, value) in [
@@ -381,12 +395,14 @@ pub fn render_guests(tenants: &[(Arc<str>, Stats)]) -> String {
         }
     }
     type Field = fn(&Stats) -> u64;
-    let rest: [(&str, &str, Field); 8] = [
+    let rest: [(&str, &str, Field); 10] = [
         ("hookswitch_guest_hooks_total", "Hooks that were answered, in whatever way.", |s| s.hooks),
         ("hookswitch_guest_instances_total", "Guest instances that were made.", |s| s.instances),
         ("hookswitch_guest_notifications_dropped_total", "Notifications that did not reach their handler.", |s| s.notifications_dropped),
         ("hookswitch_guest_log_dropped_total", "Lines of a handler's log beyond what it may write.", |s| s.log_lines_dropped),
         ("hookswitch_guest_limited_total", "Limits that bit while a handler asked something of the node.", |s| s.limited),
+        ("hookswitch_guest_quota_refused_total", "Guest instances that their tenant's quota refused.", |s| s.quota_refused),
+        ("hookswitch_guest_cpu_microseconds_total", "CPU time of a tenant's handlers.", |s| s.cpu_us),
         ("hookswitch_guest_orders_refused_total", "Orders of a handler beyond what its session may give.", |s| s.orders_refused),
         ("hookswitch_guest_rests_total", "Versions that were not asked for a while after failing too often.", |s| s.rests),
         ("hookswitch_guest_taken_back_total", "Versions that were taken back since their first calls failed.", |s| s.taken_back),
@@ -434,7 +450,7 @@ mod tests {
         assert!(text.contains("hookswitch_guest_log_dropped_total{domain=\"a.example\"} 9\n"), "{text}");
         assert!(text.contains("hookswitch_guest_hooks_total{domain=\"a.example\"} 30\n"), "{text}");
         let names: Vec<&str> = text.lines().filter_map(|l| l.strip_prefix("# TYPE ")).collect();
-        assert_eq!(names.len(), 9);
+        assert_eq!(names.len(), 11);
         for name in names {
             let (name, kind) = name.split_once(' ').unwrap();
             assert_eq!((kind, text.matches(&format!("# HELP {name} ")).count()), ("counter", 1));

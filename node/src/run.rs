@@ -81,6 +81,7 @@ pub struct Handles {
     pub sip: Vec<ListenUri>,
     node_address: String,
     trunks: Vec<hookswitch_call::door::Trunk>,
+    emergency: Vec<String>,
     drain: AtomicBool,
     clock: Clock,
     /// A tenant that repeats what is refused fills no disk.
@@ -93,6 +94,7 @@ impl Handles {
         let configuration = Configuration {
             trunks: self.trunks.clone(),
             node_address: self.node_address.clone(),
+            emergency: self.emergency.clone(),
             drain: self.drain.load(Ordering::SeqCst),
             ..self.store.configuration()?
         };
@@ -141,6 +143,10 @@ impl api::Node for Handles {
             Count::UnknownProperties(properties) => add(&self.metrics.api_unknown_properties, properties),
             Count::RateLimited => add(&self.metrics.api_rate_limited, 1),
         }
+    }
+
+    fn knows_trunk(&self, name: &str) -> bool {
+        self.trunks.iter().any(|trunk| trunk.name == name)
     }
 
     fn refused(&self, what: Upload, domain: &str, why: &str) {
@@ -317,6 +323,7 @@ impl Prepared {
             node_address: config.sip.advertise.clone().unwrap_or(first),
             sip,
             trunks: config.sip.trunks.clone(),
+            emergency: config.sip.emergency.clone(),
             drain: AtomicBool::new(false),
             clock,
             refusals: Mutex::default(),

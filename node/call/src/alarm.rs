@@ -21,6 +21,8 @@ pub const IVR_REQUEST_ERROR: &str = "getIvrCommand request error";
 pub const IVR_COMMAND_FAILED: &str = "IVR command failed";
 pub const TRIGGERED_BY_ERROR: &str = "triggeredByError";
 pub const NEW_CALL_EMPTY: &str = "newCall response empty";
+/// A tenant's quota refused something; its name follows.
+pub const QUOTA: &str = "quota exceeded";
 pub const NEW_CALL_FAILED: &str = "newCall request failed";
 
 /// The two hooks whose answer is a routing, as far as their alarms differ.

@@ -1,5 +1,6 @@
 //! The doors of the switch: everything that comes in and everything that goes out, as closed enums.
 
+use crate::admission::{Quota, Spent};
 use crate::destination::Destination;
 use crate::hook::{Hook, HookFailure, Notification, OutboundCall, Phrase, RecordingDetails, ReplyTo, Verdict};
 use crate::recording::{CbcKey, PauseBehavior, RecordingOptions, RecordingStatus, Target};
@@ -47,6 +48,8 @@ pub struct Configuration {
     pub trunks: Vec<Trunk>,
     /// Our address as callbacks say it (`ivrServer`).
     pub node_address: String,
+    /// Called numbers that no quota refuses.
+    pub emergency: Vec<String>,
     pub drain: bool,
 }
 
@@ -62,8 +65,12 @@ pub struct Tenant {
     pub domain: Arc<str>,
     /// (trunk or any, called number).
     pub numbers: Vec<(Option<String>, String)>,
-    /// Calls at a time; more: 503.
+    /// Trunks whose calls it takes. None: all, and calls from elsewhere.
+    pub trunks: Vec<String>,
+    /// Calls at a time; more: 486.
     pub max_sessions: usize,
+    /// Calls a second, those that commands place too; more: 480. `None`: as many as come.
+    pub calls_per_second: Option<u32>,
     pub fallback: Fallback,
     /// Whom its handlers may call. None: nobody.
     pub destinations: Vec<Destination>,
@@ -81,7 +88,9 @@ impl Tenant {
         Tenant {
             domain: domain.into(),
             numbers: Vec::new(),
+            trunks: Vec::new(),
             max_sessions: usize::MAX,
+            calls_per_second: None,
             fallback: Fallback::default(),
             destinations: Vec::new(),
             mediaservice_ids: Vec::new(),
@@ -200,6 +209,11 @@ pub struct CallRecord {
     pub started: Wall,
     pub answered_after: Option<Duration>,
     pub duration: Duration,
+    /// It began with an INVITE; else with a command.
+    pub incoming: bool,
+    /// Calls that it placed and that were answered, and how long they were up, together.
+    pub placed: u32,
+    pub placed_time: Duration,
     pub reason: &'static str,
     pub final_status: u16,
     /// Of all legs together.
@@ -380,6 +394,9 @@ pub enum CommandError {
     /// The node drains, or has too many calls.
     #[error("{0}")]
     Unavailable(&'static str),
+    /// The tenant has used up what it may have.
+    #[error("{}: the tenant's quota is used up", .0.name())]
+    Quota(Quota),
 }
 
 #[derive(Debug)]
@@ -422,6 +439,8 @@ pub enum Input {
         command: Command,
     },
     Configure(Arc<Configuration>),
+    /// Who has used up what is measured outside.
+    Spent(Spent),
     /// The node ends: every call is released, and no handler is asked about who remains.
     Release,
     /// `next_timeout` is due.
@@ -509,4 +528,9 @@ pub enum Counter {
     NotificationDropped,
     DigitsDropped,
     SessionPanicked,
+    /// A call, a command or a recording that its tenant's quota refused.
+    QuotaSessions,
+    QuotaRate,
+    QuotaMinutes,
+    QuotaStorage,
 }

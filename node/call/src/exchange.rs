@@ -2,6 +2,7 @@
 //!
 //! It holds no call's state; `session.rs` does.
 
+use crate::admission::Spent;
 use crate::alarm::AlarmLimit;
 use crate::door::{Counter, Level, Output, SessionId, Trunk};
 use crate::hook::SessionInfo;
@@ -83,6 +84,8 @@ pub(crate) struct Exchange {
     pub settings: Settings,
     pub out: VecDeque<Output>,
     pub alarms: AlarmLimit,
+    /// What tenants have used up.
+    pub spent: Spent,
     pub legs: KeyedMap<LegId, SessionId>,
     pub dialogs: KeyedMap<DialogId, SessionId>,
     pub trunks: Vec<Trunk>,

@@ -3,6 +3,7 @@
 //! Pure and without ids of others: it takes what happened and gives [`Effect`]s, which `session.rs` carries out. Digits are
 //! `collect.rs`'s; start with [`Ivr::on_command`] and follow the states down.
 
+use crate::admission::Quota;
 use crate::alarm;
 use crate::collect::{Collector, DigitBuffer, Match};
 use crate::door::{Clips, CommandError, Counter, PromptSource};
@@ -136,6 +137,8 @@ enum RunEnd {
 pub(crate) struct May<'a> {
     /// So many more recordings.
     pub recordings: usize,
+    /// The tenant's storage is used up.
+    pub full: bool,
     pub unwritable: &'a Unwritable,
 }
 
@@ -314,7 +317,7 @@ impl Ivr {
                     vec![Phrase::File { file_name: file.to_owned() }],
                     "",
                     mint,
-                    May { recordings: 0, unwritable: &Unwritable::default() },
+                    May { recordings: 0, full: false, unwritable: &Unwritable::default() },
                 );
             }
             _ => self.leave(Effect::Hangup { reason: "serverError" }),
@@ -349,6 +352,7 @@ impl Ivr {
                     let kind = || may.unwritable.check(&phrase).err().map(|(field, why)| format!("{field}: {why}"));
                     match name.map(str::to_owned).or_else(kind) {
                         Some(why) => Plan::Failed(format!("record: {why}")),
+                        None if may.full => Plan::Failed(format!("record: {}: the tenant's quota is used up", Quota::Storage.name())),
                         None if recordings > may.recordings => Plan::Failed("record: too many recordings are being stored".into()),
                         None => {
                             let mut options = Box::new(phrase.filled(Place::Phrase));

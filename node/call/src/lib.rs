@@ -4,6 +4,7 @@
 //! Start with [`Input`] and [`Output`] in `door.rs`, then `switch.rs` (many sessions) and `session.rs` (one).
 
 pub mod adapter;
+pub mod admission;
 pub mod alarm;
 mod collect;
 #[cfg(any(test, feature = "contract"))]
@@ -34,6 +35,7 @@ mod track;
 mod two_parties;
 
 pub use adapter::Adapter;
+pub use admission::{Quota, Spent};
 pub use destination::Destination;
 pub use door::{
     Ask, AskId, Begun, CallRecord, Clips, Command, CommandError, CommandId, CommandResult, Configuration, Done, Fallback, Input, Output,

@@ -24,6 +24,8 @@ pub const SESSION_REFERENCE: usize = 4096;
 pub const FILE_NAME: usize = 255;
 /// Live sessions in a switch. More: 503.
 pub const SESSIONS: usize = 20_000;
+/// Sessions beyond that for calls to emergency numbers.
+pub const EMERGENCY_SESSIONS: usize = 100;
 /// Longest session (IC-281).
 pub const SESSION_DURATION: Duration = Duration::from_secs(4 * 3600);
 /// No RTP and no RTCP (IC-282).

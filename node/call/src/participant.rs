@@ -100,6 +100,8 @@ pub(crate) struct Participant {
     pub reoffering: bool,
     /// It called us.
     pub incoming: bool,
+    /// We called it, and it answered then.
+    pub up_since: Option<Time>,
     local: Local,
     pub negotiated: Option<Negotiated>,
     pub stats: LegStats,
@@ -140,6 +142,7 @@ impl Participant {
             direction: Direction::SendRecv,
             told: Direction::SendRecv,
             reoffering: false,
+            up_since: None,
             incoming: false,
             local,
             negotiated: None,

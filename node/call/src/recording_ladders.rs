@@ -1,11 +1,12 @@
 //! Recordings that are ordered of a call, in virtual time: their turn, what plays before them, pause, stop, discard, and every way to
 //! their one last state (docs/conformance.md, "States" and "Stop reasons").
 
+use crate::admission::{Quota, Spent};
 use crate::contract::Script;
 use crate::contract::callee::Plan;
 use crate::contract::file;
-use crate::contract::world::{World, configuration, switch_config, tenant};
-use crate::door::{Command, CommandError, CommandResult, Done, Input, RecordingMoved, WhichRecording};
+use crate::contract::world::{DOMAIN, World, configuration, switch_config, tenant};
+use crate::door::{Command, CommandError, CommandResult, Counter, Done, Input, RecordingMoved, WhichRecording};
 use crate::hook::*;
 use crate::limits;
 use crate::recording::{
@@ -42,6 +43,18 @@ fn start(world: &mut World, control_id: &str, options: RecordingOptions, prompts
     let options = Box::new(RecordingOptions { control_id: Some(control_id.into()), ..options });
     let session_id = world.session_id();
     world.command(Command::StartRecording { session_id, target: Target::Session, options, prompts })
+}
+
+#[test]
+fn a_full_storage_records_nothing_more_and_says_so() {
+    let mut world = in_the_ivr();
+    world.input(Input::Spent(Spent { storage: [DOMAIN.to_owned()].into(), ..Spent::default() }));
+    let refused = start(&mut world, "second", RecordingOptions::default(), vec![]);
+    assert_eq!(refused, Err(CommandError::Quota(Quota::Storage)));
+    assert_eq!(world.count(Counter::QuotaStorage), 1);
+    assert!(world.ladder(&[]).contains("quota exceeded: storage_bytes"));
+    world.input(Input::Spent(Spent::default()));
+    assert!(start(&mut world, "second", RecordingOptions::default(), vec![]).is_ok());
 }
 
 fn id(name: &str) -> WhichRecording {

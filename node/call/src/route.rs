@@ -2,7 +2,7 @@
 //! says so without ambiguity, which is checked when it is applied and not when a call comes.
 
 use crate::door::{Configuration, Tenant};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -29,6 +29,7 @@ pub(crate) struct Router {
     numbers: BTreeMap<(Option<String>, String), Arc<Tenant>>,
     trunks: BTreeMap<IpAddr, (String, bool)>,
     default: Option<Arc<Tenant>>,
+    emergency: BTreeSet<String>,
 }
 
 /// From where an INVITE came, as far as it is known.
@@ -43,6 +44,7 @@ impl Router {
     pub fn new(configuration: &Configuration) -> Result<Router, BadConfiguration> {
         let bad = |field: String, why: String| Err(BadConfiguration { field, why });
         let mut router = Router::default();
+        router.emergency = configuration.emergency.iter().cloned().collect();
         let mut names = Vec::new();
         for (i, trunk) in configuration.trunks.iter().enumerate() {
             if trunk.name.is_empty() || names.contains(&trunk.name.as_str()) {
@@ -93,13 +95,20 @@ impl Router {
         self.domains.get(&domain.to_ascii_lowercase())
     }
 
-    /// IC-297. A number given for the very trunk wins over one given for any.
+    pub fn is_emergency(&self, number: &str) -> bool {
+        self.emergency.contains(number)
+    }
+
+    /// IC-297. A number given for the very trunk wins over one given for any. A tenant that does not take calls of this trunk is passed
+    /// over.
     pub fn tenant(&self, trunk: Option<&str>, number: &str, domain: &str) -> Option<&Arc<Tenant>> {
+        let takes = |tenant: &&Arc<Tenant>| tenant.trunks.is_empty() || trunk.is_some_and(|t| tenant.trunks.iter().any(|own| own == t));
         let on_trunk = trunk.and_then(|t| self.numbers.get(&(Some(t.to_owned()), number.to_owned())));
         on_trunk
-            .or_else(|| self.numbers.get(&(None, number.to_owned())))
-            .or_else(|| self.domains.get(&domain.to_ascii_lowercase()))
-            .or(self.default.as_ref())
+            .filter(takes)
+            .or_else(|| self.numbers.get(&(None, number.to_owned())).filter(takes))
+            .or_else(|| self.domains.get(&domain.to_ascii_lowercase()).filter(takes))
+            .or_else(|| self.default.as_ref().filter(takes))
     }
 }
 
@@ -124,6 +133,7 @@ mod tests {
             default_domain: Some("c.test".into()),
             trunks: vec![trunk("north", "10.0.0.1", true), trunk("south", "10.0.0.2", false)],
             node_address: "192.0.2.1".into(),
+            emergency: vec!["112".into()],
             drain: false,
         }
     }
@@ -152,6 +162,25 @@ mod tests {
         assert_eq!(router.origin("10.0.0.1".parse().unwrap()), Origin { trunk: Some("north"), trusted: true });
         assert_eq!(router.origin("::ffff:10.0.0.2".parse().unwrap()), Origin { trunk: Some("south"), trusted: false });
         assert_eq!(router.origin("10.0.0.3".parse().unwrap()), Origin { trunk: None, trusted: false });
+    }
+
+    #[test]
+    fn a_tenant_takes_calls_of_its_trunks_alone() {
+        let mut configuration = configuration();
+        let only =
+            |domain: &str, numbers: &[(Option<&str>, &str)]| Tenant { trunks: vec!["south".into()], ..(*tenant(domain, numbers)).clone() };
+        configuration.tenants[0] = Arc::new(only("a.test", &[(Some("north"), "100"), (None, "200")]));
+        let router = Router::new(&configuration).expect("a good configuration");
+        let to = |trunk, number, domain| router.tenant(trunk, number, domain).map(|t| t.domain.to_string());
+        assert_eq!(to(Some("south"), "200", "x").as_deref(), Some("a.test"));
+        assert_eq!(to(Some("south"), "1", "a.test").as_deref(), Some("a.test"));
+        // Its number, its domain: from elsewhere they lead to the next one that fits.
+        assert_eq!(to(Some("north"), "100", "x").as_deref(), Some("c.test"));
+        assert_eq!(to(None, "200", "a.test").as_deref(), Some("c.test"));
+        configuration.default_domain = None;
+        let router = Router::new(&configuration).expect("a good configuration");
+        assert!(router.tenant(None, "200", "a.test").is_none());
+        assert!(router.is_emergency("112") && !router.is_emergency("1120"));
     }
 
     #[test]

@@ -88,6 +88,10 @@ pub(crate) struct Session {
     started: Time,
     started_wall: Wall,
     answered_at: Option<Time>,
+    /// Answered calls that we placed and that are over, and their time together.
+    placed: u32,
+    placed_time: Duration,
+    incoming: bool,
     /// Those that are not gone for good.
     parties: Vec<Participant>,
     next_party: u32,
@@ -152,6 +156,9 @@ impl Session {
             started: now,
             started_wall: x.wall,
             answered_at: None,
+            placed: 0,
+            placed_time: Duration::ZERO,
+            incoming: false,
             // Most calls have one party.
             parties: Vec::with_capacity(1),
             next_party: 0,
@@ -180,6 +187,7 @@ impl Session {
     pub fn begin(now: Time, admitted: Admitted<'_>, x: &mut Exchange) -> Session {
         let Admitted { id, tenant, node_address, invite, dialog, flow, trusted } = admitted;
         let mut session = Session::new(now, id, tenant, node_address, x);
+        session.incoming = true;
         let participant_id = x.mint.uuid();
         let call = crate::invite::new_call(invite, flow, trusted, session.info.clone(), participant_id.clone());
         session.identity = Identity {
@@ -420,6 +428,9 @@ impl Session {
             started: self.started_wall,
             answered_after: self.answered_at.map(|t| t.since(self.started)),
             duration,
+            incoming: self.incoming,
+            placed: self.placed,
+            placed_time: self.placed_time,
             reason: end.reason,
             final_status: self.final_status,
             media: self.stats,

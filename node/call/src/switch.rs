@@ -2,14 +2,16 @@
 //!
 //! What one call does is in `session.rs`; which tenant gets it, in `route.rs`. Start with [`Switch::handle`].
 
+use crate::admission::{Admission, Quota, Spent};
 use crate::alarm;
 use crate::door::{
     Command, CommandError, CommandId, CommandResult, Configuration, Counter, Input, Level, Output, PlaceIvrCall, RecordingMoved,
     RecordingReport, SessionId,
 };
 use crate::exchange::{Exchange, Mint, Settings};
-use crate::hook::{Notification, SessionInfo};
+use crate::hook::{Alarm, AlarmKind, Notification, SessionInfo};
 use crate::invite;
+use crate::limits;
 use crate::recording::Unwritable;
 use crate::route::Router;
 use crate::session::{Admitted, Session, SessionInput};
@@ -80,8 +82,7 @@ pub struct Switch {
     nobody: u32,
     /// By UUID.
     names: KeyedMap<String, SessionId>,
-    /// Live sessions of each tenant.
-    usage: BTreeMap<Arc<str>, usize>,
+    admission: Admission,
     timers: BTreeSet<(Time, SessionId)>,
 }
 
@@ -111,6 +112,7 @@ impl Switch {
             settings,
             out: VecDeque::new(),
             alarms: alarm::AlarmLimit::default(),
+            spent: Spent::default(),
             legs,
             dialogs,
             trunks: Vec::new(),
@@ -130,7 +132,7 @@ impl Switch {
             generations: 0,
             nobody: 0,
             names,
-            usage: BTreeMap::new(),
+            admission: Admission::default(),
             timers: BTreeSet::new(),
         }
     }
@@ -169,6 +171,7 @@ impl Switch {
                 }
             }
             Input::Configure(configuration) => self.on_configure(&configuration),
+            Input::Spent(spent) => self.exchange.spent = spent,
             Input::Tick => {}
         }
         self.settle(now);
@@ -254,29 +257,40 @@ impl Switch {
         let domain = invite.request_uri().map(|uri| uri.host.clone()).unwrap_or_default();
         let origin = self.router.origin(flow.peer.ip());
         let tenant = self.router.tenant(origin.trunk, &number, &domain).cloned();
+        let urgent = self.router.is_emergency(&number);
+        let most = if urgent { self.sessions_max + limits::EMERGENCY_SESSIONS } else { self.sessions_max };
+        let mut over = None;
         let refused = match &tenant {
             _ if self.drain => Some((503, "draining")),
             None => {
                 x.count(Counter::UnknownNumber);
                 Some((404, "nobody has this number"))
             }
-            _ if self.sessions.len() >= self.sessions_max => Some((503, "too many calls")),
-            Some(t) if self.usage.get(&t.domain).is_some_and(|n| *n >= t.max_sessions) || t.max_sessions == 0 => {
-                Some((503, "too many calls of this tenant"))
-            }
-            Some(_) => None,
+            _ if self.sessions.len() >= most => Some((503, "too many calls")),
+            Some(_) if urgent => None,
+            Some(tenant) => self.admission.admit(now, tenant, &x.spent).err().map(|quota| {
+                over = Some(quota);
+                (quota.refusal().0, quota.name())
+            }),
         };
         let tenant = match (tenant, refused) {
             (Some(tenant), None) => tenant,
-            (_, refused) => {
+            (tenant, refused) => {
                 let (status, why) = refused.unwrap_or((404, "nobody has this number"));
                 x.count(Counter::CallsRefused);
                 let (number, domain) = (alarm::printable(&number, 64), alarm::printable(&domain, 128));
                 x.log(Level::Warn, None, format!("call to {number:?} at {domain:?} from {}: {status}, {why}", flow.peer));
-                let later = [Header { name: "Retry-After".into(), value: "5".into() }];
-                let headers = if status == 503 { &later[..] } else { &[] };
+                let after = match over {
+                    Some(quota) => quota.refusal().1,
+                    None => (status == 503).then_some(5),
+                };
+                let headers: Vec<Header> =
+                    after.map(|seconds| Header { name: "Retry-After".into(), value: seconds.to_string() }).into_iter().collect();
                 // Too late means the caller gave up meanwhile.
-                let _ = x.endpoint.reject(now, dialog, status, None, headers);
+                let _ = x.endpoint.reject(now, dialog, status, None, &headers);
+                if let (Some(quota), Some(tenant)) = (over, tenant) {
+                    self.over_quota(now, &tenant.domain, quota);
+                }
                 return;
             }
         };
@@ -309,7 +323,7 @@ impl Switch {
         // Before anything of it comes to an end: what it says first waits behind this.
         self.exchange.out.push_front(Output::Begun { session: id, begun: Box::new(session.begun()) });
         self.names.insert(session.session_id().to_owned(), id);
-        *self.usage.entry(session.domain().clone()).or_default() += 1;
+        self.admission.began(session.domain());
         self.sessions.insert(Entry { generation: id.generation, session: Box::new(session), timer: None });
         self.reschedule(now, id, false);
     }
@@ -320,8 +334,12 @@ impl Switch {
         if self.drain {
             return Err(CommandError::Unavailable("draining"));
         }
-        if self.sessions.len() >= self.sessions_max || self.usage.get(&tenant.domain).copied().unwrap_or(0) >= tenant.max_sessions {
+        if self.sessions.len() >= self.sessions_max {
             return Err(CommandError::Unavailable("too many calls"));
+        }
+        if let Err(quota) = self.admission.admit(now, &tenant, &self.exchange.spent) {
+            self.over_quota(now, &tenant.domain, quota);
+            return Err(CommandError::Quota(quota));
         }
         let id = self.next_id();
         let (x, node_address) = (&mut self.exchange, self.node_address.clone());
@@ -345,9 +363,32 @@ impl Switch {
         }
     }
 
+    /// Counted, and told to the tenant: its handler hears the alarm, and the guest room writes it to the tenant's log.
+    fn over_quota(&mut self, now: Time, domain: &Arc<str>, quota: Quota) {
+        let x = &mut self.exchange;
+        x.count(quota.counter());
+        let error = format!("{}: {}", alarm::QUOTA, quota.name());
+        let Some(held_back) = x.alarms.pass(now, domain, AlarmKind::SessionError, &error) else {
+            return x.count(Counter::AlarmSuppressed);
+        };
+        let details = (held_back > 0).then(|| format!("{held_back} equal alarms were held back"));
+        let info = SessionInfo { domain: domain.to_string(), ..SessionInfo::default() };
+        let alarm = Notification::Alarm(Alarm { info, kind: AlarmKind::SessionError, error, details, leg: None });
+        let session = self.nobody();
+        self.exchange.emit(Output::Notify { session, domain: domain.clone(), notification: Box::new(alarm) });
+        self.exchange.emit(Output::EndGuest { session });
+    }
+
+    /// The id of no session, each time another, since tenants must not share one: sessions count their generations up from one.
+    fn nobody(&mut self) -> SessionId {
+        self.nobody = self.nobody.wrapping_add(1);
+        SessionId { slot: self.nobody, generation: 0 }
+    }
+
     fn on_configure(&mut self, configuration: &Configuration) {
         match Router::new(configuration) {
             Ok(router) => {
+                self.admission.keep(|domain| router.of_domain(domain).is_some());
                 self.router = router;
                 self.node_address = configuration.node_address.clone();
                 self.exchange.trunks = configuration.trunks.clone();
@@ -401,12 +442,7 @@ impl Switch {
             self.exchange.dialogs.remove(&dialog);
         }
         self.names.remove(session.session_id());
-        if let Some(n) = self.usage.get_mut(session.domain()) {
-            *n -= 1;
-            if *n == 0 {
-                self.usage.remove(session.domain());
-            }
-        }
+        self.admission.ended(session.domain());
     }
 
     fn on_recorded(&mut self, now: Time, report: RecordingReport) {
@@ -452,9 +488,7 @@ impl Switch {
         if !status.phase.is_terminal() {
             return;
         }
-        // Sessions count their generations up from one, so this is nobody's id; and each time another, since tenants must not share one.
-        self.nobody = self.nobody.wrapping_add(1);
-        let session = SessionId { slot: self.nobody, generation: 0 };
+        let session = self.nobody();
         let info = SessionInfo { session_id, domain: domain.to_string(), ..SessionInfo::default() };
         for notification in track::news_of(info, *status, at) {
             self.exchange.emit(Output::Notify { session, domain: domain.clone(), notification: Box::new(notification) });

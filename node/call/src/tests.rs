@@ -1,9 +1,12 @@
 //! Whole calls in virtual time: SIP and media in, ladder and news out. Algorithms are tested beside their code; the operation fuzzer is
 //! in `fuzz.rs`.
 
+use crate::admission::Spent;
 use crate::contract::world::{DOMAIN, World, configuration, offer, switch_config, tenant};
 use crate::contract::{Script, file};
-use crate::door::{AskId, Command, CommandError, Counter, Done, Fallback, Input, PromptSource, SessionId, Tenant, WhichRecording};
+use crate::door::{
+    AskId, Command, CommandError, Configuration, Counter, Done, Fallback, Input, PromptSource, SessionId, Tenant, WhichRecording,
+};
 use crate::hook::*;
 use crate::limits;
 use crate::switch::SwitchConfig;
@@ -377,7 +380,35 @@ fn ic_297_an_ambiguous_configuration_changes_nothing() {
 }
 
 #[test]
-fn draining_and_quotas_refuse_with_503_and_spare_the_calls_that_are() {
+fn a_spent_month_and_a_rate_refuse_with_480_but_not_to_emergency_numbers() {
+    let limited = Tenant { calls_per_second: Some(1), max_sessions: 3, ..tenant() };
+    let script = answers(vec![Ok(play(vec![Phrase::Silence { duration: secs(20) }])); 3]);
+    let mut world =
+        World::with(Configuration { emergency: vec!["112".into()], ..configuration(limited) }, switch_config(7), Box::new(script));
+    world.call("100");
+    world.call("100");
+    world.run_to(S);
+    assert!(world.ladder(&[]).contains("node -> caller1 480"));
+    assert_eq!(world.count(Counter::QuotaRate), 1);
+    world.run_to(5 * S);
+    world.input(Input::Spent(Spent { minutes: [DOMAIN.to_owned()].into(), ..Spent::default() }));
+    world.call("100");
+    world.call("112");
+    world.run_to(6 * S);
+    let ladder = world.ladder(&[]);
+    assert!(ladder.contains("node -> caller2 480") && ladder.contains("node -> caller3 200"), "{ladder}");
+    assert_eq!(world.count(Counter::QuotaMinutes), 1);
+    // The next measurement lets calls in again.
+    world.input(Input::Spent(Spent::default()));
+    world.call("100");
+    world.run_to(7 * S);
+    assert!(world.ladder(&[]).contains("node -> caller4 200"));
+    world.run_to(60 * S);
+    no_leaks(&mut world);
+}
+
+#[test]
+fn draining_and_quotas_refuse_and_spare_the_calls_that_are() {
     let two = || Tenant { max_sessions: 2, ..tenant() };
     let mut world = world_of(two(), answers(vec![Ok(play(vec![Phrase::Silence { duration: secs(20) }])); 2]));
     for _ in 0..3 {
@@ -385,7 +416,9 @@ fn draining_and_quotas_refuse_with_503_and_spare_the_calls_that_are() {
     }
     world.run_to(S);
     assert_eq!((world.count(Counter::CallsAnswered), world.count(Counter::CallsRefused)), (2, 1));
-    assert!(world.ladder(&[]).contains("node -> caller2 503"));
+    assert!(world.ladder(&[]).contains("node -> caller2 486"), "the tenant is busy, the node is not");
+    assert!(world.ladder(&[]).contains("quota exceeded: max_sessions"));
+    assert_eq!(world.count(Counter::QuotaSessions), 1);
     let mut draining = configuration(two());
     draining.drain = true;
     world.input(Input::Configure(Arc::new(draining)));

@@ -154,6 +154,7 @@ pub fn configuration(tenant: Tenant) -> Configuration {
         tenants: vec![Arc::new(tenant)],
         trunks: vec![Trunk { name: "carrier".into(), addresses: vec![IpAddr::V4(Ipv4Addr::new(192, 0, 2, 77))], trusted: true }],
         node_address: NODE.to_string(),
+        emergency: Vec::new(),
         drain: false,
     }
 }

@@ -2,24 +2,27 @@
 //! route takes, so that a stranger learns nothing about what exists.
 
 use super::bearer::{Jwt, PublicKey};
+use super::endpoint::Need;
 use super::listener::Bounded;
-use super::reply::{ApiError, forget, gather};
-use super::{Api, blocking};
+use super::reply::{ApiError, Code, forget, gather};
+use super::roles::{Role, Roles};
+use super::{Api, blocking, endpoints};
 use crate::deliver::Link;
-use crate::store::{Store, wall_ms};
+use crate::store::{FROM, KeyRow, Store, wall_ms};
 use axum::extract::connect_info::{ConnectInfo, Connected};
-use axum::extract::{FromRequestParts, Request, State};
+use axum::extract::{FromRequestParts, MatchedPath, Request, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, Method, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use axum::serve::IncomingStream;
 use sha2::{Digest, Sha256};
+use std::collections::HashMap;
 use std::io::{self, Read, Write};
 use std::net::SocketAddr;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock, PoisonError};
 use subtle::ConstantTimeEq;
 
 /// The operator's token lies in this file of the data folder.
@@ -95,39 +98,68 @@ pub(super) fn new_token() -> io::Result<String> {
     Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
-/// Who asks; the audit names them so.
+/// Who asks, and from where.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Caller {
+pub(super) struct Caller {
+    who: Who,
+    /// The address of the connection.
+    from: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Who {
     Operator,
-    /// With a token of this domain, or a JWT that one of its keys verifies. `by`: which one, as the audit says it.
+    /// With a token of this domain, or a JWT that one of its keys verifies. `by`: which one.
     Tenant {
         domain: String,
         by: String,
-        /// What a JWT says that its holder may do. `None`: it says nothing of that, and opens all of the tenant's.
-        roles: Option<Vec<String>>,
+        roles: Roles,
+        /// What a JWT says that its holder may do. `None`: it says nothing of that, and opens all that its key does.
+        claims: Option<Vec<String>>,
     },
     /// With a link to one recording; it is checked to be this one.
     Link(Link),
 }
 
 impl Caller {
-    /// Whether it may do what this role stands for. Roles only narrow: who is told none has them all.
-    pub(super) fn may(&self, role: &str) -> bool {
-        match self {
-            Caller::Operator => true,
-            Caller::Tenant { roles, .. } => roles.as_ref().is_none_or(|roles| roles.iter().any(|own| own == role)),
-            Caller::Link(_) => false,
+    /// Whether a JWT that speaks of roles at all has this one of another system's. Tokens of ours know no such roles, and have them all.
+    pub(super) fn claims(&self, role: &str) -> bool {
+        match &self.who {
+            Who::Operator => true,
+            Who::Tenant { claims, .. } => claims.as_ref().is_none_or(|claims| claims.iter().any(|own| own == role)),
+            Who::Link(_) => false,
+        }
+    }
+
+    pub(super) fn is_link(&self) -> bool {
+        matches!(self.who, Who::Link(_))
+    }
+
+    /// Who it is, without the address.
+    pub(super) fn name(&self) -> String {
+        match &self.who {
+            Who::Operator => "operator".into(),
+            Who::Tenant { by, .. } => by.clone(),
+            Who::Link(link) => format!("link of {}", link.by),
+        }
+    }
+
+    /// Whether it may use what needs this. Whose domain it is, is asked elsewhere.
+    fn has(&self, need: Need) -> bool {
+        match (&self.who, need) {
+            (Who::Operator, _) | (_, Need::Nothing) => true,
+            (Who::Tenant { roles, .. }, Need::Role(role)) => roles.have(role),
+            // What a link opens is said by `opens`.
+            (Who::Link(_), Need::Role(role)) => role == Role::Read,
+            (Who::Tenant { .. } | Who::Link(_), Need::Operator) => false,
         }
     }
 }
 
+/// As the audit takes it: who, and from where.
 impl std::fmt::Display for Caller {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Caller::Operator => f.write_str("operator"),
-            Caller::Tenant { by, .. } => f.write_str(by),
-            Caller::Link(link) => write!(f, "link of {}", link.by),
-        }
+        write!(f, "{}{FROM}{}", self.name(), self.from)
     }
 }
 
@@ -152,16 +184,44 @@ fn scope(path: &str) -> Scope {
     }
 }
 
+/// What each route needs, by method and path as the table has it.
+static NEEDS: LazyLock<HashMap<&'static str, Vec<(&'static str, Need)>>> = LazyLock::new(|| {
+    let mut needs: HashMap<_, Vec<_>> = HashMap::new();
+    for endpoint in endpoints() {
+        needs.entry(endpoint.path).or_default().push((endpoint.method, endpoint.need()));
+    }
+    needs
+});
+
+/// What this request needs. A path or method that no route takes needs nothing more than a token: it is told so next.
+fn need(request: &Request) -> Need {
+    let method = if *request.method() == Method::HEAD { &Method::GET } else { request.method() };
+    let path = request.extensions().get::<MatchedPath>().map_or("", MatchedPath::as_str);
+    let of_path = NEEDS.get(path).into_iter().flatten();
+    of_path.clone().find(|(of, _)| method.as_str().eq_ignore_ascii_case(of)).map_or(Need::Nothing, |(_, need)| *need)
+}
+
 /// Every request passes here. What follows finds [`Caller`] and, below `/{domain}`, [`Domain`] in the request.
 pub(super) async fn guard(State(api): State<Arc<Api>>, mut request: Request, next: Next) -> Response {
     if request.method() == Method::OPTIONS {
         return preflight();
     }
     let scope = scope(request.uri().path());
-    let mut response = match authorize(&api, (request.method(), request.uri().path()), request.headers(), scope.clone()).await {
-        Ok(caller) => {
-            if let Some(caller) = caller {
-                request.extensions_mut().insert(caller);
+    let (shown, asked, need) = (Shown::of(&request), Asked::of(&request, &scope), need(&request));
+    let caller = authenticate(&api, shown, &scope).await;
+    let let_in = match &caller {
+        Ok(Some(caller)) => authorize(&api, caller, &scope, need).await,
+        Ok(None) | Err(_) => Ok(()),
+    };
+    let (caller, refused) = match (caller, let_in) {
+        (Err(error), _) => (None, Some(error)),
+        (Ok(caller), Err(error)) => (caller, Some(error)),
+        (Ok(caller), Ok(())) => (caller, None),
+    };
+    let mut response = match refused {
+        None => {
+            if let Some(caller) = &caller {
+                request.extensions_mut().insert(caller.clone());
             }
             if let Scope::Tenant(domain) = scope {
                 request.extensions_mut().insert(Domain(domain));
@@ -171,54 +231,118 @@ pub(super) async fn guard(State(api): State<Arc<Api>>, mut request: Request, nex
                 Err(error) => error.into_response(),
             }
         }
-        Err(error) => {
+        Some(error) => {
             forget(request).await;
             error.into_response()
         }
     };
+    if let (Some(caller), Some(Code(code))) = (&caller, response.extensions().get::<Code>()) {
+        asked.note_refusal(&api, caller, code);
+    }
     // IC-004. Credentials are a header that a foreign page does not have, never a cookie: any origin may ask.
     response.headers_mut().insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
     response.headers_mut().insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static("retry-after, content-range"));
     response
 }
 
-/// The one decision: without a valid token nothing; a tenant's token opens its own domain only; then the domain must exist.
-async fn authorize(api: &Arc<Api>, asked: (&Method, &str), headers: &HeaderMap, scope: Scope) -> Result<Option<Caller>, ApiError> {
-    if scope == Scope::Open {
+/// What was asked for, as the audit says it where it is refused.
+struct Asked {
+    /// `None`: nothing would have changed.
+    what: Option<String>,
+    domain: String,
+}
+
+impl Asked {
+    fn of(request: &Request, scope: &Scope) -> Asked {
+        let changes = !matches!(*request.method(), Method::GET | Method::HEAD);
+        let domain = match scope {
+            Scope::Tenant(domain) => domain.clone(),
+            Scope::Open | Scope::Operator => String::new(),
+        };
+        // A path is visible ASCII: hyper takes no other.
+        let what = || format!("{} {:.200}", request.method(), request.uri().path());
+        Asked { what: changes.then(what), domain }
+    }
+
+    /// What was done notes itself where it is done, in the same transaction. Of refusals there may be any number, so they have a rate.
+    fn note_refusal(self, api: &Api, caller: &Caller, code: &'static str) {
+        let Some(what) = self.what else { return };
+        let domain = match &caller.who {
+            Who::Tenant { domain, .. } => domain.clone(),
+            Who::Operator | Who::Link(_) => self.domain,
+        };
+        let allowed = api.refusals.lock().unwrap_or_else(PoisonError::into_inner).take(api.since_start(), &domain).is_ok();
+        if allowed {
+            api.store.save_refusal(&caller.to_string(), &domain, what, code);
+        }
+    }
+}
+
+/// What a request shows of who sent it.
+struct Shown {
+    token: Option<String>,
+    from: String,
+    method: Method,
+    path: String,
+}
+
+impl Shown {
+    fn of(request: &Request) -> Shown {
+        let from = request.extensions().get::<ConnectInfo<Peer>>().map_or_else(String::new, |ConnectInfo(peer)| peer.to_string());
+        let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+        Shown { token: bearer(request.headers()), from, method, path }
+    }
+}
+
+/// Who shows which token. Without a valid one: nothing.
+async fn authenticate(api: &Arc<Api>, shown: Shown, scope: &Scope) -> Result<Option<Caller>, ApiError> {
+    if *scope == Scope::Open {
         return Ok(None);
     }
-    let token = bearer(headers).ok_or_else(ApiError::unauthorized)?;
-    let link = api.archive.links.verify(wall_ms(), &token);
-    if link.as_ref().is_some_and(|link| !opens(link, asked.0, asked.1)) {
+    let Shown { token, from, method, path } = shown;
+    let token = token.ok_or_else(ApiError::unauthorized)?;
+    if let Some(link) = api.archive.links.verify(wall_ms(), &token) {
         // As good as none: what else is there is not its holder's business.
-        return Err(ApiError::unauthorized());
+        let opens = opens(&link, &method, &path);
+        return if opens { Ok(Some(Caller { who: Who::Link(link), from })) } else { Err(ApiError::unauthorized()) };
     }
-    let operator = api.token.is(&token);
-    let store = api.store.clone();
+    if api.token.is(&token) {
+        return Ok(Some(Caller { who: Who::Operator, from }));
+    }
+    let (store, scope) = (api.store.clone(), scope.clone());
     blocking(move || {
-        let caller = if let Some(link) = link {
-            Caller::Link(link)
-        } else if operator {
-            Caller::Operator
-        } else {
-            let owner = match Jwt::parse(&token) {
-                Some(jwt) => signer(&store, &jwt, &scope)?.map(|(domain, by)| (domain, by, jwt.roles())),
-                None => store.token_owner(&hash_hex(&token))?.map(|(domain, label)| (domain, format!("token {label}"), None)),
-            };
-            let (domain, by, roles) = owner.ok_or_else(ApiError::unauthorized)?;
-            Caller::Tenant { domain, by, roles }
+        let who = match Jwt::parse(&token) {
+            Some(jwt) => signer(&store, &jwt, &scope)?.map(|(domain, row)| {
+                let claims = jwt.roles();
+                let roles = Roles::read(&row.roles).unwrap_or_default().narrowed(claims.as_deref());
+                Who::Tenant { domain, by: format!("key {}", row.label), roles, claims }
+            }),
+            None => store.token_owner(&hash_hex(&token))?.map(|owner| {
+                let roles = Roles::read(&owner.roles).unwrap_or_default();
+                Who::Tenant { domain: owner.domain, by: format!("token {}", owner.label), roles, claims: None }
+            }),
         };
-        match (&caller, scope) {
-            (Caller::Operator | Caller::Link(_), Scope::Tenant(domain)) => match store.tenant(&domain)? {
-                Some(_) => Ok(Some(caller)),
-                None => Err(ApiError::not_found("unknown domain")),
-            },
-            (Caller::Operator, _) => Ok(Some(caller)),
-            (Caller::Tenant { domain: own, .. }, Scope::Tenant(domain)) if *own == domain => Ok(Some(caller)),
-            (Caller::Tenant { .. } | Caller::Link(_), _) => Err(ApiError::forbidden("this token does not open this")),
-        }
+        Ok(Some(Caller { who: who.ok_or_else(ApiError::unauthorized)?, from }))
     })
     .await
+}
+
+/// The one decision: a tenant's token opens its own domain only, and there what its roles allow; then the domain must exist.
+async fn authorize(api: &Arc<Api>, caller: &Caller, scope: &Scope, need: Need) -> Result<(), ApiError> {
+    match (&caller.who, scope) {
+        (Who::Operator | Who::Link(_), Scope::Tenant(domain)) => {
+            let (store, domain) = (api.store.clone(), domain.clone());
+            blocking(move || store.tenant(&domain)?.map(drop).ok_or_else(|| ApiError::not_found("unknown domain"))).await?;
+        }
+        (Who::Operator, _) => {}
+        (Who::Tenant { domain: own, .. }, Scope::Tenant(domain)) if own == domain => {}
+        (Who::Tenant { .. } | Who::Link(_), _) => return Err(ApiError::forbidden("this token does not open this")),
+    }
+    match need {
+        need if caller.has(need) => Ok(()),
+        Need::Role(role) => Err(ApiError::forbidden(&format!("this token has not the role {}", role.name()))),
+        Need::Nothing | Need::Operator => Err(ApiError::forbidden("this token does not open this")),
+    }
 }
 
 /// A link opens the audio of its recording, for reading.
@@ -230,15 +354,19 @@ fn opens(link: &Link, method: &Method, path: &str) -> bool {
 
 /// The tenant that a JWT is for and that has a key that verifies it, and which key (IC-005). Where it is for several, the one that is asked
 /// for comes first.
-fn signer(store: &Store, jwt: &Jwt<'_>, scope: &Scope) -> Result<Option<(String, String)>, ApiError> {
+fn signer(store: &Store, jwt: &Jwt<'_>, scope: &Scope) -> Result<Option<(String, KeyRow)>, ApiError> {
     /// Domains that a token may be for; more are not looked at: each costs a look into the store, and who sent it is not proven yet.
     const AUDIENCE: usize = 4;
     let mut domains: Vec<String> = jwt.audience().into_iter().map(str::to_ascii_lowercase).collect();
     domains.sort_by_key(|domain| !matches!(scope, Scope::Tenant(asked) if asked == domain));
     for domain in domains.into_iter().take(AUDIENCE) {
         for row in store.keys(&domain)? {
-            if PublicKey::from_stored(&row.key).is_some_and(|key| jwt.is_valid(&key, wall_ms() / 1000)) {
-                return Ok(Some((domain, format!("key {}", row.label))));
+            let now = wall_ms();
+            if row.expires_at.is_none_or(|at| at > now)
+                && PublicKey::from_stored(&row.key).is_some_and(|key| jwt.is_valid(&key, now / 1000))
+            {
+                store.key_used(&domain, &row);
+                return Ok(Some((domain, row)));
             }
         }
     }

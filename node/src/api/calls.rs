@@ -1,4 +1,5 @@
-//! `/{domain}/calls` and `/admin/calls`: calls that ended. `/admin/audit`: who did what.
+//! `/{domain}/calls` and `/admin/calls`: calls that ended. `/{domain}/audit` and
+//! `/admin/audit`: who did what.
 
 use super::access::Domain;
 use super::endpoint;
@@ -34,8 +35,22 @@ async fn page(api: Arc<Api>, domain: Option<String>, (limit, before): (u32, Opti
 
 pub(super) async fn audit(State(api): Shared, request: Request) -> Reply {
     let limit = reply::limit(&request)?;
-    let lines = blocking(move || Ok(api.store.audit(limit)?)).await?;
-    let to_json = |line: &crate::store::AuditRow| json!({ "at": rfc3339(line.at), "who": line.who, "domain": line.domain, "what": line.what, "detail": line.detail });
+    audit_of(api, None, limit).await
+}
+
+pub(super) async fn audit_of_tenant(State(api): Shared, Domain(domain): Domain, request: Request) -> Reply {
+    let limit = reply::limit(&request)?;
+    audit_of(api, Some(domain), limit).await
+}
+
+async fn audit_of(api: Arc<Api>, domain: Option<String>, limit: u32) -> Reply {
+    let lines = blocking(move || Ok(api.store.audit(domain.as_deref(), limit)?)).await?;
+    let to_json = |line: &crate::store::AuditRow| {
+        json!({
+            "at": rfc3339(line.at), "who": line.who, "source": line.source, "domain": line.domain, "what": line.what, "detail": line.detail,
+            "outcome": line.outcome,
+        })
+    };
     reply::list("audit", lines.iter().map(to_json).collect(), None)
 }
 
@@ -70,9 +85,11 @@ pub(super) fn schema_of_audit() -> Value {
     endpoint::object(&[
         ("at", endpoint::time("When.")),
         ("who", endpoint::text("operator, or a tenant's token or key by its label.")),
+        ("source", endpoint::text("The address that it was asked from; empty: the node did it by itself.")),
         ("domain", endpoint::text("About which tenant; empty: none.")),
-        ("what", endpoint::text("What was done.")),
+        ("what", endpoint::text("What was done; method and path of what was refused.")),
         ("detail", endpoint::text("To what.")),
+        ("outcome", endpoint::text("`done`, or the code of the refusal.")),
     ])
 }
 

@@ -3,6 +3,7 @@
 
 use super::Api;
 use super::reply::ApiError;
+use super::roles::Role;
 use axum::extract::FromRequestParts;
 use axum::handler::Handler;
 use axum::http::request::Parts;
@@ -26,6 +27,17 @@ pub(super) struct Endpoint {
     pub(super) refusals: Vec<u16>,
     /// Needs no token.
     pub(super) open: bool,
+    /// Of a tenant's token, below `/{domain}`.
+    role: Role,
+}
+
+/// Whom an endpoint is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Need {
+    Nothing,
+    Operator,
+    /// The operator, or a token of the tenant with this role.
+    Role(Role),
 }
 
 pub(super) struct Parameter {
@@ -67,6 +79,7 @@ where
         answers: Vec::new(),
         refusals: Vec::new(),
         open: false,
+        role: if method == "get" { Role::Read } else { Role::Operate },
     }
 }
 
@@ -92,6 +105,20 @@ impl Endpoint {
     pub(super) fn open(mut self) -> Endpoint {
         self.open = true;
         self
+    }
+
+    /// It changes what the tenant's calls do, so that `operate` is not enough.
+    pub(super) fn deploys(mut self) -> Endpoint {
+        self.role = Role::Deploy;
+        self
+    }
+
+    pub(super) fn need(&self) -> Need {
+        match self.path.starts_with("/{domain}") {
+            _ if self.open => Need::Nothing,
+            true => Need::Role(self.role),
+            false => Need::Operator,
+        }
     }
 
     pub(super) fn query(mut self, name: &'static str, schema: Value, says: &'static str) -> Endpoint {

@@ -4,10 +4,12 @@ use super::access::Caller;
 use super::bearer::PublicKey;
 use super::endpoint::{self, Path};
 use super::reply::{self, ApiError, Reply};
+use super::roles::Roles;
 use super::tenants::check_name;
 use super::{Shared, blocking, rfc3339};
+use crate::limits;
 use crate::reply_keys::RotateError;
-use crate::store::KeyRow;
+use crate::store::{KeyRow, wall_ms};
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use serde_json::{Value, json};
@@ -31,12 +33,20 @@ pub(super) async fn list(State(api): Shared, Path(domain): Path<String>) -> Repl
 
 pub(super) async fn put(State(api): Shared, caller: Caller, Path((domain, label)): Path<(String, String)>, request: Request) -> Reply {
     check_name("label", &label)?;
+    let (roles, expires) = (reply::query(&request, "roles")?, reply::query(&request, "expires_in_s")?);
+    let roles = roles.map_or(Ok(Roles::ALL), |names| Roles::read(&names)).map_err(|why| ApiError::bad("roles", why))?;
+    let longest = limits::TOKEN_LONGEST.as_secs();
+    let expires_at = match expires.map(|text| text.parse::<u64>()) {
+        None => None,
+        Some(Ok(seconds)) if (1..=longest).contains(&seconds) => Some(wall_ms() + seconds * 1000),
+        Some(_) => return Err(ApiError::bad("expires_in_s", format!("must be a number from 1 to {longest}"))),
+    };
     let body = reply::body(request, BODY, "key", |given| TYPES.contains(&given), "application/x-pem-file or application/jwk+json").await?;
     let key = PublicKey::read(&body).map_err(|why| ApiError::bad("key", why))?;
-    let stored = key.to_stored();
+    let row = KeyRow { label: label.clone(), key: key.to_stored(), roles: roles.to_string(), created_at: 0, expires_at, used_at: None };
     let (new, row) = blocking(move || {
         let domain = domain.to_ascii_lowercase();
-        let new = api.store.put_key(&domain, &label, &stored, KEYS, &caller.to_string())?;
+        let new = api.store.put_key(&domain, row, KEYS, &caller.to_string())?;
         let row = api.store.keys(&domain)?.into_iter().find(|row| row.label == label);
         Ok((new, row))
     })
@@ -69,7 +79,15 @@ pub(super) async fn rotate_reply_keys(State(api): Shared, caller: Caller) -> Rep
 
 fn to_json(row: &KeyRow) -> Option<Value> {
     let key = PublicKey::from_stored(&row.key)?;
-    Some(json!({ "label": row.label, "bits": key.bits(), "thumbprint": key.thumbprint(), "created_at": rfc3339(row.created_at) }))
+    Some(json!({
+        "label": row.label,
+        "bits": key.bits(),
+        "thumbprint": key.thumbprint(),
+        "roles": Roles::read(&row.roles).unwrap_or_default().names(),
+        "created_at": rfc3339(row.created_at),
+        "expires_at": row.expires_at.map(rfc3339),
+        "used_at": row.used_at.map(rfc3339),
+    }))
 }
 
 pub(super) fn schema() -> Value {
@@ -77,6 +95,9 @@ pub(super) fn schema() -> Value {
         ("label", endpoint::text("What it is for.")),
         ("bits", endpoint::number("Of the modulus.")),
         ("thumbprint", endpoint::text("SHA-256 over its JWK (RFC 7638), in hex.")),
+        ("roles", super::tenants::schema_of_roles()),
         ("created_at", endpoint::time("When it was stored.")),
+        ("expires_at", endpoint::nullable(endpoint::time("When it is void; null: never."))),
+        ("used_at", endpoint::nullable(endpoint::time("When a JWT was verified with it last, to within a minute."))),
     ])
 }

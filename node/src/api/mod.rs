@@ -8,6 +8,7 @@
 //! serves them.
 
 mod access;
+mod apply;
 mod bearer;
 mod calls;
 pub mod dialects;
@@ -26,18 +27,22 @@ mod rate;
 mod recording_keys;
 mod recordings;
 mod reply;
+mod roles;
 mod server;
 mod sessions;
 mod settings;
 mod storage;
 mod tenants;
+mod usage;
 
 pub use access::{ADMIN_TOKEN_FILE, AdminToken};
-pub use prompts::check_file_name;
+pub use apply::apply_at_start;
 use prompts::check_url;
+pub use prompts::{bytes_in, check_file_name};
 pub use reply::rfc3339;
 pub use server::Server;
 pub use tenants::check_domain;
+pub use usage::first_of_month;
 
 use crate::deliver::Archive;
 use crate::guest::{Follower, Vault};
@@ -85,6 +90,8 @@ pub trait Node: Send + Sync + 'static {
     fn vault(&self) -> Option<Vault> {
         None
     }
+    /// Whether a trunk of this name is configured.
+    fn knows_trunk(&self, name: &str) -> bool;
 }
 
 /// A call that is up.
@@ -130,6 +137,8 @@ pub struct Api {
     answers: Mutex<Answers>,
     /// True from when the node stops: what goes on for long ends then.
     stopping: watch::Sender<bool>,
+    /// Refusals that go into the audit.
+    refusals: Mutex<Buckets>,
     started: Instant,
 }
 
@@ -137,6 +146,9 @@ pub struct Api {
 const BODY: usize = 64 << 10;
 /// Commands of each tenant.
 const RATE: Rate = Rate { per_second: limits::COMMANDS_PER_SECOND, burst: limits::COMMANDS_AT_ONCE };
+
+/// Refusals of each tenant that the audit takes: whoever is refused all day must not push out what was done.
+const REFUSALS: Rate = Rate { per_second: 1, burst: 20 };
 
 type Shared = axum::extract::State<Arc<Api>>;
 
@@ -152,8 +164,9 @@ impl Api {
         archive: Archive,
     ) -> Arc<Api> {
         let (rate, answers) = (Mutex::new(Buckets::new(RATE)), Mutex::default());
-        let (stopping, started) = (watch::Sender::new(false), Instant::now());
-        Arc::new(Api { store, versions, node, token, prompts, reply_keys, archive, rate, answers, stopping, started })
+        let (refusals, stopping) = (Mutex::new(Buckets::new(REFUSALS)), watch::Sender::new(false));
+        let started = Instant::now();
+        Arc::new(Api { store, versions, node, token, prompts, reply_keys, archive, rate, answers, stopping, refusals, started })
     }
 
     /// The API's clock, for what is limited or kept for a time.
@@ -215,9 +228,27 @@ fn endpoints() -> Vec<Endpoint> {
         delete("/admin/tenants/{domain}", "removeTenant", tenants::remove)
             .says("Removes a tenant and its versions; recordings and prompts stay on disk.")
             .succeeds(200, "Removed.", &[]),
+        put("/admin/tenants", "applyTenants", tenants::apply)
+            .says("Sets several tenants as they are described, all or nothing. What a tenant does not name gets its default.")
+            .body(endpoint::JSON, apply::schema_of_body())
+            .succeeds(
+                200,
+                "What changed, or would.",
+                &[("dry_run", endpoint::flag("Nothing was changed.")), ("changes", json!({ "type": "array", "items": apply::schema() }))],
+            )
+            .refuses(&[400, 409]),
+        get("/admin/tenants/{domain}/tokens", "listTokens", tenants::list_tokens)
+            .says("The tenant's tokens, newest first, without what they are.")
+            .lists("tokens", tenants::schema_of_token()),
         put("/admin/tenants/{domain}/tokens/{label}", "makeToken", tenants::make_token)
-            .says("Makes a token that opens the tenant's part of the API. Only its hash is kept; an earlier one of the label is void.")
-            .succeeds(201, "The token, told once.", &[("token", text("To be sent as bearer token."))]),
+            .says("Makes a token that opens the tenant's part of the API, as far as its roles go: all of it where none is named. Only its hash is \
+                   kept; an earlier one of the label is void.")
+            .body(endpoint::JSON, tenants::schema_of_token_body())
+            .succeeds(201, "The token, told once.", &tenants::made_token()),
+        post("/admin/tenants/{domain}/tokens/{label}/rotate", "rotateToken", tenants::rotate_token)
+            .says("Makes a new token with the roles and the lifetime of the label's last one, which stays valid for a while.")
+            .body(endpoint::JSON, tenants::schema_of_rotation())
+            .succeeds(201, "The token, told once.", &tenants::made_token()),
         delete("/admin/tenants/{domain}/tokens/{label}", "removeToken", tenants::remove_token).says("Makes a token void.").succeeds(
             200,
             "Void.",
@@ -228,6 +259,8 @@ fn endpoints() -> Vec<Endpoint> {
             .lists("keys", keys::schema()),
         put("/admin/tenants/{domain}/keys/{label}", "putKey", keys::put)
             .says("Registers a public RSA key of 2048 to 8192 bits, as PEM or JWK. An earlier one of the label is void.")
+            .query("roles", json!({ "type": "string" }), "What JWTs signed with it may do: deploy, operate, read, with commas. None: all.")
+            .query("expires_in_s", json!({ "type": "integer", "minimum": 1 }), "Seconds until it is void. None: it does not expire.")
             .body(keys::TYPES, json!({ "description": "PEM (`PUBLIC KEY` or `RSA PUBLIC KEY`) or a JWK." }))
             .succeeds(200, "Replaced.", &[("key", keys::schema())])
             .succeeds(201, "Registered.", &[("key", keys::schema())])
@@ -276,11 +309,28 @@ fn endpoints() -> Vec<Endpoint> {
             .says("Who changed what, newest first.")
             .limited()
             .lists("audit", calls::schema_of_audit()),
+        get("/admin/usage", "usageOfAll", usage::list_all)
+            .says("What tenants used, day by day.")
+            .query("from", json!({ "type": "string", "format": "date" }), "First day (UTC); the first of the month of `to`.")
+            .query("to", json!({ "type": "string", "format": "date" }), "Last day; today.")
+            .query("format", json!({ "enum": ["json", "csv"] }), "CSV (RFC 4180) is in order of days, JSON newest first.")
+            .answers(200, "The days.", &["application/json", "text/csv"], usage::schema_of_list()),
         // Tenants'.
+        get("/{domain}/audit", "audit", calls::audit_of_tenant)
+            .says("Who changed what of the tenant, newest first.")
+            .limited()
+            .lists("audit", calls::schema_of_audit()),
+        get("/{domain}/usage", "usage", usage::list)
+            .says("What the tenant used, day by day.")
+            .query("from", json!({ "type": "string", "format": "date" }), "First day (UTC); the first of the month of `to`.")
+            .query("to", json!({ "type": "string", "format": "date" }), "Last day; today.")
+            .query("format", json!({ "enum": ["json", "csv"] }), "CSV (RFC 4180) is in order of days, JSON newest first.")
+            .answers(200, "The days.", &["application/json", "text/csv"], usage::schema_of_list()),
         get("/{domain}/guests", "listVersions", guests::list)
             .says("Versions of the handler, newest first.")
             .lists("versions", guests::schema()),
         guests::share_parameters(post("/{domain}/guests", "uploadVersion", guests::upload))
+            .deploys()
             .says("Uploads a component: it is validated, compiled and kept as a version. The same bytes again are the same version.")
             .query("note", json!({ "type": "string" }), "Kept with the version.")
             .query("activate", json!({ "type": "boolean" }), "Give it to new calls at once.")
@@ -305,35 +355,42 @@ fn endpoints() -> Vec<Endpoint> {
             .says("Settings that the tenant's handlers read, by key.")
             .lists("settings", settings::schema()),
         put("/{domain}/guests/settings/{key}", "putSetting", settings::put)
+            .deploys()
             .says("Sets a setting. New calls find it; those that are up keep what they have.")
             .body(endpoint::JSON, settings::schema_of_body())
             .succeeds(200, "Changed.", &[])
             .succeeds(201, "Set.", &[])
             .refuses(&[409]),
         delete("/{domain}/guests/settings/{key}", "removeSetting", settings::remove)
+            .deploys()
             .says("Forgets a setting.")
             .succeeds(200, "Forgotten.", &[]),
         get("/{domain}/guests/secrets", "listSecrets", settings::list_secrets)
             .says("Names of the secrets that the tenant's handlers may ask for. What they are is not shown.")
             .lists("secrets", settings::schema_of_secret()),
         put("/{domain}/guests/secrets/{name}", "putSecret", settings::put_secret)
+            .deploys()
             .says("Keeps a secret, sealed. It is neither shown again nor logged.")
             .body(endpoint::JSON, settings::schema_of_body())
             .succeeds(200, "Changed.", &[])
             .succeeds(201, "Kept.", &[])
             .refuses(&[409]),
         delete("/{domain}/guests/secrets/{name}", "removeSecret", settings::remove_secret)
+            .deploys()
             .says("Forgets a secret.")
             .succeeds(200, "Forgotten.", &[]),
         post("/{domain}/guests/rollback", "rollBack", guests::roll_back)
+            .deploys()
             .says("Takes the last change back: new calls get the version that was active before, or no longer the one that was tried.")
             .succeeds(200, "Done.", &guests::changed())
             .refuses(&[409, 429]),
         post("/{domain}/guests/promote", "promoteVersion", guests::promote)
+            .deploys()
             .says("Gives the version that is tried to all new calls.")
             .succeeds(200, "Done.", &guests::changed())
             .refuses(&[409, 429]),
         guests::share_parameters(post("/{domain}/guests/{number}/activate", "activateVersion", guests::activate))
+            .deploys()
             .says(
                 "Gives this version to new calls: all of them, or some while the others get the active one. Those that are up keep theirs.",
             )
@@ -395,6 +452,7 @@ fn endpoints() -> Vec<Endpoint> {
             .says("The tenant's keys that wrap the keys of its recordings, newest first; also those that were erased.")
             .lists("keys", recording_keys::schema()),
         post("/{domain}/recordingkeys", "putRecordingKey", recording_keys::put)
+            .deploys()
             .says(
                 "Gives the tenant's new recordings this key: all of them are encrypted at rest from now on. Earlier keys stay for theirs.",
             )
@@ -403,6 +461,7 @@ fn endpoints() -> Vec<Endpoint> {
             .succeeds(201, "A new key.", &[("key", recording_keys::schema())])
             .refuses(&[409]),
         delete("/{domain}/recordingkeys/{name}", "eraseRecordingKey", recording_keys::erase)
+            .deploys()
             .says("Erases a key, and with it all recordings that were made with it: nobody can read them any more.")
             .succeeds(
                 200,
@@ -433,12 +492,14 @@ fn endpoints() -> Vec<Endpoint> {
             .answers(206, "The range.", AUDIO, json!({}))
             .refuses(&[409, 410, 416]),
         put("/{domain}/promptfile/{name}", "putPrompt", prompts::put)
+            .deploys()
             .says("Stores a prompt of at most ten minutes; it must decode.")
             .body(&["audio/wav", "application/octet-stream"], json!({ "description": "A WAV file." }))
             .succeeds(200, "Replaced.", &[("duration_ms", number("How long it plays."))])
             .succeeds(201, "Stored.", &[("duration_ms", number("How long it plays."))])
-            .refuses(&[409, 429]),
+            .refuses(&[409, 429, 507]),
         delete("/{domain}/promptfile/{name}", "removePrompt", prompts::remove)
+            .deploys()
             .says("Removes a prompt, or a recording by its name.")
             .succeeds(200, "Removed.", &[])
             .refuses(&[409]),
@@ -457,7 +518,7 @@ fn endpoints() -> Vec<Endpoint> {
                 "Valid, and handed to the session.",
                 &[("recordingId", text("UUID of the recording.")), ("recordingFileName", text("The name it is stored under."))],
             )
-            .refuses(&[409, 429]),
+            .refuses(&[409, 429, 507]),
     );
     table.extend(dialects::graph::endpoints().into_iter().chain(dialects::aculab::endpoints()));
     for step in recorder::Step::ALL {
@@ -484,7 +545,7 @@ fn endpoints() -> Vec<Endpoint> {
             .says(operation.says())
             .body(endpoint::JSON, fields::schema(operation.fields()))
             .succeeds(200, "Valid, and handed to the session.", &operation.gives())
-            .refuses(&[409, 429]);
+            .refuses(&[409, 429, 507]);
         if operation.starts_something() {
             let schema = json!({ "type": "string", "minLength": 1, "maxLength": idempotency::KEY, "pattern": "^[!-~]+$" });
             endpoint = endpoint.header("Idempotency-Key", schema, "The same key with the same body gets the first answer for 10 minutes.");
@@ -498,7 +559,7 @@ fn endpoints() -> Vec<Endpoint> {
                 .says(operation.says())
                 .body(endpoint::JSON, fields::schema(&operation.fields_of_operator()))
                 .succeeds(200, "Valid, and handed to the session.", &operation.gives())
-                .refuses(&[409]);
+                .refuses(&[409, 429, 507]);
             table.push(endpoint);
         }
     }

@@ -2,7 +2,7 @@
 //! not.
 
 use super::Shared;
-use super::endpoint::{Content, Endpoint, Parameter, object, text};
+use super::endpoint::{Content, Endpoint, Need, Parameter, object, text};
 use serde_json::{Map, Value, json};
 use std::sync::LazyLock;
 
@@ -14,10 +14,10 @@ pub(super) async fn show(_: Shared) -> axum::Json<&'static Value> {
 }
 
 /// What every refusal means; a path names those that it can give.
-const REFUSALS: [(u16, &str, &str); 13] = [
+const REFUSALS: [(u16, &str, &str); 14] = [
     (400, "bad_value", "The body is no JSON, or a value is wrong; the message begins with the field's name."),
     (401, "unauthorized", "No valid bearer token, or a replyId that is not valid."),
-    (403, "forbidden", "The token does not open this, or the replyId is of another domain."),
+    (403, "forbidden", "The token does not open this, lacks the role, or the replyId is of another domain."),
     (404, "not_found", "There is no such domain, session, object or resource."),
     (405, "method_not_allowed", "The resource does not take this method."),
     (409, "conflict", "Not in this state, or it collides with what is there."),
@@ -25,9 +25,10 @@ const REFUSALS: [(u16, &str, &str); 13] = [
     (413, "too_large", "The body is larger than the limit that the message names."),
     (415, "unsupported_type", "The body's Content-Type is another one."),
     (416, "bad_range", "The range begins behind the end of the audio."),
-    (429, "too_many", "Too many commands or uploads; Retry-After says when to try again."),
+    (429, "too_many", "Too many commands or uploads, or `quota`: the tenant's calls are used up. Retry-After says when to try again."),
     (500, "internal", "The node failed; its log says how."),
     (503, "unavailable", "The node drains, is full, or stops."),
+    (507, "quota", "The tenant's storage is used up; the message names the quota."),
 ];
 
 fn document(endpoints: &[Endpoint]) -> Value {
@@ -62,7 +63,8 @@ fn document(endpoints: &[Endpoint]) -> Value {
             "description": "Calls below `/{domain}` are a tenant's, those below `/admin` the operator's. An operation answers once it is \
                             valid and handed to its session; its effect comes later. Every refusal is `{\"success\":false,\"error\":CODE,\
                             \"message\":TEXT}`. Numbers are taken where a text is expected and the reverse; unknown properties of \
-                            operations are ignored.",
+                            operations are ignored. `x-role` is the role that a tenant's token needs: deploy, operate or read; the \
+                            operator's opens everything.",
             "license": { "name": "Apache-2.0", "identifier": "Apache-2.0" },
         },
         "servers": [{ "url": "/" }],
@@ -130,8 +132,10 @@ fn operation(endpoint: &Endpoint) -> Value {
     if let Some(body) = &endpoint.body {
         operation["requestBody"] = json!({ "required": true, "content": content(body) });
     }
-    if endpoint.open {
-        operation["security"] = json!([]);
+    match endpoint.need() {
+        Need::Nothing => operation["security"] = json!([]),
+        Need::Operator => operation["x-role"] = json!("operator"),
+        Need::Role(role) => operation["x-role"] = json!(role.name()),
     }
     operation
 }

@@ -340,6 +340,7 @@ impl From<CommandError> for ApiError {
             CommandError::WrongState(why) => ApiError::conflict(why),
             CommandError::Limit(why) => ApiError::too_many(why),
             CommandError::Unavailable(why) => ApiError::unavailable(why).after(limits::RETRY_AFTER),
+            CommandError::Quota(quota) => ApiError::quota(quota),
         }
     }
 }

@@ -11,6 +11,7 @@ use crate::store::RecordingRow;
 use axum::extract::{Request, State};
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
+use hookswitch_call::Quota;
 use serde_json::json;
 use std::fs;
 use std::io::{self, Write};
@@ -74,7 +75,7 @@ pub(super) async fn show(
     match found {
         Found::Prompt(bytes) => Ok(([(header::CONTENT_TYPE, "audio/wav")], bytes).into_response()),
         Found::Recording(row) => {
-            let hearer = Hearer { who: caller.to_string(), peer: peer.to_string(), how: "file name" };
+            let hearer = Hearer { who: caller.name(), peer: peer.to_string(), how: "file name" };
             recordings::stream(&api, *row, request.headers(), hearer).await
         }
     }
@@ -102,6 +103,7 @@ async fn take(api: Arc<Api>, caller: Caller, domain: String, name: String, reque
         if new && fs::read_dir(&folder).is_ok_and(|entries| entries.count() >= PROMPTS) {
             return Err(ApiError::conflict(format!("prompt: this domain has {PROMPTS} prompts already")));
         }
+        check_storage(&api, &domain, &path, bytes.len())?;
         store(&folder, &path, &bytes).map_err(|error| failed(&path, &error))?;
         api.store.save_audit(&caller.to_string(), &domain, "prompt stored", &name);
         Ok((new, duration))
@@ -136,6 +138,20 @@ pub(super) fn schema() -> serde_json::Value {
         ("size", endpoint::number("Bytes.")),
         ("changed_at", endpoint::time("When it was stored.")),
     ])
+}
+
+/// What a tenant's storage is counted by: files of its folder of prompts.
+pub fn bytes_in(folder: &Path) -> u64 {
+    let size = |entry: fs::DirEntry| entry.metadata().ok().filter(fs::Metadata::is_file).map_or(0, |about| about.len());
+    fs::read_dir(folder).map_or(0, |entries| entries.flatten().map(size).sum())
+}
+
+/// Two uploads at once may pass together; recordings that begin are stopped by the next measurement.
+fn check_storage(api: &Api, domain: &str, path: &Path, size: usize) -> Result<(), ApiError> {
+    let Some(most) = api.store.tenant(domain)?.and_then(|tenant| tenant.quotas.storage_bytes) else { return Ok(()) };
+    let replaced = fs::metadata(path).map_or(0, |about| about.len());
+    let there = api.store.recorded_bytes_of(domain)?.saturating_add(bytes_in(&api.prompts.join(domain))).saturating_sub(replaced);
+    if there.saturating_add(size as u64) > most { Err(ApiError::quota(Quota::Storage)) } else { Ok(()) }
 }
 
 fn recording(api: &Api, domain: &str, name: &str) -> Result<RecordingRow, ApiError> {

@@ -77,10 +77,10 @@ pub(super) async fn audio(
     Path((_, id)): Path<(String, String)>,
     request: Request,
 ) -> Reply {
-    let how = if matches!(caller, Caller::Link(_)) { "link" } else { "audio" };
+    let how = if caller.is_link() { "link" } else { "audio" };
     let (row, hearer) = {
         let api = api.clone();
-        blocking(move || Ok((find(&api, &domain, &id)?, Hearer { who: caller.to_string(), peer: peer.to_string(), how }))).await?
+        blocking(move || Ok((find(&api, &domain, &id)?, Hearer { who: caller.name(), peer: peer.to_string(), how }))).await?
     };
     stream(&api, row, request.headers(), hearer).await
 }
@@ -124,7 +124,7 @@ pub(super) async fn link(
     let (token, expires, url) = blocking(move || {
         let row = find(&api, &domain, &id)?;
         readable(&row)?;
-        let who = caller.to_string();
+        let who = caller.name();
         let now = wall_ms();
         let (token, expires) = api.archive.links.mint(now, &domain, &row.id, &who, life);
         api.store.note_access(AccessRow {
@@ -156,8 +156,8 @@ pub(super) async fn put_hold(
     };
     let hold = blocking(move || {
         let row = find(&api, &domain, &id)?;
-        let hold = HoldRow { who: caller.to_string(), why, at: wall_ms() };
-        api.store.put_hold(&domain, &row.id, hold.clone())?;
+        let hold = HoldRow { who: caller.name(), why, at: wall_ms() };
+        api.store.put_hold(&domain, &row.id, hold.clone(), &caller.to_string())?;
         Ok(hold)
     })
     .await?;

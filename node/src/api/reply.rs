@@ -10,6 +10,7 @@ use axum::extract::Request;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use futures_core::Stream;
+use hookswitch_call::Quota;
 use serde_json::{Value, json};
 use std::pin::Pin;
 use std::time::Duration;
@@ -71,15 +72,29 @@ impl ApiError {
     pub(super) fn unavailable(why: impl Into<String>) -> ApiError {
         ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", why)
     }
+    /// The tenant has used up what it may have: for what comes back by itself, 429; for storage, 507 (RFC 4918 11.5).
+    pub(super) fn quota(quota: Quota) -> ApiError {
+        let why = format!("{}: the tenant's quota is used up", quota.name());
+        match quota {
+            Quota::Storage => ApiError::new(StatusCode::INSUFFICIENT_STORAGE, "quota", why),
+            _ => ApiError::new(StatusCode::TOO_MANY_REQUESTS, "quota", why)
+                .after(quota.refusal().1.map_or(crate::limits::RETRY_AFTER, |seconds| Duration::from_secs(seconds.into()))),
+        }
+    }
     pub(super) fn internal() -> ApiError {
         ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "the node failed; its log says how")
     }
 }
 
+/// The code of a refusal, for the audit.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Code(pub(super) &'static str);
+
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let body = Json(json!({ "success": false, "error": self.code, "message": self.message }));
         let mut response = (self.status, body).into_response();
+        response.extensions_mut().insert(Code(self.code));
         if let Some(wait) = self.after {
             let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
             response.headers_mut().insert(header::RETRY_AFTER, seconds.max(1).into());

@@ -1,11 +1,14 @@
 //! `/admin/tenants`: who may be called here. The body is read by hand, so that a refusal names the field.
 
 use super::access::{Caller, RESERVED, hash_hex, new_token};
+use super::apply::{self, Change};
 use super::endpoint::{self, Path};
 use super::prompts::check_file_name;
 use super::reply::{self, ApiError, Reply};
-use super::{Shared, blocking, rfc3339};
-use crate::store::{FallbackRow, NumberRow, TenantRow};
+use super::roles::Roles;
+use super::{Api, Shared, blocking, rfc3339};
+use crate::limits;
+use crate::store::{FallbackRow, NumberRow, Quotas, TenantRow, TokenRow, wall_ms};
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use hookswitch_call::Destination;
@@ -13,6 +16,8 @@ use serde_json::{Map, Value, json};
 
 /// A tenant's configuration: 10,000 numbers fit.
 const BODY: usize = 512 << 10;
+/// Several tenants with theirs.
+const BODY_OF_ALL: usize = 16 << 20;
 /// Numbers of a tenant. More: 400.
 const NUMBERS: usize = 10_000;
 /// Characters of a number or of a trunk's name.
@@ -47,7 +52,8 @@ pub(super) async fn put(State(api): Shared, caller: Caller, Path(domain): Path<S
     let Value::Object(body) = body else { return Err(ApiError::bad("body", "must be an object")) };
     let (new, tenant) = blocking(move || {
         let before = api.store.tenant(&domain)?;
-        let tenant = from_json(domain, body, before.as_ref())?;
+        let tenant = from_json(domain, body, before.as_ref().is_some_and(|before| before.default))?;
+        check_trunks(&api, &tenant)?;
         let new = api.store.put_tenant(tenant.clone(), &caller.to_string())?;
         api.node.configure();
         let stored = api.store.tenant(&tenant.domain)?;
@@ -68,19 +74,210 @@ pub(super) async fn remove(State(api): Shared, caller: Caller, Path(domain): Pat
     reply::ok(json!({}))
 }
 
+/// Sets several tenants as a file describes them, all or nothing; with `dry_run` it says what would change.
+pub(super) async fn apply(State(api): Shared, caller: Caller, request: Request) -> Reply {
+    let body = reply::body(request, BODY_OF_ALL, "body", |given| given == "application/json", "application/json").await?;
+    let body: Value = serde_json::from_slice(&body).map_err(|error| ApiError::bad("body", format!("not JSON: {error}")))?;
+    let Value::Object(mut body) = body else { return Err(ApiError::bad("body", "must be an object")) };
+    let mut flag = |name: &str| match body.remove(name).unwrap_or_default() {
+        Value::Null => Ok(false),
+        Value::Bool(flag) => Ok(flag),
+        _ => Err(ApiError::bad(name, "must be true or false")),
+    };
+    let (dry_run, prune) = (flag("dry_run")?, flag("prune")?);
+    let wanted = match body.remove("tenants").unwrap_or_default() {
+        Value::Array(tenants) => apply::rows(tenants)?,
+        _ => return Err(ApiError::bad("tenants", "must be a list")),
+    };
+    nothing_else(&body)?;
+    if prune && wanted.is_empty() {
+        return Err(ApiError::bad("tenants", "names none, and `prune` would remove them all"));
+    }
+    let changes = blocking(move || {
+        for tenant in &wanted {
+            check_trunks(&api, tenant)?;
+        }
+        let changes = apply::changes(&api.store.tenants()?, &wanted, prune);
+        if dry_run || changes.is_empty() {
+            return Ok(changes);
+        }
+        let who = caller.to_string();
+        for gone in changes.iter().filter(|change| change.what == "removed") {
+            api.versions.remove_tenant(&gone.domain, &who)?;
+        }
+        let changed = wanted.into_iter().filter(|tenant| changes.iter().any(|change| change.domain == tenant.domain)).collect();
+        let stored = api.store.put_tenants(changed, &who);
+        api.node.configure();
+        stored?;
+        Ok(changes)
+    })
+    .await?;
+    reply::ok(json!({ "dry_run": dry_run, "changes": changes.iter().map(Change::to_json).collect::<Vec<_>>() }))
+}
+
+/// Numbers from a trunk that is not configured would make the whole configuration ambiguous, and trunks with a typing error lead nowhere.
+fn check_trunks(api: &Api, tenant: &TenantRow) -> Result<(), ApiError> {
+    for (place, number) in tenant.numbers.iter().enumerate() {
+        if let Some(trunk) = number.trunk.as_deref().filter(|trunk| !api.node.knows_trunk(trunk)) {
+            return Err(ApiError::bad(&format!("numbers[{place}]"), format!("no trunk is called {trunk:?}")));
+        }
+    }
+    match tenant.trunks.iter().position(|trunk| !api.node.knows_trunk(trunk)) {
+        Some(place) => Err(ApiError::bad(&format!("trunks[{place}]"), format!("no trunk is called {:?}", tenant.trunks[place]))),
+        None => Ok(()),
+    }
+}
+
+pub(super) async fn list_tokens(State(api): Shared, Path(domain): Path<String>) -> Reply {
+    let tokens = blocking(move || {
+        let domain = domain.to_ascii_lowercase();
+        api.store.tenant(&domain)?.ok_or_else(|| ApiError::not_found("unknown domain"))?;
+        Ok(api.store.tokens(&domain)?)
+    })
+    .await?;
+    reply::list("tokens", tokens.iter().map(token_to_json).collect(), None)
+}
+
 /// Makes a token for a tenant and says it once: only its hash is kept. The same label again replaces the token.
-pub(super) async fn make_token(State(api): Shared, caller: Caller, Path((domain, label)): Path<(String, String)>) -> Reply {
+pub(super) async fn make_token(
+    State(api): Shared,
+    caller: Caller,
+    Path((domain, label)): Path<(String, String)>,
+    request: Request,
+) -> Reply {
     check_name("label", &label)?;
+    let mut body = optional_object(request).await?;
+    let roles = match body.remove("roles").unwrap_or_default() {
+        Value::Null => Roles::ALL,
+        Value::Array(names) if names.iter().all(Value::is_string) => {
+            Roles::of(names.iter().filter_map(Value::as_str)).map_err(|why| ApiError::bad("roles", why))?
+        }
+        _ => return Err(ApiError::bad("roles", "must be a list of roles")),
+    };
+    let expires_at = seconds(&mut body, "expires_in_s", limits::TOKEN_LONGEST.as_secs())?.map(|seconds| wall_ms() + seconds * 1000);
+    nothing_else(&body)?;
     let token = blocking(move || {
-        let token = new_token().map_err(|error| {
-            tracing::error!(%error, "no random numbers");
-            ApiError::internal()
-        })?;
-        api.store.put_token(&domain.to_ascii_lowercase(), &label, &hash_hex(&token), &caller.to_string())?;
+        let token = random()?;
+        let who = caller.to_string();
+        api.store.put_token(&domain.to_ascii_lowercase(), &label, &hash_hex(&token), &roles.to_string(), expires_at, &who)?;
         Ok(token)
     })
     .await?;
-    reply::with_status(StatusCode::CREATED, json!({ "token": token }))
+    let about = json!({ "token": token, "roles": roles.names(), "expires_at": expires_at.map(rfc3339) });
+    reply::with_status(StatusCode::CREATED, about)
+}
+
+/// A new token of the same label and roles. The last one stays valid for a while, so that nobody is locked out meanwhile.
+pub(super) async fn rotate_token(
+    State(api): Shared,
+    caller: Caller,
+    Path((domain, label)): Path<(String, String)>,
+    request: Request,
+) -> Reply {
+    let mut body = optional_object(request).await?;
+    let overlap = seconds(&mut body, "overlap_s", limits::TOKEN_OVERLAP_LONGEST.as_secs())?.unwrap_or(limits::TOKEN_OVERLAP.as_secs());
+    nothing_else(&body)?;
+    let (token, row) = blocking(move || {
+        let token = random()?;
+        let row = api.store.rotate_token(&domain.to_ascii_lowercase(), &label, &hash_hex(&token), overlap * 1000, &caller.to_string())?;
+        Ok((token, row))
+    })
+    .await?;
+    let roles = Roles::read(&row.roles).unwrap_or_default();
+    let about = json!({ "token": token, "roles": roles.names(), "expires_at": row.expires_at.map(rfc3339) });
+    reply::with_status(StatusCode::CREATED, about)
+}
+
+fn random() -> Result<String, ApiError> {
+    new_token().map_err(|error| {
+        tracing::error!(%error, "no random numbers");
+        ApiError::internal()
+    })
+}
+
+/// A small body, or none.
+async fn optional_object(request: Request) -> Result<Map<String, Value>, ApiError> {
+    const BODY: usize = 4 << 10;
+    let body = reply::body(request, BODY, "body", |given| given == "application/json", "application/json").await?;
+    if body.is_empty() {
+        return Ok(Map::new());
+    }
+    match serde_json::from_slice(&body) {
+        Ok(Value::Object(body)) => Ok(body),
+        Ok(_) => Err(ApiError::bad("body", "must be an object")),
+        Err(_) => Err(ApiError::bad("body", "not JSON")),
+    }
+}
+
+fn seconds(body: &mut Map<String, Value>, field: &str, most: u64) -> Result<Option<u64>, ApiError> {
+    match body.remove(field).unwrap_or_default() {
+        Value::Null => Ok(None),
+        value => match value.as_u64() {
+            Some(seconds) if (1..=most).contains(&seconds) => Ok(Some(seconds)),
+            _ => Err(ApiError::bad(field, format!("must be a number from 1 to {most}, or null"))),
+        },
+    }
+}
+
+fn nothing_else(body: &Map<String, Value>) -> Result<(), ApiError> {
+    body.keys().next().map_or(Ok(()), |unknown| Err(ApiError::bad(unknown, "no such field")))
+}
+
+fn token_to_json(row: &TokenRow) -> Value {
+    json!({
+        "label": row.label,
+        "roles": Roles::read(&row.roles).unwrap_or_default().names(),
+        "created_at": rfc3339(row.created_at),
+        "expires_at": row.expires_at.map(rfc3339),
+        "used_at": row.used_at.map(rfc3339),
+    })
+}
+
+pub(super) fn schema_of_token() -> Value {
+    endpoint::object(&[
+        ("label", endpoint::text("What it is for. Two of a label: it was rotated.")),
+        ("roles", schema_of_roles()),
+        ("created_at", endpoint::time("When it was made.")),
+        ("expires_at", endpoint::nullable(endpoint::time("When it is void; null: never."))),
+        ("used_at", endpoint::nullable(endpoint::time("When it was shown last, to within a minute."))),
+    ])
+}
+
+pub(super) fn schema_of_roles() -> Value {
+    json!({ "type": "array", "minItems": 1, "items": { "enum": ["deploy", "operate", "read"] }, "description": "What it may do." })
+}
+
+pub(super) fn made_token() -> [(&'static str, Value); 3] {
+    [
+        ("token", endpoint::text("To be sent as bearer token.")),
+        ("roles", schema_of_roles()),
+        ("expires_at", endpoint::nullable(endpoint::time("When it is void; null: never."))),
+    ]
+}
+
+pub(super) fn schema_of_token_body() -> Value {
+    json!({
+        "type": "object", "additionalProperties": false,
+        "properties": {
+            "roles": { "anyOf": [schema_of_roles(), { "type": "null" }] },
+            "expires_in_s": {
+                "type": ["integer", "null"], "minimum": 1, "maximum": limits::TOKEN_LONGEST.as_secs(),
+                "description": "Seconds until it is void; null: it does not expire.",
+            },
+        },
+    })
+}
+
+pub(super) fn schema_of_rotation() -> Value {
+    json!({
+        "type": "object", "additionalProperties": false,
+        "properties": {
+            "overlap_s": {
+                "type": ["integer", "null"], "minimum": 1, "maximum": limits::TOKEN_OVERLAP_LONGEST.as_secs(),
+                "default": limits::TOKEN_OVERLAP.as_secs(), "description": "Seconds that the last one stays valid for.",
+            },
+        },
+    })
 }
 
 pub(super) async fn remove_token(State(api): Shared, caller: Caller, Path((domain, label)): Path<(String, String)>) -> Reply {
@@ -105,7 +302,7 @@ pub fn check_domain(domain: &str) -> Result<(), String> {
     Ok(())
 }
 
-fn to_json(tenant: &TenantRow) -> Value {
+pub(super) fn to_json(tenant: &TenantRow) -> Value {
     let number = |n: &NumberRow| match &n.trunk {
         None => json!(n.number),
         Some(trunk) => json!({ "trunk": trunk, "number": n.number }),
@@ -115,7 +312,9 @@ fn to_json(tenant: &TenantRow) -> Value {
         "default": tenant.default,
         "numbers": tenant.numbers.iter().map(number).collect::<Vec<_>>(),
         "fallback": tenant.fallback,
+        "trunks": tenant.trunks,
         "max_sessions": tenant.max_sessions,
+        "quotas": tenant.quotas,
         "error_prompt": tenant.error_prompt,
         "destinations": tenant.destinations,
         "mediaservice_ids": tenant.mediaservice_ids,
@@ -126,8 +325,8 @@ fn to_json(tenant: &TenantRow) -> Value {
     })
 }
 
-/// The whole configuration: what is not named gets its default, but for the role of default tenant, which stays.
-fn from_json(domain: String, mut body: Map<String, Value>, before: Option<&TenantRow>) -> Result<TenantRow, ApiError> {
+/// The whole configuration: what is not named gets its default, but for the role of default tenant, which is `default` then.
+pub(super) fn from_json(domain: String, mut body: Map<String, Value>, default: bool) -> Result<TenantRow, ApiError> {
     let numbers = match body.remove("numbers").unwrap_or_default() {
         Value::Null => Vec::new(),
         Value::Array(items) if items.len() <= NUMBERS => {
@@ -147,6 +346,15 @@ fn from_json(domain: String, mut body: Map<String, Value>, before: Option<&Tenan
             _ => return Err(ApiError::bad("max_sessions", format!("must be a number from 0 to {}", hookswitch_call::limits::SESSIONS))),
         },
     };
+    let quotas = match body.remove("quotas").unwrap_or_default() {
+        Value::Null => Quotas::default(),
+        Value::Object(fields) => quotas(fields)?,
+        _ => return Err(ApiError::bad("quotas", "must be an object")),
+    };
+    let trunks = texts(&mut body, "trunks", DESTINATIONS, |text| match check_name("", text) {
+        Ok(()) => Ok(text.to_owned()),
+        Err(_) => Err(format!("must be 1 to {NAME} visible ASCII characters")),
+    })?;
     let error_prompt = match body.remove("error_prompt").unwrap_or_default() {
         Value::Null => None,
         Value::String(name) => {
@@ -156,7 +364,7 @@ fn from_json(domain: String, mut body: Map<String, Value>, before: Option<&Tenan
         _ => return Err(ApiError::bad("error_prompt", "must be a file name")),
     };
     let default = match body.remove("default").unwrap_or_default() {
-        Value::Null => before.is_some_and(|before| before.default),
+        Value::Null => default,
         Value::Bool(default) => default,
         _ => return Err(ApiError::bad("default", "must be true or false")),
     };
@@ -196,7 +404,9 @@ fn from_json(domain: String, mut body: Map<String, Value>, before: Option<&Tenan
         domain,
         numbers,
         fallback,
+        trunks,
         max_sessions,
+        quotas,
         error_prompt,
         destinations,
         mediaservice_ids,
@@ -206,6 +416,52 @@ fn from_json(domain: String, mut body: Map<String, Value>, before: Option<&Tenan
         default,
         created_at: 0,
     })
+}
+
+/// Every quota: its largest value, which is as good as none, and what it says.
+const QUOTAS: [(&str, u64, &str); 6] = [
+    ("calls_per_second", limits::QUOTA_CALLS_PER_SECOND, "Calls a second, in and placed; more get 480."),
+    ("instances", limits::QUOTA_INSTANCES, "Instances of its handler at a time: one a call; more calls get the fallback."),
+    ("cpu_ms_per_second", limits::QUOTA_CPU_MS, "CPU milliseconds of its handlers in a second; what is beyond waits."),
+    ("cpu_weight", limits::QUOTA_CPU_WEIGHT, "Its share of a busy guest thread beside others'; 1 where nothing is said."),
+    ("storage_bytes", limits::QUOTA_STORAGE, "Bytes of recordings and prompts here; beyond, new ones get 507."),
+    ("minutes_per_month", limits::QUOTA_MINUTES, "Answered minutes of a calendar month (UTC), in and out; beyond, calls get 480."),
+];
+
+fn quotas(mut fields: Map<String, Value>) -> Result<Quotas, ApiError> {
+    let mut values = [None; QUOTAS.len()];
+    for ((name, most, _), value) in QUOTAS.iter().zip(&mut values) {
+        let least = u64::from(*name == "cpu_weight");
+        *value = match fields.remove(*name).unwrap_or_default() {
+            Value::Null => None,
+            given => match given.as_u64() {
+                Some(n) if (least..=*most).contains(&n) => Some(n),
+                _ => return Err(ApiError::bad(&format!("quotas.{name}"), format!("must be a number from {least} to {most}, or null"))),
+            },
+        };
+    }
+    if let Some(unknown) = fields.keys().next() {
+        return Err(ApiError::bad(&format!("quotas.{unknown}"), "no such quota"));
+    }
+    let small = |value: Option<u64>| value.map(|n| u32::try_from(n).unwrap_or(u32::MAX));
+    let [calls, instances, cpu, weight, storage_bytes, minutes] = values;
+    Ok(Quotas {
+        calls_per_second: small(calls),
+        instances: small(instances),
+        cpu_ms_per_second: small(cpu),
+        cpu_weight: small(weight).unwrap_or(1),
+        storage_bytes,
+        minutes_per_month: small(minutes),
+    })
+}
+
+fn schema_of_quotas() -> Value {
+    let one = |(name, most, says): &(&str, u64, &str)| {
+        let least = u64::from(*name == "cpu_weight");
+        ((*name).to_owned(), json!({ "type": ["integer", "null"], "minimum": least, "maximum": most, "description": says }))
+    };
+    let properties: Map<String, Value> = QUOTAS.iter().map(one).collect();
+    json!({ "type": "object", "properties": properties, "additionalProperties": false, "description": "What it may use; null: all there is." })
 }
 
 /// A list of texts, each of them read by `check`.
@@ -303,8 +559,10 @@ fn properties() -> Value {
         },
         "max_sessions": {
             "type": "integer", "minimum": 0, "maximum": hookswitch_call::limits::SESSIONS, "default": MAX_SESSIONS,
-            "description": "Calls at a time; more are refused with 503.",
+            "description": "Calls at a time; more are refused with 486.",
         },
+        "trunks": texts(DESTINATIONS, "Trunks whose calls it takes. None: calls from anywhere."),
+        "quotas": schema_of_quotas(),
         "error_prompt": endpoint::nullable(endpoint::text("File played before a call is released because its handler failed.")),
         "destinations": texts(DESTINATIONS, "Whom its handlers may call: an address with an optional /prefix, a host name, *.domain or                                              trunk:NAME, the first three perhaps with :port. None: nobody."),
         "mediaservice_ids": texts(MEDIASERVICES, "Names that placeivrcall may give as mediaserviceId."),
@@ -365,3 +623,6 @@ fn fallback(value: Value) -> Result<FallbackRow, ApiError> {
         FallbackRow::Refuse { .. } => Ok(fallback),
     }
 }
+
+#[cfg(test)]
+mod tests;

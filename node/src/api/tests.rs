@@ -79,6 +79,9 @@ impl Node for FakeNode {
     fn domain_of(&self, session_id: &str) -> Option<String> {
         (session_id == "s-1").then(|| TENANT.into())
     }
+    fn knows_trunk(&self, name: &str) -> bool {
+        name != "nowhere"
+    }
     fn count(&self, what: Count) {
         self.counted.lock().expect("whole").push(what);
     }

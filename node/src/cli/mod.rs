@@ -9,6 +9,7 @@ mod client;
 mod guest;
 mod guest_policy;
 mod keeping;
+mod ledger;
 mod output;
 mod prompt;
 mod recording;
@@ -78,6 +79,10 @@ enum Command {
     /// What people may ask of their data
     #[command(subcommand)]
     Privacy(keeping::Privacy),
+    /// Who changed what; of one tenant with --domain
+    Audit(ledger::Audit),
+    /// What tenants used, day by day; of one tenant with --domain
+    Usage(ledger::Usage),
     /// Audio files that handlers play
     #[command(subcommand)]
     Prompt(prompt::Command),
@@ -170,6 +175,8 @@ fn dispatch(cli: Cli) -> Outcome {
         Command::ReplyKeys(ReplyKeys::Rotate) => rotate(&common),
         Command::Recording(command) => recording::run(&common, command),
         Command::Privacy(command) => keeping::privacy(&common, command),
+        Command::Audit(args) => ledger::audit(&common, &args),
+        Command::Usage(args) => ledger::usage(&common, &args),
         Command::Prompt(command) => prompt::run(&common, command),
     }
 }

@@ -3,9 +3,11 @@
 use super::client::{Client, Content, encode};
 use super::output::{cell, say, say_json, table, when};
 use super::{Common, Failure, Outcome, guest_policy, keeping};
+use crate::tenants_file;
 use clap::{Args, Subcommand};
 use serde_json::{Map, Value, json};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 use ureq::http::{Method, StatusCode};
 
 #[derive(Subcommand, Debug)]
@@ -16,14 +18,22 @@ pub(super) enum Command {
     Put(PutArgs),
     /// Remove a tenant and its versions; recordings and prompts stay on disk
     Remove { domain: String },
-    /// Make a token that opens this tenant's part of the API, and print it once
-    Token {
-        domain: String,
-        /// What the token is for; the same label again replaces the token
-        label: String,
-        /// Make the token of this label void instead
+    /// Make a token that opens this tenant's part of the API, and print it once; or `list`, `rotate`
+    Token(Box<TokenArgs>),
+    /// Set tenants as a TOML file describes them: all of it, or nothing
+    Apply {
+        file: PathBuf,
+        /// Print what would change and change nothing; exit code 3 where something would
         #[arg(long)]
-        revoke: bool,
+        dry_run: bool,
+        /// Remove tenants that are not in the file
+        #[arg(long)]
+        prune: bool,
+    },
+    /// Print tenants as a file that `apply` takes
+    Export {
+        /// Only these; else all
+        domains: Vec<String>,
     },
     /// Public keys that the tenant's JWTs are verified with
     #[command(subcommand)]
@@ -46,6 +56,12 @@ pub(super) enum Key {
         label: String,
         #[arg(value_name = "FILE")]
         file: PathBuf,
+        /// What JWTs signed with it may do; may be repeated; else all
+        #[arg(long = "role", value_name = "deploy|operate|read")]
+        roles: Vec<String>,
+        /// Void after so long, e.g. 90d
+        #[arg(long, value_name = "TIME", value_parser = keeping::seconds)]
+        expires: Option<u64>,
     },
     List {
         domain: String,
@@ -53,6 +69,41 @@ pub(super) enum Key {
     Remove {
         domain: String,
         label: String,
+    },
+}
+
+#[derive(Args, Debug)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+pub(super) struct TokenArgs {
+    #[command(subcommand)]
+    command: Option<Token>,
+    #[arg(required = true)]
+    domain: Option<String>,
+    /// What the token is for; the same label again replaces the token
+    #[arg(required = true)]
+    label: Option<String>,
+    /// What it may do; may be repeated; else all
+    #[arg(long = "role", value_name = "deploy|operate|read", conflicts_with = "revoke")]
+    roles: Vec<String>,
+    /// Void after so long, e.g. 90d; else never
+    #[arg(long, value_name = "TIME", value_parser = keeping::seconds, conflicts_with = "revoke")]
+    expires: Option<u64>,
+    /// Make all tokens of this label void instead
+    #[arg(long)]
+    revoke: bool,
+}
+
+#[derive(Subcommand, Debug)]
+pub(super) enum Token {
+    /// A tenant's tokens, newest first, and when each was used last
+    List { domain: String },
+    /// Make a new token of a label and print it once; the last one stays valid for a while
+    Rotate {
+        domain: String,
+        label: String,
+        /// How long the last one stays valid, e.g. 1h; else a day
+        #[arg(long, value_name = "TIME", value_parser = keeping::seconds)]
+        overlap: Option<u64>,
     },
 }
 
@@ -65,6 +116,13 @@ pub(super) struct PutArgs {
     /// Calls at a time
     #[arg(long, value_name = "CALLS")]
     max_sessions: Option<u32>,
+    /// A quota, or its end with nothing behind the sign: calls_per_second, instances, cpu_ms_per_second, cpu_weight, storage_bytes,
+    /// minutes_per_month; may be repeated
+    #[arg(long = "quota", value_name = "NAME=NUMBER", value_parser = quota)]
+    quotas: Vec<(String, Option<u64>)>,
+    /// A trunk whose calls it takes; may be repeated, replaces the list, '' empties it
+    #[arg(long = "trunk", value_name = "NAME")]
+    trunks: Vec<String>,
     /// Refuse with this status when the handler fails
     #[arg(long, value_name = "STATUS", conflicts_with = "fallback_file")]
     fallback_status: Option<u16>,
@@ -98,6 +156,14 @@ pub(super) struct PutArgs {
 #[derive(Clone, Copy, Debug)]
 struct Retention(Option<u64>);
 
+fn quota(text: &str) -> Result<(String, Option<u64>), String> {
+    let (name, value) = text.split_once('=').ok_or("must be NAME=NUMBER")?;
+    match value {
+        "" => Ok((name.to_owned(), None)),
+        value => value.parse().map(|n| (name.to_owned(), Some(n))).map_err(|_| format!("{value:?} is not a number")),
+    }
+}
+
 fn retention(text: &str) -> Result<Retention, String> {
     if text == "forever" { Ok(Retention(None)) } else { keeping::seconds(text).map(|seconds| Retention(Some(seconds))) }
 }
@@ -111,15 +177,9 @@ pub(super) fn run(common: &Common, command: Command) -> Outcome {
             let answer = client.ask(Method::DELETE, &format!("/admin/tenants/{}", encode(&domain)), Content::None)?;
             if common.json { say_json(&answer) } else { say(&format!("{domain} is removed; its recordings and prompts stay on disk")) }
         }
-        Command::Token { domain, label, revoke } => {
-            let path = format!("/admin/tenants/{}/tokens/{}", encode(&domain), encode(&label));
-            let answer = client.ask(if revoke { Method::DELETE } else { Method::PUT }, &path, Content::None)?;
-            match (common.json, answer["token"].as_str()) {
-                (false, Some(token)) => say(token),
-                (false, None) => say(&format!("token {label} of {domain} is void")),
-                (true, _) => say_json(&answer),
-            }
-        }
+        Command::Token(args) => token(common, &client, *args),
+        Command::Apply { file, dry_run, prune } => apply(common, &client, &file, (dry_run, prune)),
+        Command::Export { domains } => export(&client, &domains),
         Command::Key(command) => key(common, &client, command),
         Command::GuestPolicy(args) => guest_policy::run(common, &client, args),
         Command::Storage(command) => keeping::storage(common, &client, command),
@@ -127,12 +187,102 @@ pub(super) fn run(common: &Common, command: Command) -> Outcome {
     }
 }
 
+fn roles(of: &Value) -> String {
+    of["roles"].as_array().into_iter().flatten().filter_map(Value::as_str).collect::<Vec<_>>().join(",")
+}
+
+fn token(common: &Common, client: &Client, args: TokenArgs) -> Outcome {
+    let path = |domain: &str, label: &str| format!("/admin/tenants/{}/tokens/{}", encode(domain), encode(label));
+    let answer = match (args.command, args.domain, args.label) {
+        (Some(Token::List { domain }), ..) => {
+            let answer = client.ask(Method::GET, &format!("/admin/tenants/{}/tokens", encode(&domain)), Content::None)?;
+            if common.json {
+                return say_json(&answer);
+            }
+            let row = |token: &Value| {
+                let times = ["created_at", "expires_at", "used_at"].map(|field| when(token, field));
+                [vec![cell(token, "label"), roles(token)], times.to_vec()].concat()
+            };
+            let rows: Vec<Vec<String>> = answer["tokens"].as_array().into_iter().flatten().map(row).collect();
+            return say(&table(&["LABEL", "ROLES", "CREATED", "EXPIRES", "USED"], &rows));
+        }
+        (Some(Token::Rotate { domain, label, overlap }), ..) => {
+            let body = json!({ "overlap_s": overlap });
+            client.ask(Method::POST, &format!("{}/rotate", path(&domain, &label)), Content::Json(&body))?
+        }
+        (None, Some(domain), Some(label)) if args.revoke => {
+            let answer = client.ask(Method::DELETE, &path(&domain, &label), Content::None)?;
+            if !common.json {
+                return say(&format!("token {label} of {domain} is void"));
+            }
+            answer
+        }
+        (None, Some(domain), Some(label)) => {
+            let roles = (!args.roles.is_empty()).then_some(args.roles);
+            let body = json!({ "roles": roles, "expires_in_s": args.expires });
+            client.ask(Method::PUT, &path(&domain, &label), Content::Json(&body))?
+        }
+        _ => return Err(Failure::Usage("a domain and a label are needed".into())),
+    };
+    match answer["token"].as_str() {
+        Some(token) if !common.json => say(token),
+        _ => say_json(&answer),
+    }
+}
+
+/// Where a dry run finds a difference.
+const DIFFERENT: u8 = 3;
+
+fn apply(common: &Common, client: &Client, file: &Path, (dry_run, prune): (bool, bool)) -> Outcome {
+    let failed = |why: String| Failure::Failed(format!("{}: {why}", file.display()));
+    let text = std::fs::read_to_string(file).map_err(|error| failed(error.to_string()))?;
+    let tenants = tenants_file::read(&text).map_err(failed)?;
+    let body = json!({ "tenants": tenants, "dry_run": dry_run, "prune": prune });
+    let answer = client.ask(Method::PUT, "/admin/tenants", Content::Json(&body))?;
+    let changes = answer["changes"].as_array().map(Vec::as_slice).unwrap_or_default();
+    if common.json {
+        say_json(&answer)?;
+    } else if changes.is_empty() {
+        say("nothing to change")?;
+    } else {
+        say(&changes.iter().map(told).collect::<Vec<_>>().join("\n"))?;
+    }
+    if dry_run && !changes.is_empty() { Err(Failure::Exit(ExitCode::from(DIFFERENT))) } else { Ok(()) }
+}
+
+fn told(change: &Value) -> String {
+    let sign = match change["change"].as_str() {
+        Some("added") => '+',
+        Some("removed") => '-',
+        _ => '~',
+    };
+    let lines = change["lines"].as_array().into_iter().flatten().filter_map(Value::as_str);
+    std::iter::once(format!("{sign} tenant {}", cell(change, "domain")))
+        .chain(lines.map(|line| format!("    {line}")))
+        .collect::<Vec<_>>()
+        .join("\n")
+}
+
+fn export(client: &Client, domains: &[String]) -> Outcome {
+    let answer = client.ask(Method::GET, "/admin/tenants", Content::None)?;
+    let all = answer["tenants"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let named = |domain: &String, tenant: &&Value| tenant["domain"].as_str().is_some_and(|own| own.eq_ignore_ascii_case(domain));
+    if let Some(unknown) = domains.iter().find(|domain| !all.iter().any(|tenant| named(domain, &tenant))) {
+        return Err(Failure::Failed(format!("unknown domain {unknown}")));
+    }
+    let wanted = all.iter().filter(|tenant| domains.is_empty() || domains.iter().any(|domain| named(domain, tenant)));
+    say(&tenants_file::write(&wanted.cloned().collect::<Vec<_>>()).map_err(Failure::Failed)?)
+}
+
 fn key(common: &Common, client: &Client, command: Key) -> Outcome {
     let path = |domain: &str| format!("/admin/tenants/{}/keys", encode(domain));
     match command {
-        Key::Add { domain, label, file } => {
+        Key::Add { domain, label, file, roles, expires } => {
             let key = std::fs::read(&file).map_err(|error| Failure::Failed(format!("{}: {error}", file.display())))?;
-            let path = format!("{}/{}", path(&domain), encode(&label));
+            let roles =
+                (!roles.is_empty()).then(|| format!("roles={}", roles.iter().map(|role| encode(role)).collect::<Vec<_>>().join(",")));
+            let query = roles.into_iter().chain(expires.map(|seconds| format!("expires_in_s={seconds}"))).collect::<Vec<_>>().join("&");
+            let path = format!("{}/{}?{query}", path(&domain), encode(&label));
             let answer = client.ask(Method::PUT, &path, Content::Bytes("application/octet-stream", &key))?;
             if common.json { say_json(&answer) } else { say(&cell(&answer["key"], "thumbprint")) }
         }
@@ -141,9 +291,12 @@ fn key(common: &Common, client: &Client, command: Key) -> Outcome {
             if common.json {
                 return say_json(&answer);
             }
-            let row = |key: &Value| vec![cell(key, "label"), cell(key, "bits"), when(key, "created_at"), cell(key, "thumbprint")];
+            let row = |key: &Value| {
+                let times = ["created_at", "expires_at", "used_at"].map(|field| when(key, field));
+                [vec![cell(key, "label"), cell(key, "bits"), roles(key)], times.to_vec(), vec![cell(key, "thumbprint")]].concat()
+            };
             let rows: Vec<Vec<String>> = answer["keys"].as_array().map(Vec::as_slice).unwrap_or_default().iter().map(row).collect();
-            say(&table(&["LABEL", "BITS", "CREATED", "THUMBPRINT"], &rows))
+            say(&table(&["LABEL", "BITS", "ROLES", "CREATED", "EXPIRES", "USED", "THUMBPRINT"], &rows))
         }
         Key::Remove { domain, label } => {
             let answer = client.ask(Method::DELETE, &format!("{}/{}", path(&domain), encode(&label)), Content::None)?;
@@ -215,9 +368,16 @@ fn put(common: &Common, client: &Client, args: PutArgs) -> Outcome {
     if args.default {
         tenant.insert("default".into(), true.into());
     }
-    for (field, given) in
-        [("destinations", args.destinations), ("mediaservice_ids", args.mediaservice_ids), ("outbox_origins", args.outbox_origins)]
-    {
+    for (name, value) in args.quotas {
+        let quotas = tenant.entry("quotas").or_insert_with(|| json!({}));
+        quotas[name] = value.into();
+    }
+    for (field, given) in [
+        ("trunks", args.trunks),
+        ("destinations", args.destinations),
+        ("mediaservice_ids", args.mediaservice_ids),
+        ("outbox_origins", args.outbox_origins),
+    ] {
         if !given.is_empty() {
             tenant.insert(field.into(), given.into_iter().filter(|text| !text.is_empty()).collect());
         }

@@ -281,7 +281,7 @@ impl World {
 
     /// Nothing of the credentials is where people look.
     fn tells_no_secret(&self) {
-        let audit = format!("{:?} {:?}", self.store.audit(1000).expect("read"), self.told.lock().expect("whole"));
+        let audit = format!("{:?} {:?}", self.store.audit(None, 1000).expect("read"), self.told.lock().expect("whole"));
         let database = std::fs::read(self.folder.path().join("node.db")).expect("read");
         for secret in [KEY_ID, SECRET] {
             assert!(!audit.contains(secret), "{audit}");
@@ -621,7 +621,7 @@ fn ur_032_a_recording_is_kept_as_long_as_it_was_asked_and_no_longer() {
     world.recorded("long", StorageClass::PromptStore, Some(Duration::from_secs(20 * 3600)), 10);
     world.recorded("held", StorageClass::PromptStore, Some(Duration::from_secs(3600)), 10);
     let hold = HoldRow { who: "operator".into(), why: "a court".into(), at: 1 };
-    world.store.put_hold(DOMAIN, "held", hold).expect("held");
+    world.store.put_hold(DOMAIN, "held", hold, "test").expect("held");
     // All of them ended ten seconds after the same beginning.
     let end = 1_000_000 + 10_000;
     for (now, gone) in [
@@ -693,7 +693,7 @@ fn an_erasure_that_a_crash_cut_off_is_finished() {
     world.store.begin_erasing("r", "test", "test", 1).expect("begun");
     assert!(world.path("r").exists());
     let hold = HoldRow { who: "operator".into(), why: "too late".into(), at: 2 };
-    assert!(world.store.put_hold(DOMAIN, "r", hold).is_err(), "what is gone cannot be held");
+    assert!(world.store.put_hold(DOMAIN, "r", hold, "test").is_err(), "what is gone cannot be held");
     assert_eq!(world.archive.keeper.sweep(2), 1);
     assert!(!world.path("r").exists() && world.store.recording("r").expect("read").is_none());
     assert_eq!(world.archive.keeper.sweep(2), 0);

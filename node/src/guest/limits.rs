@@ -33,6 +33,12 @@ pub const SEND_DIGITS: usize = 64;
 /// How long a sent digit lasts, in milliseconds.
 pub const DIGIT_MS: u32 = 100;
 
+/// CPU time of a tenant in a round of its guest thread, for each unit of weight: what a handler that loops runs at a time. Shorter, and rounds
+/// would cost more than they share out; longer, and others would wait longer.
+pub const QUANTUM: Duration = Duration::from_millis(1);
+/// Tenants that a guest thread keeps an account of. More: those that owe nothing are forgotten, and begin anew.
+pub const TENANTS_REMEMBERED: usize = 4096;
+
 /// Headers that a routing may add. More is nonsense; an INVITE must stay below what proxies take.
 pub const HEADERS: usize = 32;
 /// Bytes of a header's value.

@@ -7,6 +7,7 @@
 pub mod adapter;
 pub mod compile;
 mod deployment;
+mod fair;
 mod from_wit;
 mod health;
 pub mod limits;

@@ -209,6 +209,7 @@ fn refused(error: CommandError) -> wit::HostError {
         CommandError::WrongState(why) => wit::HostError::WrongState(why.to_owned()),
         CommandError::Limit(why) => wit::HostError::Limit(why),
         CommandError::Unavailable(why) => wit::HostError::NotAvailable(why.to_owned()),
+        CommandError::Quota(quota) => wit::HostError::Limit(format!("{}: the tenant's quota is used up", quota.name())),
     }
 }
 

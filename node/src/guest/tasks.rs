@@ -5,16 +5,18 @@
 //! the next question makes a fresh one of the same version and says so (`restarted`), unless too many of that version broke (`health.rs`).
 
 use super::deployment::{Deployment, Judged, Version};
+use super::fair::{self, Turns};
 use super::health::{Judgement, Pass, Turn};
 use super::orders::{Desk, Services};
-use super::tenants::{Follower, LogLine, Rate, Stats, Tenant, Tenants};
+use super::tenants::{Follower, InstanceOf, LogLine, Rate, Stats, Tenant, Tenants};
 use super::vault::Told;
 use super::{from_wit, limits, to_wit};
 use crate::deliver::Links;
 use crate::inbox::SwitchInbox;
 use crate::outbox::{Delivery, News, Post};
 use crate::reply_keys::ReplyKeys;
-use crate::store::{Settings, wall_ms};
+use crate::store::{Quotas, Settings, wall_ms};
+use hookswitch_call::alarm::QUOTA;
 use hookswitch_call::hook::{Alarm, AlarmKind, Hook, HookFailure, Notification, SessionInfo, Verdict};
 use hookswitch_call::recording::Phase;
 use hookswitch_call::{Ask, AskId, Input, SessionId};
@@ -256,6 +258,11 @@ impl Guests {
         self.room.tenants.known(domain).map_or_else(Vec::new, |t| t.lines())
     }
 
+    /// What tenants may use from now on.
+    pub fn configure(&self, quotas: BTreeMap<String, Quotas>) {
+        self.room.tenants.configure(quotas);
+    }
+
     /// Counters of all tenants that had a session.
     pub fn stats(&self) -> Vec<(Arc<str>, Stats)> {
         self.room.tenants.all()
@@ -357,8 +364,11 @@ fn serve(room: &Arc<Room>, mut inbox: mpsc::Receiver<Message>, mut ends: mpsc::U
         .expect("a runtime without I/O needs nothing from the system");
     runtime.block_on(async {
         let (alive, mut all_gone) = mpsc::channel(1);
+        let turns = Turns::new();
+        tokio::spawn(turns.clone().give());
         let mut sessions = Sessions {
             room: room.clone(),
+            turns,
             map: HashMap::new(),
             closing: VecDeque::new(),
             late: HashMap::new(),
@@ -386,6 +396,7 @@ fn serve(room: &Arc<Room>, mut inbox: mpsc::Receiver<Message>, mut ends: mpsc::U
 
 struct Sessions {
     room: Arc<Room>,
+    turns: Arc<Turns>,
     map: HashMap<SessionId, Live>,
     /// Of these, those that were told to end, oldest first: their tasks go when they have done what waited.
     closing: VecDeque<SessionId>,
@@ -488,6 +499,12 @@ impl Sessions {
             return;
         }
         let tenant = self.room.tenants.of(domain);
+        if let Notification::Alarm(alarm) = &*notification
+            && alarm.error.starts_with(QUOTA)
+        {
+            let details = alarm.details.as_ref().map(|details| format!(" ({details})")).unwrap_or_default();
+            tenant.complain(&alarm.info.session_id, &format!("{}{details}", alarm.error));
+        }
         let mailbox = match self.map.get(&session).filter(|live| !live.mailbox.is_closed()) {
             Some(live) => live.mailbox.clone(),
             None => match self.late_version(session).or_else(|| self.room.choose(domain, &session_of(&notification).session_id, None)) {
@@ -517,6 +534,7 @@ impl Sessions {
         let tenant = self.room.tenants.of(&version.domain);
         let session_task = Session {
             room: self.room.clone(),
+            turns: self.turns.clone(),
             id: session,
             tenant,
             version: version.clone(),
@@ -591,6 +609,7 @@ impl Sessions {
 /// A session's task.
 struct Session {
     room: Arc<Room>,
+    turns: Arc<Turns>,
     id: SessionId,
     tenant: Arc<Tenant>,
     version: Arc<Version>,
@@ -620,7 +639,7 @@ struct Session {
 /// A living instance and the place it takes.
 struct Guest {
     instance: Instance,
-    place: OwnedSemaphorePermit,
+    place: (OwnedSemaphorePermit, InstanceOf),
     pass: Pass,
 }
 
@@ -826,7 +845,11 @@ impl Session {
         if let Some(guest) = self.guest.take() {
             return Ok((guest, false));
         }
-        let Ok(place) = self.room.places.clone().try_acquire_owned() else {
+        let of_tenant = match self.tenant.place() {
+            Ok(place) => place,
+            Err(most) => return Err(HookFailure::Unavailable { why: format!("quota exceeded: instances: all {most} are in use") }),
+        };
+        let Ok(of_node) = self.room.places.clone().try_acquire_owned() else {
             return Err(HookFailure::Unavailable { why: format!("all {} instances are in use", self.room.options.instances) });
         };
         let pass = self.version.health().instance(self.room.started.elapsed());
@@ -840,6 +863,7 @@ impl Session {
                 });
             }
         };
+        let place = (of_node, of_tenant);
         let host = Desk {
             tenant: self.tenant.clone(),
             session: self.id,
@@ -853,6 +877,7 @@ impl Session {
         let mut setup = Setup::new(Arc::new(host), self.room.with_random(Random::seed));
         setup.cpu = self.room.options.cpu;
         setup.log_left = self.log_left.clone();
+        setup.turns = Some(fair::Turn::new(self.turns.clone(), self.tenant.clone()));
         match Instance::new(&self.version.module, setup, until).await {
             Ok(instance) => {
                 self.tenant.instance_made();

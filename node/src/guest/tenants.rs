@@ -1,15 +1,17 @@
 //! What the guest room knows of each tenant beside its active version: counters, and the last lines of its log. A tenant's flood of
 //! lines or failures costs others nothing: both have a rate, and what is beyond is counted.
 //!
-//! Shares of CPU time and instances between tenants belong here, too, once there are any.
+//! Its quotas are here, too: how many instances it may have, and what of the processor; who runs when is `fair.rs`'s.
 
+use super::fair::Allowance;
 use super::limits;
+use crate::store::Quotas;
 use hookswitch_call::hook::HookFailure;
 use hookswitch_wasm::Level;
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::broadcast;
 
 /// A line of a tenant's log: written by its handler, or by the node about it.
@@ -51,6 +53,10 @@ pub struct Stats {
     pub rests: u64,
     /// Versions that were taken back since their first calls failed.
     pub taken_back: u64,
+    /// Instances that its quota refused.
+    pub quota_refused: u64,
+    /// CPU time of its handlers, in microseconds.
+    pub cpu_us: u64,
 }
 
 #[derive(Default)]
@@ -71,6 +77,8 @@ struct Counters {
     limited: AtomicU64,
     rests: AtomicU64,
     taken_back: AtomicU64,
+    quota_refused: AtomicU64,
+    cpu_ns: AtomicU64,
 }
 
 fn add(counter: &AtomicU64, n: u64) {
@@ -107,9 +115,21 @@ impl Rate {
 pub(super) struct Tenant {
     pub domain: Arc<str>,
     counters: Counters,
+    quotas: RwLock<Quotas>,
+    /// Instances that live.
+    live: AtomicUsize,
     log: Mutex<Log>,
     /// Looks into the store.
     looks: Mutex<Rate>,
+}
+
+/// An instance of a tenant; its place is free again when this goes.
+pub(super) struct InstanceOf(Arc<Tenant>);
+
+impl Drop for InstanceOf {
+    fn drop(&mut self) {
+        self.0.live.fetch_sub(1, Ordering::AcqRel);
+    }
 }
 
 struct Log {
@@ -144,8 +164,44 @@ impl Tenant {
             dropping: false,
             followers: broadcast::Sender::new(crate::limits::LOG_FOLLOW_LINES),
         };
-        let looks = Mutex::new(Rate::new(crate::limits::STORE_RATE));
-        Tenant { domain, counters: Counters::default(), log: Mutex::new(log), looks }
+        Tenant {
+            domain,
+            counters: Counters::default(),
+            quotas: RwLock::default(),
+            live: AtomicUsize::new(0),
+            log: Mutex::new(log),
+            looks: Mutex::new(Rate::new(crate::limits::STORE_RATE)),
+        }
+    }
+
+    fn quotas(&self) -> Quotas {
+        self.quotas.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// What of the processor its handlers may have.
+    pub fn allowance(&self) -> Allowance {
+        let quotas = self.quotas.read().unwrap_or_else(PoisonError::into_inner);
+        let per_second = quotas.cpu_ms_per_second.map(|ms| Duration::from_millis(ms.into()));
+        Allowance { weight: quotas.cpu_weight, per_second }
+    }
+
+    /// A place for one more instance, or how many it may have.
+    pub fn place(self: &Arc<Tenant>) -> Result<InstanceOf, u32> {
+        let live = self.live.fetch_add(1, Ordering::AcqRel);
+        // From now on it is given back, whatever follows.
+        let place = InstanceOf(self.clone());
+        match self.quotas().instances {
+            Some(most) if live >= usize::try_from(most).unwrap_or(usize::MAX) => {
+                add(&self.counters.quota_refused, 1);
+                Err(most)
+            }
+            _ => Ok(place),
+        }
+    }
+
+    /// Its handlers had the processor so long.
+    pub fn spent(&self, cpu: Duration) {
+        add(&self.counters.cpu_ns, u64::try_from(cpu.as_nanos()).unwrap_or(u64::MAX));
     }
 
     /// A line that a handler wrote.
@@ -284,6 +340,8 @@ impl Tenant {
             limited: get(&c.limited),
             rests: get(&c.rests),
             taken_back: get(&c.taken_back),
+            quota_refused: get(&c.quota_refused),
+            cpu_us: get(&c.cpu_ns) / 1000,
         }
     }
 }
@@ -308,6 +366,8 @@ pub(super) fn now_ms() -> u64 {
 #[derive(Default)]
 pub(super) struct Tenants {
     map: RwLock<BTreeMap<Arc<str>, Arc<Tenant>>>,
+    /// As configured; of tenants that are not here yet too.
+    quotas: RwLock<BTreeMap<String, Quotas>>,
 }
 
 impl Tenants {
@@ -316,7 +376,19 @@ impl Tenants {
             return tenant;
         }
         let mut map = self.map.write().unwrap_or_else(PoisonError::into_inner);
-        map.entry(domain.clone()).or_insert_with(|| Arc::new(Tenant::new(domain.clone()))).clone()
+        let tenant = map.entry(domain.clone()).or_insert_with(|| Arc::new(Tenant::new(domain.clone()))).clone();
+        drop(map);
+        let quotas = self.quotas.read().unwrap_or_else(PoisonError::into_inner).get(&**domain).cloned();
+        *tenant.quotas.write().unwrap_or_else(PoisonError::into_inner) = quotas.unwrap_or_default();
+        tenant
+    }
+
+    /// What tenants may use from now on; who is not named has no quota.
+    pub fn configure(&self, quotas: BTreeMap<String, Quotas>) {
+        for (domain, tenant) in self.map.read().unwrap_or_else(PoisonError::into_inner).iter() {
+            *tenant.quotas.write().unwrap_or_else(PoisonError::into_inner) = quotas.get(&**domain).cloned().unwrap_or_default();
+        }
+        *self.quotas.write().unwrap_or_else(PoisonError::into_inner) = quotas;
     }
 
     pub fn known(&self, domain: &str) -> Option<Arc<Tenant>> {

@@ -138,7 +138,7 @@ mod tests {
         let stranger = Vault::open(store.clone(), elsewhere.path()).expect("opens");
         assert_eq!(get(&stranger, "a.example", "token"), None);
         assert_eq!(vault.put("nobody.example", "token", &value, "test"), Err(StoreError::Unknown("domain")));
-        let audit = format!("{:?}{:?}", store.audit(100).expect("read"), store.secrets("a.example").expect("read"));
+        let audit = format!("{:?}{:?}", store.audit(None, 100).expect("read"), store.secrets("a.example").expect("read"));
         assert!(audit.contains("secret changed") && !audit.contains("correct horse"), "{audit}");
         thread.close();
         for file in std::fs::read_dir(folder.path()).expect("there").flatten().filter(|file| file.path().is_file()) {

@@ -1,7 +1,7 @@
 //! The whole node: the core with guests, versions and the API around it, from start to signal.
 
 use super::{Core, Handles, StartError, io_error, news, prompts_folder, raise_limits};
-use crate::api::{AdminToken, Api, Count, Live, Server, Upload};
+use crate::api::{AdminToken, Api, Count, Live, Server, Upload, apply_at_start};
 use crate::cli::RunArgs;
 use crate::config::Config;
 use crate::deliver::{self, Archive, DeliveryThread};
@@ -14,11 +14,14 @@ use crate::record::private_folder;
 use crate::reply_keys::ReplyKeys;
 use crate::store::{Store, StoreError, StoreThread, wall_ms};
 use crate::switch_thread::Handlers;
+use crate::tenants_file;
+use crate::usage::UsageThread;
 use crate::versions::{GuestLoader, Versions, follow_trials};
 use hookswitch_call::door::{Command, CommandResult};
 use hookswitch_call::{Ask, Notification, SessionId};
 use hookswitch_wasm::Engine;
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::pin::Pin;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
@@ -88,6 +91,7 @@ pub struct Node {
     guest_io: Runtime,
     outbox_thread: OutboxThread,
     delivery_thread: DeliveryThread,
+    usage_thread: UsageThread,
     store_thread: StoreThread,
 }
 
@@ -100,6 +104,9 @@ impl Node {
         let data = config.storage.data.clone();
         private_folder(&data).map_err(io_error(format!("storage.data: {}", data.display())))?;
         let (store, store_thread) = Store::open(&data.join(DATABASE))?;
+        if let Some(file) = &config.tenants.file {
+            describe_tenants(&config, file, &store).map_err(|why| StartError::Other(format!("tenants.file: {}: {why}", file.display())))?;
+        }
         let mut prepared = Core::prepare(config.clone(), store.clone())?;
 
         let engine = Engine::start(hookswitch_wasm::Options::default()).map_err(|e| StartError::Other(e.to_string()))?;
@@ -131,6 +138,7 @@ impl Node {
             requests: Some(Requests::new(fetcher, guest_io.handle().clone())),
         };
         let guests = Guests::start(engine.clone(), options, prepared.inbox(), services);
+        configure_guests(&guests, &store)?;
         outbox.tell(guests.news());
         guests.set_settings(store.all_settings()?);
         let (judge, trials) = std::sync::mpsc::channel();
@@ -151,6 +159,8 @@ impl Node {
             demo::prepare(&store, &versions, &prompts_folder(&config), args.demo_guest.as_deref()).map_err(|e| other(&e))?;
         }
         let (metrics, inbox) = (prepared.metrics(), prepared.inbox());
+        let usage_thread = UsageThread::start(store.clone(), guests.clone(), inbox.clone(), prompts_folder(&config))
+            .map_err(io_error("a thread could not be started"))?;
         let left = std::mem::take(&mut prepared.repaired);
         let core = prepared.start(guests.clone())?;
         for repaired in left {
@@ -172,12 +182,14 @@ impl Node {
         if let Some(greeting) = greeting {
             println!("{greeting}");
         }
-        Ok(Node { core, server, versions, guests, guest_io, outbox_thread, delivery_thread, store_thread })
+        Ok(Node { core, server, versions, guests, guest_io, outbox_thread, delivery_thread, usage_thread, store_thread })
     }
 
     pub fn stop(self) {
         self.server.stop();
         self.core.stop();
+        // It holds the guests' door, too.
+        self.usage_thread.stop();
         // Notifications of the last recordings are in the guests' mailboxes: their threads end when those are empty.
         drop(self.guests);
         drop(self.versions);
@@ -210,6 +222,20 @@ fn guest_io(store: Store) -> std::io::Result<Runtime> {
         }
     });
     Ok(runtime)
+}
+
+/// Sets the tenants that the operator's file describes; the others stay as they are.
+fn describe_tenants(config: &Config, file: &Path, store: &Store) -> Result<(), String> {
+    let text = std::fs::read_to_string(file).map_err(|error| error.to_string())?;
+    let knows_trunk = |name: &str| config.sip.trunks.iter().any(|trunk| trunk.name == name);
+    let changed = apply_at_start(store, tenants_file::read(&text)?, knows_trunk)?;
+    tracing::info!(file = %file.display(), changed, "tenants are as their file describes them");
+    Ok(())
+}
+
+fn configure_guests(guests: &Guests, store: &Store) -> Result<(), StoreError> {
+    guests.configure(store.tenants()?.into_iter().map(|tenant| (tenant.domain, tenant.quotas)).collect());
+    Ok(())
 }
 
 impl Handlers for Guests {
@@ -252,8 +278,8 @@ struct ApiNode {
 impl crate::api::Node for ApiNode {
     fn configure(&self) {
         self.handles.configure();
-        if let Err(error) = self.origins.read(&self.handles.store) {
-            tracing::error!(%error, "the tenants' origins could not be read, the old ones stay");
+        if let Err(error) = self.origins.read(&self.handles.store).and_then(|()| configure_guests(&self.guests, &self.handles.store)) {
+            tracing::error!(%error, "the tenants' origins and quotas could not be read, the old ones stay");
         }
         match self.handles.store.all_settings() {
             Ok(settings) => self.guests.set_settings(settings),
@@ -273,6 +299,9 @@ impl crate::api::Node for ApiNode {
     }
     fn decode_prompt(&self, bytes: &[u8]) -> Result<Duration, String> {
         self.handles.decode_prompt(bytes)
+    }
+    fn knows_trunk(&self, name: &str) -> bool {
+        self.handles.knows_trunk(name)
     }
     fn refused(&self, what: Upload, domain: &str, why: &str) {
         self.handles.refused(what, domain, why);

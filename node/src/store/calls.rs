@@ -27,6 +27,18 @@ pub struct CallRow {
     pub rtp_concealed: u64,
     pub rtp_foreign: u64,
     pub rtp_jitter: u32,
+    /// How it counts for its tenant's bill; not read back.
+    #[serde(skip)]
+    pub billed: Billed,
+}
+
+/// A call as it is billed: on the day on which it ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Billed {
+    pub in_ms: u64,
+    /// Calls that it placed and that were answered.
+    pub placed: u32,
+    pub out_ms: u64,
 }
 
 impl From<&CallRecord> for CallRow {
@@ -50,6 +62,11 @@ impl From<&CallRecord> for CallRow {
             rtp_concealed: record.media.concealed,
             rtp_foreign: record.media.foreign,
             rtp_jitter: record.media.jitter,
+            billed: Billed {
+                in_ms: record.answered_after.filter(|_| record.incoming).map_or(0, |after| ms(record.duration.saturating_sub(after))),
+                placed: record.placed,
+                out_ms: ms(record.placed_time),
+            },
         }
     }
 }
@@ -58,6 +75,7 @@ impl Store {
     /// Queues the record of an ended call. Never blocks; dropped and counted when the queue is full.
     pub fn save_call(&self, row: CallRow) {
         self.offer("call record", move |db| {
+            super::usage::add_call(db, &row)?;
             db.prepare_cached(
                 "INSERT INTO call_records (session, domain, caller, called, started_at, answered_after_ms, duration_ms, reason, final_status,
                                            rtp_received, rtp_sent, rtp_lost, rtp_late, rtp_concealed, rtp_foreign, rtp_jitter)
@@ -122,5 +140,6 @@ fn from_row(row: &Row<'_>) -> rusqlite::Result<CallRow> {
         rtp_concealed: count(14)?,
         rtp_foreign: count(15)?,
         rtp_jitter: row.get(16)?,
+        billed: Billed::default(),
     })
 }

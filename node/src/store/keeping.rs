@@ -133,8 +133,8 @@ impl Store {
     }
 
     /// Holds a recording; another reason replaces the one before, and both are in the audit.
-    pub fn put_hold(&self, domain: &str, id: &str, row: HoldRow) -> Result<(), StoreError> {
-        let (domain, id) = (domain.to_owned(), id.to_owned());
+    pub fn put_hold(&self, domain: &str, id: &str, row: HoldRow, who: &str) -> Result<(), StoreError> {
+        let (domain, id, who) = (domain.to_owned(), id.to_owned(), who.to_owned());
         self.wait(move |db| {
             if db.prepare_cached("SELECT 1 FROM recordings_gone WHERE recording = ?")?.exists([&id])? {
                 return Err(StoreError::Conflict { field: "recording", why: "is gone".into() });
@@ -144,7 +144,7 @@ impl Store {
                  ON CONFLICT (recording) DO UPDATE SET who = excluded.who, why = excluded.why, at = excluded.at",
             )?
             .execute(params![id, domain, row.who, row.why, row.at.cast_signed()])?;
-            ledger::note(db, &row.who, &domain, "recording held", &format!("{id}: {}", row.why))
+            ledger::note(db, &who, &domain, "recording held", &format!("{id}: {}", row.why))
         })
     }
 

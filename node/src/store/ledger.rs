@@ -6,8 +6,11 @@ use serde::{Deserialize, Serialize};
 
 /// Call records kept. Each is about 300 bytes, so this is 60 MB; who bills by them reads them as they come.
 const CALLS: i64 = 200_000;
-/// Audit lines kept: years of an operator's work.
+/// Audit lines kept, and for how long: whoever asks who did it asks within a year. More or older: forgotten.
 const AUDIT: i64 = 100_000;
+const AUDIT_MS: i64 = 400 * 86_400_000;
+/// Lines between looks at what of the audit is too old.
+const AUDIT_EACH: i64 = 100;
 /// Looking for old rows costs two index lookups; every so many records is often enough to stay near the limit.
 const PRUNE_EACH: i64 = 1_000;
 
@@ -19,6 +22,10 @@ pub struct AuditRow {
     pub domain: String,
     pub what: String,
     pub detail: String,
+    /// The address that it was asked from; empty: the node did it by itself.
+    pub source: String,
+    /// `done`, or the code of the refusal.
+    pub outcome: String,
 }
 
 impl Store {
@@ -44,17 +51,29 @@ impl Store {
         self.queue("audit", move |db| note(db, &who, &domain, what, &detail));
     }
 
-    /// What was done, newest first.
-    pub fn audit(&self, limit: u32) -> Result<Vec<AuditRow>, StoreError> {
+    /// Notes what was refused, and with which code.
+    pub fn save_refusal(&self, who: &str, domain: &str, what: String, code: &'static str) {
+        let (who, domain) = (who.to_owned(), domain.to_owned());
+        self.offer("audit", move |db| insert(db, &who, &domain, &what, "", code));
+    }
+
+    /// What was done with a tenant, or at all, newest first.
+    pub fn audit(&self, domain: Option<&str>, limit: u32) -> Result<Vec<AuditRow>, StoreError> {
+        let domain = domain.map(str::to_owned);
         self.wait(move |db| {
-            let mut rows = db.prepare_cached("SELECT at, who, domain, what, detail FROM audit ORDER BY id DESC LIMIT ?")?;
-            let rows = rows.query_map([limit], |row| {
+            let whose = if domain.is_some() { "domain = ?1" } else { "?1 IS NULL" };
+            let mut rows = db.prepare_cached(&format!(
+                "SELECT at, who, domain, what, detail, source, outcome FROM audit WHERE {whose} ORDER BY id DESC LIMIT ?2"
+            ))?;
+            let rows = rows.query_map(params![domain, limit], |row| {
                 Ok(AuditRow {
                     at: row.get::<_, i64>(0)?.cast_unsigned(),
                     who: row.get(1)?,
                     domain: row.get(2)?,
                     what: row.get(3)?,
                     detail: row.get(4)?,
+                    source: row.get(5)?,
+                    outcome: row.get(6)?,
                 })
             })?;
             Ok(rows.collect::<Result<_, _>>()?)
@@ -62,21 +81,37 @@ impl Store {
     }
 }
 
+/// `who`: a name, and behind [`FROM`] where it asked from, if that is known.
 pub(super) fn note(db: &Connection, who: &str, domain: &str, what: &str, detail: &str) -> Result<(), StoreError> {
-    db.prepare_cached("INSERT INTO audit (at, who, domain, what, detail) VALUES (?, ?, ?, ?, ?)")?.execute(params![
-        wall_ms().cast_signed(),
-        who,
-        domain,
-        what,
-        detail
-    ])?;
+    insert(db, who, domain, what, detail, "done")
+}
+
+/// Between who did something and the address that it was asked from. Labels have no spaces.
+pub const FROM: &str = " from ";
+
+fn insert(db: &Connection, who: &str, domain: &str, what: &str, detail: &str, outcome: &str) -> Result<(), StoreError> {
+    let now = wall_ms().cast_signed();
+    let (who, source) = who.rsplit_once(FROM).unwrap_or((who, ""));
+    db.prepare_cached("INSERT INTO audit (at, who, domain, what, detail, source, outcome) VALUES (?, ?, ?, ?, ?, ?, ?)")?
+        .execute(params![now, who, domain, what, detail, source, outcome])?;
+    if db.last_insert_rowid() % AUDIT_EACH == 0 { prune_audit(db, now) } else { Ok(()) }
+}
+
+fn prune_audit(db: &Connection, now: i64) -> Result<(), StoreError> {
+    db.prepare_cached("DELETE FROM audit WHERE id <= (SELECT max(id) FROM audit) - ?")?.execute([AUDIT])?;
+    // By id, which grows with time: only the oldest lines are looked at.
+    let young: Option<i64> = db
+        .prepare_cached("SELECT id FROM audit WHERE at >= ? ORDER BY id LIMIT 1")?
+        .query_row([now - AUDIT_MS], |row| row.get(0))
+        .optional()?;
+    db.prepare_cached("DELETE FROM audit WHERE id < ?")?.execute([young.unwrap_or(i64::MAX)])?;
     Ok(())
 }
 
 pub(super) fn prune(db: &Connection) -> Result<(), StoreError> {
     db.prepare_cached("DELETE FROM call_records WHERE id <= (SELECT max(id) FROM call_records) - ?")?.execute([CALLS])?;
-    db.prepare_cached("DELETE FROM audit WHERE id <= (SELECT max(id) FROM audit) - ?")?.execute([AUDIT])?;
-    Ok(())
+    super::usage::prune(db)?;
+    prune_audit(db, wall_ms().cast_signed())
 }
 
 pub(super) fn prune_sometimes(db: &Connection) -> Result<(), StoreError> {

@@ -15,17 +15,19 @@ mod recordings;
 mod schema;
 mod settings;
 mod tenants;
+mod usage;
 mod values;
 mod versions;
 
-pub use calls::CallRow;
+pub use calls::{Billed, CallRow};
 pub use deliveries::{DeliveryRow, DeliveryState, Listeners, Multipart, StorageRow};
 pub use keeping::{AccessRow, GoneRow, HoldRow, PartyRows};
-pub use ledger::AuditRow;
+pub use ledger::{AuditRow, FROM};
 pub use outbox::{OutboxRow, OutboxWaiting};
 pub use recordings::{RecordingRow, RecordingState};
 pub use settings::{SecretRow, SettingRow, Settings};
-pub use tenants::{FallbackRow, KeyRow, NumberRow, TenantRow};
+pub use tenants::{Credential, FallbackRow, KeyRow, NumberRow, Quotas, TenantRow, TokenRow};
+pub use usage::{MEASURED_AT, Measured, UsageRow};
 pub use values::{ValueError, ValueRow};
 pub use versions::{AddedVersion, GuestPolicyRow, NewVersion, RolledBack, Share, VersionRow};
 

@@ -120,7 +120,9 @@ fn insert(db: &Connection, row: &OutboxRow) -> Result<i64, StoreError> {
         row.next_at.cast_signed(),
         i64::try_from(row.size()).unwrap_or(i64::MAX),
     ])?;
-    Ok(db.last_insert_rowid())
+    let id = db.last_insert_rowid();
+    super::usage::add_post(db, row)?;
+    Ok(id)
 }
 
 fn from_row(row: &Row<'_>) -> rusqlite::Result<OutboxRow> {

@@ -230,6 +230,10 @@ fn save(db: &rusqlite::Connection, row: &RecordingRow) -> Result<(), StoreError>
         row.sidecar,
         row.wrapped_key,
     ])?;
+    // A row that was whole already is not counted twice.
+    if db.changes() > 0 {
+        super::usage::add_recording(db, row)?;
+    }
     if row.state != RecordingState::Recording {
         super::deliveries::finished(db, row)?;
     }

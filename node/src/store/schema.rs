@@ -316,6 +316,41 @@ const STEPS: &[&str] = &[
         trial_failed_percent  INTEGER NOT NULL
     ) STRICT;
     ",
+    // Quotas are a JSON object, trunks a JSON array of texts. Roles are texts with commas between; a token or key from before has them all.
+    "
+    ALTER TABLE tenants ADD COLUMN quotas TEXT NOT NULL DEFAULT '{}';
+    ALTER TABLE tenants ADD COLUMN trunks TEXT NOT NULL DEFAULT '[]';
+
+    ALTER TABLE tenant_tokens ADD COLUMN roles      TEXT NOT NULL DEFAULT 'deploy,operate,read';
+    ALTER TABLE tenant_tokens ADD COLUMN expires_at INTEGER;
+    ALTER TABLE tenant_tokens ADD COLUMN used_at    INTEGER;
+    ALTER TABLE tenant_keys   ADD COLUMN roles      TEXT NOT NULL DEFAULT 'deploy,operate,read';
+    ALTER TABLE tenant_keys   ADD COLUMN expires_at INTEGER;
+    ALTER TABLE tenant_keys   ADD COLUMN used_at    INTEGER;
+
+    ALTER TABLE audit ADD COLUMN source  TEXT NOT NULL DEFAULT '';
+    ALTER TABLE audit ADD COLUMN outcome TEXT NOT NULL DEFAULT 'done';
+    CREATE INDEX audit_by_domain ON audit(domain, id DESC);
+
+    -- What a tenant used on a day (UTC, as days since the Unix epoch). No reference to tenants: bills outlive their tenant.
+    CREATE TABLE usage (
+        domain            TEXT NOT NULL,
+        day               INTEGER NOT NULL,
+        calls             INTEGER NOT NULL DEFAULT 0,
+        answered          INTEGER NOT NULL DEFAULT 0,
+        in_ms             INTEGER NOT NULL DEFAULT 0,
+        placed            INTEGER NOT NULL DEFAULT 0,
+        out_ms            INTEGER NOT NULL DEFAULT 0,
+        recordings        INTEGER NOT NULL DEFAULT 0,
+        recorded_ms       INTEGER NOT NULL DEFAULT 0,
+        storage_byte_ms   REAL NOT NULL DEFAULT 0,
+        storage_peak      INTEGER NOT NULL DEFAULT 0,
+        guest_cpu_us      INTEGER NOT NULL DEFAULT 0,
+        posts             INTEGER NOT NULL DEFAULT 0,
+        PRIMARY KEY (domain, day)
+    ) STRICT;
+    CREATE INDEX recordings_sizes ON recordings(domain, size);
+    ",
 ];
 
 /// Brings the database to the newest version. Refuses one that a newer node has written: its meaning is unknown here.

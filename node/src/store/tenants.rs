@@ -15,7 +15,10 @@ pub struct TenantRow {
     pub domain: String,
     pub numbers: Vec<NumberRow>,
     pub fallback: FallbackRow,
+    /// Trunks whose calls it takes. None: all, and calls from elsewhere.
+    pub trunks: Vec<String>,
     pub max_sessions: u32,
+    pub quotas: Quotas,
     pub error_prompt: Option<String>,
     /// Whom its handlers may call, as `hookswitch_call::Destination` reads it. None: nobody.
     pub destinations: Vec<String>,
@@ -30,6 +33,36 @@ pub struct TenantRow {
     /// Takes what no number and no domain matches. At most one tenant does.
     pub default: bool,
     pub created_at: u64,
+}
+
+/// What a tenant may use beside calls at a time. `None`: as much as the node has.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Quotas {
+    pub calls_per_second: Option<u32>,
+    /// Live instances of its handler: one a call.
+    pub instances: Option<u32>,
+    /// CPU time of its handlers, milliseconds in each second.
+    pub cpu_ms_per_second: Option<u32>,
+    /// Its share of a busy guest thread, beside those of others.
+    pub cpu_weight: u32,
+    /// Recordings and prompts that lie here.
+    pub storage_bytes: Option<u64>,
+    /// Answered minutes of a calendar month (UTC), in and out together.
+    pub minutes_per_month: Option<u32>,
+}
+
+impl Default for Quotas {
+    fn default() -> Quotas {
+        Quotas {
+            calls_per_second: None,
+            instances: None,
+            cpu_ms_per_second: None,
+            cpu_weight: 1,
+            storage_bytes: None,
+            minutes_per_month: None,
+        }
+    }
 }
 
 /// A called number, from one trunk or from any.
@@ -58,8 +91,35 @@ pub struct KeyRow {
     pub label: String,
     /// As `api/bearer.rs` writes it.
     pub key: String,
+    /// What whoever signs with it may do, as `api/roles.rs` writes it.
+    pub roles: String,
     pub created_at: u64,
+    pub expires_at: Option<u64>,
+    /// When it was seen last, to within a minute.
+    pub used_at: Option<u64>,
 }
+
+/// A token, without what it is: only its hash is kept, and that stays in the store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TokenRow {
+    pub label: String,
+    pub roles: String,
+    pub created_at: u64,
+    pub expires_at: Option<u64>,
+    /// When it was seen last, to within a minute.
+    pub used_at: Option<u64>,
+}
+
+/// Whose a token is, and what it opens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Credential {
+    pub domain: String,
+    pub label: String,
+    pub roles: String,
+}
+
+/// Use of a token or key is written down so often, in milliseconds: a back office asks many times a second.
+const USED_EACH: i64 = 60_000;
 
 impl Store {
     /// Creates the tenant or replaces its configuration; versions, recordings and prompts stay. A number of another tenant is a conflict.
@@ -67,6 +127,19 @@ impl Store {
     pub fn put_tenant(&self, tenant: TenantRow, who: &str) -> Result<bool, StoreError> {
         let who = who.to_owned();
         self.wait(move |db| put(db, &tenant, &who))
+    }
+
+    /// Several at once, and others removed: all of it is done, or nothing. A number may move from one of them to another.
+    pub fn put_tenants(&self, tenants: Vec<TenantRow>, who: &str) -> Result<(), StoreError> {
+        let who = who.to_owned();
+        self.wait(move |db| {
+            for tenant in &tenants {
+                db.prepare_cached("DELETE FROM numbers WHERE domain = ?")?.execute([&tenant.domain])?;
+            }
+            // The default tenant last: whoever is none gives the role up first.
+            let (default, others): (Vec<_>, Vec<_>) = tenants.iter().partition(|tenant| tenant.default);
+            others.into_iter().chain(default).try_for_each(|tenant| put(db, tenant, &who).map(drop))
+        })
     }
 
     /// Forgets the tenant and its versions. Recordings and call records stay until they are deleted one by one.
@@ -95,20 +168,55 @@ impl Store {
         self.wait(|db| select(db, None))
     }
 
-    /// Gives a tenant a token, of which only the hash is kept. A label names one token: the earlier one of that name is void.
-    pub fn put_token(&self, domain: &str, label: &str, hash: &str, who: &str) -> Result<(), StoreError> {
-        let (domain, label, hash, who) = (domain.to_owned(), label.to_owned(), hash.to_owned(), who.to_owned());
+    /// Gives a tenant a token, of which only the hash is kept. A label names one token: earlier ones of that name are void.
+    pub fn put_token(
+        &self,
+        domain: &str,
+        label: &str,
+        hash: &str,
+        roles: &str,
+        expires_at: Option<u64>,
+        who: &str,
+    ) -> Result<(), StoreError> {
+        let (domain, label, hash, roles, who) = (domain.to_owned(), label.to_owned(), hash.to_owned(), roles.to_owned(), who.to_owned());
         self.wait(move |db| {
             if !db.prepare_cached("SELECT 1 FROM tenants WHERE domain = ?")?.exists([&domain])? {
                 return Err(StoreError::Unknown("domain"));
             }
             db.execute("DELETE FROM tenant_tokens WHERE domain = ? AND label = ?", [&domain, &label])?;
-            db.execute(
-                "INSERT INTO tenant_tokens (hash, domain, label, created_at) VALUES (?, ?, ?, ?)",
-                params![hash, domain, label, wall_ms().cast_signed()],
-            )?;
-            ledger::note(db, &who, &domain, "token made", &label)
+            insert_token(db, &domain, &label, &hash, &roles, expires_at)?;
+            ledger::note(db, &who, &domain, "token made", &format!("{label} ({roles})"))
         })
+    }
+
+    /// Gives a label a new token with the roles and the lifetime of the last one, which stays valid for `overlap_ms` more, or until its own end.
+    /// Ones before that are void.
+    pub fn rotate_token(&self, domain: &str, label: &str, hash: &str, overlap_ms: u64, who: &str) -> Result<TokenRow, StoreError> {
+        let (domain, label, hash, who) = (domain.to_owned(), label.to_owned(), hash.to_owned(), who.to_owned());
+        self.wait(move |db| {
+            let now = wall_ms();
+            let last = tokens(db, &domain)?
+                .into_iter()
+                .find(|token| token.label == label)
+                .filter(|token| token.expires_at.is_none_or(|at| at > now));
+            let last = last.ok_or(StoreError::Unknown("token"))?;
+            let until = last.expires_at.map_or(now + overlap_ms, |at| at.min(now + overlap_ms));
+            // Newest first in the listing: the last one has the highest row.
+            let newest: i64 =
+                db.query_row("SELECT max(rowid) FROM tenant_tokens WHERE domain = ? AND label = ?", [&domain, &label], |row| row.get(0))?;
+            db.execute("DELETE FROM tenant_tokens WHERE domain = ? AND label = ? AND rowid <> ?", params![domain, label, newest])?;
+            db.execute("UPDATE tenant_tokens SET expires_at = ? WHERE rowid = ?", params![until.cast_signed(), newest])?;
+            let expires_at = last.expires_at.map(|at| now + at.saturating_sub(last.created_at));
+            insert_token(db, &domain, &label, &hash, &last.roles, expires_at)?;
+            ledger::note(db, &who, &domain, "token rotated", &label)?;
+            Ok(TokenRow { created_at: now, expires_at, used_at: None, ..last })
+        })
+    }
+
+    /// A tenant's tokens, newest first; also those that have expired. None of an unknown one.
+    pub fn tokens(&self, domain: &str) -> Result<Vec<TokenRow>, StoreError> {
+        let domain = domain.to_owned();
+        self.wait(move |db| tokens(db, &domain))
     }
 
     pub fn delete_token(&self, domain: &str, label: &str, who: &str) -> Result<(), StoreError> {
@@ -121,35 +229,59 @@ impl Store {
         })
     }
 
-    /// Whose token has this hash: its domain and label. The look-up is by a hash of what the caller sent, so its timing tells nothing.
-    pub fn token_owner(&self, hash: &str) -> Result<Option<(String, String)>, StoreError> {
+    /// Whose token has this hash, if it has not expired. The look-up is by a hash of what the caller sent, so its timing tells nothing.
+    pub fn token_owner(&self, hash: &str) -> Result<Option<Credential>, StoreError> {
         let hash = hash.to_owned();
         self.wait(move |db| {
-            let mut row = db.prepare_cached("SELECT domain, label FROM tenant_tokens WHERE hash = ?")?;
-            Ok(row.query_row([&hash], |row| Ok((row.get(0)?, row.get(1)?))).optional()?)
+            let now = wall_ms().cast_signed();
+            let mut row = db.prepare_cached(
+                "SELECT domain, label, roles, coalesce(used_at, 0) FROM tenant_tokens WHERE hash = ?1 AND (expires_at IS NULL OR expires_at > ?2)",
+            )?;
+            let found = row.query_row(params![hash, now], |row| {
+                Ok((Credential { domain: row.get(0)?, label: row.get(1)?, roles: row.get(2)? }, row.get::<_, i64>(3)?))
+            });
+            let Some((owner, used_at)) = found.optional()? else { return Ok(None) };
+            if used_at + USED_EACH <= now {
+                db.prepare_cached("UPDATE tenant_tokens SET used_at = ? WHERE hash = ?")?.execute(params![now, hash])?;
+            }
+            Ok(Some(owner))
         })
     }
 
     /// Gives a tenant a public key for its JWTs; the earlier one of that label is void. Returns whether the label is new.
-    pub fn put_key(&self, domain: &str, label: &str, key: &str, most: usize, who: &str) -> Result<bool, StoreError> {
-        let (domain, label, key, who) = (domain.to_owned(), label.to_owned(), key.to_owned(), who.to_owned());
+    pub fn put_key(&self, domain: &str, row: KeyRow, most: usize, who: &str) -> Result<bool, StoreError> {
+        let (domain, who) = (domain.to_owned(), who.to_owned());
         self.wait(move |db| {
             if !db.prepare_cached("SELECT 1 FROM tenants WHERE domain = ?")?.exists([&domain])? {
                 return Err(StoreError::Unknown("domain"));
             }
-            let known = db.prepare_cached("SELECT 1 FROM tenant_keys WHERE domain = ? AND label = ?")?.exists([&domain, &label])?;
+            let known = db.prepare_cached("SELECT 1 FROM tenant_keys WHERE domain = ? AND label = ?")?.exists([&domain, &row.label])?;
             let count: i64 = db.query_row("SELECT count(*) FROM tenant_keys WHERE domain = ?", [&domain], |row| row.get(0))?;
             if !known && usize::try_from(count).unwrap_or(usize::MAX) >= most {
                 return Err(StoreError::Conflict { field: "label", why: format!("this domain has {most} keys already") });
             }
             db.execute(
-                "INSERT INTO tenant_keys (domain, label, key, created_at) VALUES (?, ?, ?, ?)
-                 ON CONFLICT (domain, label) DO UPDATE SET key = excluded.key, created_at = excluded.created_at",
-                params![domain, label, key, wall_ms().cast_signed()],
+                "INSERT INTO tenant_keys (domain, label, key, roles, created_at, expires_at) VALUES (?, ?, ?, ?, ?, ?)
+                 ON CONFLICT (domain, label) DO UPDATE SET key = excluded.key, roles = excluded.roles, created_at = excluded.created_at,
+                                                           expires_at = excluded.expires_at, used_at = NULL",
+                params![domain, row.label, row.key, row.roles, wall_ms().cast_signed(), row.expires_at.map(u64::cast_signed)],
             )?;
-            ledger::note(db, &who, &domain, "key stored", &label)?;
+            ledger::note(db, &who, &domain, "key stored", &format!("{} ({})", row.label, row.roles))?;
             Ok(!known)
         })
+    }
+
+    /// A key has verified a JWT.
+    pub fn key_used(&self, domain: &str, row: &KeyRow) {
+        let now = wall_ms().cast_signed();
+        if row.used_at.map_or(0, u64::cast_signed) + USED_EACH <= now {
+            let (domain, label) = (domain.to_owned(), row.label.clone());
+            self.offer("use of a key", move |db| {
+                db.prepare_cached("UPDATE tenant_keys SET used_at = ? WHERE domain = ? AND label = ?")?
+                    .execute(params![now, domain, label])?;
+                Ok(())
+            });
+        }
     }
 
     pub fn delete_key(&self, domain: &str, label: &str, who: &str) -> Result<(), StoreError> {
@@ -166,10 +298,19 @@ impl Store {
     pub fn keys(&self, domain: &str) -> Result<Vec<KeyRow>, StoreError> {
         let domain = domain.to_owned();
         self.wait(move |db| {
-            let mut rows =
-                db.prepare_cached("SELECT label, key, created_at FROM tenant_keys WHERE domain = ? ORDER BY created_at DESC, label")?;
-            let row =
-                |row: &Row<'_>| Ok(KeyRow { label: row.get(0)?, key: row.get(1)?, created_at: row.get::<_, i64>(2)?.cast_unsigned() });
+            let mut rows = db.prepare_cached(
+                "SELECT label, key, created_at, roles, expires_at, used_at FROM tenant_keys WHERE domain = ? ORDER BY created_at DESC, label",
+            )?;
+            let row = |row: &Row<'_>| {
+                Ok(KeyRow {
+                    label: row.get(0)?,
+                    key: row.get(1)?,
+                    created_at: row.get::<_, i64>(2)?.cast_unsigned(),
+                    roles: row.get(3)?,
+                    expires_at: row.get::<_, Option<i64>>(4)?.map(i64::cast_unsigned),
+                    used_at: row.get::<_, Option<i64>>(5)?.map(i64::cast_unsigned),
+                })
+            };
             Ok(rows.query_map([&domain], row)?.collect::<Result<_, _>>()?)
         })
     }
@@ -195,7 +336,9 @@ impl TenantRow {
         Tenant {
             domain: self.domain.as_str().into(),
             numbers: self.numbers.iter().map(|n| (n.trunk.clone(), n.number.clone())).collect(),
+            trunks: self.trunks.clone(),
             max_sessions: usize::try_from(self.max_sessions).unwrap_or(usize::MAX),
+            calls_per_second: self.quotas.calls_per_second,
             fallback: match &self.fallback {
                 FallbackRow::Refuse { status } => Fallback::Refuse { status: *status },
                 FallbackRow::Announce { files } => {
@@ -216,12 +359,13 @@ fn put(db: &Connection, tenant: &TenantRow, who: &str) -> Result<bool, StoreErro
     let known = db.prepare_cached("SELECT 1 FROM tenants WHERE domain = ?")?.exists([&tenant.domain])?;
     db.prepare_cached(
         "INSERT INTO tenants (domain, max_sessions, fallback, error_prompt, created_at, destinations, mediaservice_ids, trusted,
-                              outbox_origins, recording_retention_ms)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+                              outbox_origins, recording_retention_ms, quotas, trunks)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
          ON CONFLICT (domain) DO UPDATE SET
              max_sessions = excluded.max_sessions, fallback = excluded.fallback, error_prompt = excluded.error_prompt,
              destinations = excluded.destinations, mediaservice_ids = excluded.mediaservice_ids, trusted = excluded.trusted,
-             outbox_origins = excluded.outbox_origins, recording_retention_ms = excluded.recording_retention_ms",
+             outbox_origins = excluded.outbox_origins, recording_retention_ms = excluded.recording_retention_ms,
+             quotas = excluded.quotas, trunks = excluded.trunks",
     )?
     .execute(params![
         tenant.domain,
@@ -233,7 +377,9 @@ fn put(db: &Connection, tenant: &TenantRow, who: &str) -> Result<bool, StoreErro
         list(&tenant.mediaservice_ids),
         tenant.trusted,
         list(&tenant.outbox_origins),
-        tenant.recording_retention_ms.map(u64::cast_signed)
+        tenant.recording_retention_ms.map(u64::cast_signed),
+        serde_json::to_string(&tenant.quotas).expect("plain data becomes JSON"),
+        list(&tenant.trunks)
     ])?;
 
     db.prepare_cached("DELETE FROM numbers WHERE domain = ?")?.execute([&tenant.domain])?;
@@ -270,7 +416,7 @@ fn select(db: &Connection, domain: Option<&str>) -> Result<Vec<TenantRow>, Store
     let mut tenants = db.prepare_cached(
         "SELECT domain, max_sessions, fallback, error_prompt, created_at,
                 domain = coalesce((SELECT value FROM settings WHERE key = ?1), ''),
-                destinations, mediaservice_ids, trusted, outbox_origins, recording_retention_ms
+                destinations, mediaservice_ids, trusted, outbox_origins, recording_retention_ms, quotas, trunks
          FROM tenants WHERE ?2 IS NULL OR domain = ?2 ORDER BY created_at DESC, rowid DESC",
     )?;
     let mut tenants: Vec<TenantRow> = tenants.query_map(params![DEFAULT_DOMAIN, domain], from_row)?.collect::<Result<_, _>>()?;
@@ -284,6 +430,29 @@ fn select(db: &Connection, domain: Option<&str>) -> Result<Vec<TenantRow>, Store
             .collect::<Result<_, _>>()?;
     }
     Ok(tenants)
+}
+
+fn insert_token(db: &Connection, domain: &str, label: &str, hash: &str, roles: &str, expires_at: Option<u64>) -> Result<(), StoreError> {
+    db.execute(
+        "INSERT INTO tenant_tokens (hash, domain, label, roles, created_at, expires_at) VALUES (?, ?, ?, ?, ?, ?)",
+        params![hash, domain, label, roles, wall_ms().cast_signed(), expires_at.map(u64::cast_signed)],
+    )?;
+    Ok(())
+}
+
+fn tokens(db: &Connection, domain: &str) -> Result<Vec<TokenRow>, StoreError> {
+    let mut rows =
+        db.prepare_cached("SELECT label, roles, created_at, expires_at, used_at FROM tenant_tokens WHERE domain = ? ORDER BY rowid DESC")?;
+    let row = |row: &Row<'_>| {
+        Ok(TokenRow {
+            label: row.get(0)?,
+            roles: row.get(1)?,
+            created_at: row.get::<_, i64>(2)?.cast_unsigned(),
+            expires_at: row.get::<_, Option<i64>>(3)?.map(i64::cast_unsigned),
+            used_at: row.get::<_, Option<i64>>(4)?.map(i64::cast_unsigned),
+        })
+    };
+    Ok(rows.query_map([domain], row)?.collect::<Result<_, _>>()?)
 }
 
 fn list(texts: &[String]) -> String {
@@ -301,7 +470,9 @@ fn from_row(row: &Row<'_>) -> rusqlite::Result<TenantRow> {
         domain: row.get(0)?,
         numbers: Vec::new(),
         fallback: json(row, 2)?,
+        trunks: json(row, 12)?,
         max_sessions: row.get(1)?,
+        quotas: json(row, 11)?,
         error_prompt: row.get(3)?,
         destinations: json(row, 6)?,
         mediaservice_ids: json(row, 7)?,

@@ -141,7 +141,7 @@ fn a_version_is_tried_beside_the_active_one_until_something_changes() {
         assert!(back.version.canary.is_none());
     }
     assert_eq!(store.roll_back_version("a.example", 6, "node", ""), Err(StoreError::Unknown("version")), "it has no calls");
-    let audit: Vec<(String, String)> = store.audit(100).expect("read").into_iter().map(|row| (row.what, row.detail)).collect();
+    let audit: Vec<(String, String)> = store.audit(None, 100).expect("read").into_iter().map(|row| (row.what, row.detail)).collect();
     let has = |what: &str, detail: &str| audit.iter().any(|(w, d)| w == what && d == detail);
     assert!(has("version no longer tried", "3: it failed") && has("version no longer tried", "5"), "{audit:?}");
     assert!(has("version tried", "3: 10 %") && has("version tried", "3: numbers 100, ivr"), "{audit:?}");
@@ -315,6 +315,6 @@ fn changes_are_in_the_audit() {
     store.activate_version("a.example", 1, "operator").expect("activate");
     store.save_audit("operator", "a.example", "prompt stored", "hello.wav");
     store.delete_tenant("a.example", "operator").expect("delete");
-    let what: Vec<String> = store.audit(10).expect("read").into_iter().map(|line| line.what).collect();
+    let what: Vec<String> = store.audit(None, 10).expect("read").into_iter().map(|line| line.what).collect();
     assert_eq!(what, ["tenant removed", "prompt stored", "version activated", "version uploaded", "tenant added"]);
 }

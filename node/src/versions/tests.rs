@@ -319,7 +319,7 @@ fn a_version_that_fails_its_trial_is_taken_back_and_that_is_told() {
     versions.judged(&judged(2, FAILED)).expect("taken back");
     assert_eq!(world.loader.active(), [("a.example".to_owned(), 1)]);
     assert_eq!(world.loader.said(), ["alarm: version 2 failed 4 of its first 12 calls: new calls get version 1 again"]);
-    let audit = world.store.audit(1).expect("read").remove(0);
+    let audit = world.store.audit(None, 1).expect("read").remove(0);
     assert_eq!(
         (audit.who.as_str(), audit.what.as_str(), audit.detail.as_str()),
         ("node", "version rolled back to", "1: version 2 failed 4 of its first 12 calls")

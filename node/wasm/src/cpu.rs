@@ -1,15 +1,14 @@
-//! CPU time of a hook. An epoch callback runs about once a millisecond while the guest runs; it adds what this thread really spent
-//! since the guest was last given the processor. Counting ticks alone would kill a guest that other threads keep from running.
+//! CPU time of guest code: what this thread really spent while a guest had it. An epoch callback runs about once a millisecond while the guest
+//! runs and looks; counting ticks alone would kill a guest that other threads keep from running.
 //!
-//! The first tick of a hook is taken as spent without looking, so that a hook of some microseconds costs no system call.
+//! A look is a system call of a quarter of a microsecond: one before a turn, one behind it, and one for each epoch in it.
 
-use crate::limits::TICK;
 use std::cell::Cell;
 use std::time::Duration;
 
 thread_local! {
-    /// CPU time of this thread when the hook that runs on it was resumed.
-    static RESUMED: Cell<Option<Duration>> = const { Cell::new(None) };
+    /// CPU time of this thread when what runs on it was looked at last.
+    static LOOKED: Cell<Duration> = const { Cell::new(Duration::ZERO) };
 }
 
 fn thread_time() -> Duration {
@@ -19,21 +18,27 @@ fn thread_time() -> Duration {
     Duration::new(u64::try_from(t.tv_sec).unwrap_or(0), u32::try_from(t.tv_nsec).unwrap_or(0))
 }
 
-/// A hook gets the processor for the first time.
-pub(crate) fn begin() {
-    RESUMED.set(None);
+/// A guest has the processor.
+pub(crate) struct Turn {
+    since: Duration,
 }
 
-/// A hook that gave way gets the processor again.
-pub(crate) fn resume() {
-    RESUMED.set(Some(thread_time()));
+/// A guest gets the processor.
+pub(crate) fn begin() -> Turn {
+    let since = thread_time();
+    LOOKED.set(since);
+    Turn { since }
 }
 
-/// An epoch ended while the hook ran: what it spent since it was resumed.
+impl Turn {
+    /// It gave the processor back: what it spent since it got it.
+    pub(crate) fn spent(self) -> Duration {
+        thread_time().saturating_sub(self.since)
+    }
+}
+
+/// An epoch ended while the guest ran: what it spent since the last look.
 pub(crate) fn spent() -> Duration {
     let now = thread_time();
-    match RESUMED.replace(Some(now)) {
-        None => TICK,
-        Some(since) => now.saturating_sub(since),
-    }
+    now.saturating_sub(LOOKED.replace(now))
 }

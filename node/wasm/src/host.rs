@@ -115,6 +115,14 @@ pub trait Host: Send + Sync + 'static {
     }
 }
 
+/// Who may run when: asked before guest code gets the processor, and told what it spent.
+pub trait Turns: Send + Sync + 'static {
+    /// Ready when it may run; else it wakes the task when it may.
+    fn poll_turn(&self, context: &mut std::task::Context<'_>) -> std::task::Poll<()>;
+    /// CPU time of one turn: at most a tick and what the last one was too late.
+    fn ran(&self, cpu: Duration);
+}
+
 /// What an instance is given at birth.
 pub struct Setup {
     pub host: Arc<dyn Host>,
@@ -126,12 +134,14 @@ pub struct Setup {
     pub cpu: Duration,
     /// Bytes that its log lines may still have. Shared by all instances of a session: one that traps gets no new allowance.
     pub log_left: Arc<AtomicUsize>,
+    /// Who else wants the thread. `None`: it runs whenever it is polled.
+    pub turns: Option<Arc<dyn Turns>>,
 }
 
 impl Setup {
     pub fn new(host: Arc<dyn Host>, seed: [u8; 32]) -> Setup {
         let log_left = Arc::new(AtomicUsize::new(limits::LOG_BYTES));
-        Setup { host, seed, memory_bytes: limits::MEMORY_BYTES, cpu: limits::HOOK_CPU, log_left }
+        Setup { host, seed, memory_bytes: limits::MEMORY_BYTES, cpu: limits::HOOK_CPU, log_left, turns: None }
     }
 }
 
@@ -168,6 +178,7 @@ pub(crate) struct State {
     pub(crate) refused: Option<&'static str>,
     pub(crate) cpu_limit: Duration,
     pub(crate) cpu_used: Duration,
+    pub(crate) turns: Option<Arc<dyn Turns>>,
     /// An address on its native stack where the last hook was entered.
     pub(crate) stack: Option<usize>,
 }
@@ -187,6 +198,7 @@ impl State {
             tables: 0,
             refused: None,
             stack: None,
+            turns: setup.turns,
             cpu_limit: setup.cpu,
             cpu_used: Duration::ZERO,
         }

@@ -2,11 +2,13 @@
 //! there is nothing to give back, so a broken instance cannot be used again.
 
 use crate::bindings::exports::hookswitch::call as exports;
-use crate::host::{Kill, Setup, State, one_line};
+use crate::host::{Kill, Setup, State, Turns, one_line};
 use crate::module::Module;
 use crate::{cpu, limits, stack, wit};
 use std::future::{Future, poll_fn};
 use std::pin::pin;
+use std::sync::Arc;
+use std::task::ready;
 use tokio::time::Instant;
 use wasmtime::{Store, Trap, UpdateDeadline};
 
@@ -52,7 +54,8 @@ impl Instance {
             if state.cpu_used >= state.cpu_limit { Err(Kill::Cpu.into()) } else { Ok(UpdateDeadline::Yield(1)) }
         });
         arm(&mut store, until);
-        let instance = match in_time(until, module.pre.instantiate_async(&mut store)).await {
+        let turns = store.data().turns.clone();
+        let instance = match in_time(until, turns, module.pre.instantiate_async(&mut store)).await {
             Some(Ok(instance)) => instance,
             Some(Err(e)) => return Err(no_instance(&store, &e)),
             None => return Err(Failure::Deadline),
@@ -67,19 +70,22 @@ impl Instance {
 
     pub async fn new_call(mut self, request: &wit::NewCallRequest, until: Instant) -> Answer<wit::Routing> {
         arm(&mut self.store, until);
-        let answer = in_time(until, self.handler.call_new_call(&mut self.store, request)).await;
+        let turns = self.store.data().turns.clone();
+        let answer = in_time(until, turns, self.handler.call_new_call(&mut self.store, request)).await;
         self.finish(answer)
     }
 
     pub async fn get_ivr_command(mut self, request: &wit::IvrRequest, until: Instant) -> Answer<wit::IvrCommand> {
         arm(&mut self.store, until);
-        let answer = in_time(until, self.handler.call_get_ivr_command(&mut self.store, request)).await;
+        let turns = self.store.data().turns.clone();
+        let answer = in_time(until, turns, self.handler.call_get_ivr_command(&mut self.store, request)).await;
         self.finish(answer)
     }
 
     pub async fn call_event(mut self, request: &wit::CallEventRequest, until: Instant) -> Answer<wit::Routing> {
         arm(&mut self.store, until);
-        let answer = in_time(until, self.handler.call_call_event(&mut self.store, request)).await;
+        let turns = self.store.data().turns.clone();
+        let answer = in_time(until, turns, self.handler.call_call_event(&mut self.store, request)).await;
         self.finish(answer)
     }
 
@@ -87,7 +93,8 @@ impl Instance {
     pub async fn notify(mut self, news: &wit::Notification, until: Instant) -> Result<Instance, Failure> {
         let Some(notifications) = self.notifications.clone() else { return Ok(self) };
         arm(&mut self.store, until);
-        let answer = in_time(until, notifications.call_notify(&mut self.store, news)).await;
+        let turns = self.store.data().turns.clone();
+        let answer = in_time(until, turns, notifications.call_notify(&mut self.store, news)).await;
         self.finish(answer).map(|(instance, ())| instance)
     }
 
@@ -122,17 +129,19 @@ fn arm(store: &mut Store<State>, until: Instant) {
     store.set_hostcall_fuel(limits::LIFTED_BYTES);
 }
 
-/// Run guest code until `until`. `None`: it was not done by then; the store it runs in must be dropped.
-async fn in_time<T>(until: Instant, guest: impl Future<Output = T>) -> Option<T> {
+/// Run guest code until `until`, when it is its turn. `None`: it was not done by then; the store it runs in must be dropped.
+async fn in_time<T>(until: Instant, turns: Option<Arc<dyn Turns>>, guest: impl Future<Output = T>) -> Option<T> {
     let mut guest = pin!(guest);
-    let mut first = true;
     let guest = poll_fn(|context| {
-        if std::mem::take(&mut first) {
-            cpu::begin()
-        } else {
-            cpu::resume()
+        if let Some(turns) = &turns {
+            ready!(turns.poll_turn(context));
         }
-        guest.as_mut().poll(context)
+        let turn = cpu::begin();
+        let answer = guest.as_mut().poll(context);
+        if let Some(turns) = &turns {
+            turns.ran(turn.spent());
+        }
+        answer
     });
     tokio::time::timeout_at(until, guest).await.ok()
 }

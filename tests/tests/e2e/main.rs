@@ -17,5 +17,6 @@ mod proxied;
 mod recording_faults;
 mod sipp;
 mod tcp;
+mod tenants;
 mod versions;
 mod voicemail;

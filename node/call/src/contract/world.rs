@@ -140,6 +140,7 @@ pub fn configuration(tenant: Tenant) -> Configuration {
         tenants: vec![Arc::new(tenant)],
         trunks: vec![Trunk { name: "carrier".into(), addresses: vec!["192.0.2.77".parse().expect("an address")], trusted: true }],
         node_address: "192.0.2.1".into(),
+        emergency: Vec::new(),
         drain: false,
     }
 }
@@ -370,7 +371,10 @@ impl World {
             Output::Reply { result, .. } => self.replies.push(result),
             Output::EndGuest { session } => {
                 assert!(!self.ended_guests.contains(&session), "a guest ends once");
-                self.ended_guests.push(session);
+                // Generation 0 is of no session: news that come without one.
+                if session.generation > 0 {
+                    self.ended_guests.push(session);
+                }
             }
             Output::Completed(record) => self.records.push(*record),
             Output::Log { text, .. } => self.logs.push(text),

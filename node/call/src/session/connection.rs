@@ -304,6 +304,10 @@ impl Session {
                 _ => leave.sip_code.unwrap_or(leave.status),
             };
         }
+        if let Some(since) = party.up_since.take() {
+            self.placed += 1;
+            self.placed_time += leave.at.since(since);
+        }
         let was_answered = party.is_answered();
         let was_dialling = matches!(party.phase, Phase::Dialling(_));
         self.end_dialog(now, x, &mut party, leave.status, &leave.headers, leave.q850.clone());

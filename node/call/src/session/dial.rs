@@ -294,6 +294,7 @@ impl Session {
             sdp => party.accept(sdp.as_deref()),
         };
         party.phase = Phase::Up;
+        party.up_since = Some(now);
         party.give_up = None;
         if self.final_status == 0 && key == PartyKey(1) {
             self.final_status = 200;

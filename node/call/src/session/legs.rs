@@ -286,9 +286,10 @@ impl Session {
 
     pub(super) fn on_ivr_command(&mut self, now: Time, x: &mut Exchange, key: PartyKey, number: u32, command: IvrCommand) {
         let reference = self.store_reference(command.session_reference.as_ref());
+        let full = x.spent.storage.contains(&self.info.domain);
         let recordings = limits::RECORDINGS.saturating_sub(self.recordings.len());
         let Some(party) = self.party_mut(key) else { return };
-        let may = May { recordings, unwritable: &x.settings.unwritable };
+        let may = May { recordings, full, unwritable: &x.settings.unwritable };
         party.command = Some(number);
         if let Err(failure) = reference.and_then(|()| party.ivr.on_command(now, command, &mut x.mint, may)) {
             self.hook_failed(x, "getIvrCommand", &failure);

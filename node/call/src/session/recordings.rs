@@ -4,6 +4,7 @@
 //! Start with [`Session::start_recording`].
 
 use super::*;
+use crate::admission::Quota;
 use crate::door::{CommandResult, Prepare, PromptSource, RecordingMoved, RecordingStart, WhichRecording};
 use crate::hook::{IvrCommand, Phrase, RecordingResult};
 use crate::ivr;
@@ -65,6 +66,12 @@ impl Session {
         }
         if self.recordings.len() >= limits::RECORDINGS {
             return Err(CommandError::WrongState("too many recordings are being stored"));
+        }
+        if x.spent.storage.contains(&self.info.domain) {
+            x.count(Quota::Storage.counter());
+            let error = format!("{}: {}", alarm::QUOTA, Quota::Storage.name());
+            self.alarm(now, x, AlarmKind::SessionError, &error, None);
+            return Err(CommandError::Quota(Quota::Storage));
         }
         let options = options.filled(if connection.is_some() { Place::Connection } else { Place::Leg });
         if options.channels == Some(Channels::Stereo) && options.direction != Some(Direction::Both) {

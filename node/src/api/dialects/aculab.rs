@@ -243,17 +243,17 @@ pub(in super::super) fn endpoints() -> Vec<endpoint::Endpoint> {
             .says("Aculab Cloud's record action on a call: `next_page` is posted when it ends, `recording_available_page` when it can be fetched.")
             .body(endpoint::JSON, any())
             .succeeds(200, "Valid, and handed to the session.", &[("recordingId", endpoint::text("UUID of the recording."))])
-            .refuses(&[409, 429]),
+            .refuses(&[409, 429, 507]),
         post("/{domain}/aculab/calls/{id}/play", "aculabPlay", start_play)
             .says("Aculab Cloud's play action on a call, of files; `next_page` is posted when it ends.")
             .body(endpoint::JSON, any())
             .succeeds(200, "Valid, and handed to the session.", &[])
-            .refuses(&[409, 429]),
+            .refuses(&[409, 429, 507]),
         post("/{domain}/aculab/calls/{id}/call_recording", "aculabCallRecording", start_whole_call)
             .says("Records the whole call in Aculab Cloud's way; `recording_available_page` is posted when it can be fetched.")
             .body(endpoint::JSON, any())
             .succeeds(200, "Valid, and handed to the session.", &[("recordingId", endpoint::text("UUID of the recording."))])
-            .refuses(&[409, 429]),
+            .refuses(&[409, 429, 507]),
     ]
 }
 

@@ -287,7 +287,7 @@ pub(in super::super) fn endpoints() -> Vec<endpoint::Endpoint> {
                 .says("Microsoft Graph's recordResponse: plays a prompt and a beep and records the caller's reply. `callbackUri` gets the commsNotification.")
                 .body(endpoint::JSON, any())
                 .answers(200, "The recordOperation; Location is its resource.", endpoint::JSON, any())
-                .refuses(&[409, 429]),
+                .refuses(&[409, 429, 507]),
         );
     }
     all.push(
@@ -295,7 +295,7 @@ pub(in super::super) fn endpoints() -> Vec<endpoint::Endpoint> {
             .says("Microsoft Graph's playPrompt: plays a prompt when its turn comes. `callbackUri` gets the commsNotification.")
             .body(endpoint::JSON, any())
             .answers(200, "The playPromptOperation; Location is its resource.", endpoint::JSON, any())
-            .refuses(&[409, 429]),
+            .refuses(&[409, 429, 507]),
     );
     all.push(
         get("/{domain}/graph/communications/calls/{id}/operations/{operation}", "graphOperation", show)
@@ -307,14 +307,14 @@ pub(in super::super) fn endpoints() -> Vec<endpoint::Endpoint> {
             .says("Cancels the running and the queued operations of the call.")
             .body(endpoint::JSON, any())
             .answers(200, "A commsOperation.", endpoint::JSON, any())
-            .refuses(&[409, 429]),
+            .refuses(&[409, 429, 507]),
     );
     all
 }
 
 /// MG-003.
 fn allowed(caller: &Caller) -> Result<(), ApiError> {
-    if caller.may(MAY) { Ok(()) } else { Err(ApiError::forbidden("this token's roles do not have Calls.AccessMedia.All")) }
+    if caller.claims(MAY) { Ok(()) } else { Err(ApiError::forbidden("this token's roles do not have Calls.AccessMedia.All")) }
 }
 
 type OfCall = Path<(String, String)>;

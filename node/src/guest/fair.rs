@@ -1,0 +1,368 @@
+//! Who runs next on a guest thread: a deficit round robin over tenants, so that one that spends its whole allowance slows only itself.
+//!
+//! In each round a tenant gets a quantum of CPU time, by its weight; as long as something of it is left, its handlers run at once, and what they
+//! spend is taken off. Whoever has none left waits for the next round, which comes when everybody who could run had its turn. A tenant with an
+//! allowance a second waits, too, until its allowance has grown again.
+//!
+//! [`Fair`] is pure: time is an argument. [`Turns`] is one of a thread, with the task that gives the rounds.
+
+use super::tenants::Tenant;
+use hookswitch_proto::Time;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use super::limits::{QUANTUM, TENANTS_REMEMBERED};
+
+/// What a tenant may have of the processor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Allowance {
+    /// Quanta of each round.
+    pub weight: u32,
+    /// CPU time in each second; `None`: all there is.
+    pub per_second: Option<Duration>,
+}
+
+/// The tenants of one thread. `T` is whoever waits.
+pub(super) struct Fair<T> {
+    shares: BTreeMap<Arc<str>, Share<T>>,
+}
+
+struct Share<T> {
+    allowance: Allowance,
+    /// Nanoseconds of this round; below zero: more was spent than there was, and later rounds pay it.
+    left: i64,
+    /// Nanoseconds of the allowance a second.
+    saved: i64,
+    saved_at: Time,
+    waiting: VecDeque<T>,
+}
+
+impl<T> Default for Fair<T> {
+    fn default() -> Fair<T> {
+        Fair { shares: BTreeMap::new() }
+    }
+}
+
+fn nanos(time: Duration) -> i64 {
+    i64::try_from(time.as_nanos()).unwrap_or(i64::MAX)
+}
+
+impl<T> Share<T> {
+    fn new(now: Time, allowance: Allowance) -> Share<T> {
+        let saved = allowance.per_second.map_or(0, nanos);
+        Share { allowance, left: allowance.quantum(), saved, saved_at: now, waiting: VecDeque::new() }
+    }
+
+    /// Grows the allowance: a second's worth is saved at most.
+    fn grow(&mut self, now: Time) {
+        let Some(each) = self.allowance.per_second else { return };
+        let passed = now.since(self.saved_at);
+        self.saved_at = now.max(self.saved_at);
+        let grown = each.as_nanos().saturating_mul(passed.as_nanos()) / 1_000_000_000;
+        self.saved = self.saved.saturating_add(i64::try_from(grown).unwrap_or(i64::MAX)).min(nanos(each));
+    }
+
+    fn may_run(&self) -> bool {
+        self.left > 0 && (self.allowance.per_second.is_none() || self.saved > 0)
+    }
+}
+
+impl Allowance {
+    fn quantum(self) -> i64 {
+        nanos(QUANTUM).saturating_mul(i64::from(self.weight.max(1)))
+    }
+}
+
+impl<T> Fair<T> {
+    /// Whether a handler of this tenant may run now. If not, `ticket` waits for a round.
+    pub fn ask(&mut self, now: Time, tenant: &Arc<str>, allowance: Allowance, ticket: impl FnOnce() -> T) -> bool {
+        if self.shares.len() >= TENANTS_REMEMBERED && !self.shares.contains_key(tenant) {
+            self.shares.retain(|_, share| !share.waiting.is_empty() || share.left < 0 || share.saved < 0);
+        }
+        let share = self.shares.entry(tenant.clone()).or_insert_with(|| Share::new(now, allowance));
+        share.allowance = allowance;
+        share.grow(now);
+        if share.waiting.is_empty() && share.may_run() {
+            return true;
+        }
+        share.waiting.push_back(ticket());
+        false
+    }
+
+    /// A handler of this tenant ran so long.
+    pub fn charge(&mut self, now: Time, tenant: &Arc<str>, spent: Duration) {
+        if let Some(share) = self.shares.get_mut(tenant) {
+            share.grow(now);
+            share.left = share.left.saturating_sub(nanos(spent));
+            if share.allowance.per_second.is_some() {
+                share.saved = share.saved.saturating_sub(nanos(spent));
+            }
+        }
+    }
+
+    /// The next round: gives every tenant its quantum, and says who of those that wait may run, one of each tenant.
+    pub fn round(&mut self, now: Time) -> Vec<T> {
+        let mut run = Vec::new();
+        for share in self.shares.values_mut() {
+            share.grow(now);
+            let quantum = share.allowance.quantum();
+            share.left = share.left.saturating_add(quantum).min(quantum);
+            if share.may_run() {
+                run.extend(share.waiting.pop_front());
+            }
+        }
+        run
+    }
+
+    /// When the next round is worth giving: now where somebody waits for a round alone, later where all who wait have used up their second.
+    /// `None`: nobody waits.
+    pub fn next_round(&self, now: Time) -> Option<Time> {
+        let due = |share: &Share<T>| match share.allowance.per_second {
+            Some(each) if share.saved <= 0 => {
+                let each = each.as_nanos().max(1);
+                let missing = u128::from(share.saved.unsigned_abs()) + 1;
+                now + Duration::from_nanos(u64::try_from((missing * 1_000_000_000).div_ceil(each)).unwrap_or(u64::MAX)).min(LONGEST_WAIT)
+            }
+            _ => now,
+        };
+        self.shares.values().filter(|share| !share.waiting.is_empty()).map(due).min()
+    }
+}
+
+/// A second brings every allowance back that is not far in debt; then it is looked at again.
+const LONGEST_WAIT: Duration = Duration::from_secs(1);
+
+/// The turns of one guest thread.
+pub(super) struct Turns {
+    fair: Mutex<Fair<Weak<Turn>>>,
+    /// Somebody waits for a round.
+    waits: Notify,
+    begun: Instant,
+}
+
+impl Turns {
+    pub fn new() -> Arc<Turns> {
+        Arc::new(Turns { fair: Mutex::default(), waits: Notify::new(), begun: Instant::now() })
+    }
+
+    fn fair(&self) -> MutexGuard<'_, Fair<Weak<Turn>>> {
+        self.fair.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn now(&self) -> Time {
+        Time::ZERO + self.begun.elapsed()
+    }
+
+    /// Gives rounds for as long as the thread lives.
+    pub async fn give(self: Arc<Turns>) {
+        loop {
+            let due = self.fair().next_round(self.now());
+            match due {
+                None => self.waits.notified().await,
+                Some(at) if at <= self.now() => {
+                    // Everybody who can run goes first: who is not behind runs at once and never waits for this.
+                    tokio::task::yield_now().await;
+                    for turn in self.fair().round(self.now()).iter().filter_map(Weak::upgrade) {
+                        turn.granted.store(true, Ordering::Relaxed);
+                        turn.wake();
+                    }
+                }
+                Some(at) => {
+                    // Another tenant may come to wait for less.
+                    let pause = at.since(self.now());
+                    let _ = tokio::time::timeout(pause, self.waits.notified()).await;
+                }
+            }
+        }
+    }
+}
+
+/// The turns of one instance's hooks.
+pub(super) struct Turn {
+    turns: Arc<Turns>,
+    tenant: Arc<Tenant>,
+    waiting: AtomicBool,
+    granted: AtomicBool,
+    waker: Mutex<Option<Waker>>,
+    own: Weak<Turn>,
+}
+
+impl Turn {
+    pub fn new(turns: Arc<Turns>, tenant: Arc<Tenant>) -> Arc<Turn> {
+        Arc::new_cyclic(|own| Turn {
+            turns,
+            tenant,
+            waiting: AtomicBool::new(false),
+            granted: AtomicBool::new(false),
+            waker: Mutex::default(),
+            own: own.clone(),
+        })
+    }
+
+    fn wake(&self) {
+        if let Some(waker) = self.waker.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            waker.wake();
+        }
+    }
+}
+
+impl hookswitch_wasm::Turns for Turn {
+    fn poll_turn(&self, context: &mut Context<'_>) -> Poll<()> {
+        if self.granted.swap(false, Ordering::Relaxed) {
+            self.waiting.store(false, Ordering::Relaxed);
+            return Poll::Ready(());
+        }
+        if !self.waiting.load(Ordering::Relaxed) {
+            let (turns, own) = (&self.turns, &self.own);
+            if turns.fair().ask(turns.now(), &self.tenant.domain, self.tenant.allowance(), || own.clone()) {
+                return Poll::Ready(());
+            }
+            self.waiting.store(true, Ordering::Relaxed);
+            self.turns.waits.notify_one();
+        }
+        *self.waker.lock().unwrap_or_else(PoisonError::into_inner) = Some(context.waker().clone());
+        Poll::Pending
+    }
+
+    fn ran(&self, cpu: Duration) {
+        self.tenant.spent(cpu);
+        self.turns.fair().charge(self.turns.now(), &self.tenant.domain, cpu);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    /// A thread in virtual time: tasks of tenants that want to run for ever in pieces, in the order of a run queue.
+    struct Thread {
+        now: Time,
+        fair: Fair<usize>,
+        tenants: Vec<(Arc<str>, Allowance, Duration)>,
+        ready: VecDeque<(usize, bool)>,
+        spent: Vec<Duration>,
+    }
+
+    impl Thread {
+        /// Of each: weight, allowance a second, what a task runs at a time, and how many tasks.
+        fn new(tenants: &[(u32, Option<u64>, Duration, usize)]) -> Thread {
+            let tenant = |(i, (weight, per_second, piece, _)): (usize, &(u32, Option<u64>, Duration, usize))| {
+                (Arc::from(format!("t{i}")), Allowance { weight: *weight, per_second: per_second.map(Duration::from_millis) }, *piece)
+            };
+            let ready = tenants.iter().enumerate().flat_map(|(i, (.., tasks))| vec![(i, false); *tasks]).collect();
+            Thread {
+                now: Time::ZERO,
+                fair: Fair::default(),
+                tenants: tenants.iter().enumerate().map(tenant).collect(),
+                ready,
+                spent: vec![Duration::ZERO; tenants.len()],
+            }
+        }
+
+        /// One pass of the run queue, then a round if somebody waits.
+        fn pass(&mut self) {
+            for _ in 0..self.ready.len() {
+                let Some((i, granted)) = self.ready.pop_front() else { break };
+                let (domain, allowance, piece) = self.tenants[i].clone();
+                if granted || self.fair.ask(self.now, &domain, allowance, || i) {
+                    self.now = self.now + piece;
+                    self.spent[i] += piece;
+                    self.fair.charge(self.now, &domain, piece);
+                    self.ready.push_back((i, false));
+                }
+            }
+            match self.fair.next_round(self.now) {
+                Some(at) => {
+                    if self.ready.is_empty() {
+                        self.now = self.now.max(at);
+                    }
+                    if at <= self.now {
+                        let run = self.fair.round(self.now);
+                        self.ready.extend(run.into_iter().map(|i| (i, true)));
+                    }
+                }
+                None => assert!(!self.ready.is_empty(), "somebody runs or waits"),
+            }
+        }
+
+        fn run_for(&mut self, time: Duration) {
+            let until = self.now + time;
+            while self.now < until {
+                self.pass();
+            }
+        }
+
+        fn share(&self, i: usize) -> f64 {
+            self.spent[i].as_secs_f64() / self.spent.iter().sum::<Duration>().as_secs_f64()
+        }
+    }
+
+    fn about(found: f64, expected: f64) -> bool {
+        (found - expected).abs() < 0.02
+    }
+
+    #[test]
+    fn many_tasks_of_one_tenant_are_worth_one_of_another() {
+        let mut thread = Thread::new(&[(1, None, MS, 100), (1, None, MS, 1)]);
+        thread.run_for(Duration::from_secs(10));
+        assert!(about(thread.share(1), 0.5), "{}", thread.share(1));
+    }
+
+    #[test]
+    fn weights_are_shares() {
+        let mut thread = Thread::new(&[(1, None, MS, 10), (3, None, MS, 10)]);
+        thread.run_for(Duration::from_secs(10));
+        assert!(about(thread.share(1), 0.75), "{}", thread.share(1));
+    }
+
+    #[test]
+    fn short_hooks_and_long_ones_share_by_time_and_not_by_number() {
+        let mut thread = Thread::new(&[(1, None, 20 * MS, 5), (1, None, MS / 50, 5)]);
+        thread.run_for(Duration::from_secs(20));
+        assert!(about(thread.share(1), 0.5), "{}", thread.share(1));
+    }
+
+    #[test]
+    fn who_is_quiet_waits_for_one_piece_at_most_whatever_others_do() {
+        let mut thread = Thread::new(&[(1, None, MS, 200), (1, None, MS, 200), (1, None, MS / 50, 0)]);
+        thread.run_for(Duration::from_secs(1));
+        for _ in 0..100 {
+            // A call comes in: its hook of 20 us is behind all that is in the queue.
+            let (came, before) = (thread.now, thread.spent[2]);
+            thread.ready.push_back((2, false));
+            thread.pass();
+            assert!(thread.spent[2] > before, "it ran in that pass");
+            let waited = thread.now.since(came);
+            assert!(waited <= 3 * MS, "{waited:?}: one piece of each of the loud ones");
+            thread.ready.retain(|(i, _)| *i != 2);
+        }
+    }
+
+    #[test]
+    fn an_allowance_a_second_holds_and_what_it_leaves_is_others() {
+        let mut thread = Thread::new(&[(1, Some(100), MS, 50), (1, None, MS, 1)]);
+        thread.run_for(Duration::from_secs(10));
+        let limited = thread.spent[0].as_millis();
+        assert!((1000..=1110).contains(&limited), "{limited} ms in 10 s, a second's worth at once");
+        assert!(about(thread.share(1), 0.89), "{}", thread.share(1));
+        // Alone it stays within it, too: the thread sleeps.
+        let mut alone = Thread::new(&[(1, Some(100), MS, 50)]);
+        alone.run_for(Duration::from_secs(10));
+        assert!((1000..=1110).contains(&alone.spent[0].as_millis()), "{:?}", alone.spent[0]);
+    }
+
+    #[test]
+    fn nothing_a_second_never_runs_and_delays_nobody() {
+        let mut thread = Thread::new(&[(1, Some(0), MS, 5), (1, None, MS, 1)]);
+        thread.run_for(Duration::from_secs(3));
+        assert_eq!(thread.spent[0], Duration::ZERO);
+        assert!(thread.spent[1] >= Duration::from_secs(3));
+    }
+}
