@@ -9,11 +9,14 @@
 
 mod access;
 mod bearer;
+mod body;
 mod calls;
 pub mod dialects;
 mod endpoint;
 mod fields;
 mod guests;
+#[cfg(feature = "h3")]
+mod h3;
 mod idempotency;
 mod keys;
 mod listener;
@@ -29,6 +32,7 @@ mod server;
 mod sessions;
 mod storage;
 mod tenants;
+mod tls;
 
 pub use access::{ADMIN_TOKEN_FILE, AdminToken};
 pub use prompts::check_file_name;
@@ -36,6 +40,7 @@ use prompts::check_url;
 pub use reply::rfc3339;
 pub use server::Server;
 pub use tenants::check_domain;
+pub use tls::Tls;
 
 use crate::deliver::Archive;
 use crate::limits;
