@@ -58,18 +58,17 @@ impl Api {
         let socket = runtime.block_on(TcpListener::bind(listen))?;
         let address = socket.local_addr()?;
         let (stop, stopped) = watch::channel(false);
-        let mut app = App { router: self.router(), alt_svc: None };
-        let inside = runtime.enter();
+        let has_h3 = tls.as_ref().is_some_and(|tls| tls.h3);
+        let alt_svc = has_h3.then(|| format!("h3=\":{}\"; ma=86400", address.port()).try_into().expect("visible ASCII"));
+        let app = App { router: self.router(), alt_svc };
         #[cfg(feature = "h3")]
-        let quic = match tls.as_ref().filter(|tls| tls.h3) {
+        let quic = match tls.as_ref().filter(|_| has_h3) {
             None => None,
             Some(tls) => {
-                let alt_svc = format!("h3=\":{}\"; ma=86400", address.port());
-                app.alt_svc = Some(alt_svc.try_into().expect("digits"));
+                let _inside = runtime.enter();
                 Some(super::h3::Quic::bind(address, tls)?.serve(App { alt_svc: None, ..app.clone() }, stopped.clone()))
             }
         };
-        drop(inside);
         let serving = runtime.spawn(async move {
             let tcp = serve(Bounded::new(socket), tls, app, stopped);
             #[cfg(feature = "h3")]

@@ -12,7 +12,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 #[cfg(feature = "h3")]
-mod secure;
+pub(crate) mod secure;
 
 pub(crate) const TOKEN: &str = "the-operator's-token";
 /// The tenant that is there from the beginning, with number 100.

@@ -21,7 +21,7 @@ use ureq::http::{Method, Request, Response, Uri};
 /// One handshake with one address: four repetitions of a lost datagram.
 const CONNECT: Duration = Duration::from_secs(5);
 /// A connection from which nothing was heard for so long is given up: longer than a move from one network to another takes.
-const SILENCE: Duration = Duration::from_secs(30);
+const SILENCE: Duration = Duration::from_secs(20);
 /// While the node compiles, pings show both ends that the other is there, and a new address to the node.
 const PING: Duration = Duration::from_secs(2);
 /// From the last byte of a request to its answer.
@@ -88,7 +88,7 @@ impl Http3 {
         let mut config = ClientConfig::new(Arc::new(crypto));
         let mut transport = TransportConfig::default();
         transport
-            .max_idle_timeout(Some(IdleTimeout::try_from(SILENCE).expect("half a minute")))
+            .max_idle_timeout(Some(IdleTimeout::try_from(SILENCE).expect("some seconds")))
             .keep_alive_interval(Some(PING))
             .datagram_receive_buffer_size(None)
             // It does not take a lost packet for a full link, which on a poor one is most of what is lost.
@@ -126,6 +126,7 @@ impl Http3 {
             if tries == TRIES {
                 return Err(format!("{why} ({tries} times)"));
             }
+            eprintln!("hookswitch: {why}; asking again");
             std::thread::sleep(PAUSE);
         }
     }

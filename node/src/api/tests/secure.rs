@@ -20,7 +20,7 @@ use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
 use tokio_rustls::rustls::{self, RootCertStore};
 
-const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/api/testdata/tls");
+pub(crate) const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/api/testdata/tls");
 
 fn authority() -> CertificateDer<'static> {
     CertificateDer::from_pem_file(format!("{FOLDER}/ca.pem")).expect("PEM")
@@ -33,13 +33,13 @@ fn roots() -> RootCertStore {
 }
 
 /// The same API behind a certificate.
-struct Secure {
+pub(crate) struct Secure {
     world: World,
     server: Server,
     runtime: Runtime,
 }
 
-fn secure() -> Secure {
+pub(crate) fn secure() -> Secure {
     let world = world();
     let tls = config::Tls { cert: format!("{FOLDER}/node.pem").into(), key: format!("{FOLDER}/node.key").into(), h3: true };
     let tls = Tls::load(&tls).expect("good");
@@ -65,7 +65,11 @@ impl Said {
 }
 
 impl Secure {
-    fn address(&self) -> SocketAddr {
+    pub(crate) fn folder(&self) -> &std::path::Path {
+        self.world.folder.path()
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
         self.server.address()
     }
 
