@@ -153,7 +153,7 @@ fn carry(mut from: File, mut to: File, quality: Quality, mut seed: u64, lost: Ar
         for (arrives, packet) in under_way {
             thread::sleep(arrives.saturating_duration_since(Instant::now()));
             // The far end may be on its way out.
-            let _ = to.write(&packet);
+            let _ = to.write_all(&packet);
         }
     });
 }
