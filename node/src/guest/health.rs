@@ -65,9 +65,14 @@ impl Health {
         Health { breaker: Breaker::default(), trial: trial.filter(|trial| trial.calls > 0), calls: 0, failed: 0 }
     }
 
-    /// Asked before each instance. `Err`: none for so long.
+    /// Asked before each instance that is to be asked something. `Err`: none for so long.
     pub fn instance(&mut self, now: Duration) -> Result<Pass, Duration> {
         self.breaker.instance(now)
+    }
+
+    /// Asked before each instance that is only to be told news: whether it answers calls is not seen by that, so it neither tries nor counts.
+    pub fn instance_for_news(&self) -> Option<Pass> {
+        matches!(self.breaker.state, State::Closed { .. }).then_some(Pass { probe: false })
     }
 
     /// The instance answered its first hook.
@@ -185,7 +190,8 @@ impl Breaker {
         match &mut self.state {
             State::Closed { made, broke, .. } => {
                 *broke = broke.saturating_add(1);
-                (*broke >= limits::BREAKER_FAILURES && u64::from(*broke) * 2 >= u64::from(*made)).then(|| self.open(now))
+                let share = u64::from(*broke) * 100 >= u64::from(limits::BREAKER_PERCENT) * u64::from(*made);
+                (*broke >= limits::BREAKER_FAILURES && share).then(|| self.open(now))
             }
             State::Probing { .. } if pass.probe => Some(self.open(now)),
             // Of instances that were made before it opened.
@@ -290,6 +296,18 @@ mod tests {
     }
 
     #[test]
+    fn news_neither_tries_a_version_nor_counts() {
+        let mut health = Health::new(None);
+        for _ in 0..1000 {
+            assert!(health.instance_for_news().is_some());
+        }
+        assert_eq!(opened(&mut health, S), S);
+        assert_eq!(health.instance_for_news(), None);
+        assert!(health.instance(seconds(2)).is_ok(), "the one to try is still to be had");
+        assert_eq!(health.instance_for_news(), None);
+    }
+
+    #[test]
     fn what_was_made_before_it_opened_decides_nothing() {
         let mut health = Health::new(None);
         let old = health.instance(S).expect("closed");
@@ -308,6 +326,13 @@ mod tests {
             if n % 3 == 0 {
                 assert_eq!(health.broke(now, pass), None, "{n}");
             }
+        }
+        // Every other one: each call is served by its second instance.
+        let mut health = Health::new(None);
+        for n in 0..3000u64 {
+            let now = Duration::from_millis(n);
+            assert_eq!(breaks(&mut health, now), None, "{n}");
+            health.instance(now).expect("it stays closed");
         }
         // Every one, but one in two seconds.
         let mut health = Health::new(None);

@@ -73,9 +73,10 @@ pub const COMPILES: usize = 2;
 pub const COMPILES_WAITING: usize = 32;
 pub const COMPILES_OF_TENANT: usize = 4;
 
-/// Instances of one version that break within `BREAKER_WINDOW` before no more are made, if they are at least half of all: a handler that
-/// fails for one caller in three still serves the others, and each call makes two instances at most.
+/// Instances of one version that break within `BREAKER_WINDOW` before no more are made, if they are so many of a hundred: a handler whose
+/// second instance answers serves its callers, and each call makes two instances at most.
 pub const BREAKER_FAILURES: u32 = 10;
+pub const BREAKER_PERCENT: u32 = 60;
 pub const BREAKER_WINDOW: Duration = Duration::from_secs(10);
 /// How long then none are made: at first, doubled each time that the one made after it breaks, up to the last.
 pub const BREAKER_FIRST: Duration = Duration::from_secs(1);

@@ -729,7 +729,7 @@ impl Session {
         };
         self.transaction = Some((name, transaction.clone()));
         self.info.clone_from(hook.info());
-        let (guest, fresh) = self.guest(hook.info(), until).await?;
+        let (guest, fresh) = self.guest(hook.info(), until, false).await?;
         if fresh && self.served {
             hook.info_mut().restarted = true;
         }
@@ -812,22 +812,13 @@ impl Session {
             return;
         }
         let until = Instant::now() + limits::NOTIFY_DEADLINE;
-        let guest = match self.guest(&info, until).await {
+        let guest = match self.guest(&info, until, true).await {
             Ok((guest, fresh)) => {
                 let restarted = fresh && self.served;
                 self.served = true;
                 let news = news(restarted, self.room.with_random(Random::uuid));
                 let Guest { instance, place, pass } = guest;
-                match instance.notify(&news, until).await {
-                    Ok(instance) => {
-                        self.answered(pass);
-                        Ok(Guest { instance, place, pass })
-                    }
-                    Err(f) => {
-                        self.broke(pass);
-                        Err(failure(f))
-                    }
-                }
+                instance.notify(&news, until).await.map(|instance| Guest { instance, place, pass }).map_err(failure)
             }
             Err(failure) => Err(failure),
         };
@@ -840,8 +831,8 @@ impl Session {
         }
     }
 
-    /// The session's instance, or a fresh one.
-    async fn guest(&mut self, info: &SessionInfo, until: Instant) -> Result<(Guest, bool), HookFailure> {
+    /// The session's instance, or a fresh one. `news`: it is asked nothing.
+    async fn guest(&mut self, info: &SessionInfo, until: Instant, news: bool) -> Result<(Guest, bool), HookFailure> {
         if let Some(guest) = self.guest.take() {
             return Ok((guest, false));
         }
@@ -852,7 +843,11 @@ impl Session {
         let Ok(of_node) = self.room.places.clone().try_acquire_owned() else {
             return Err(HookFailure::Unavailable { why: format!("all {} instances are in use", self.room.options.instances) });
         };
-        let pass = self.version.health().instance(self.room.started.elapsed());
+        let now = self.room.started.elapsed();
+        let pass = {
+            let mut health = self.version.health();
+            if news { health.instance_for_news().ok_or(health.rests(now).unwrap_or_default()) } else { health.instance(now) }
+        };
         let pass = match pass {
             Ok(pass) => pass,
             Err(left) => {
@@ -886,7 +881,9 @@ impl Session {
             // The node's want of room is not the version's fault. Its pass counts as one that nothing is heard of.
             Err(f @ Failure::NoInstance { .. }) => Err(failure(f)),
             Err(f) => {
-                self.broke(pass);
+                if !news {
+                    self.broke(pass);
+                }
                 Err(failure(f))
             }
         }
