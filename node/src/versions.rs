@@ -6,6 +6,7 @@
 
 use crate::guest::LogLine;
 use crate::store::{Store, StoreError, VersionRow};
+use hookswitch_wasm::Class;
 use sha2::{Digest, Sha256};
 use std::fs;
 use std::io::Write;
@@ -14,8 +15,6 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// Largest component: a Rust guest is 20 to 60 KB, a JavaScript one about 1 MB. Larger: refused before anything looks inside.
-pub const COMPONENT_BYTES: usize = hookswitch_wasm::limits::COMPONENT_BYTES;
 /// Versions kept of one tenant. The oldest go; never the active one, nor the one that rolling back returns to.
 pub const VERSIONS: usize = 100;
 /// Versions of a tenant whose compiled code is kept; an older one is compiled again when it is activated.
@@ -52,8 +51,8 @@ pub enum CompileFailure {
 
 #[derive(Debug, thiserror::Error)]
 pub enum VersionError {
-    #[error("component: larger than {COMPONENT_BYTES} bytes")]
-    TooLarge,
+    #[error("component: larger than {} bytes{}", .0.component_bytes(), if *.0 == Class::Standard { "; the operator may allow this tenant large ones" } else { "" })]
+    TooLarge(Class),
     #[error("component: {0}")]
     Refused(String),
     #[error("note: longer than {NOTE} characters, or with control characters")]
@@ -144,16 +143,14 @@ impl Versions {
 
     /// Takes a component in: judged, hashed, compiled, stored, numbered. It is not active yet.
     pub fn upload(&self, domain: &str, component: &[u8], note: &str, who: &str) -> Result<Uploaded, VersionError> {
-        if component.len() > COMPONENT_BYTES {
-            return Err(VersionError::TooLarge);
+        let class = self.class(domain)?;
+        if component.len() > class.component_bytes() {
+            return Err(VersionError::TooLarge(class));
         }
         if note.chars().count() > NOTE || note.chars().any(char::is_control) {
             return Err(VersionError::Note);
         }
         let _place = self.place()?;
-        if self.store.tenant(domain)?.is_none() {
-            return Err(VersionError::UnknownDomain);
-        }
         let sha256 = sha256_hex(component);
         if let Some(version) = self.store.versions(domain)?.into_iter().find(|version| version.sha256 == sha256) {
             return Ok(Uploaded { version, known: true });
@@ -166,7 +163,7 @@ impl Versions {
 
         let _one = self.change();
         keep(&self.folder, component, &self.path(&sha256)).map_err(|error| VersionError::Io(error.to_string()))?;
-        let size = u64::try_from(component.len()).expect("checked against COMPONENT_BYTES");
+        let size = u64::try_from(component.len()).expect("checked against the class");
         match self.store.add_version(domain, &sha256, size, note, VERSIONS, who) {
             Ok(added) => {
                 self.remove(&added.orphans);
@@ -221,6 +218,12 @@ impl Versions {
                 Err(error.into())
             }
         }
+    }
+
+    /// How large a component this tenant may upload.
+    pub fn class(&self, domain: &str) -> Result<Class, VersionError> {
+        let tenant = self.store.tenant(domain)?.ok_or(VersionError::UnknownDomain)?;
+        Ok(if tenant.large_components { Class::Large } else { Class::Standard })
     }
 
     /// All versions of a tenant, newest first.

@@ -6,7 +6,7 @@ use super::reply::{self, ApiError, Reply};
 use super::{Api, Shared, Upload, blocking, rfc3339};
 use crate::guest::LogLine;
 use crate::store::VersionRow;
-use crate::versions::{COMPONENT_BYTES, VersionError};
+use crate::versions::VersionError;
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use serde_json::{Value, json};
@@ -27,7 +27,12 @@ async fn take(api: Arc<Api>, caller: Caller, domain: String, request: Request) -
     let note = reply::query(&request, "note")?.unwrap_or_default();
     let activate = reply::flag(&request, "activate")?;
     let accept = |given: &str| TYPES.contains(&given);
-    let component = reply::body(request, COMPONENT_BYTES, "component", accept, "application/wasm").await?;
+    // No more is read than this tenant may have.
+    let most = {
+        let (api, domain) = (api.clone(), domain.clone());
+        blocking(move || Ok(api.versions.class(&domain)?.component_bytes())).await?
+    };
+    let component = reply::body(request, most, "component", accept, "application/wasm").await?;
     let (uploaded, activated) = blocking(move || {
         let who = caller.to_string();
         let uploaded = api.versions.upload(&domain, &component, &note, &who)?;

@@ -16,7 +16,7 @@ use hookswitch_call::hook::{Alarm, AlarmKind, Hook, HookFailure, Notification, S
 use hookswitch_call::recording::Phase;
 use hookswitch_call::{Ask, AskId, Input, SessionId};
 use hookswitch_proto::random::Random;
-use hookswitch_wasm::{Engine, Failure, Instance, Module, Setup, wit};
+use hookswitch_wasm::{Class, Engine, Failure, Instance, Module, Setup, wit};
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 use std::thread::JoinHandle;
@@ -32,6 +32,8 @@ pub struct Version {
     pub number: u32,
     /// Hex SHA-256 of the component.
     pub hash: String,
+    /// Bounds the memory of its instances.
+    pub class: Class,
     pub module: Arc<Module>,
 }
 
@@ -686,6 +688,7 @@ impl Session {
         };
         let mut setup = Setup::new(Arc::new(host), self.room.with_random(Random::seed));
         setup.cpu = self.room.options.cpu;
+        setup.memory_bytes = self.version.class.memory_bytes();
         let instance = Instance::new(&self.version.module, setup, until).await.map_err(failure)?;
         self.tenant.instance_made();
         Ok((Guest { instance, place }, true))

@@ -51,7 +51,7 @@ impl World {
 
     fn activate(&self, domain: &str, number: u32, guest: &Guest) {
         let module = Arc::new(guest.load(&ENGINE));
-        let version = Version { domain: domain.into(), number, hash: module.hash().to_owned(), module };
+        let version = Version { domain: domain.into(), number, hash: module.hash().to_owned(), class: Class::Standard, module };
         self.guests.set_active(domain, Some(Arc::new(version)));
     }
 

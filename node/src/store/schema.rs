@@ -253,6 +253,10 @@ const STEPS: &[&str] = &[
     ALTER TABLE recording_terms ADD COLUMN on_complete_url   TEXT;
     ALTER TABLE recording_terms ADD COLUMN on_available_url  TEXT;
     ",
+    // Who may upload components with a whole interpreter in them.
+    "
+    ALTER TABLE tenants ADD COLUMN large_components INTEGER NOT NULL DEFAULT 0;
+    ",
 ];
 
 /// Brings the database to the newest version. Refuses one that a newer node has written: its meaning is unknown here.

@@ -1,8 +1,9 @@
 //! The registry's way to the guest room: components in, modules to calls.
 
-use super::{COMPONENT_BYTES, CompileFailure, Loader};
+use super::{CompileFailure, Loader};
 use crate::guest::{CompileError, Compiler, Guests, LogLine, Version};
 use crate::store::VersionRow;
+use hookswitch_wasm::Class;
 use std::sync::Arc;
 
 pub struct GuestLoader {
@@ -18,7 +19,7 @@ impl GuestLoader {
 
 impl Loader for GuestLoader {
     fn inspect(&self, component: &[u8]) -> Result<(), String> {
-        hookswitch_wasm::inspect(component, COMPONENT_BYTES).map(drop).map_err(|refusal| refusal.to_string())
+        hookswitch_wasm::inspect(component, Class::Large.component_bytes()).map(drop).map_err(|refusal| refusal.to_string())
     }
 
     fn compile(&self, component: &[u8]) -> Result<(), CompileFailure> {
@@ -32,7 +33,7 @@ impl Loader for GuestLoader {
     fn activate(&self, version: &VersionRow, component: &[u8]) -> Result<(), String> {
         let module = self.compiler.compile(component).map_err(|error| error.to_string())?;
         let domain: Arc<str> = version.domain.as_str().into();
-        let version = Version { domain, number: version.number, hash: version.sha256.clone(), module };
+        let version = Version { domain, number: version.number, hash: version.sha256.clone(), class: Class::of(component.len()), module };
         self.guests.set_active(&version.domain.clone(), Some(Arc::new(version)));
         Ok(())
     }

@@ -1,6 +1,7 @@
 //! Looks at an uploaded file before anything is done with it: is it a component, is it small and simple enough, does it export and
 //! import what this node serves? Says what is wrong in words that its author can act on.
 
+use crate::class::Class;
 use crate::engine::content_hash;
 use crate::limits;
 use std::panic::AssertUnwindSafe;
@@ -54,6 +55,8 @@ pub enum Refusal {
     ExportVersion { name: String },
     #[error("imports `{name}`, which this node does not have; it offers {offered}")]
     Import { name: String, offered: String },
+    #[error("imports `{name}`: this node has no WASI. `hookswitch guest build` leaves none in; componentize-py and others have an option `--stub-wasi`")]
+    Wasi { name: String },
     #[error("`{name}` {how} this node's {PACKAGE} {SERVED}: build it against the `wit/` of this release")]
     Function { name: String, how: &'static str },
 }
@@ -63,7 +66,7 @@ fn features() -> WasmFeatures {
     WasmFeatures::WASM2 | WasmFeatures::MULTI_MEMORY | WasmFeatures::EXTENDED_CONST | WasmFeatures::COMPONENT_MODEL
 }
 
-/// Look at a file. `limit` is the most bytes this tenant may upload.
+/// Look at a file. `limit` is the most bytes this tenant may upload; how many parts it may have goes by its own size.
 pub fn inspect(file: &[u8], limit: usize) -> Result<Inspection, Refusal> {
     if file.len() > limit {
         return Err(Refusal::TooLarge { bytes: file.len(), limit });
@@ -103,6 +106,7 @@ struct Seen {
 /// Walk all sections, also of nested modules and components, before the costlier validation.
 fn walk(file: &[u8]) -> Result<Seen, Refusal> {
     let invalid = |e: wasmparser::BinaryReaderError| Refusal::Invalid(e.to_string());
+    let class = Class::of(file.len());
     let mut seen = Seen::default();
     // Encodings of what is open, outermost first.
     let mut open: Vec<Encoding> = Vec::new();
@@ -152,11 +156,11 @@ fn walk(file: &[u8]) -> Result<Seen, Refusal> {
             _ => {}
         }
         for (what, count, limit) in [
-            ("core modules", seen.modules, limits::CORE_MODULES),
+            ("core modules", seen.modules, class.core_modules()),
             ("nested components", seen.components, limits::NESTED_COMPONENTS),
             ("memories", seen.memories, limits::MEMORIES),
             ("tables", seen.tables, limits::TABLES),
-            ("core instances", seen.instances, limits::CORE_INSTANCES),
+            ("core instances", seen.instances, class.core_instances()),
         ] {
             if count > limit {
                 return Err(Refusal::TooMany { what, count, limit });
@@ -176,6 +180,9 @@ fn served(name: &str) -> Option<&str> {
 fn check_interfaces(file: &[u8], seen: &Seen) -> Result<(), Refusal> {
     let ours = Contract::new();
     for name in &seen.imports {
+        if name.starts_with("wasi:") {
+            return Err(Refusal::Wasi { name: name.clone() });
+        }
         if served(name).and_then(|n| ours.interface(n)).is_none_or(|i| i.name.as_deref().is_some_and(|n| EXPORTS.contains(&n))) {
             return Err(Refusal::Import { name: name.clone(), offered: ours.offered() });
         }
