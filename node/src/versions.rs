@@ -51,7 +51,7 @@ pub enum CompileFailure {
 
 #[derive(Debug, thiserror::Error)]
 pub enum VersionError {
-    #[error("component: larger than {} bytes{}", .0.component_bytes(), if *.0 == Class::Standard { "; the operator may allow this tenant large ones" } else { "" })]
+    #[error("component: larger than {} bytes{}", .0.component_bytes(), hint(.0))]
     TooLarge(Class),
     #[error("component: {0}")]
     Refused(String),
@@ -72,6 +72,13 @@ pub enum VersionError {
     Io(String),
     #[error(transparent)]
     Store(StoreError),
+}
+
+fn hint(class: &Class) -> &'static str {
+    match class {
+        Class::Standard => "; the operator may allow this tenant large ones",
+        Class::Large => "",
+    }
 }
 
 impl From<StoreError> for VersionError {

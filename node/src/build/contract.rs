@@ -1,7 +1,7 @@
 //! The contract as files in a guest's folder, for the tools of languages that read WIT. It is the one this binary was built with, so what
 //! is built here is what a node of the same release takes.
 
-use super::{BuildError, one_line, write_if_changed};
+use super::{BuildError, write_if_changed};
 use std::path::Path;
 use wit_parser::{Resolve, SourceMap, WorldId};
 
@@ -27,7 +27,7 @@ pub(super) fn resolve() -> (Resolve, WorldId) {
     }
     let group = files.parse().map_err(|(_, error)| error).expect("a test parses these files");
     let mut resolve = Resolve::default();
-    let package = resolve.push_group(group).map_err(|error| one_line(&error)).expect("a test resolves these files");
-    let world = resolve.select_world(&[package], Some(WORLD)).map_err(|error| one_line(&error)).expect("the contract has this world");
+    let package = resolve.push_group(group).expect("a test resolves these files");
+    let world = resolve.select_world(&[package], Some(WORLD)).expect("the contract has this world");
     (resolve, world)
 }

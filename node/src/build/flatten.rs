@@ -181,6 +181,7 @@ fn copied(file: &[u8], stubs: &[Stub]) -> Result<(Component, Vec<(u32, bool)>), 
     let mut rest = file;
     loop {
         let wasmparser::Chunk::Parsed { consumed, payload } = parser.parse(rest, true)? else { unreachable!("the file is whole") };
+        // A section that says it is longer than the file was refused when `main` walked over all of it.
         let (section, behind) = rest.split_at(consumed);
         rest = behind;
         match payload {
@@ -318,4 +319,65 @@ fn module(stubs: &[Stub]) -> Module {
     let mut module = Module::new();
     module.section(&types).section(&functions).section(&exports).section(&code);
     module
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As componentize-qjs makes it: the handler beside another component, with functions of WASI that take and give resources.
+    const COMPOSED: &str = r#"(component
+        (component $seed (core module) (core module))
+        (component $main
+            (import "wasi:io/error@0.2.0" (instance $io (export "error" (type (sub resource)))))
+            (alias export $io "error" (type $error))
+            (import "wasi:cli/stderr@0.2.0" (instance $err
+                (alias outer $main $error (type $outer))
+                (export "error" (type $e (eq $outer)))
+                (export "get-error" (func (param "code" u32) (result (own $e))))))
+            (import "wasi:random/insecure-seed@0.2.0" (instance $random (export "insecure-seed" (func (result u64)))))
+            (type $unused (own $error))
+            (import "hookswitch:call/clock@0.1.0" (instance $clock (export "now-ms" (func (result u64)))))
+            (core module $empty)
+            (core instance (instantiate $empty))
+            (core func $get (canon lower (func $err "get-error")))
+            (core func $drop (canon resource.drop $error))
+            (core func $now (canon lower (func $clock "now-ms")))
+            (core module $m
+                (import "" "get" (func (param i32) (result i32)))
+                (import "" "drop" (func (param i32)))
+                (import "" "now" (func (result i64)))
+                (func (export "now") (result i64) call 2))
+            (core instance $i (instantiate $m (with "" (instance
+                (export "get" (func $get)) (export "drop" (func $drop)) (export "now" (func $now))))))
+            (func $now-ms (result u64) (canon lift (core func $i "now")))
+            (instance $handler (export "now" (func $now-ms)))
+            (export "handler" (instance $handler))))"#;
+
+    #[test]
+    fn the_handler_is_taken_out_and_only_our_imports_are_left() {
+        let file = wat::parse_str(COMPOSED).expect("it parses");
+        let flat = flatten(&file).expect("flattens");
+        Validator::new_with_features(WasmFeatures::all()).validate_all(&flat).expect("valid");
+        let (mut imports, mut exports, mut components) = (Vec::new(), Vec::new(), 0);
+        for payload in Parser::new(0).parse_all(&flat) {
+            match payload.expect("readable") {
+                Payload::ComponentImportSection(items) => imports.extend(items.into_iter().map(|i| i.expect("readable").name.name.to_owned())),
+                Payload::ComponentExportSection(items) => exports.extend(items.into_iter().map(|e| e.expect("readable").name.name.to_owned())),
+                Payload::ComponentSection { .. } => components += 1,
+                _ => {}
+            }
+        }
+        assert_eq!((imports, exports, components), (vec!["hookswitch:call/clock@0.1.0".to_owned()], vec!["handler".to_owned()], 0));
+        // What is flat already stays what it is.
+        let again = flatten(&flat).expect("flattens");
+        Validator::new_with_features(WasmFeatures::all()).validate_all(&again).expect("valid");
+    }
+
+    #[test]
+    fn what_is_no_component_is_refused() {
+        for file in [&b""[..], b"RIFF", b"\0asm\x0d\0\x01\0", b"\0asm\x0d\0\x01\0\x04\xff"] {
+            assert!(flatten(file).is_err(), "{file:?}");
+        }
+    }
 }

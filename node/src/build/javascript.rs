@@ -45,7 +45,7 @@ pub(super) fn build(dir: &Path, to: &Path) -> Result<(), BuildError> {
         return Err(bad(format!("`main` names {main}, which is not there")));
     }
     COMPONENTIZE.run(dir, |command| {
-        command.args(["--wit", "hookswitch/wit", "--world", contract::WORLD, "--js", &main, "--sync", "--opt-size", "--output"]).arg(to);
+        command.args(["--wit", "hookswitch/wit", "--world", contract::WORLD, "--js", main.as_str(), "--sync", "--opt-size", "--output"]).arg(to);
     })?;
     let made = std::fs::read(to).map_err(BuildError::io(to))?;
     let flat = flatten(&made).map_err(|why| BuildError::Componentize { module: to.to_path_buf(), why })?;

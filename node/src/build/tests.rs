@@ -28,6 +28,45 @@ fn a_new_guest_names_itself_and_its_sdk() {
 }
 
 #[test]
+fn a_new_guest_of_any_language_is_known_by_its_files() {
+    for language in Language::ALL {
+        let folder = tempfile::tempdir().expect("a folder");
+        let created = new(&folder.path().join("my-line"), None, language, Some(&sdk())).expect("a guest");
+        assert_eq!(Language::of(&created.dir), Some(language));
+        let mut files = vec![created.dir.clone()];
+        while let Some(path) = files.pop() {
+            if path.is_dir() {
+                files.extend(std::fs::read_dir(&path).expect("readable").map(|entry| entry.expect("readable").path()));
+            } else if let Ok(text) = std::fs::read_to_string(&path) {
+                assert!(!text.contains("@NAME@") && !text.contains("@SDK@"), "{}", path.display());
+            }
+        }
+        // The contract that it is built against is this binary's.
+        if language != Language::Rust {
+            let types = std::fs::read_to_string(created.dir.join("hookswitch/wit/types.wit")).expect("written");
+            assert_eq!(types, include_str!("../../../wit/types.wit"));
+        }
+    }
+}
+
+#[test]
+fn a_missing_compiler_is_named_with_the_command_that_installs_it() {
+    for (language, tool, command) in [
+        (Language::Js, "componentize-qjs is not installed", "npm ci"),
+        (Language::Python, "componentize-py is not installed", "pip install --require-hashes -r requirements.txt"),
+        (Language::C, "python-zig is not installed", "pip install --require-hashes -r requirements.txt"),
+    ] {
+        let folder = tempfile::tempdir().expect("a folder");
+        let created = new(&folder.path().join("my-line"), None, language, None).expect("a guest");
+        // No test changes the search path of the others: one that has the compiler builds.
+        if let Err(error) = build(&created.dir) {
+            let error = error.to_string();
+            assert!(error.contains(tool) && error.contains(command) && !error.contains('\n'), "{error}");
+        }
+    }
+}
+
+#[test]
 fn a_new_guest_is_refused_for_a_reason() {
     let folder = tempfile::tempdir().expect("a folder");
     for name in ["", "9lives", "Upper", "a b", "a/b", "core", "é"] {

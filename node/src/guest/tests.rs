@@ -13,7 +13,7 @@ use hookswitch_call::hook::{
 };
 use hookswitch_call::{Ask, AskId, Input, SessionId};
 use hookswitch_wasm::testing::{self, Guest};
-use hookswitch_wasm::{Engine, Refusal};
+use hookswitch_wasm::{Class, Engine, Refusal};
 use std::ffi::OsString;
 use std::process::Command;
 use std::sync::mpsc::Receiver;

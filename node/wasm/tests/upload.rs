@@ -62,12 +62,12 @@ fn a_missing_handler_is_named_with_what_there_is() {
 
 #[test]
 fn a_foreign_import_is_named() {
-    for name in
-        ["wasi:cli/environment@0.2.0", "hookswitch:call/telepathy@0.1.0", "hookswitch:call/log@0.2.0", "hookswitch:call/handler@0.1.0"]
-    {
+    for name in ["hookswitch:call/telepathy@0.1.0", "hookswitch:call/log@0.2.0", "hookswitch:call/handler@0.1.0"] {
         let text = refusal(&component(&format!("(component (import \"{name}\" (instance)))"))).to_string();
         assert!(text.contains(name) && text.contains("outbox"), "{text}");
     }
+    let text = refusal(&component("(component (import \"wasi:cli/environment@0.2.0\" (instance)))")).to_string();
+    assert!(text.contains("wasi:cli/environment@0.2.0") && text.contains("--stub-wasi"), "{text}");
     let text = refusal(&component("(component (import \"run\" (func)))")).to_string();
     assert!(text.contains("`run`"), "{text}");
 }
@@ -99,6 +99,20 @@ fn too_much_of_anything_is_refused_by_name() {
     assert!(matches!(refusal(&component(&memories)), Refusal::TooMany { what: "memories", .. }));
     let tables = format!("(component (core module {}))", "(table 1 funcref)".repeat(limits::TABLES + 1));
     assert!(matches!(refusal(&component(&tables)), Refusal::TooMany { what: "tables", .. }));
+}
+
+#[test]
+fn a_large_file_may_have_more_parts() {
+    let mut file = component(&format!("(component {})", "(core module)".repeat(limits::CORE_MODULES + 1)));
+    let limit = limits::COMPONENT_BYTES_LARGE;
+    assert!(matches!(inspect(&file, limit), Err(Refusal::TooMany { what: "core modules", .. })));
+    // A custom section without a name, of more bytes than a component of the standard class has.
+    let size = limits::COMPONENT_BYTES as u32 + 1;
+    file.push(0);
+    file.extend([size as u8 | 0x80, (size >> 7) as u8 | 0x80, (size >> 14) as u8 | 0x80, (size >> 21) as u8]);
+    file.resize(file.len() + size as usize, 0);
+    assert!(matches!(inspect(&file, limit), Err(Refusal::NoHandler { .. })));
+    assert!(matches!(inspect(&file, limits::COMPONENT_BYTES), Err(Refusal::TooLarge { .. })));
 }
 
 #[test]

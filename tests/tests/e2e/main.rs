@@ -10,6 +10,7 @@ mod commands;
 mod crash;
 mod dialects;
 mod hostile;
+mod langs;
 mod menu;
 mod openapi;
 mod proxied;
