@@ -79,11 +79,8 @@ fn module(out: &mut String, resolve: &Resolve, name: &str, interface: &Interface
 }
 
 fn signature(resolve: &Resolve, function: &Function) -> String {
-    let params: Vec<String> = function
-        .params
-        .iter()
-        .map(|param| format!("{}: {}", camel(&param.name), qualified(resolve, &param.ty)))
-        .collect();
+    let params: Vec<String> =
+        function.params.iter().map(|param| format!("{}: {}", camel(&param.name), qualified(resolve, &param.ty))).collect();
     let result = match &function.result {
         None => "void".to_owned(),
         Some(Type::Id(id)) => match &resolve.types[*id].kind {
@@ -110,7 +107,9 @@ fn spell(resolve: &Resolve, ty: &Type, from: &str) -> String {
         Type::Bool => "boolean".into(),
         Type::Char | Type::String => "string".into(),
         // 64 bits as well: what is beyond 2^53 loses its last digits.
-        Type::U8 | Type::S8 | Type::U16 | Type::S16 | Type::U32 | Type::S32 | Type::U64 | Type::S64 | Type::F32 | Type::F64 => "number".into(),
+        Type::U8 | Type::S8 | Type::U16 | Type::S16 | Type::U32 | Type::S32 | Type::U64 | Type::S64 | Type::F32 | Type::F64 => {
+            "number".into()
+        }
         Type::ErrorContext => "never".into(),
         Type::Id(id) => {
             let ty = &resolve.types[*id];

@@ -158,7 +158,8 @@ fn strip(component: &[u8]) -> Result<Vec<u8>, Error> {
         let types = types.as_ref();
         let ty = types[types.core_function_at(index)].unwrap_func();
         let mut copier = Copier::default();
-        let of = |copier: &mut Copier, all: &[wasmparser::ValType]| all.iter().map(|ty| copier.val_type(*ty)).collect::<Result<Vec<_>, _>>();
+        let of =
+            |copier: &mut Copier, all: &[wasmparser::ValType]| all.iter().map(|ty| copier.val_type(*ty)).collect::<Result<Vec<_>, _>>();
         stubs.push(Stub { params: of(&mut copier, ty.params())?, results: of(&mut copier, ty.results())?, traps });
     }
     Ok(copied(component, &stubs)?.0.finish())
@@ -275,8 +276,7 @@ fn copied(file: &[u8], stubs: &[Stub]) -> Result<(Component, Vec<(u32, bool)>), 
                 for export in items {
                     let export = export?;
                     let kind = export.kind;
-                    let kept =
-                        copier.item::<ComponentExportSection>(&mut to, |copier, s| copier.parse_component_export(s, export))?;
+                    let kept = copier.item::<ComponentExportSection>(&mut to, |copier, s| copier.parse_component_export(s, export))?;
                     // An export is an item of its own, too.
                     match kind {
                         ComponentExternalKind::Type => copier.types.push(kept),
@@ -362,8 +362,12 @@ mod tests {
         let (mut imports, mut exports, mut components) = (Vec::new(), Vec::new(), 0);
         for payload in Parser::new(0).parse_all(&flat) {
             match payload.expect("readable") {
-                Payload::ComponentImportSection(items) => imports.extend(items.into_iter().map(|i| i.expect("readable").name.name.to_owned())),
-                Payload::ComponentExportSection(items) => exports.extend(items.into_iter().map(|e| e.expect("readable").name.name.to_owned())),
+                Payload::ComponentImportSection(items) => {
+                    imports.extend(items.into_iter().map(|i| i.expect("readable").name.name.to_owned()))
+                }
+                Payload::ComponentExportSection(items) => {
+                    exports.extend(items.into_iter().map(|e| e.expect("readable").name.name.to_owned()))
+                }
                 Payload::ComponentSection { .. } => components += 1,
                 _ => {}
             }

@@ -1,14 +1,13 @@
 //! JavaScript: QuickJS, which componentize-qjs puts into one component with the handler. No promises are awaited in it, and no WASI is left.
 
-use super::tool::{Tool, succeed};
 use super::flatten::flatten;
+use super::tool::{Tool, succeed};
 use super::{BuildError, contract, declarations, write_if_changed};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-const COMPONENTIZE: Tool =
-    Tool { name: "componentize-qjs", local: "node_modules/.bin/componentize-qjs", install: "npm ci --omit=dev" };
+const COMPONENTIZE: Tool = Tool { name: "componentize-qjs", local: "node_modules/.bin/componentize-qjs", install: "npm ci --omit=dev" };
 
 const SDK: [(&str, &str); 3] = [
     ("hookswitch.js", include_str!("../../../sdk/js/hookswitch.js")),
@@ -45,7 +44,9 @@ pub(super) fn build(dir: &Path, to: &Path) -> Result<(), BuildError> {
         return Err(bad(format!("`main` names {main}, which is not there")));
     }
     COMPONENTIZE.run(dir, |command| {
-        command.args(["--wit", "hookswitch/wit", "--world", contract::WORLD, "--js", main.as_str(), "--sync", "--opt-size", "--output"]).arg(to);
+        command
+            .args(["--wit", "hookswitch/wit", "--world", contract::WORLD, "--js", main.as_str(), "--sync", "--opt-size", "--output"])
+            .arg(to);
     })?;
     let made = std::fs::read(to).map_err(BuildError::io(to))?;
     let flat = flatten(&made).map_err(|why| BuildError::Componentize { module: to.to_path_buf(), why })?;

@@ -111,14 +111,17 @@ fn component(path: &Path) -> Result<(PathBuf, Vec<u8>), Failure> {
 /// What a node would say, without one: the same eyes look at it.
 fn check(common: &Common, path: &Path) -> Outcome {
     let (path, bytes) = component(path)?;
-    let seen = hookswitch_wasm::inspect(&bytes, Class::Large.component_bytes()).map_err(|why| Failure::Failed(format!("{}: {why}", path.display())))?;
+    let seen = hookswitch_wasm::inspect(&bytes, Class::Large.component_bytes())
+        .map_err(|why| Failure::Failed(format!("{}: {why}", path.display())))?;
     if common.json {
         let seen = json!({ "sha256": seen.hash, "size": seen.bytes, "exports": seen.exports, "imports": seen.imports });
         return say_json(&json!({ "component": path, "ok": true, "found": seen }));
     }
     let mut text = format!("ok: {} ({}, sha256 {})", path.display(), size(bytes.len() as u64), seen.hash);
     if Class::of(bytes.len()) == Class::Large {
-        text.push_str("\na large component: the operator lets a tenant have such by `hookswitch tenant put DOMAIN --large-components true`");
+        text.push_str(
+            "\na large component: the operator lets a tenant have such by `hookswitch tenant put DOMAIN --large-components true`",
+        );
     }
     for (what, names) in [("exports", seen.exports), ("imports", seen.imports)] {
         for name in names {

@@ -43,7 +43,15 @@ impl WasmAdapter {
             .build()
             .expect("a runtime without I/O needs nothing from the system");
         let reply_keys = ReplyKeys::in_memory().expect("the kernel has random numbers");
-        WasmAdapter { module, instance: None, runtime, cpu: hookswitch_wasm::limits::HOOK_CPU, class: Class::Standard, asked: 0, reply_keys }
+        WasmAdapter {
+            module,
+            instance: None,
+            runtime,
+            cpu: hookswitch_wasm::limits::HOOK_CPU,
+            class: Class::Standard,
+            asked: 0,
+            reply_keys,
+        }
     }
 
     /// Another CPU time for each hook than the node's.

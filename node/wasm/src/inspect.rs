@@ -55,7 +55,9 @@ pub enum Refusal {
     ExportVersion { name: String },
     #[error("imports `{name}`, which this node does not have; it offers {offered}")]
     Import { name: String, offered: String },
-    #[error("imports `{name}`: this node has no WASI. `hookswitch guest build` leaves none in; componentize-py and others have an option `--stub-wasi`")]
+    #[error(
+        "imports `{name}`: this node has no WASI. `hookswitch guest build` leaves none in; componentize-py and others have an option `--stub-wasi`"
+    )]
     Wasi { name: String },
     #[error("`{name}` {how} this node's {PACKAGE} {SERVED}: build it against the `wit/` of this release")]
     Function { name: String, how: &'static str },

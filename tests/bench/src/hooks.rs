@@ -122,7 +122,10 @@ fn ask_guest(component: &[u8], asks: usize) -> Result<Guest> {
         hookswitch::guest::Services { commands: hookswitch::switch_thread::Commands::new(inbox.clone()), outbox: None, links: None };
     let guests = Guests::start(engine, hookswitch::guest::Options::default(), inbox, services);
     let domain: Arc<str> = Arc::from("demo.localhost");
-    guests.set_active(&domain, Some(Arc::new(Version { domain: domain.clone(), number: 1, hash, class: Class::of(component.len()), module })));
+    guests.set_active(
+        &domain,
+        Some(Arc::new(Version { domain: domain.clone(), number: 1, hash, class: Class::of(component.len()), module })),
+    );
 
     let ask = |session: SessionId, number: u32| -> Result<f64> {
         let hook = Hook::NewCall(Box::new(NewCall {
