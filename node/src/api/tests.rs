@@ -340,7 +340,7 @@ fn ic_008_every_refusal_says_what_and_why() {
     world.recording("failed", RecordingState::Failed, 1, None);
     world.recording("lost", RecordingState::Available, 1, None);
     let op = Some(TOKEN);
-    let large = vec![0u8; crate::versions::COMPONENT_BYTES + 1];
+    let large = vec![0u8; hookswitch_wasm::limits::COMPONENT_BYTES + 1];
     type Row<'a> = (&'a str, &'a str, Option<&'a str>, Option<&'a str>, &'a [u8], u16, &'a str, &'a str);
     let table: &[Row<'_>] = &[
         // Nothing without a token, whether it exists or not.

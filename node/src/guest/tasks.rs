@@ -877,6 +877,7 @@ impl Session {
         let mut setup = Setup::new(Arc::new(host), self.room.with_random(Random::seed));
         setup.cpu = self.room.options.cpu;
         setup.log_left = self.log_left.clone();
+        setup.memory_bytes = self.version.class.memory_bytes();
         setup.turns = Some(fair::Turn::new(self.turns.clone(), self.tenant.clone()));
         match Instance::new(&self.version.module, setup, until).await {
             Ok(instance) => {

@@ -16,7 +16,7 @@ use hookswitch_call::hook::{
 };
 use hookswitch_call::{Ask, AskId, Input, SessionId};
 use hookswitch_wasm::testing::{self, Guest};
-use hookswitch_wasm::{Engine, Refusal};
+use hookswitch_wasm::{Class, Engine, Refusal};
 use std::ffi::OsString;
 use std::process::Command;
 use std::sync::mpsc::Receiver;
@@ -54,7 +54,7 @@ impl World {
 
     fn activate(&self, domain: &str, number: u32, guest: &Guest) {
         let module = Arc::new(guest.load(&ENGINE));
-        let version = Version::new(domain.into(), number, module, None);
+        let version = Version::new(domain.into(), number, Class::Standard, module, None);
         self.guests.set_active(domain, Some(Arc::new(version)));
     }
 
@@ -470,7 +470,7 @@ fn old_sessions_finish_on_their_version_and_new_ones_use_the_new_one() {
 
 /// A version that drops calls with this code.
 fn dropping(number: u32, code: u16) -> Arc<Version> {
-    Arc::new(Version::new("a.example".into(), number, Arc::new(Guest::dropping(code).load(&ENGINE)), None))
+    Arc::new(Version::new("a.example".into(), number, Class::Standard, Arc::new(Guest::dropping(code).load(&ENGINE)), None))
 }
 
 fn call_to(called: &str, session_id: &str) -> Hook {
@@ -543,7 +543,7 @@ fn on_trial(world: &World, guest: &Guest, trial: Trial) -> Receiver<Judged> {
     let (judge, judged) = std::sync::mpsc::channel();
     world.guests.judge(judge);
     let module = Arc::new(guest.load(&ENGINE));
-    world.guests.set_active("a.example", Some(Arc::new(Version::new("a.example".into(), 3, module, Some(trial)))));
+    world.guests.set_active("a.example", Some(Arc::new(Version::new("a.example".into(), 3, Class::Standard, module, Some(trial)))));
     judged
 }
 

@@ -147,12 +147,12 @@ fn config(pool: Option<Options>) -> Config {
         let per = |n: usize| instances.saturating_mul(u32::try_from(n).unwrap_or(u32::MAX));
         let mut pool = PoolingAllocationConfig::new();
         pool.total_component_instances(instances)
-            // A handler has one memory, two tables and four core instances; some have more, hence the shares.
-            .total_core_instances(per(6))
+            // A handler has one memory, two tables and four core instances, a QuickJS one eight; some have more, hence the shares.
+            .total_core_instances(per(8))
             .total_memories(instances)
             .total_tables(per(3))
             .total_stacks(instances)
-            .max_core_instances_per_component(u32::try_from(limits::CORE_INSTANCES).unwrap_or(u32::MAX))
+            .max_core_instances_per_component(u32::try_from(limits::CORE_INSTANCES_LARGE).unwrap_or(u32::MAX))
             .max_memories_per_component(u32::try_from(limits::MEMORIES).unwrap_or(u32::MAX))
             .max_tables_per_component(u32::try_from(limits::TABLES).unwrap_or(u32::MAX))
             .max_memories_per_module(u32::try_from(limits::MEMORIES).unwrap_or(u32::MAX))

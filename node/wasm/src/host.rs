@@ -239,7 +239,7 @@ impl ResourceLimiter for State {
     }
 
     fn instances(&self) -> usize {
-        limits::CORE_INSTANCES
+        limits::CORE_INSTANCES_LARGE
     }
     fn tables(&self) -> usize {
         limits::TABLES

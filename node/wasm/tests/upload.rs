@@ -183,6 +183,20 @@ fn a_function_of_other_types_is_named() {
 }
 
 #[test]
+fn a_large_file_may_have_more_parts() {
+    let mut file = component(&format!("(component {})", "(core module)".repeat(limits::CORE_MODULES + 1)));
+    let limit = limits::COMPONENT_BYTES_LARGE;
+    assert!(matches!(inspect(&file, limit), Err(Refusal::TooMany { what: "core modules", .. })));
+    // A custom section without a name, of more bytes than a component of the standard class has.
+    let size = limits::COMPONENT_BYTES as u32 + 1;
+    file.push(0);
+    file.extend([size as u8 | 0x80, (size >> 7) as u8 | 0x80, (size >> 14) as u8 | 0x80, (size >> 21) as u8]);
+    file.resize(file.len() + size as usize, 0);
+    assert!(matches!(inspect(&file, limit), Err(Refusal::NoHandler { .. })));
+    assert!(matches!(inspect(&file, limits::COMPONENT_BYTES), Err(Refusal::TooLarge { .. })));
+}
+
+#[test]
 fn compiled_code_is_loaded_only_with_its_digest() {
     let compiler = Engine::compiler().expect("an engine");
     let runner = Engine::start(Options { instances: 4 }).expect("an engine");
