@@ -131,7 +131,7 @@ fn config(pool: Option<Options>) -> Config {
     let mut config = Config::new();
     config
         .wasm_component_model(true)
-        .wasm_tail_call(false)
+        .wasm_tail_call(true)
         .wasm_multi_memory(true)
         .wasm_memory64(false)
         .wasm_relaxed_simd(false)

@@ -105,8 +105,9 @@ const REFUSED: [(WasmFeatures, Feature); 10] = [
 ];
 
 /// Features a component may use. Fixed, whatever the library's defaults become: no threads, gc, exceptions, memory64, stack switching.
+/// Tail calls are QuickJS's.
 fn features() -> WasmFeatures {
-    WasmFeatures::WASM2 | WasmFeatures::MULTI_MEMORY | WasmFeatures::EXTENDED_CONST | WasmFeatures::COMPONENT_MODEL
+    WasmFeatures::WASM2 | WasmFeatures::MULTI_MEMORY | WasmFeatures::EXTENDED_CONST | WasmFeatures::TAIL_CALL | WasmFeatures::COMPONENT_MODEL
 }
 
 /// Look at a file. `limit` is the most bytes this tenant may upload; how many parts it may have goes by its own size.
