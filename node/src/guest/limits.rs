@@ -33,8 +33,8 @@ pub const SEND_DIGITS: usize = 64;
 /// How long a sent digit lasts, in milliseconds.
 pub const DIGIT_MS: u32 = 100;
 
-/// CPU time of a tenant in a round of its guest thread, for each unit of weight: what a handler that loops runs at a time. Shorter, and rounds
-/// would cost more than they share out; longer, and others would wait longer.
+/// So much CPU time a tenant may be ahead of the least served one on its guest thread before it waits: about what a handler that loops runs at a
+/// time. Shorter, and rounds would cost more than they share out; longer, and others would wait longer.
 pub const QUANTUM: Duration = Duration::from_millis(1);
 /// Tenants that a guest thread keeps an account of. More: those that owe nothing are forgotten, and begin anew.
 pub const TENANTS_REMEMBERED: usize = 4096;

@@ -364,7 +364,7 @@ fn serve(room: &Arc<Room>, mut inbox: mpsc::Receiver<Message>, mut ends: mpsc::U
         .expect("a runtime without I/O needs nothing from the system");
     runtime.block_on(async {
         let (alive, mut all_gone) = mpsc::channel(1);
-        let turns = Turns::new();
+        let turns = Turns::new(room.options.threads);
         tokio::spawn(turns.clone().give());
         let mut sessions = Sessions {
             room: room.clone(),

@@ -7,7 +7,7 @@ use super::adapter::WasmAdapter;
 use super::{CompileError, Compiler, Guests, Judged, Judgement, Options, Services, Trial, Version, compile};
 use crate::inbox::SwitchInbox;
 use crate::outbox::Outbox;
-use crate::store::Share;
+use crate::store::{Quotas, Share};
 use crate::switch_thread::Commands;
 use hookswitch_call::adapter::Adapter;
 use hookswitch_call::door::{Command as Order, CommandError, CommandResult, Done};
@@ -675,6 +675,46 @@ fn more_sessions_than_instances_are_unavailable_by_name() {
     world.guests.end(session(1));
     world.settle();
     assert_eq!(world.count(session(2)), 401);
+}
+
+/// What one tenant may use from now on.
+fn limit(world: &World, domain: &str, quotas: Quotas) {
+    world.guests.configure([(domain.to_owned(), quotas)].into());
+}
+
+#[test]
+fn a_tenants_instances_are_its_quota_and_leave_others_alone() {
+    let mut world = World::new();
+    for domain in ["a.example", "b.example"] {
+        world.activate(domain, 1, &Guest::counting());
+    }
+    limit(&world, "a.example", Quotas { instances: Some(1), ..Quotas::default() });
+    assert_eq!(world.count(session(1)), 401);
+    let refused = world.ask(session(2), call_event("a.example"));
+    assert!(matches!(&refused, Err(HookFailure::Unavailable { why }) if why.contains("quota exceeded: instances")), "{refused:?}");
+    assert_eq!(code(&world.ask(session(3), call_event("b.example"))), 401);
+    assert_eq!((world.stats("a.example").quota_refused, world.stats("b.example").quota_refused), (1, 0));
+    assert!(world.guests.log("a.example").iter().any(|line| line.text.contains("quota exceeded: instances: all 1 are in use")));
+    world.guests.end(session(1));
+    world.settle();
+    assert_eq!(world.count(session(2)), 401, "who is gone has made room");
+    limit(&world, "a.example", Quotas::default());
+    assert_eq!(world.count(session(4)), 401, "a quota that is taken away is away at once");
+}
+
+#[test]
+fn a_tenant_without_cpu_time_waits_and_nobody_with_it() {
+    let mut world = World::new();
+    for domain in ["a.example", "b.example"] {
+        world.activate(domain, 1, &Guest::counting());
+    }
+    limit(&world, "a.example", Quotas { cpu_ms_per_second: Some(0), ..Quotas::default() });
+    let waits = world.send(session(1), call_event("a.example"), Duration::from_secs(2));
+    assert_eq!(code(&world.ask(session(2), call_event("b.example"))), 401);
+    assert_eq!(world.verdict(), (waits, Err(HookFailure::Deadline)));
+    limit(&world, "a.example", Quotas { cpu_ms_per_second: Some(1000), ..Quotas::default() });
+    assert_eq!(world.count(session(1)), 401);
+    assert!(world.stats("b.example").cpu_us > 0, "what it spent is counted");
 }
 
 #[test]
