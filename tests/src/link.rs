@@ -18,8 +18,6 @@ use std::time::{Duration, Instant};
 /// What the link does to packets, in each direction.
 #[derive(Clone, Copy, Debug)]
 pub struct Quality {
-    /// Of a hundred packets.
-    pub lost_percent: u64,
     pub delay: Duration,
     pub bits_per_second: u64,
 }
@@ -32,6 +30,8 @@ const PACKET: usize = 2048;
 pub struct Link {
     pub near: End,
     pub far: End,
+    /// Of a hundred packets, in each direction.
+    lost: Arc<AtomicU64>,
     /// Bytes that have passed from near to far.
     up: Arc<AtomicU64>,
 }
@@ -43,16 +43,21 @@ pub struct End {
 }
 
 impl Link {
-    /// The ends are in one network of 16 bits.
+    /// The ends are in one network of 16 bits. Nothing is lost until [`Link::loses`] says so.
     pub fn new(near: Ipv4Addr, far: Ipv4Addr, quality: Quality, seed: u64) -> Link {
         require("ip", "iproute2");
-        let up = Arc::new(AtomicU64::new(0));
+        let (lost, up) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
         let (near, near_device) = End::new(near);
         let (far, far_device) = End::new(far);
         let handle = |device: &File| device.try_clone().expect("a second handle");
-        carry(handle(&near_device), handle(&far_device), quality, seed, up.clone());
-        carry(far_device, near_device, quality, seed ^ 0x5555, Arc::default());
-        Link { near, far, up }
+        carry(handle(&near_device), handle(&far_device), quality, seed, lost.clone(), up.clone());
+        carry(far_device, near_device, quality, seed ^ 0x5555, lost.clone(), Arc::default());
+        Link { near, far, lost, up }
+    }
+
+    /// From now on it loses so many of a hundred packets.
+    pub fn loses(&self, percent: u64) {
+        self.lost.store(percent, Ordering::Relaxed);
     }
 
     /// Bytes that have passed from near to far.
@@ -126,7 +131,7 @@ fn tun(name: &str) -> io::Result<File> {
 }
 
 /// One direction, for as long as the devices are there.
-fn carry(mut from: File, mut to: File, quality: Quality, mut seed: u64, passed: Arc<AtomicU64>) {
+fn carry(mut from: File, mut to: File, quality: Quality, mut seed: u64, lost: Arc<AtomicU64>, passed: Arc<AtomicU64>) {
     let (sender, under_way) = mpsc::channel::<(Instant, Vec<u8>)>();
     thread::spawn(move || {
         let mut line_free = Instant::now();
@@ -134,7 +139,7 @@ fn carry(mut from: File, mut to: File, quality: Quality, mut seed: u64, passed: 
         while let Ok(size) = from.read(&mut room) {
             let now = Instant::now();
             seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            if line_free > now + QUEUE || (seed >> 33) % 100 < quality.lost_percent {
+            if line_free > now + QUEUE || (seed >> 33) % 100 < lost.load(Ordering::Relaxed) {
                 continue;
             }
             line_free = line_free.max(now) + Duration::from_nanos(size as u64 * 8 * 1_000_000_000 / quality.bits_per_second);

@@ -29,6 +29,8 @@ const ANSWER: Duration = super::client::ANSWER;
 /// How often a request is made that may be made again, and what lies between.
 const TRIES: u32 = 4;
 const PAUSE: Duration = Duration::from_secs(1);
+/// What telling the node that this is the end may take.
+const FAREWELL: Duration = Duration::from_millis(200);
 /// Bytes that are handed to QUIC at once.
 const PIECE: usize = 64 << 10;
 /// Bytes of an answer's head.
@@ -196,7 +198,7 @@ impl Drop for Http3 {
         if let Some(Live { sender, endpoint }) = live {
             drop(sender);
             endpoint.close(0x100u32.into(), b"");
-            let _ = self.runtime.block_on(timeout(Duration::from_millis(200), endpoint.wait_idle()));
+            let _ = self.runtime.block_on(async { timeout(FAREWELL, endpoint.wait_idle()).await });
         }
     }
 }

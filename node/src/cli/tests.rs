@@ -215,12 +215,13 @@ fn commands_reach_a_node_behind_a_certificate() {
     use crate::api::tests::{TENANT, TOKEN, secure};
     let node = secure::secure();
     let component = node.folder().join("menu.wasm");
-    std::fs::write(&component, vec![7; 100_000]).expect("written");
+    std::fs::write(&component, [b"guest".as_slice(), &[7; 100_000]].concat()).expect("written");
     let run = |line: String| dispatch(parse(&line).expect("understood"));
     for over in ["", "--h3"] {
         let to = format!("--api https://{} --token {TOKEN} {over}", node.address());
         let ca = format!("--ca {}/ca.pem", secure::FOLDER);
-        assert!(matches!(run(format!("guest push {} --domain {TENANT} {to} {ca}", component.display())), Ok(())));
+        let pushed = run(format!("guest push {} --domain {TENANT} {to} {ca}", component.display()));
+        assert!(matches!(pushed, Ok(())), "{over}: {pushed:?}");
         assert!(matches!(run(format!("guest list --domain {TENANT} {to} {ca}")), Ok(())));
         let refused = run(format!("guest activate 99 --domain {TENANT} {to} {ca}"));
         assert!(matches!(&refused, Err(Failure::Failed(why)) if why.contains("99")), "{refused:?}");
