@@ -12,6 +12,7 @@ mod output;
 mod prompt;
 mod recording;
 mod session;
+mod simulate;
 mod tenant;
 
 use crate::config::Config;

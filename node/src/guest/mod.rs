@@ -5,6 +5,7 @@
 
 pub mod adapter;
 pub mod compile;
+mod explain;
 mod from_wit;
 pub mod limits;
 mod orders;
@@ -13,12 +14,23 @@ mod tenants;
 #[cfg(test)]
 mod tests;
 mod to_wit;
+pub(crate) mod words;
 
 pub use compile::{CompileError, Compiler, compile_component_main};
+pub use explain::{Question, Said};
 pub use from_wit::Nonsense;
 pub use orders::Services;
 pub use tasks::{Guests, Options, Version};
 pub use tenants::{LogLine, Stats};
+
+/// What a simulator shares with the room: it asks handlers, and reads their answers and orders, as the room does.
+pub(crate) mod asking {
+    pub(crate) use super::from_wit::order;
+    pub(crate) use super::orders::{ordered, refused};
+    pub(crate) use super::tasks::{failure, put, question};
+    pub(crate) use super::tenants::level_name;
+    pub(crate) use super::to_wit::{notification, timer};
+}
 
 /// Checks that REST bodies share with handlers' answers.
 pub(crate) mod checks {

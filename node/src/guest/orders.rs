@@ -5,7 +5,8 @@
 //!
 //! Start with [`Desk`], what one session's guest sees of the node.
 
-use super::tenants::{Rate, Tenant, now_ms};
+use super::explain::Explains;
+use super::tenants::{Rate, Tenant, level_name, now_ms};
 use super::{from_wit, limits, to_wit};
 use crate::deliver::Links;
 use crate::outbox::{Outbox, Post, PostError};
@@ -13,7 +14,7 @@ use crate::reply_keys::ReplyKeys;
 use crate::switch_thread::Commands;
 use hookswitch_call::SessionId;
 use hookswitch_call::door::{CommandError, Done};
-use hookswitch_wasm::{Host, Later, Level, Order, Ordered, PlacedCall, PostRequest, wit};
+use hookswitch_wasm::{Cost, Host, Later, Level, Order, Ordered, PlacedCall, PostRequest, wit};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// What the node does for guests beyond answering from memory.
@@ -36,6 +37,9 @@ pub(super) struct Desk {
     pub reply_keys: Arc<ReplyKeys>,
     /// Of the session, not of the instance: a handler that traps gets no new allowance.
     pub rate: Arc<Mutex<Rate>>,
+    pub explains: Arc<Explains>,
+    /// What the hook that runs took.
+    pub cost: Arc<Mutex<Option<Cost>>>,
 }
 
 impl Desk {
@@ -52,6 +56,7 @@ impl Desk {
 impl Host for Desk {
     fn log(&self, level: Level, line: &str) {
         self.tenant.log(&self.session_id, level, line);
+        self.explains.log(&self.tenant.domain, &self.session_id, level_name(level), line);
     }
 
     fn log_dropped(&self) {
@@ -67,9 +72,15 @@ impl Host for Desk {
         now_ms()
     }
 
+    fn ran(&self, cost: Cost) {
+        *self.cost.lock().unwrap_or_else(PoisonError::into_inner) = Some(cost);
+    }
+
     fn order(&self, order: Order) -> Later<Ordered> {
         let desk = self.clone();
-        Box::pin(async move {
+        let name = order.name();
+        let witness = self.clone();
+        let given = Box::pin(async move {
             desk.allowed()?;
             let command = from_wit::order(order, &desk.session_id)?;
             let answer = desk.services.commands.order(&desk.tenant.domain, command);
@@ -78,6 +89,12 @@ impl Host for Desk {
                 Ok(Err(error)) => Err(refused(error)),
                 Err(_) => Err(wit::HostError::Timeout),
             }
+        });
+        Box::pin(async move {
+            let taken: Result<Ordered, wit::HostError> = given.await;
+            let refused = taken.as_ref().err().map(ToString::to_string);
+            witness.explains.order(&witness.tenant.domain, &witness.session_id, name, refused);
+            taken
         })
     }
 
@@ -103,7 +120,8 @@ impl Host for Desk {
     }
 }
 
-fn ordered(done: Done, domain: &str, keys: &ReplyKeys) -> Ordered {
+/// A command's outcome in the handler's words.
+pub(crate) fn ordered(done: Done, domain: &str, keys: &ReplyKeys) -> Ordered {
     match done {
         Done::Nothing => Ordered::Nothing,
         Done::Placed { session_id, participant_id, reply_to } => {
@@ -114,7 +132,7 @@ fn ordered(done: Done, domain: &str, keys: &ReplyKeys) -> Ordered {
     }
 }
 
-fn refused(error: CommandError) -> wit::HostError {
+pub(crate) fn refused(error: CommandError) -> wit::HostError {
     match error {
         CommandError::BadValue { field, why } => wit::HostError::BadValue(format!("{field}: {why}")),
         CommandError::Unknown(what) => wit::HostError::Unknown(what.to_owned()),

@@ -4,6 +4,7 @@
 //! A session gets the version that is active at its first question and keeps it. A trap, deadline or nonsense costs the instance; the
 //! next question makes a fresh one of the same version and says so (`restarted`).
 
+use super::explain::{Asked, Began, Explains, Question, Said};
 use super::orders::{Desk, Services};
 use super::tenants::{LogLine, Rate, Stats, Tenant, Tenants};
 use super::{from_wit, limits, to_wit};
@@ -16,7 +17,7 @@ use hookswitch_call::hook::{Alarm, AlarmKind, Hook, HookFailure, Notification, S
 use hookswitch_call::recording::Phase;
 use hookswitch_call::{Ask, AskId, Input, SessionId};
 use hookswitch_proto::random::Random;
-use hookswitch_wasm::{Engine, Failure, Instance, Module, Setup, wit};
+use hookswitch_wasm::{Cost, Engine, Failure, Instance, Module, Setup, wit};
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 use std::thread::JoinHandle;
@@ -98,6 +99,7 @@ struct Room {
     services: Services,
     active: RwLock<BTreeMap<Arc<str>, Arc<Version>>>,
     tenants: Tenants,
+    explains: Arc<Explains>,
     /// Taken before an instance is made, so that a full node is said by name and not by the pool.
     places: Arc<Semaphore>,
     random: Mutex<Random>,
@@ -123,6 +125,7 @@ impl Guests {
             services,
             active: RwLock::default(),
             tenants: Tenants::default(),
+            explains: Arc::new(Explains::new()),
             random: Mutex::new(Random::new(seed)),
             options,
         });
@@ -201,6 +204,16 @@ impl Guests {
         self.room.tenants.known(domain).map_or_else(Vec::new, |t| t.lines())
     }
 
+    /// Why a session went as it did, as JSON: of this tenant, or of any. `None`: it is not kept, or not theirs.
+    pub fn explain(&self, domain: Option<&str>, session_id: &str) -> Option<serde_json::Value> {
+        self.room.explains.of(domain, session_id)
+    }
+
+    /// Sessions of this tenant that begin within that time are explained with the digits that callers press. Zero: no more.
+    pub fn keep_digits(&self, domain: &str, time: Duration) {
+        self.room.explains.keep_digits(domain, time);
+    }
+
     /// Counters of all tenants that had a session.
     pub fn stats(&self) -> Vec<(Arc<str>, Stats)> {
         self.room.tenants.all()
@@ -251,7 +264,12 @@ impl Room {
     /// Answer a question that no instance will see.
     fn refuse(&self, ask: &Ask, why: &str) {
         let failure = HookFailure::Unavailable { why: why.to_owned() };
-        self.tenants.of(&ask.domain).answered(&ask.hook.info().session_id, ask.hook.name(), 0, Err(&failure));
+        let session_id = &ask.hook.info().session_id;
+        self.tenants.of(&ask.domain).answered(session_id, ask.hook.name(), 0, Err(&failure));
+        self.explains.open(&ask.domain, session_id, None);
+        let (began, outcome) = (self.explains.begin(), Err(&failure));
+        let asked = Asked { began, hook: name_of(&ask.hook), question: None, said: None, outcome, cost: None };
+        self.explains.asked(&ask.domain, session_id, &asked);
         self.switch.send(Input::Verdict { ask: ask.id, verdict: Err(failure) });
     }
 
@@ -454,6 +472,8 @@ impl Sessions {
             transaction: None,
             info: SessionInfo::default(),
             rate: Arc::new(Mutex::new(Rate::new(limits::ORDERS_PER_SECOND))),
+            asked: None,
+            cost: Arc::default(),
         };
         let alive = self.alive.clone();
         tokio::spawn(async move {
@@ -526,6 +546,10 @@ struct Session {
     info: SessionInfo,
     /// Orders that its guests may still give.
     rate: Arc<Mutex<Rate>>,
+    /// The hook that ran last, until it is written down.
+    asked: Option<(Question, Option<Said>)>,
+    /// What it took.
+    cost: Arc<Mutex<Option<Cost>>>,
 }
 
 /// A living instance and the place it takes.
@@ -566,10 +590,12 @@ impl Session {
                     let owed = Owed { switch: &room.switch, ask: Some(ask.id) };
                     let name = ask.hook.name();
                     let session_id = ask.hook.info().session_id.clone();
+                    let (began, hook) = (self.begin(&session_id), name_of(&ask.hook));
                     // Boxed: what a hook needs while it runs is large, and most of its life a session waits.
                     let verdict = Box::pin(self.ask(ask.hook, until)).await;
                     self.tenant.answered(&session_id, name, self.version.number, verdict.as_ref().map(|_| ()));
-                    owed.pay(verdict);
+                    owed.pay(verdict.clone());
+                    self.write_down(began, &session_id, hook, verdict.as_ref().map(Some));
                 }
                 Item::Notify(notification) => Box::pin(self.notify(*notification)).await,
                 Item::Delivery(delivery) => Box::pin(self.delivered(*delivery)).await,
@@ -611,7 +637,9 @@ impl Session {
         }
         self.served = true;
         let Guest { instance, place } = guest;
-        let done = put(instance, hook, transaction, until, &self.room.options.reply_keys).await;
+        let question = question(hook, transaction, &self.room.options.reply_keys);
+        let (done, said) = put(instance, &question, until).await;
+        self.asked = Some((question, said));
         match done {
             Ok((instance, verdict)) => {
                 self.guest = Some(Guest { instance, place });
@@ -622,6 +650,24 @@ impl Session {
             }
             Err(failure) => Err(failure),
         }
+    }
+
+    /// A hook begins: what it writes comes after it.
+    fn begin(&mut self, session_id: &str) -> Began {
+        let version = (self.version.number, self.version.hash.as_str());
+        self.room.explains.open(&self.version.domain, session_id, Some(version));
+        self.asked = None;
+        *self.cost.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        self.room.explains.begin()
+    }
+
+    /// For whoever asks later why the session went as it did. After the verdict is out, so that no call waits for it.
+    fn write_down(&mut self, began: Began, session_id: &str, hook: &'static str, outcome: Result<Option<&Verdict>, &HookFailure>) {
+        let asked = self.asked.take();
+        let cost = self.cost.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let (question, said) = (asked.as_ref().map(|(question, _)| question), asked.as_ref().and_then(|(_, said)| said.as_ref()));
+        let asked = Asked { began, hook, question, said, outcome, cost };
+        self.room.explains.asked(&self.version.domain, session_id, &asked);
     }
 
     async fn notify(&mut self, mut notification: Notification) {
@@ -649,16 +695,20 @@ impl Session {
             return;
         }
         let until = Instant::now() + limits::NOTIFY_DEADLINE;
+        let began = self.begin(&info.session_id);
         let guest = match self.guest(&info, until).await {
             Ok((guest, fresh)) => {
                 let restarted = fresh && self.served;
                 self.served = true;
                 let news = news(restarted, self.room.with_random(Random::uuid));
                 let Guest { instance, place } = guest;
-                instance.notify(&news, until).await.map(|instance| Guest { instance, place }).map_err(failure)
+                let told = instance.notify(&news, until).await.map(|instance| Guest { instance, place }).map_err(failure);
+                self.asked = Some((Question::Notify(news), None));
+                told
             }
             Err(failure) => Err(failure),
         };
+        self.write_down(began, &info.session_id, "notify", guest.as_ref().map(|_| None));
         match guest {
             Ok(guest) => {
                 self.tenant.notified();
@@ -683,6 +733,8 @@ impl Session {
             services: self.room.services.clone(),
             reply_keys: self.room.options.reply_keys.clone(),
             rate: self.rate.clone(),
+            explains: self.room.explains.clone(),
+            cost: self.cost.clone(),
         };
         let mut setup = Setup::new(Arc::new(host), self.room.with_random(Random::seed));
         setup.cpu = self.room.options.cpu;
@@ -714,32 +766,55 @@ fn info_mut(notification: &mut Notification) -> &mut SessionInfo {
 }
 
 /// A hook's outcome: the instance, where it lives on, and the verdict.
-pub(super) type Done = Result<(Instance, Result<Verdict, HookFailure>), HookFailure>;
+pub(crate) type Done = Result<(Instance, Result<Verdict, HookFailure>), HookFailure>;
 
-/// Put a question to an instance.
-pub(super) async fn put(instance: Instance, hook: Hook, transaction: String, until: Instant, keys: &ReplyKeys) -> Done {
+/// A hook's name in the contract.
+pub(super) fn name_of(hook: &Hook) -> &'static str {
     match hook {
-        Hook::NewCall(call) => {
-            let request = to_wit::new_call(*call, transaction);
-            answered(instance.new_call(&request, until).await, |r| from_wit::routing(r).map(Verdict::Routing))
-        }
-        Hook::GetIvrCommand(request) => {
-            let request = to_wit::ivr_request(*request, transaction, keys);
-            answered(instance.get_ivr_command(&request, until).await, |c| from_wit::ivr_command(c).map(|c| Verdict::Ivr(Box::new(c))))
-        }
-        Hook::CallEvent(event) => {
-            let request = to_wit::call_event(*event, transaction, keys);
-            answered(instance.call_event(&request, until).await, |r| from_wit::routing(r).map(Verdict::Routing))
-        }
+        Hook::NewCall(_) => "new-call",
+        Hook::GetIvrCommand(_) => "get-ivr-command",
+        Hook::CallEvent(_) => "call-event",
+    }
+}
+
+/// A hook in the handler's language.
+pub(crate) fn question(hook: Hook, transaction: String, keys: &ReplyKeys) -> Question {
+    match hook {
+        Hook::NewCall(call) => Question::NewCall(to_wit::new_call(*call, transaction)),
+        Hook::GetIvrCommand(request) => Question::GetIvrCommand(to_wit::ivr_request(*request, transaction, keys)),
+        Hook::CallEvent(event) => Question::CallEvent(to_wit::call_event(*event, transaction, keys)),
+    }
+}
+
+/// Put a question to an instance; also what it said, as it said it. News have no verdict: [`Instance::notify`] takes them.
+pub(crate) async fn put(instance: Instance, question: &Question, until: Instant) -> (Done, Option<Said>) {
+    let routing = |r| from_wit::routing(r).map(Verdict::Routing);
+    match question {
+        Question::NewCall(request) => answered(instance.new_call(request, until).await, Said::Routing, routing),
+        Question::GetIvrCommand(request) => answered(instance.get_ivr_command(request, until).await, Said::Command, |c| {
+            from_wit::ivr_command(c).map(|c| Verdict::Ivr(Box::new(c)))
+        }),
+        Question::CallEvent(event) => answered(instance.call_event(event, until).await, Said::Routing, routing),
+        Question::Notify(_) => (Err(HookFailure::Nonsense { field: "hook".into(), why: "news are told, not asked".into() }), None),
     }
 }
 
 /// An answer that is nonsense costs the instance, as a trap does: it cannot be trusted with the next question.
-fn answered<T>(answer: hookswitch_wasm::Answer<T>, check: impl FnOnce(T) -> Result<Verdict, super::Nonsense>) -> Done {
+fn answered<T: Clone>(
+    answer: hookswitch_wasm::Answer<T>,
+    said: impl FnOnce(T) -> Said,
+    check: impl FnOnce(T) -> Result<Verdict, super::Nonsense>,
+) -> (Done, Option<Said>) {
     match answer {
-        Ok((instance, Ok(value))) => Ok((instance, Ok(check(value)?))),
-        Ok((instance, Err(wit::Failure { message }))) => Ok((instance, Err(HookFailure::Refused { message: short(&message) }))),
-        Err(f) => Err(failure(f)),
+        Ok((instance, Ok(value))) => {
+            let said = said(value.clone());
+            (check(value).map(|verdict| (instance, Ok(verdict))).map_err(HookFailure::from), Some(said))
+        }
+        Ok((instance, Err(wit::Failure { message }))) => {
+            let message = short(&message);
+            (Ok((instance, Err(HookFailure::Refused { message: message.clone() }))), Some(Said::Failure(message)))
+        }
+        Err(f) => (Err(failure(f)), None),
     }
 }
 
@@ -748,7 +823,7 @@ fn short(message: &str) -> String {
     message.chars().map(|c| if c.is_control() { ' ' } else { c }).take(1024).collect()
 }
 
-pub(super) fn failure(failure: Failure) -> HookFailure {
+pub(crate) fn failure(failure: Failure) -> HookFailure {
     match failure {
         Failure::Trap { message } => HookFailure::Trap { message },
         Failure::Deadline => HookFailure::Deadline,

@@ -125,12 +125,7 @@ impl Tenant {
             self.line_dropped();
             return;
         }
-        let level = match level {
-            Level::Debug => "debug",
-            Level::Info => "info",
-            Level::Warn => "warn",
-            Level::Error => "error",
-        };
+        let level = level_name(level);
         tracing::info!(target: "guest", domain = %self.domain, session = session_id, level, "{text}");
         log.keep(session_id, level, text);
     }
@@ -221,6 +216,15 @@ impl Log {
             self.lines.pop_front();
         }
         self.lines.push_back(LogLine { at_ms: now_ms(), session_id: session_id.to_owned(), level, text: text.to_owned() });
+    }
+}
+
+pub(crate) fn level_name(level: Level) -> &'static str {
+    match level {
+        Level::Debug => "debug",
+        Level::Info => "info",
+        Level::Warn => "warn",
+        Level::Error => "error",
     }
 }
 

@@ -245,7 +245,11 @@ pub(super) fn delivery(session: SessionInfo, delivery: Delivery, transaction: St
     })
 }
 
-pub(super) fn notification(notification: Notification, transaction: String, keys: &ReplyKeys) -> wit::Notification {
+pub(crate) fn timer(session: SessionInfo, name: String, transaction: String) -> wit::Notification {
+    wit::Notification::Timer(wit::Timer { info: info(session, transaction), name })
+}
+
+pub(crate) fn notification(notification: Notification, transaction: String, keys: &ReplyKeys) -> wit::Notification {
     match notification {
         Notification::CallAnswered {
             info: session,

@@ -241,4 +241,10 @@ impl crate::api::Node for ApiNode {
     fn count(&self, what: Count) {
         self.handles.count(what);
     }
+    fn explain(&self, domain: Option<&str>, session_id: &str) -> Option<serde_json::Value> {
+        self.guests.explain(domain, session_id)
+    }
+    fn keep_digits(&self, domain: &str, time: Duration) {
+        self.guests.keep_digits(domain, time);
+    }
 }

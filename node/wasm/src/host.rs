@@ -13,9 +13,11 @@ use std::time::{Duration, Instant};
 use wasmtime::ResourceLimiter;
 
 pub use api::calls::{IvrCall, PlacedCall};
+pub use api::http::{Request as HttpRequest, Response as HttpResponse};
 pub use api::log::Level;
 pub use api::outbox::PostRequest;
 pub use api::recordings::RecordingStatus;
+pub use api::store::Entry as StoreEntry;
 
 /// What a guest may order about its own session. Values are as the guest gave them: the node checks them.
 #[derive(Clone, Debug)]
@@ -32,6 +34,26 @@ pub enum Order {
     ResumeRecording { recording: Option<String> },
     DiscardRecording { recording: Option<String> },
     GetRecording { recording: Option<String> },
+}
+
+impl Order {
+    /// Its name in the contract.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Order::HangupParticipant { .. } => "calls.hangup-participant",
+            Order::HangupRemoteParticipant { .. } => "calls.hangup-remote-participant",
+            Order::SplitConnection { .. } => "calls.split-connection",
+            Order::InterruptIvrCommand => "calls.interrupt-ivr-command",
+            Order::PlaceIvrCall(_) => "calls.place-ivr-call",
+            Order::SendDtmf { .. } => "calls.send-dtmf",
+            Order::StartRecording { .. } => "recordings.start",
+            Order::StopRecording { .. } => "recordings.stop",
+            Order::PauseRecording { .. } => "recordings.pause",
+            Order::ResumeRecording { .. } => "recordings.resume",
+            Order::DiscardRecording { .. } => "recordings.discard",
+            Order::GetRecording { .. } => "recordings.get",
+        }
+    }
 }
 
 /// What a valid order gave.
@@ -57,6 +79,14 @@ pub trait Host: Send + Sync + 'static {
     fn config(&self, key: &str) -> Option<String>;
     /// Milliseconds since the Unix epoch.
     fn now_ms(&self) -> u64;
+    /// Time since the instance first asked for it. `real`: as the machine's clock counts.
+    fn since_birth(&self, real: Duration) -> Duration {
+        real
+    }
+    /// A hook has run, whatever came of it.
+    fn ran(&self, cost: Cost) {
+        let _ = cost;
+    }
     /// Hand an order over. It is about the host's own session, whatever ids are in it.
     fn order(&self, order: Order) -> Later<Ordered> {
         let _ = order;
@@ -67,6 +97,73 @@ pub trait Host: Send + Sync + 'static {
         let _ = post;
         Box::pin(async { unsupported("outbox.post") })
     }
+    /// Do something with the tenant's keys and values.
+    fn store(&self, what: StoreCall) -> Later<Stored> {
+        let _ = what;
+        Box::pin(async { unsupported("store") })
+    }
+    /// Ask another server.
+    fn fetch(&self, request: HttpRequest) -> Later<HttpResponse> {
+        let _ = request;
+        Box::pin(async { unsupported("http.fetch") })
+    }
+    /// A secret of the tenant.
+    fn secret(&self, name: String) -> Later<String> {
+        let _ = name;
+        Box::pin(async { unsupported("secrets.get") })
+    }
+    /// Set a timer of the session, or, with `None`, forget it.
+    fn timer(&self, name: String, after: Option<Duration>) -> Later<()> {
+        let _ = (name, after);
+        Box::pin(async { unsupported("timers") })
+    }
+}
+
+/// A call of `store`.
+#[derive(Clone, Debug)]
+pub enum StoreCall {
+    Get {
+        key: String,
+    },
+    /// `version`: only if the key still has it.
+    Set {
+        key: String,
+        value: Vec<u8>,
+        version: Option<u64>,
+        ttl: Option<Duration>,
+    },
+    Delete {
+        key: String,
+    },
+    Increment {
+        key: String,
+        by: i64,
+    },
+    Keys {
+        prefix: String,
+        after: Option<String>,
+    },
+}
+
+/// What it gave.
+#[derive(Clone, Debug)]
+pub enum Stored {
+    Entry(Option<StoreEntry>),
+    /// Whether it was done.
+    Done(bool),
+    Sum(i64),
+    Keys(Vec<String>),
+}
+
+/// What a hook took.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Cost {
+    /// The time in which its code held the thread, without its waits. What others took of the processor meanwhile is in it.
+    pub ran: Duration,
+    /// Only where the engine counts them.
+    pub instructions: Option<u64>,
+    /// Bytes of linear memory that the instance has after it.
+    pub memory: usize,
 }
 
 /// What an instance is given at birth.
@@ -138,6 +235,10 @@ impl State {
 
     pub(crate) fn memory(&self) -> usize {
         self.memory
+    }
+
+    pub(crate) fn tell_cost(&self, ran: Duration, instructions: Option<u64>) {
+        self.host.ran(Cost { ran, instructions, memory: self.memory });
     }
 }
 
@@ -241,7 +342,7 @@ impl api::clock::Host for State {
     // Counted from the first call: the age of the node is not the guest's business.
     fn monotonic_ns(&mut self) -> wasmtime::Result<u64> {
         let born = *self.born.get_or_insert_with(Instant::now);
-        Ok(u64::try_from(born.elapsed().as_nanos()).unwrap_or(u64::MAX))
+        Ok(u64::try_from(self.host.since_birth(born.elapsed()).as_nanos()).unwrap_or(u64::MAX))
     }
 }
 
@@ -394,20 +495,63 @@ not_here! { prompts, "prompts":
     stat(file_name: String) -> api::prompts::PromptInfo;
 }
 
-not_here! { store, "store":
-    get(key: String) -> Option<api::store::Entry>;
-    set(key: String, value: Vec<u8>, ttl_ms: Option<u64>) -> ();
-    set_if(key: String, value: Vec<u8>, version: u64, ttl_ms: Option<u64>) -> bool;
-    delete(key: String) -> ();
-    increment(key: String, by: i64) -> i64;
-    keys(prefix: String, after: Option<String>) -> Vec<String>;
+impl State {
+    async fn store<T>(&self, call: StoreCall, given: impl FnOnce(Stored) -> Option<T>) -> Answer<T> {
+        let other = || wit::HostError::NotAvailable("the store gave something else".into());
+        Ok(self.host.store(call).await.and_then(|stored| given(stored).ok_or_else(other)))
+    }
 }
 
-not_here! { http, "http": fetch(request: api::http::Request) -> api::http::Response; }
-not_here! { secrets, "secrets": get(name: String) -> String; }
-not_here! { timers, "timers":
-    set(name: String, after_ms: u64) -> ();
-    cancel(name: String) -> ();
+impl api::store::Host for State {
+    async fn get(&mut self, key: String) -> Answer<Option<StoreEntry>> {
+        self.store(StoreCall::Get { key }, |stored| if let Stored::Entry(entry) = stored { Some(entry) } else { None }).await
+    }
+
+    async fn set(&mut self, key: String, value: Vec<u8>, ttl_ms: Option<u64>) -> Answer<()> {
+        let ttl = ttl_ms.map(Duration::from_millis);
+        self.store(StoreCall::Set { key, value, version: None, ttl }, |_| Some(())).await
+    }
+
+    async fn set_if(&mut self, key: String, value: Vec<u8>, version: u64, ttl_ms: Option<u64>) -> Answer<bool> {
+        let (version, ttl) = (Some(version), ttl_ms.map(Duration::from_millis));
+        let call = StoreCall::Set { key, value, version, ttl };
+        self.store(call, |stored| if let Stored::Done(done) = stored { Some(done) } else { None }).await
+    }
+
+    async fn delete(&mut self, key: String) -> Answer<()> {
+        self.store(StoreCall::Delete { key }, |_| Some(())).await
+    }
+
+    async fn increment(&mut self, key: String, by: i64) -> Answer<i64> {
+        self.store(StoreCall::Increment { key, by }, |stored| if let Stored::Sum(sum) = stored { Some(sum) } else { None }).await
+    }
+
+    async fn keys(&mut self, prefix: String, after: Option<String>) -> Answer<Vec<String>> {
+        let call = StoreCall::Keys { prefix, after };
+        self.store(call, |stored| if let Stored::Keys(keys) = stored { Some(keys) } else { None }).await
+    }
+}
+
+impl api::http::Host for State {
+    async fn fetch(&mut self, request: HttpRequest) -> Answer<HttpResponse> {
+        Ok(self.host.fetch(request).await)
+    }
+}
+
+impl api::secrets::Host for State {
+    async fn get(&mut self, name: String) -> Answer<String> {
+        Ok(self.host.secret(name).await)
+    }
+}
+
+impl api::timers::Host for State {
+    async fn set(&mut self, name: String, after_ms: u64) -> Answer<()> {
+        Ok(self.host.timer(name, Some(Duration::from_millis(after_ms))).await)
+    }
+
+    async fn cancel(&mut self, name: String) -> Answer<()> {
+        Ok(self.host.timer(name, None).await)
+    }
 }
 
 #[cfg(test)]

@@ -20,7 +20,10 @@ mod wit_test;
 /// The types of `wit/types.wit`, by their Rust names.
 pub use bindings::hookswitch::call::types as wit;
 pub use engine::{Engine, EngineError, Options, code_digest, content_hash};
-pub use host::{Host, IvrCall, Later, Level, Order, Ordered, PlacedCall, PostRequest, RecordingStatus, Setup};
+pub use host::{
+    Cost, Host, HttpRequest, HttpResponse, IvrCall, Later, Level, Order, Ordered, PlacedCall, PostRequest, RecordingStatus, Setup,
+    StoreCall, StoreEntry, Stored,
+};
 pub use inspect::{Inspection, Refusal, inspect};
 pub use instance::{Answer, Failure, Instance};
 pub use module::{LoadError, Module, wrap};
