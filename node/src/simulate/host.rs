@@ -39,9 +39,10 @@ pub struct Pretend {
     pub cost: Option<Cost>,
     pub log_bytes: usize,
     pub log_dropped: u64,
-    /// Counts event ids.
-    events: u64,
-    versions: u64,
+    /// Event ids that were given.
+    pub events: u64,
+    /// Versions of values that were given.
+    pub versions: u64,
 }
 
 /// One session's.

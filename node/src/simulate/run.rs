@@ -13,7 +13,7 @@ use hookswitch_proto::media::tone::ToneSpec;
 use hookswitch_proto::media::{Clip, Direction};
 use hookswitch_proto::sip::Header;
 use hookswitch_sim::phone::Role;
-use hookswitch_sim::world::{DOMAIN, NODE, NODE_SIP, configuration, switch_config, tenant};
+use hookswitch_sim::world::{NODE, NODE_SIP, configuration, switch_config, tenant};
 use hookswitch_sim::{Act, Call, Callee, Ending, ForGuest, Line, PhoneId, Plane, Script, World, handler};
 use hookswitch_wasm::Module;
 use std::collections::{BTreeMap, VecDeque};
@@ -84,7 +84,7 @@ impl Run {
             world.hosts.insert(format!("{}.sim", callee.name), at.into_iter().collect());
             callees.insert(callee.name.clone(), id);
         }
-        let headers = scenario.headers.iter().map(|(name, value)| Header::new(name, value));
+        let headers = scenario.headers.iter().map(|(name, value)| Header { name: name.clone(), value: value.clone() });
         let call = Call {
             target: format!("sip:{}@{NODE}", scenario.number),
             from: format!("<sip:{}@example.com>", scenario.caller),

@@ -315,7 +315,7 @@ fn epoch_ms(at: &toml::value::Datetime) -> Option<u64> {
         toml::value::Offset::Z => 0,
         toml::value::Offset::Custom { minutes } => i64::from(minutes),
     };
-    let second = i64::from(time.second.unwrap_or(0));
+    let second = i64::from(time.second);
     let seconds = days * 86_400 + i64::from(time.hour) * 3600 + i64::from(time.minute) * 60 + second - minutes * 60;
     u64::try_from(seconds * 1000).ok()
 }

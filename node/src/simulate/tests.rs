@@ -35,7 +35,7 @@ fn a_call_is_the_same_each_time_and_its_instructions_are_counted() {
     assert!(first.contains("0.000 guest -> node   drop 486"), "{first}");
     let (run, _) = simulated(&Guest::dropping(486), "");
     let took = run.measured().hooks["new-call"];
-    assert!(took.instructions > 0 && took.instructions < 1000, "{took:?}");
+    assert!(took.instructions > 0 && took.instructions < 10_000, "{took:?}");
 }
 
 #[test]
