@@ -323,6 +323,7 @@ impl Kept {
 
 #[cfg(test)]
 mod tests {
+    use super::super::vault::Secret;
     use super::*;
 
     fn domain() -> Arc<str> {
@@ -401,6 +402,21 @@ mod tests {
                 serde_json::from_value(json!({ "hook": entry["hook"], "request": entry["request"] })).expect("a question");
             assert_eq!(again.name(), "get-ivr-command");
         }
+    }
+
+    #[test]
+    fn what_the_handler_was_told_is_covered_wherever_it_puts_it() {
+        let (explains, told) = (Explains::new(), Told::default());
+        told.add(&Secret::new("hunter2!".into()));
+        explains.open(&domain(), "s", None);
+        let question = request();
+        let said = Said::Failure("no entry with hunter2!".into());
+        let failure = HookFailure::Refused { message: "no entry with hunter2!".into() };
+        let (began, hook, outcome) = (explains.begin(), "get-ivr-command", Err(&failure));
+        let asked = Asked { began, hook, question: Some(&question), said: Some(&said), outcome, cost: None, told: Some(&told) };
+        explains.asked(&domain(), "s", &asked);
+        let text = explains.of(None, "s").expect("kept").to_string();
+        assert!(!text.contains("hunter2") && text.matches("no entry with [secret]").count() == 2, "{text}");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! What a developer sees of a call without a node, and of one that a node had: scenarios of all examples with their snapshots, a call typed at
 //! a prompt, a call explained, and one of production asked again.
 
+use hookswitch_tests::guests;
 use hookswitch_tests::node::{Node, Run, binary, component, root, wait_for};
 use serde_json::Value;
 use std::io::Write;
@@ -108,6 +109,33 @@ fn sim_a_call_is_typed_at_a_prompt() {
     }
     // Whoever closes the line hangs up.
     simulate(&[text(&component("menu")), text(&quiet), "--interactive"], "2\n").ok().says("ended: callingPartyHangup");
+}
+
+#[test]
+fn sim_a_handler_finds_what_the_scenario_says_and_its_timers_come() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let scenario = folder.path().join("hosts.toml");
+    let file = r#"
+        config = { url = "http://crm.example/", greeting = "hello" }
+        secrets = { token = "open" }
+        steps = ["wait end"]
+        [[http]]
+        url = "http://crm.example/agent"
+        body = "Bob"
+        [[http]]
+        method = "POST"
+        url = "http://crm.example/look"
+        status = 204
+        [expect]
+        lines = ["greeting Some(\"hello\"), tries None", "the secret is open", "calls 1", "set-if true false", "fetched 200", "posted 204",
+            "denied: GET http://169.254.169.254/latest/meta-data", "limit: fetches: 4 for each hook", "timers.cancel",
+            "timers.set refused", "timer tick", "timer tick is due", "post http://crm.example/told"]
+    "#;
+    std::fs::write(&scenario, file).expect("written");
+    let run = simulate(&[text(&guests::component("hosts", 0)), text(&scenario)], "");
+    run.ok();
+    // Reckoned from the hook that set it; the other one was cancelled.
+    assert!(run.stdout.contains("0.400 node  -> guest  timer tick") && !run.stdout.contains("timer never"), "{run}");
 }
 
 /// The id of the call that ended last.
