@@ -45,8 +45,8 @@ impl Question {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Said {
-    Routing(wit::Routing),
-    Command(wit::IvrCommand),
+    Routing(Box<wit::Routing>),
+    Command(Box<wit::IvrCommand>),
     /// Its own failure.
     Failure(String),
 }
@@ -364,7 +364,7 @@ mod tests {
 
     fn ask(explains: &Explains, session: &str) {
         let question = request();
-        let said = Said::Routing(wit::Routing::Drop(wit::DropAction { drop_code: None, session_reference: None, extra: vec![] }));
+        let said = Said::Routing(Box::new(wit::Routing::Drop(wit::DropAction { drop_code: None, session_reference: None, extra: vec![] })));
         let asked = Asked {
             began: explains.begin(),
             hook: "get-ivr-command",

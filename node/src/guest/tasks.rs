@@ -992,11 +992,13 @@ pub(crate) fn question(hook: Hook, transaction: String, keys: &ReplyKeys) -> Que
 pub(crate) async fn put(instance: Instance, question: &Question, until: Instant) -> (Done, Option<Said>) {
     let routing = |r| from_wit::routing(r).map(Verdict::Routing);
     match question {
-        Question::NewCall(request) => answered(instance.new_call(request, until).await, Said::Routing, routing),
-        Question::GetIvrCommand(request) => answered(instance.get_ivr_command(request, until).await, Said::Command, |c| {
-            from_wit::ivr_command(c).map(|c| Verdict::Ivr(Box::new(c)))
-        }),
-        Question::CallEvent(event) => answered(instance.call_event(event, until).await, Said::Routing, routing),
+        Question::NewCall(request) => answered(instance.new_call(request, until).await, |r| Said::Routing(Box::new(r)), routing),
+        Question::GetIvrCommand(request) => answered(
+            instance.get_ivr_command(request, until).await,
+            |c| Said::Command(Box::new(c)),
+            |c| from_wit::ivr_command(c).map(|c| Verdict::Ivr(Box::new(c))),
+        ),
+        Question::CallEvent(event) => answered(instance.call_event(event, until).await, |r| Said::Routing(Box::new(r)), routing),
         Question::Notify(_) => (Err(HookFailure::Nonsense { field: "hook".into(), why: "news are told, not asked".into() }), None),
     }
 }
