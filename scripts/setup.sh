@@ -26,6 +26,7 @@ if [ "${1:-build}" = test ]; then
   want unshare util-linux    # a disk of a test's own: full, or read-only
   want nsenter util-linux
   want mount mount
+  PATH=$PATH:/sbin:/usr/sbin want ip iproute2 # network namespaces
   want python3 python3       # Schemathesis judges the API by its document
   # Debian's python3 can make a virtual environment only with this.
   python3 -c 'import ensurepip' 2>/dev/null || need+=(python3-venv)

@@ -61,6 +61,19 @@ pub struct Api {
     pub listen: SocketAddr,
     /// What addresses of recordings begin with: `https://HOST[:PORT][/PATH]`, without a slash at its end.
     pub public_url: String,
+    /// `None`: plain HTTP/1.1.
+    pub tls: Option<Tls>,
+}
+
+/// TLS for the API.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tls {
+    /// The chain, PEM, the node's own certificate first.
+    pub cert: PathBuf,
+    /// Its private key, PEM.
+    pub key: PathBuf,
+    /// HTTP/3 on the same port over UDP.
+    pub h3: bool,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -153,6 +166,9 @@ const KEYS: &[(&str, &str, Kind)] = &[
     ("sip", "emergency", Kind::List),
     ("api", "listen", Kind::Text),
     ("api", "public_url", Kind::Text),
+    ("api", "tls_cert", Kind::Text),
+    ("api", "tls_key", Kind::Text),
+    ("api", "h3", Kind::Toml),
     ("rtp", "address", Kind::Text),
     ("rtp", "ports", Kind::Text),
     ("rtp", "advertise", Kind::Text),
@@ -279,6 +295,9 @@ struct RawSip {
 struct RawApi {
     listen: Option<toml::Value>,
     public_url: Option<toml::Value>,
+    tls_cert: Option<toml::Value>,
+    tls_key: Option<toml::Value>,
+    h3: Option<toml::Value>,
 }
 
 #[derive(Deserialize, Default)]
@@ -366,8 +385,9 @@ impl Raw {
 
         let api_listen = text("api.listen", self.api.listen)?.unwrap_or_else(|| "127.0.0.1:8080".into());
         let api_listen: SocketAddr = parse("api.listen", &api_listen, "an address like 127.0.0.1:8080")?;
+        let tls = tls(text("api.tls_cert", self.api.tls_cert)?, text("api.tls_key", self.api.tls_key)?, self.api.h3)?;
         let public_url = match text("api.public_url", self.api.public_url)? {
-            None => format!("http://{api_listen}"),
+            None => format!("{}://{api_listen}", if tls.is_some() { "https" } else { "http" }),
             Some(url) => public_url(&url)?,
         };
         let address = text("rtp.address", self.rtp.address)?;
@@ -399,7 +419,7 @@ impl Raw {
         };
         Ok(Config {
             sip: Sip { listen, advertise, known_peers, trunks, emergency },
-            api: Api { listen: api_listen, public_url },
+            api: Api { listen: api_listen, public_url, tls },
             rtp: Rtp { address, ports, advertise: rtp_advertise },
             storage: Storage { data, blobs },
             tenants: Tenants { file },
@@ -453,6 +473,21 @@ fn compile_cpu_s(value: Option<toml::Value>) -> Result<u64, ConfigError> {
     match value.as_integer().and_then(|n| u64::try_from(n).ok()) {
         Some(n) if (1..=most).contains(&n) => Ok(n),
         _ => Err(wrong("guests.compile_cpu_s", format!("must be a number from 1 to {most}"))),
+    }
+}
+
+fn tls(cert: Option<String>, key: Option<String>, h3: Option<toml::Value>) -> Result<Option<Tls>, ConfigError> {
+    let h3 = match h3 {
+        None => None,
+        Some(value) => Some(value.as_bool().ok_or_else(|| wrong("api.h3", "must be true or false"))?),
+    };
+    match (cert, key) {
+        (None, None) if h3 == Some(true) => Err(wrong("api.h3", "needs api.tls_cert and api.tls_key")),
+        _ if h3 == Some(true) && !cfg!(feature = "h3") => Err(wrong("api.h3", "this node was built without HTTP/3")),
+        (None, None) => Ok(None),
+        (Some(cert), Some(key)) => Ok(Some(Tls { cert: cert.into(), key: key.into(), h3: h3.unwrap_or(cfg!(feature = "h3")) })),
+        (Some(_), None) => Err(wrong("api.tls_key", "must be given with api.tls_cert")),
+        (None, Some(_)) => Err(wrong("api.tls_cert", "must be given with api.tls_key")),
     }
 }
 
@@ -565,6 +600,11 @@ mod tests {
             ("[api]\npublic_url = \"calls.example.com\"", "api.public_url"),
             ("[api]\npublic_url = \"https://\"", "api.public_url"),
             ("[api]\npublic_url = \"https://a?b\"", "api.public_url"),
+            ("[api]\ntls_cert = \"a.pem\"", "api.tls_key"),
+            ("[api]\ntls_key = \"a.key\"", "api.tls_cert"),
+            ("[api]\ntls_cert = 1", "api.tls_cert"),
+            ("[api]\nh3 = true", "api.h3"),
+            ("[api]\nh3 = \"yes\"", "api.h3"),
             ("[rtp]\naddress = \"0.0.0.0\"", "rtp.advertise"),
             ("[rtp]\nports = \"20000\"", "rtp.ports"),
             ("[rtp]\nports = \"20000-20000\"", "rtp.ports"),
@@ -585,6 +625,16 @@ mod tests {
             assert!(!e.to_string().contains('\n'), "{e}");
         }
         assert_eq!(load("", &[("HOOKSWITCH_GUESTS_THREADS", "x")]).unwrap_err().field, "HOOKSWITCH_GUESTS_THREADS");
+    }
+
+    #[test]
+    fn a_certificate_makes_the_api_https() {
+        let c = load("[api]\ntls_cert = \"a.pem\"\ntls_key = \"a.key\"\n", &[("HOOKSWITCH_API_H3", "false")]).unwrap();
+        assert_eq!(c.api.tls, Some(Tls { cert: "a.pem".into(), key: "a.key".into(), h3: false }));
+        assert_eq!(c.api.public_url, "https://127.0.0.1:8080");
+        let c = load("[api]\ntls_cert = \"a.pem\"\ntls_key = \"a.key\"\n", &[]).unwrap();
+        assert_eq!(c.api.tls.map(|tls| tls.h3), Some(cfg!(feature = "h3")));
+        assert_eq!(load("", &[]).unwrap().api.tls, None);
     }
 
     #[test]

@@ -146,8 +146,9 @@ pub fn greeting(config: &Config, file: Option<&Path>, token: &AdminToken) -> Str
          \x20 or           {program} call {other} --dtmf '#@5s' --for 8\n\
          \x20 recordings   {hookswitch} recording list      in {}\n\
          \x20 change it    edit guest-examples/menu, then {hookswitch} guest push guest-examples/menu\n\
-         \x20 API          http://{}  {token}\n",
+         \x20 API          {}://{}  {token}\n",
         config.storage.blobs.display(),
+        if config.api.tls.is_some() { "https" } else { "http" },
         config.api.listen,
     )
 }

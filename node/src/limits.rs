@@ -107,6 +107,45 @@ pub const COMMANDS_AT_ONCE: u32 = 1000;
 pub const RETRY_AFTER: Duration = Duration::from_secs(5);
 /// API calls that wait for the switch. More: 503.
 pub const PENDING_COMMANDS: usize = 10_000;
+/// API connections over TCP at a time: operators, back offices and their proxies. More wait in the kernel's queue.
+pub const API_CONNECTIONS: usize = 512;
+/// And over QUIC: each may keep `API_CONNECTION_WINDOW` here that nobody reads, 128 MB of all. More: refused.
+pub const API_QUIC_CONNECTIONS: usize = 128;
+/// Of these of one address (one /64 of IPv6): the machines behind one NAT that deploy at once. More: refused.
+pub const API_QUIC_OF_SOURCE: usize = 32;
+/// QUIC handshakes of one source under way; each costs a signature. More: a Retry, and refused once its address is proven.
+pub const API_HANDSHAKES_OF_SOURCE: usize = 8;
+/// Handshakes under way of all before a newcomer must prove its address by a Retry, which costs us no memory: a round trip more for an
+/// operator, but senders of forged addresses get nowhere.
+pub const API_HANDSHAKES_TRUSTED: usize = 16;
+/// First datagrams of connections that wait to be accepted, and their bytes. More: dropped, and clients send them again.
+pub const API_QUIC_WAITING: usize = 64;
+pub const API_QUIC_WAITING_BYTES: u64 = 1 << 20;
+/// A TLS or QUIC handshake: some lost packets on a slow line.
+pub const API_HANDSHAKE: Duration = Duration::from_secs(10);
+/// From a request's first byte to the end of its head; over HTTP/1.1 also the time between two requests. Longer: somebody holds it open.
+pub const API_HEAD_TIME: Duration = Duration::from_secs(30);
+/// Bytes of a request's head: a JWT of 4 KB and what proxies add.
+pub const API_HEAD: usize = 32 << 10;
+/// Requests at a time on one HTTP/2 or HTTP/3 connection: a back office's burst. More wait at the client.
+pub const API_STREAMS: u32 = 32;
+/// Streams of one direction that an HTTP/3 peer may have open: three are HTTP's own, the rest are ignored.
+pub const API_UNI_STREAMS: u32 = 8;
+/// HTTP/2 streams that a peer reset before they were looked at, and that we reset for its errors. More: the connection is closed (rapid reset).
+pub const API_RESETS: usize = 20;
+pub const API_RESETS_OF_ERRORS: usize = 64;
+/// Bytes of one stream, and of a connection, that a peer may send before somebody reads them: 20 Mbit/s at a round trip of 200 ms.
+pub const API_STREAM_WINDOW: u32 = 512 << 10;
+pub const API_CONNECTION_WINDOW: u32 = 1 << 20;
+/// An API connection on which nothing moved for so long, or on which no request was made over QUIC, is closed; in the middle of a request too.
+pub const API_IDLE: Duration = Duration::from_secs(60);
+/// What a request's body may take, and that it comes at so many bytes a second beyond: a component of 1 MB in five minutes. Slower: broken off.
+pub const API_BODY_GRACE: Duration = Duration::from_secs(30);
+pub const API_BODY_RATE: u64 = 4 << 10;
+/// Between looks at the files of certificate and key.
+pub const TLS_LOOK: Duration = Duration::from_secs(5);
+/// Bytes of each of them: a chain has some KB.
+pub const TLS_FILE: u64 = 1 << 20;
 /// Open files a node wants: two sockets a leg, one file a recording, and some.
 pub const OPEN_FILES: u64 = 65_536;
 

@@ -7,6 +7,7 @@ pub mod audio;
 pub mod faults;
 pub mod guests;
 pub mod kamailio;
+pub mod link;
 pub mod node;
 pub mod pcap;
 pub mod peer;

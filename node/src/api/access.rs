@@ -3,19 +3,17 @@
 
 use super::bearer::{Jwt, PublicKey};
 use super::endpoint::Need;
-use super::listener::Bounded;
 use super::reply::{ApiError, Code, forget, gather};
 use super::roles::{Role, Roles};
 use super::{Api, blocking, endpoints};
 use crate::deliver::Link;
 use crate::store::{FROM, KeyRow, Store, wall_ms};
-use axum::extract::connect_info::{ConnectInfo, Connected};
+use axum::extract::connect_info::ConnectInfo;
 use axum::extract::{FromRequestParts, MatchedPath, Request, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, Method, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use axum::serve::IncomingStream;
 use sha2::{Digest, Sha256};
 use std::collections::HashMap;
 use std::io::{self, Read, Write};
@@ -404,13 +402,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Domain {
 
 /// Where a request comes from: the address of its connection, which of a proxy is the proxy's.
 #[derive(Clone, Debug)]
-pub(super) struct Peer(SocketAddr);
-
-impl Connected<IncomingStream<'_, Bounded>> for Peer {
-    fn connect_info(stream: IncomingStream<'_, Bounded>) -> Peer {
-        Peer(*stream.remote_addr())
-    }
-}
+pub(super) struct Peer(pub(super) SocketAddr);
 
 impl std::fmt::Display for Peer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

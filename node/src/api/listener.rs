@@ -1,22 +1,17 @@
 //! Connections of the API: so many at a time, and none that only sits there. A peer without a token must not be able to hold the
 //! operator out by opening connections and sending nothing.
 
+use crate::limits;
 use axum::serve::Listener;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, Sleep};
-
-/// Connections at a time: operators, back offices and their proxies. More wait in the kernel's queue.
-const CONNECTIONS: usize = 512;
-/// A connection on which nothing moved for so long is closed, in the middle of a request too.
-const IDLE: Duration = Duration::from_secs(60);
 
 pub(super) struct Bounded {
     listener: TcpListener,
@@ -25,23 +20,15 @@ pub(super) struct Bounded {
 
 impl Bounded {
     pub(super) fn new(listener: TcpListener) -> Bounded {
-        Bounded { listener, places: Arc::new(Semaphore::new(CONNECTIONS)) }
+        Bounded { listener, places: Arc::new(Semaphore::new(limits::API_CONNECTIONS)) }
     }
-}
 
-impl Listener for Bounded {
-    type Io = Connection;
-    type Addr = SocketAddr;
-
-    async fn accept(&mut self) -> (Connection, SocketAddr) {
+    /// The next connection, when there is a place for it.
+    pub(super) async fn accept(&mut self) -> (Connection, SocketAddr) {
         let place = self.places.clone().acquire_owned().await.expect("the semaphore is never closed");
         // The trait's own accept for TcpListener waits and tries again where the process has no file left.
         let (stream, peer) = Listener::accept(&mut self.listener).await;
-        (Connection { stream, idle: Box::pin(tokio::time::sleep(IDLE)), _place: place }, peer)
-    }
-
-    fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.listener.local_addr()
+        (Connection { stream, idle: Box::pin(tokio::time::sleep(limits::API_IDLE)), _place: place }, peer)
     }
 }
 
@@ -56,7 +43,7 @@ impl Connection {
     /// Something moved, or nothing did for too long.
     fn watch<T>(&mut self, moved: Poll<io::Result<T>>, cx: &mut Context<'_>) -> Poll<io::Result<T>> {
         if moved.is_ready() {
-            self.idle.as_mut().reset(Instant::now() + IDLE);
+            self.idle.as_mut().reset(Instant::now() + limits::API_IDLE);
             return moved;
         }
         match self.idle.as_mut().poll(cx) {

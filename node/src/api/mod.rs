@@ -10,6 +10,7 @@
 mod access;
 mod apply;
 mod bearer;
+mod body;
 mod calls;
 pub mod dialects;
 mod endpoint;
@@ -17,6 +18,8 @@ mod explain;
 mod fields;
 mod follow;
 mod guests;
+#[cfg(feature = "h3")]
+mod h3;
 mod idempotency;
 mod keys;
 mod listener;
@@ -34,6 +37,7 @@ mod sessions;
 mod settings;
 mod storage;
 mod tenants;
+mod tls;
 mod usage;
 
 pub use access::{ADMIN_TOKEN_FILE, AdminToken};
@@ -43,6 +47,7 @@ pub use prompts::{bytes_in, check_file_name};
 pub use reply::rfc3339;
 pub use server::Server;
 pub use tenants::check_domain;
+pub use tls::Tls;
 pub use usage::first_of_month;
 
 use crate::deliver::Archive;

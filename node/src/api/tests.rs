@@ -12,6 +12,9 @@ use serde_json::Value;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+#[cfg(feature = "h3")]
+pub(crate) mod secure;
+
 pub(crate) const TOKEN: &str = "the-operator's-token";
 /// The tenant that is there from the beginning, with number 100.
 pub(crate) const TENANT: &str = "a.example";
@@ -131,7 +134,7 @@ pub(crate) fn world() -> World {
     let archive = Archive::open(store.clone(), folder.path(), keys, Arc::default(), deliver::Options::default()).expect("keys");
     let prompts = folder.path().join("prompts");
     let api = Api::new(store.clone(), versions, node.clone(), token, prompts, reply_keys.clone(), archive.clone());
-    let server = api.clone().start("127.0.0.1:0".parse().expect("an address")).expect("a port");
+    let server = api.clone().start("127.0.0.1:0".parse().expect("an address"), None).expect("a port");
     let address = server.address();
     // A connection of its own for each request: one whose body was refused unread is closed behind its answer.
     let agent = ureq::Agent::config_builder().http_status_as_error(false).max_idle_connections(0).build().into();
@@ -825,9 +828,9 @@ fn a_stopped_server_is_gone_and_a_taken_port_is_said() {
     let versions = Arc::new(Versions::open(store.clone(), loader, folder.path()).expect("opens"));
     let token = AdminToken::load(folder.path(), Some(TOKEN)).expect("given");
     let second = Api::new(store, versions, node, token, folder.path().join("prompts"), reply_keys, archive);
-    assert_eq!(second.clone().start(address).err().map(|error| error.kind()), Some(std::io::ErrorKind::AddrInUse));
+    assert_eq!(second.clone().start(address, None).err().map(|error| error.kind()), Some(std::io::ErrorKind::AddrInUse));
     server.stop();
-    assert_eq!(second.start(address).expect("free again").address(), address);
+    assert_eq!(second.start(address, None).expect("free again").address(), address);
     thread.close();
 }
 

@@ -2,6 +2,7 @@
 
 use super::output::{say, say_json, table};
 use super::{Common, Failure, Outcome};
+use crate::api::Tls;
 use crate::config::{Config, Scheme};
 use crate::limits;
 use crate::net::{Priority, disk_free, raise_open_files, set_priority};
@@ -71,6 +72,18 @@ fn findings(config: &Config) -> Vec<Finding> {
     match TcpListener::bind(config.api.listen) {
         Ok(_) => add(&format!("tcp {}", config.api.listen), State::Fine, "free".into()),
         Err(error) => add(&format!("tcp {}", config.api.listen), State::Bad, format!("api.listen: {error}")),
+    }
+    if let Some(tls) = &config.api.tls {
+        match Tls::load(tls) {
+            Ok(_) => add("api.tls_cert", State::Fine, format!("{} and its key are good", tls.cert.display())),
+            Err(why) => add("api.tls_cert", State::Bad, why),
+        }
+        if tls.h3 {
+            match UdpSocket::bind(config.api.listen) {
+                Ok(_) => add(&format!("udp {}", config.api.listen), State::Fine, "free".into()),
+                Err(error) => add(&format!("udp {}", config.api.listen), State::Bad, format!("api.listen: {error}")),
+            }
+        }
     }
     match UdpSocket::bind(SocketAddr::new(config.rtp.address, 0)) {
         Ok(_) => add("rtp address", State::Fine, config.rtp.address.to_string()),

@@ -8,6 +8,8 @@ mod check;
 mod client;
 mod guest;
 mod guest_policy;
+#[cfg(feature = "h3")]
+pub(crate) mod h3;
 mod keeping;
 mod ledger;
 mod output;
@@ -43,6 +45,13 @@ struct Common {
     /// Where the node's API is; else [api] listen of the configuration
     #[arg(long, global = true, value_name = "URL")]
     api: Option<String>,
+    /// Authorities whose certificate of the API is trusted (PEM); else the machine's
+    #[arg(long, global = true, value_name = "FILE", env = "HOOKSWITCH_CA")]
+    ca: Option<PathBuf>,
+    /// Talk to the API by HTTP/3: for links that lose packets, and addresses that change
+    #[cfg(feature = "h3")]
+    #[arg(long, global = true)]
+    h3: bool,
     /// The token to show; else the operator's in DATA/admin-token
     #[arg(long, global = true, value_name = "TOKEN", env = "HOOKSWITCH_ADMIN_TOKEN", hide_env_values = true)]
     token: Option<String>,

@@ -96,6 +96,9 @@ fn what_people_type_is_understood() {
         "prompt get greeting.wav -o -",
         "prompt rm greeting.wav",
         "--domain a.example prompt list",
+        "tenant list --api https://edge.example:8080 --ca ca.pem",
+        #[cfg(feature = "h3")]
+        "guest push menu.wasm --h3 --api https://edge.example:8080 --ca ca.pem",
     ] {
         assert!(parse(line).is_ok(), "{line}: {:?}", parse(line).err());
     }
@@ -168,6 +171,14 @@ fn without_a_node_or_a_token_a_command_says_so() {
         dispatch(parse(&format!("tenant list --config {config} --token t --api ftp://x")).expect("understood")),
         Err(Failure::Usage(_))
     ));
+    for wrong in [
+        "--api https://127.0.0.1:1 --ca /nowhere/ca.pem",
+        #[cfg(feature = "h3")]
+        "--api http://127.0.0.1:1 --h3",
+    ] {
+        let line = format!("tenant list --config {config} --token t {wrong}");
+        assert!(matches!(dispatch(parse(&line).expect("understood")), Err(Failure::Usage(_))), "{line}");
+    }
     let why = failure("tenant list --config /nowhere/node.toml");
     assert!(why.contains("/nowhere/node.toml"), "{why}");
 }
@@ -195,6 +206,27 @@ fn recording(folder: &std::path::Path, id: &str, frames: u64) -> crate::store::R
         stop_reason: "remote_hangup".into(),
         state: crate::store::RecordingState::Available,
         ..crate::store::RecordingRow::default()
+    }
+}
+
+#[cfg(feature = "h3")]
+#[test]
+fn commands_reach_a_node_behind_a_certificate() {
+    use crate::api::tests::{TENANT, TOKEN, secure};
+    let node = secure::secure();
+    let component = node.folder().join("menu.wasm");
+    std::fs::write(&component, vec![7; 100_000]).expect("written");
+    let run = |line: String| dispatch(parse(&line).expect("understood"));
+    for over in ["", "--h3"] {
+        let to = format!("--api https://{} --token {TOKEN} {over}", node.address());
+        let ca = format!("--ca {}/ca.pem", secure::FOLDER);
+        assert!(matches!(run(format!("guest push {} --domain {TENANT} {to} {ca}", component.display())), Ok(())));
+        assert!(matches!(run(format!("guest list --domain {TENANT} {to} {ca}")), Ok(())));
+        let refused = run(format!("guest activate 99 --domain {TENANT} {to} {ca}"));
+        assert!(matches!(&refused, Err(Failure::Failed(why)) if why.contains("99")), "{refused:?}");
+        // The machine's authorities do not know it.
+        let refused = run(format!("guest list --domain {TENANT} {to}"));
+        assert!(matches!(&refused, Err(Failure::Failed(why)) if why.contains("ertificate")), "{refused:?}");
     }
 }
 

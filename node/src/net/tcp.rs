@@ -280,7 +280,7 @@ impl Hub {
 }
 
 /// Whom connections are counted by: a host has one IPv4 address, but a whole /64 of IPv6.
-fn network(ip: IpAddr) -> IpAddr {
+pub(crate) fn network(ip: IpAddr) -> IpAddr {
     match ip.to_canonical() {
         IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64)),
         v4 => v4,

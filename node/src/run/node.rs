@@ -1,7 +1,7 @@
 //! The whole node: the core with guests, versions and the API around it, from start to signal.
 
 use super::{Core, Handles, StartError, io_error, news, prompts_folder, raise_limits};
-use crate::api::{AdminToken, Api, Count, Live, Server, Upload, apply_at_start};
+use crate::api::{AdminToken, Api, Count, Live, Server, Tls, Upload, apply_at_start};
 use crate::cli::RunArgs;
 use crate::config::Config;
 use crate::deliver::{self, Archive, DeliveryThread};
@@ -174,11 +174,13 @@ impl Node {
         let delivery_thread =
             archive.start(Arc::new(move |moved| news::tell_moved(&inbox, moved))).map_err(io_error("a thread could not be started"))?;
         let api = Api::new(store, versions.clone(), api_node, token, prompts_folder(&config), reply_keys, archive);
-        let server = api.start(config.api.listen).map_err(io_error(format!("api.listen: {}", config.api.listen)))?;
+        let tls = config.api.tls.as_ref().map(Tls::load).transpose().map_err(StartError::Other)?;
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        let server = api.start(config.api.listen, tls).map_err(io_error(format!("api.listen: {}", config.api.listen)))?;
         for address in &core.handles.sip {
             tracing::info!("SIP on {address}");
         }
-        tracing::info!("API on http://{}", server.address());
+        tracing::info!("API on {scheme}://{}", server.address());
         if let Some(greeting) = greeting {
             println!("{greeting}");
         }

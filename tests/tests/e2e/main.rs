@@ -9,6 +9,7 @@ mod bridged_commands;
 mod commands;
 mod crash;
 mod dialects;
+mod h3;
 mod hostile;
 mod hosts;
 mod menu;
