@@ -43,8 +43,7 @@ pub(crate) struct Origin<'a> {
 impl Router {
     pub fn new(configuration: &Configuration) -> Result<Router, BadConfiguration> {
         let bad = |field: String, why: String| Err(BadConfiguration { field, why });
-        let mut router = Router::default();
-        router.emergency = configuration.emergency.iter().cloned().collect();
+        let mut router = Router { emergency: configuration.emergency.iter().cloned().collect(), ..Router::default() };
         let mut names = Vec::new();
         for (i, trunk) in configuration.trunks.iter().enumerate() {
             if trunk.name.is_empty() || names.contains(&trunk.name.as_str()) {

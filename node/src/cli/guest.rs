@@ -2,6 +2,7 @@
 
 use super::client::{Client, Content};
 use super::output::{cell, printable, say, say_json, size, table, when};
+use super::simulate::{self, SimulateArgs};
 use super::{Common, Failure, Outcome, settings};
 use crate::build;
 use crate::versions::signature::SecretKey;
@@ -41,6 +42,8 @@ pub(super) enum Command {
         #[arg(default_value = ".")]
         path: PathBuf,
     },
+    /// Take a scripted call, without a node or a phone, in virtual time
+    Simulate(Box<SimulateArgs>),
     /// Upload a component, or build a folder and upload that; new calls get it at once
     Push(PushArgs),
     /// A tenant's versions, newest first, with the calls they get and how they fare
@@ -143,6 +146,7 @@ pub(super) fn run(common: &Common, command: Command) -> Outcome {
             say(&format!("{} ({})", component.display(), size(bytes)))
         }
         Command::Check { path } => check(common, &path),
+        Command::Simulate(args) => simulate::simulate(common, *args),
         Command::Push(args) => push(common, &args),
         Command::List => list(common, &common.client()?),
         Command::Activate { number, share } => {
@@ -165,7 +169,7 @@ pub(super) fn run(common: &Common, command: Command) -> Outcome {
 }
 
 /// The component of a folder, built, or a file as it is.
-fn component(path: &Path) -> Result<(PathBuf, Vec<u8>), Failure> {
+pub(super) fn component(path: &Path) -> Result<(PathBuf, Vec<u8>), Failure> {
     let path = if path.is_dir() { build::build(path)? } else { path.to_owned() };
     let about = std::fs::metadata(&path).map_err(|error| at(&path, &error))?;
     let most = Class::Large.component_bytes();

@@ -83,7 +83,8 @@ impl Adapter for WasmAdapter {
         let until = Instant::now() + ask.deadline;
         let transaction = format!("transaction-{}", ask.id.number);
         let guest = self.guest(until)?;
-        let done = self.runtime.block_on(tasks::put(guest, ask.hook.clone(), transaction, until, &self.reply_keys));
+        let question = tasks::question(ask.hook.clone(), transaction, &self.reply_keys);
+        let (done, _) = self.runtime.block_on(tasks::put(guest, &question, until));
         let (instance, verdict) = done?;
         self.instance = Some(instance);
         verdict

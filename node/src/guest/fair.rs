@@ -292,7 +292,7 @@ mod tests {
                 let Some((i, granted)) = self.ready.pop_front() else { break };
                 let (domain, allowance, piece) = self.tenants[i].clone();
                 if granted || self.fair.ask(self.now, &domain, allowance, || i) {
-                    self.now = self.now + piece;
+                    self.now += piece;
                     self.spent[i] += piece;
                     self.fair.charge(self.now, &domain, piece);
                     self.ready.push_back((i, false));

@@ -85,3 +85,19 @@ pub const BREAKER_PROBE: Duration = Duration::from_secs(10);
 
 /// A guest without work for so long gives back the memory that only a running one needs.
 pub const REST_AFTER: Duration = Duration::from_secs(1);
+
+/// Bytes of one hook in the explanation of a session. A request has one or two kilobytes, an answer of 64 phrases some. More: kept without
+/// request and answer, and said so.
+pub const EXPLAIN_ENTRY: usize = 16 << 10;
+/// Hooks, lines and orders of one session that are kept; the first ones, since calls are decided early. More is counted.
+pub const EXPLAIN_ENTRIES: usize = 256;
+/// Bytes of one session: some thirty hooks. More is counted.
+pub const EXPLAIN_SESSION: usize = 64 << 10;
+/// What a session costs beside its entries, as it is counted: names and places in tables.
+pub const EXPLAIN_SESSION_OVERHEAD: usize = 512;
+/// Bytes of one tenant: some four hundred usual calls. More: the session that began first goes.
+pub const EXPLAIN_TENANT: usize = 4 << 20;
+/// Bytes of all tenants. More: the tenant that has most loses its oldest session.
+pub const EXPLAIN_NODE: usize = 64 << 20;
+/// How long a tenant may ask for digits to be kept: a day's search for a fault. A forgotten switch must not collect PINs.
+pub const EXPLAIN_DIGITS: Duration = Duration::from_secs(24 * 3600);

@@ -40,6 +40,8 @@ pub const LIFTED_BYTES: usize = 256 << 10;
 pub const TICK: Duration = Duration::from_millis(1);
 /// CPU time of one hook, and of an instantiation. Hooks take microseconds; a runaway one stops here, and its instance is dropped.
 pub const HOOK_CPU: Duration = Duration::from_millis(20);
+/// The same as instructions, where they are counted in place of time: what a core of 3 GHz does in about 20 ms of guest code.
+pub const HOOK_INSTRUCTIONS: u64 = 60_000_000;
 
 /// Live instances. The pool's address space is 4 GiB each of the 128 TiB there are, and each costs about 8 of the kernel's 65,530 mappings.
 /// More: no instance, and the hook fails by name.
