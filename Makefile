@@ -1,15 +1,19 @@
 # make run    install what is missing, build node and example guests, start the node with the demo tenant
 # make test   everything: format, lints, licences, docs, unit tests, end-to-end tests against real peers
 # make check  the quick checks alone      make build   target/release/hookswitch
-# make guests the example components      make bench   the published numbers, into target/bench.json and bench.svg
+# make guests the example components (languages: those in C, JavaScript and Python)      make bench   the published numbers, into target/bench.json and bench.svg
 # make soak   load in waves for MINUTES=10, then FAULTS=5 minutes of faults; whether anything is left behind or lost, into target/soak.json
 
 TARGET := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),$(CURDIR)/target)
 HOOKSWITCH := $(TARGET)/debug/hookswitch
 GUESTS := $(TARGET)/guests
+LANGUAGES := $(TARGET)/languages
 EXAMPLES := $(notdir $(patsubst %/Cargo.toml,%,$(wildcard guest-examples/*/Cargo.toml)))
 
-.PHONY: run test check build guests bench soak deny unit e2e node setup setup-test setup-bench clean help
+# The menu in other languages; their compilers are installed below the target folder.
+OTHERS := menu-c menu-js menu-python
+
+.PHONY: run test check build guests languages bench soak deny unit e2e node setup setup-test setup-bench clean help
 .DEFAULT_GOAL := help
 
 help:
@@ -28,6 +32,12 @@ node: setup
 guests: node
 	@mkdir -p $(GUESTS)
 	@for g in $(EXAMPLES); do $(HOOKSWITCH) guest build guest-examples/$$g --output $(GUESTS)/$$g.component.wasm || exit 1; done
+
+languages: node
+	@scripts/setup.sh languages
+	@mkdir -p $(GUESTS)
+	@for g in $(OTHERS); do PATH=$(LANGUAGES)/node_modules/.bin:$(LANGUAGES)/venv/bin:$$PATH ZIG_GLOBAL_CACHE_DIR=$(LANGUAGES)/zig \
+		$(HOOKSWITCH) guest build guest-examples/$$g --output $(GUESTS)/$$g.component.wasm || exit 1; done
 
 run: node guests
 	$(HOOKSWITCH) run --demo
@@ -49,13 +59,13 @@ deny: setup
 unit: setup
 	cargo test --locked --workspace --exclude hookswitch-tests
 
-e2e: setup-test guests
+e2e: setup-test guests languages
 	HOOKSWITCH_BIN=$(HOOKSWITCH) HOOKSWITCH_GUESTS=$(GUESTS) cargo test --locked -p hookswitch-tests
 
 test: setup-test check unit e2e
 
 # More by BENCH, e.g. BENCH="--only bridged --runs 1"; docs/bench.md has the options.
-bench: setup-bench build guests
+bench: setup-bench build guests languages
 	@for g in relay recorder; do $(HOOKSWITCH) guest build tests/guests/$$g --output $(GUESTS)/$$g.component.wasm || exit 1; done
 	cargo run --locked --release -p hookswitch-bench -- --node $(TARGET)/release/hookswitch --guests $(GUESTS) --output $(TARGET)/bench.json $(BENCH)
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what a Debian machine with rustup lacks: as root by apt and rustup, otherwise it prints the exact commands and fails.
-# usage: setup.sh build|test|bench
+# usage: setup.sh build|test|bench|languages
 set -eu
 cd "$(dirname "$0")/.."
 need=()
@@ -29,6 +29,12 @@ if [ "${1:-build}" = test ]; then
   PATH=$PATH:/sbin:/usr/sbin want ip iproute2 # network namespaces
   want python3 python3       # Schemathesis judges the API by its document
   # Debian's python3 can make a virtual environment only with this.
+  python3 -c 'import ensurepip' 2>/dev/null || need+=(python3-venv)
+fi
+if [ "${1:-build}" = test ] || [ "${1:-build}" = languages ]; then
+  want node nodejs           # compilers of handlers in other languages come by npm and pip
+  want npm npm
+  want python3 python3
   python3 -c 'import ensurepip' 2>/dev/null || need+=(python3-venv)
 fi
 if [ "${1:-build}" = bench ]; then
@@ -80,5 +86,22 @@ if [ "${1:-build}" = test ]; then
     python3 -m venv --clear "$venv"
     "$venv/bin/pip" install --quiet --disable-pip-version-check --no-deps -r tests/schemathesis-requirements.txt
     cp tests/schemathesis-requirements.txt "$venv/installed.txt"
+  fi
+fi
+
+# Compilers of handlers in other languages, in the versions that the templates pin.
+if [ "${1:-build}" = test ] || [ "${1:-build}" = languages ]; then
+  tools=${CARGO_TARGET_DIR:-target}/languages
+  templates=node/src/build/template
+  pins=$(cat "$templates"/js/package-lock.json "$templates"/*/requirements.txt | sha256sum)
+  if [ "$pins" != "$(cat "$tools/installed" 2>/dev/null)" ]; then
+    mkdir -p "$tools"
+    for f in package.json package-lock.json; do sed 's/@NAME@/languages/' "$templates/js/$f" >"$tools/$f"; done
+    (cd "$tools" && npm ci --no-audit --no-fund --loglevel=error >/dev/null)
+    python3 -m venv --clear "$tools/venv"
+    for f in "$templates"/*/requirements.txt; do
+      "$tools/venv/bin/pip" install --quiet --disable-pip-version-check --no-deps --require-hashes -r "$f"
+    done
+    echo "$pins" >"$tools/installed"
   fi
 fi

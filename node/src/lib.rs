@@ -22,6 +22,7 @@ pub mod prompt;
 pub mod record;
 pub mod reply_keys;
 pub mod run;
+pub mod simulate;
 pub mod store;
 pub mod switch_thread;
 pub mod tenants_file;

@@ -138,6 +138,13 @@ impl api::Node for Handles {
         self.commands.domain_of(session_id)
     }
 
+    /// The core alone has no handlers.
+    fn explain(&self, _domain: Option<&str>, _session_id: &str) -> Option<serde_json::Value> {
+        None
+    }
+
+    fn keep_digits(&self, _domain: &str, _time: Duration) {}
+
     fn count(&self, what: Count) {
         match what {
             Count::UnknownProperties(properties) => add(&self.metrics.api_unknown_properties, properties),

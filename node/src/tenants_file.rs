@@ -73,7 +73,7 @@ fn unusual(tenant: &Map<String, Value>) -> Map<String, Value> {
             ("fallback", value) if *value == usual => continue,
             (_, Value::Array(items)) if items.is_empty() => continue,
             ("quotas", Value::Object(quotas)) => {
-                let said = quotas.iter().filter(|(name, value)| !value.is_null() && (*name != "cpu_weight" || **value != 1));
+                let said = quotas.iter().filter(|(name, value)| !(value.is_null() || *name == "cpu_weight" && **value == 1));
                 let said: Map<String, Value> = said.map(|(name, value)| (name.clone(), value.clone())).collect();
                 if said.is_empty() {
                     continue;

@@ -6,6 +6,7 @@
 
 use crate::guest::{Judged, Judgement, LogLine, Trial, limits};
 use crate::store::{GuestPolicyRow, NewVersion, Share, Store, StoreError, VersionRow};
+use hookswitch_wasm::Class;
 use sha2::{Digest, Sha256};
 use signature::SigningKey;
 use std::any::Any;
@@ -19,8 +20,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 use turns::{Bounds, Turns};
 
-/// Largest component: a Rust guest is 20 to 60 KB, a JavaScript one about 1 MB. Larger: refused before anything looks inside.
-pub const COMPONENT_BYTES: usize = hookswitch_wasm::limits::COMPONENT_BYTES;
 /// Versions kept of one tenant. The oldest go; never the active one, nor the one that rolling back returns to.
 pub const VERSIONS: usize = 100;
 /// Versions of a tenant whose compiled code is kept; an older one is compiled again when it is activated.
@@ -135,8 +134,8 @@ pub enum CompileFailure {
 
 #[derive(Debug, thiserror::Error)]
 pub enum VersionError {
-    #[error("component: larger than {COMPONENT_BYTES} bytes")]
-    TooLarge,
+    #[error("component: larger than {} bytes{}", .0.component_bytes(), hint(.0))]
+    TooLarge(Class),
     #[error("component: {0}")]
     Refused(String),
     #[error("note: longer than {NOTE} characters, or with control characters")]
@@ -169,6 +168,13 @@ pub enum VersionError {
     Io(String),
     #[error(transparent)]
     Store(StoreError),
+}
+
+fn hint(class: &Class) -> &'static str {
+    match class {
+        Class::Standard => "; the operator may allow this tenant large ones",
+        Class::Large => "",
+    }
 }
 
 impl From<StoreError> for VersionError {
@@ -278,15 +284,14 @@ impl Versions {
 
     /// Takes a component in: judged, hashed, compiled, stored, numbered. No calls get it yet.
     pub fn upload(&self, domain: &str, component: &[u8], note: &str, signature: Option<&str>, who: &str) -> Result<Uploaded, VersionError> {
-        if component.len() > COMPONENT_BYTES {
-            return Err(VersionError::TooLarge);
+        let class = self.class(domain)?;
+        if component.len() > class.component_bytes() {
+            return Err(VersionError::TooLarge(class));
         }
         if note.chars().count() > NOTE || note.chars().any(char::is_control) {
             return Err(VersionError::Note);
         }
-        if self.store.tenant(domain)?.is_none() {
-            return Err(VersionError::UnknownDomain);
-        }
+
         let sha256 = sha256_hex(component);
         let known = self.store.versions(domain)?.into_iter().find(|version| version.sha256 == sha256);
         let policy = self.policy(domain)?;
@@ -414,6 +419,12 @@ impl Versions {
                 Err(error)
             }
         }
+    }
+
+    /// How large a component this tenant may upload.
+    pub fn class(&self, domain: &str) -> Result<Class, VersionError> {
+        let tenant = self.store.tenant(domain)?.ok_or(VersionError::UnknownDomain)?;
+        Ok(if tenant.large_components { Class::Large } else { Class::Standard })
     }
 
     /// All versions of a tenant, newest first.

@@ -61,6 +61,13 @@ pub fn schemathesis() -> PathBuf {
     path
 }
 
+/// Compilers of handlers in other languages, and what they keep: where `scripts/setup.sh languages` put them.
+pub fn languages() -> PathBuf {
+    let path = target().parent().expect("target/PROFILE").join("languages");
+    assert!(path.is_dir(), "nothing at {}: `make languages` installs it", path.display());
+    path
+}
+
 /// The workspace, for files that tests read.
 pub fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ lies in the workspace").to_path_buf()
@@ -147,7 +154,13 @@ impl Node {
     }
 
     fn prepare(&self, command: &mut Command, arguments: &[&str]) {
-        command.args(arguments).current_dir(self.folder.path()).stdin(Stdio::null());
+        command.args(arguments).stdin(Stdio::null());
+        self.environment(command);
+    }
+
+    /// In the test's own folder, with this node's settings in place of those that the test was given.
+    pub fn environment(&self, command: &mut Command) {
+        command.current_dir(self.folder.path());
         for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("HOOKSWITCH_")) {
             command.env_remove(name);
         }

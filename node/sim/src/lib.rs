@@ -23,4 +23,4 @@ pub use ladder::{Plane, Step, expected};
 pub use network::{Network, Odds, Path};
 pub use phone::{Act, Call, Callee, Ending, Entry, Phone, PhoneConfig, PhoneOutput, Report, Role, Script, What};
 pub use tape::{Recording, Tape};
-pub use world::{Line, PhoneId, World};
+pub use world::{ForGuest, Line, PhoneId, World};

@@ -384,6 +384,12 @@ impl Phone {
         self.drain(now);
     }
 
+    /// Does this now, beside the script. Nothing, unless the call is up.
+    pub fn do_now(&mut self, now: Time, act: Act) {
+        self.act(now, act);
+        self.drain(now);
+    }
+
     /// Ends the call now, whatever the script says: BYE, or CANCEL while it rings.
     pub fn hang_up(&mut self, now: Time) {
         match self.state {

@@ -18,19 +18,19 @@ use crate::fork::Fork;
 use crate::ladder::{Plane, Step, ask_text, media_text, notification_text, sip_text, verdict_text};
 use crate::media::Media;
 use crate::network::{Network, Path};
-use crate::phone::{Call, Callee, Entry, Phone, PhoneConfig, PhoneOutput, Report, Role, Script, What};
+use crate::phone::{Act, Call, Callee, Entry, Phone, PhoneConfig, PhoneOutput, Report, Role, Script, What};
 use crate::tape::Tape;
 use bytes::Bytes;
 use hookswitch_call::door::Trunk;
 use hookswitch_call::{
     Adapter, Ask, AskId, CallRecord, Command, CommandId, CommandResult, Configuration, Destination, Hook, HookFailure, Input, Notification,
-    Output, Prepare, PromptSource, Resolve, SessionId, Switch, SwitchConfig, Tenant, door::Counter,
+    Output, Prepare, PromptSource, Resolve, SessionId, Switch, SwitchConfig, Tenant, Verdict, door::Counter,
 };
 use hookswitch_proto::media::tone::ToneSpec;
 use hookswitch_proto::media::{Clip, Codec};
 use hookswitch_proto::sip::{EndpointConfig, Flow, Listen, Message, Transport};
 use hookswitch_proto::{Random, Time, Wall};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -78,8 +78,18 @@ struct Device {
 
 /// Something that happens at a time of its own.
 enum Event {
-    Datagram { from: SocketAddr, to: SocketAddr, bytes: Bytes },
+    Datagram {
+        from: SocketAddr,
+        to: SocketAddr,
+        bytes: Bytes,
+    },
     Input(Input),
+    /// A verdict from outside, and how the ladder says it.
+    Answer {
+        ask: AskId,
+        verdict: Result<Verdict, HookFailure>,
+        text: String,
+    },
 }
 
 /// Who listens at an address.
@@ -89,6 +99,20 @@ enum Door {
     PhoneSip(PhoneId),
     PhoneRtp(PhoneId, bool),
     Fork(usize),
+}
+
+/// What is for a handler that the world does not ask itself.
+#[derive(Debug)]
+pub enum ForGuest {
+    /// To be answered by [`World::answer`].
+    Ask(Box<Ask>),
+    Notify {
+        session: SessionId,
+        domain: Arc<str>,
+        notification: Box<Notification>,
+    },
+    /// The session is over.
+    End(SessionId),
 }
 
 /// SIP messages to lose: the next ones from here to there whose line in the ladder begins so.
@@ -109,10 +133,14 @@ pub struct World {
     pub thinking: (Duration, Duration),
     /// Nobody answers for handlers, not even that they failed: the node's own guard has to.
     pub guests_dead: bool,
+    /// Where questions and news go, oldest first, in place of the world's own handler.
+    pub outside: Option<VecDeque<ForGuest>>,
     /// What fetching prompts takes.
     pub fetching: Duration,
     /// Prompts that exist.
     pub files: BTreeMap<String, Clip>,
+    /// What every other prompt is. `None`: there is none.
+    pub other_file: Option<Clip>,
     /// SIP host names, and where they lead.
     pub hosts: BTreeMap<String, Vec<SocketAddr>>,
 
@@ -201,10 +229,12 @@ impl World {
             tape: Tape::new(),
             thinking: (Duration::ZERO, Duration::ZERO),
             guests_dead: false,
+            outside: None,
             fetching: Duration::ZERO,
             files: [("menu.wav", 2000), ("hello.wav", 1000), ("bye.wav", 500), ("error.wav", 1500)]
                 .map(|(name, ms)| (name.to_owned(), silence(ms)))
                 .into(),
+            other_file: None,
             hosts: BTreeMap::new(),
             steps: Vec::new(),
             asks: Vec::new(),
@@ -241,6 +271,19 @@ impl World {
             self.drain();
         }
         self.now = self.now.max(end);
+    }
+
+    /// The next thing that happens up to and at `end`; `false`: nothing does any more, and it is `end`.
+    pub fn step_to(&mut self, end: Time) -> bool {
+        self.drain();
+        let Some(next) = self.next().filter(|at| *at <= end) else {
+            self.now = self.now.max(end);
+            return false;
+        };
+        self.now = self.now.max(next);
+        self.step_once();
+        self.drain();
+        true
     }
 
     pub fn run_to_ms(&mut self, ms: u64) {
@@ -291,6 +334,11 @@ impl World {
                     self.note(Plane::Guest, "guest", "node", verdict_text(verdict));
                 }
                 self.input(input);
+            }
+            Event::Answer { ask, verdict, text } => {
+                self.asked.retain(|_, (id, _)| *id != ask);
+                self.note(Plane::Guest, "guest", "node", text);
+                self.input(Input::Verdict { ask, verdict });
             }
         }
     }
@@ -456,6 +504,20 @@ impl World {
         self.network.rebind(rtp, SocketAddr::new(rtp.ip(), port));
     }
 
+    /// The phone does this now. Nothing, unless its call is up.
+    pub fn act(&mut self, id: PhoneId, act: Act) {
+        let device = &mut self.devices[id.0];
+        let local = device.clock.local(self.now);
+        device.phone.do_now(local, act);
+        self.poll_phone(id);
+    }
+
+    /// Its call was answered, and is not over.
+    pub fn talks(&self, id: PhoneId) -> bool {
+        let device = &self.devices[id.0];
+        device.report.is_none() && device.timeline.iter().any(|entry| matches!(entry.what, What::Answered { .. }))
+    }
+
     pub fn report(&self, id: PhoneId) -> Option<&Report> {
         self.devices[id.0].report.as_ref()
     }
@@ -560,7 +622,7 @@ impl World {
             Output::Ask(ask) => self.on_ask(*ask),
             Output::Prepare(prepare) => self.on_prepare(*prepare),
             Output::Resolve(resolve) => self.on_resolve(*resolve),
-            Output::Notify { session, notification, .. } => self.on_notify(session, *notification),
+            Output::Notify { session, domain, notification } => self.on_notify(session, domain, *notification),
             Output::StartRecording(start) => self.tape.begin(self.now, *start),
             Output::DropRecording { recording } => self.tape.forget(recording),
             Output::Reply { id, result } => self.replies.entry(id).or_default().push(result),
@@ -569,6 +631,9 @@ impl World {
                     self.trouble.push(format!("the guest of {session:?} is ended twice"));
                 }
                 self.asked.remove(&session);
+                if let Some(outside) = &mut self.outside {
+                    outside.push_back(ForGuest::End(session));
+                }
             }
             Output::Completed(record) => self.records.push(*record),
             Output::Log { text, .. } => self.logs.push(text),
@@ -591,6 +656,9 @@ impl World {
         let until = self.now + ask.deadline + hookswitch_call::limits::ASK_GRACE;
         self.asked.insert(session, (ask.id, until));
         self.asks.push(ask.clone());
+        if let Some(outside) = &mut self.outside {
+            return outside.push_back(ForGuest::Ask(Box::new(ask)));
+        }
         if self.guests_dead {
             return;
         }
@@ -607,7 +675,12 @@ impl World {
         self.later(self.now + after, Event::Input(Input::Verdict { ask: ask.id, verdict }));
     }
 
-    fn on_notify(&mut self, session: SessionId, notification: Notification) {
+    /// The verdict of an ask that went outside, `after` so long. `text`: the ladder's line of it.
+    pub fn answer(&mut self, ask: AskId, verdict: Result<Verdict, HookFailure>, after: Duration, text: String) {
+        self.later(self.now + after, Event::Answer { ask, verdict, text });
+    }
+
+    fn on_notify(&mut self, session: SessionId, domain: Arc<str>, notification: Notification) {
         self.note(Plane::Guest, "node", "guest", notification_text(&notification));
         if let Notification::SessionCompleted { info, .. } = &notification
             && !self.completed.insert(info.session_id.clone())
@@ -618,14 +691,17 @@ impl World {
         if self.ended.contains(&session) && !late {
             self.trouble.push(format!("{session:?} has ended and tells {}", notification_text(&notification)));
         }
-        self.handler.notify(&notification);
+        match &mut self.outside {
+            Some(outside) => outside.push_back(ForGuest::Notify { session, domain, notification: Box::new(notification.clone()) }),
+            None => self.handler.notify(&notification),
+        }
         self.notifications.push(notification);
     }
 
     fn on_prepare(&mut self, prepare: Prepare) {
         let clips = prepare.sources.iter().map(|source| match source {
             PromptSource::File(name) | PromptSource::Sealed { file_name: name, .. } | PromptSource::Url { url: name, .. } => {
-                self.files.get(name).cloned().ok_or_else(|| "no such file".to_owned())
+                self.files.get(name).or(self.other_file.as_ref()).cloned().ok_or_else(|| "no such file".to_owned())
             }
             PromptSource::Tone { hz, level_dbm0, on, off, total } => Ok(ToneSpec {
                 hz: hz.clone(),

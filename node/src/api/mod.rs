@@ -14,6 +14,7 @@ mod body;
 mod calls;
 pub mod dialects;
 mod endpoint;
+mod explain;
 mod fields;
 mod follow;
 mod guests;
@@ -97,6 +98,10 @@ pub trait Node: Send + Sync + 'static {
     }
     /// Whether a trunk of this name is configured.
     fn knows_trunk(&self, name: &str) -> bool;
+    /// Why a session of this tenant, or of any, went as it did.
+    fn explain(&self, domain: Option<&str>, session_id: &str) -> Option<serde_json::Value>;
+    /// Sessions of this tenant that begin within that time are explained with the digits that callers press.
+    fn keep_digits(&self, domain: &str, time: Duration);
 }
 
 /// A call that is up.
@@ -306,6 +311,9 @@ fn endpoints() -> Vec<Endpoint> {
             .says("Calls that are up, newest first.")
             .limited()
             .lists("sessions", sessions::schema()),
+        get("/admin/sessions/{id}/explain", "explainAnySession", explain::show_any)
+            .says("Why a call went as it did, whosever it was.")
+            .succeeds(200, "What is kept.", &[("session", explain::schema())]),
         get("/admin/calls", "listAllCalls", calls::list_all)
             .says("Calls that ended, newest first.")
             .paged()
@@ -512,6 +520,13 @@ fn endpoints() -> Vec<Endpoint> {
             .says("Calls that are up, newest first.")
             .limited()
             .lists("sessions", sessions::schema()),
+        get("/{domain}/sessions/{id}/explain", "explainSession", explain::show)
+            .says("Why a call went as it did: its handler's hooks, lines and orders. The last calls of a tenant are kept, in memory.")
+            .succeeds(200, "What is kept.", &[("session", explain::schema())]),
+        put("/{domain}/explain", "keepDigits", explain::keep_digits)
+            .says("Keeps the digits that callers press in explanations for a while; they are redacted otherwise. Audited.")
+            .body(endpoint::JSON, explain::schema_of_wish())
+            .succeeds(200, "Set.", &[("digits_s", number("As asked for."))]),
         get("/{domain}/calls", "listCalls", calls::list).says("Calls that ended, newest first.").paged().lists("calls", calls::schema()),
     ];
     table.push(

@@ -137,7 +137,7 @@ impl From<VersionError> for ApiError {
     fn from(error: VersionError) -> ApiError {
         let text = error.to_string();
         match error {
-            VersionError::TooLarge => ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", text),
+            VersionError::TooLarge(_) => ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", text),
             VersionError::Refused(_) | VersionError::Note | VersionError::Signature(_) => {
                 ApiError::new(StatusCode::BAD_REQUEST, "bad_value", text)
             }

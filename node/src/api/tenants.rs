@@ -321,6 +321,7 @@ pub(super) fn to_json(tenant: &TenantRow) -> Value {
         "trusted": tenant.trusted,
         "outbox_origins": tenant.outbox_origins,
         "recording_retention_s": tenant.recording_retention_ms.map(|ms| ms / 1000),
+        "large_components": tenant.large_components,
         "created_at": rfc3339(tenant.created_at),
     })
 }
@@ -389,6 +390,11 @@ pub(super) fn from_json(domain: String, mut body: Map<String, Value>, default: b
         Value::Bool(trusted) => trusted,
         _ => return Err(ApiError::bad("trusted", "must be true or false")),
     };
+    let large_components = match body.remove("large_components").unwrap_or_default() {
+        Value::Null => false,
+        Value::Bool(large) => large,
+        _ => return Err(ApiError::bad("large_components", "must be true or false")),
+    };
     // What a listing says about a tenant may be sent back with changes.
     body.remove("created_at");
     if let Some(named) = body.remove("domain")
@@ -413,6 +419,7 @@ pub(super) fn from_json(domain: String, mut body: Map<String, Value>, default: b
         trusted,
         outbox_origins,
         recording_retention_ms,
+        large_components,
         default,
         created_at: 0,
     })
@@ -567,6 +574,7 @@ fn properties() -> Value {
         "destinations": texts(DESTINATIONS, "Whom its handlers may call: an address with an optional /prefix, a host name, *.domain or                                              trunk:NAME, the first three perhaps with :port. None: nobody."),
         "mediaservice_ids": texts(MEDIASERVICES, "Names that placeivrcall may give as mediaserviceId."),
         "trusted": endpoint::flag("P-Asserted-Identity of its handlers goes out."),
+        "large_components": endpoint::flag("It may upload components of up to 32 MiB, whose instances may have 64 MiB of memory: Python's."),
         "recording_retention_s": {
             "type": ["integer", "null"], "minimum": 1, "maximum": RETENTION,
             "description": "Recordings are removed so many seconds after their end, where they say nothing else. None: never.",

@@ -32,6 +32,8 @@ struct FakeNode {
     vault: Mutex<Option<Vault>>,
     /// The log of every tenant.
     log: Log,
+    /// What tenants asked for.
+    digits: Mutex<Vec<(String, Duration)>>,
 }
 
 struct Log(tokio::sync::broadcast::Sender<LogLine>);
@@ -94,6 +96,13 @@ impl Node for FakeNode {
     }
     fn vault(&self) -> Option<Vault> {
         self.vault.lock().expect("whole").clone()
+    }
+    fn explain(&self, domain: Option<&str>, session_id: &str) -> Option<Value> {
+        (session_id == "s-1" && domain.is_none_or(|domain| domain == TENANT))
+            .then(|| json!({ "id": "s-1", "began_ms": 1000, "entries": [] }))
+    }
+    fn keep_digits(&self, domain: &str, time: Duration) {
+        self.digits.lock().expect("whole").push((domain.into(), time));
     }
 }
 
@@ -340,7 +349,7 @@ fn ic_008_every_refusal_says_what_and_why() {
     world.recording("failed", RecordingState::Failed, 1, None);
     world.recording("lost", RecordingState::Available, 1, None);
     let op = Some(TOKEN);
-    let large = vec![0u8; crate::versions::COMPONENT_BYTES + 1];
+    let large = vec![0u8; hookswitch_wasm::limits::COMPONENT_BYTES + 1];
     type Row<'a> = (&'a str, &'a str, Option<&'a str>, Option<&'a str>, &'a [u8], u16, &'a str, &'a str);
     let table: &[Row<'_>] = &[
         // Nothing without a token, whether it exists or not.
@@ -823,4 +832,36 @@ fn a_stopped_server_is_gone_and_a_taken_port_is_said() {
     server.stop();
     assert_eq!(second.start(address, None).expect("free again").address(), address);
     thread.close();
+}
+
+#[test]
+fn a_session_is_explained_to_its_tenant_and_to_the_operator_alone() {
+    let world = world();
+    let token = |domain: &str| {
+        let (status, made) = world.ask("PUT", &format!("/admin/tenants/{domain}/tokens/t"), Some(TOKEN), None, b"");
+        assert_eq!(status, 201, "{made}");
+        made["token"].as_str().expect("a token").to_owned()
+    };
+    world.ask("PUT", "/admin/tenants/b.example", Some(TOKEN), Some("application/json"), b"{}");
+    let (own, other) = (token(TENANT), token("b.example"));
+    let explain = |path: &str, token: &str| world.ask("GET", path, Some(token), None, b"");
+    for (path, token, expected) in [
+        ("/a.example/sessions/s-1/explain", TOKEN, 200),
+        ("/admin/sessions/s-1/explain", TOKEN, 200),
+        ("/a.example/sessions/s-1/explain", own.as_str(), 200),
+        ("/a.example/sessions/s-2/explain", own.as_str(), 404),
+        ("/admin/sessions/s-1/explain", own.as_str(), 403),
+        ("/a.example/sessions/s-1/explain", other.as_str(), 403),
+        ("/b.example/sessions/s-1/explain", other.as_str(), 404),
+        ("/a.example/sessions/s-1/explain", "nobody", 401),
+    ] {
+        let (status, told) = explain(path, token);
+        assert_eq!(status, expected, "{path} {told}");
+        if status == 200 {
+            assert_eq!(told["session"]["began_at"], "1970-01-01T00:00:01.000Z");
+        }
+    }
+    let put = |body: &[u8]| world.ask("PUT", "/a.example/explain", Some(&own), Some("application/json"), body).0;
+    assert_eq!((put(br#"{"digits_s":60}"#), put(br#"{"digits_s":86401}"#), put(br#"{"digits":1}"#), put(b"{}")), (200, 400, 400, 400));
+    assert_eq!(*world.node.digits.lock().expect("whole"), [(TENANT.to_owned(), Duration::from_secs(60))]);
 }

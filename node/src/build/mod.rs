@@ -5,11 +5,20 @@
 //!
 //! Start with [`build`].
 
+mod c;
 mod cargo;
 mod check;
+mod contract;
+mod declarations;
+mod flatten;
+mod javascript;
+mod language;
 mod new;
+mod python;
+mod tool;
 
 pub use check::{Report, check};
+pub use language::Language;
 pub use new::{Created, new};
 
 use std::path::{Path, PathBuf};
@@ -25,8 +34,8 @@ pub enum BuildError {
     Name(String),
     #[error("hookswitch-sdk not found{0}: give its folder with --sdk, or set HOOKSWITCH_SDK")]
     NoSdk(String),
-    #[error("no Cargo.toml in {}: `hookswitch guest new DIR` makes a guest", .0.display())]
-    NoManifest(PathBuf),
+    #[error("no guest in {}: it has neither Cargo.toml nor package.json, handler.py or handler.c; `hookswitch guest new DIR` makes one", .0.display())]
+    NoGuest(PathBuf),
     #[error("{}: {why}", manifest.display())]
     Manifest { manifest: PathBuf, why: String },
     #[error("cargo is not installed: curl --proto '=https' -sSf https://sh.rustup.rs | sh -s -- -y --target wasm32-unknown-unknown")]
@@ -35,6 +44,10 @@ pub enum BuildError {
     NoTarget,
     #[error("cargo build of {0} failed; its messages are above")]
     Compile(String),
+    #[error("{tool} is not installed: {install}")]
+    NoTool { tool: &'static str, install: String },
+    #[error("{0} failed; its messages are above")]
+    Tool(&'static str),
     #[error("{} is not a guest: {why}", module.display())]
     Componentize { module: PathBuf, why: String },
     #[error("{}: {why}", path.display())]
@@ -52,6 +65,28 @@ impl BuildError {
 ///
 /// The compiler's messages go to standard error as they come.
 pub fn build(dir: &Path) -> Result<PathBuf, BuildError> {
+    let language = Language::required(dir)?;
+    let dir = dir.canonicalize().map_err(BuildError::io(dir))?;
+    if language == Language::Rust {
+        return build_rust(&dir);
+    }
+    furnish(&dir, language)?;
+    let name = dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let folder = dir.join("build");
+    std::fs::create_dir_all(&folder).map_err(BuildError::io(&folder))?;
+    let component = folder.join(format!("{name}.component.wasm"));
+    let half = folder.join(format!("{name}.part"));
+    match language {
+        Language::Rust => unreachable!("cargo built it above"),
+        Language::Js => javascript::build(&dir, &half)?,
+        Language::Python => python::build(&dir, &half)?,
+        Language::C => c::build(&dir, &half)?,
+    }
+    std::fs::rename(&half, &component).map_err(BuildError::io(&component))?;
+    Ok(component)
+}
+
+fn build_rust(dir: &Path) -> Result<PathBuf, BuildError> {
     let package = cargo::package(dir)?;
     let module = cargo::build(&package)?;
     let component = module.with_file_name(format!("{}.component.wasm", package.name));
@@ -64,17 +99,38 @@ pub fn build(dir: &Path) -> Result<PathBuf, BuildError> {
     Ok(component)
 }
 
-/// Builds every guest in the folders below `dir`, in the order of their names.
-pub fn build_all(dir: &Path) -> Result<Vec<PathBuf>, BuildError> {
-    guests(dir)?.iter().map(|guest| build(guest)).collect()
+/// What this binary brings along for a language goes into the guest's folder `hookswitch`: contract, SDK and bindings. Rust's comes by cargo.
+fn furnish(dir: &Path, language: Language) -> Result<(), BuildError> {
+    match language {
+        Language::Rust => Ok(()),
+        Language::Js => javascript::furnish(dir),
+        Language::Python => python::furnish(dir),
+        Language::C => c::furnish(dir),
+    }
 }
 
-/// The folders below `dir` that hold a package.
+/// What is as it should be keeps its time, so that tools do not work anew.
+fn write_if_changed(path: &Path, content: &[u8]) -> Result<(), BuildError> {
+    if std::fs::read(path).is_ok_and(|own| own == content) {
+        return Ok(());
+    }
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder).map_err(BuildError::io(folder))?;
+    }
+    std::fs::write(path, content).map_err(BuildError::io(path))
+}
+
+/// Builds every guest of one language in the folders below `dir`, in the order of their names.
+pub fn build_all(dir: &Path, language: Language) -> Result<Vec<PathBuf>, BuildError> {
+    guests(dir)?.iter().filter(|guest| Language::of(guest) == Some(language)).map(|guest| build(guest)).collect()
+}
+
+/// The folders below `dir` that hold a guest.
 pub fn guests(dir: &Path) -> Result<Vec<PathBuf>, BuildError> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(dir).map_err(BuildError::io(dir))? {
         let path = entry.map_err(BuildError::io(dir))?.path();
-        if path.join("Cargo.toml").is_file() {
+        if Language::of(&path).is_some() {
             found.push(path);
         }
     }
@@ -95,7 +151,7 @@ fn explain(message: &str) -> String {
         || message.contains("failed to find export")
         || message.contains("missing component metadata")
     {
-        format!("{message} (is `hookswitch_sdk::export!(YourHandler)` there?)")
+        format!("{message} (does it export a handler? In Rust that is `hookswitch_sdk::export!(YourHandler)`)")
     } else if foreign.iter().any(|name| message.contains(name)) {
         format!("{message} (one of its dependencies expects WASI or a browser; a guest has only the node's own imports)")
     } else {

@@ -2,11 +2,12 @@
 
 use super::client::{Client, Content};
 use super::output::{cell, printable, say, say_json, size, table, when};
+use super::simulate::{self, SimulateArgs};
 use super::{Common, Failure, Outcome, settings};
 use crate::build;
-use crate::versions::COMPONENT_BYTES;
 use crate::versions::signature::SecretKey;
 use clap::{Args, Subcommand};
+use hookswitch_wasm::Class;
 use serde_json::{Value, json};
 use std::io::{BufRead, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -21,7 +22,10 @@ pub(super) enum Command {
         /// The package's name; else the folder's
         #[arg(long)]
         name: Option<String>,
-        /// The folder of hookswitch-sdk; else HOOKSWITCH_SDK, else the one this binary came with
+        /// What the handler is written in
+        #[arg(long, value_enum, default_value_t)]
+        lang: build::Language,
+        /// For Rust: the folder of hookswitch-sdk; else HOOKSWITCH_SDK, else the one this binary came with
         #[arg(long, value_name = "DIR")]
         sdk: Option<PathBuf>,
     },
@@ -38,6 +42,8 @@ pub(super) enum Command {
         #[arg(default_value = ".")]
         path: PathBuf,
     },
+    /// Take a scripted call, without a node or a phone, in virtual time
+    Simulate(Box<SimulateArgs>),
     /// Upload a component, or build a folder and upload that; new calls get it at once
     Push(PushArgs),
     /// A tenant's versions, newest first, with the calls they get and how they fare
@@ -119,13 +125,13 @@ impl ShareArgs {
 
 pub(super) fn run(common: &Common, command: Command) -> Outcome {
     match command {
-        Command::New { dir, name, sdk } => {
-            let created = build::new(&dir, name.as_deref(), sdk.as_deref())?;
+        Command::New { dir, name, lang, sdk } => {
+            let created = build::new(&dir, name.as_deref(), lang, sdk.as_deref())?;
             if common.json {
                 return say_json(&json!({ "name": created.name, "dir": created.dir, "sdk": created.sdk }));
             }
-            let dir = created.dir.display();
-            say(&format!("{} is in {dir}\ntest it:   (cd {dir} && cargo test)\nupload it: hookswitch guest push {dir}", created.name))
+            let (dir, test) = (created.dir.display(), created.test);
+            say(&format!("{} is in {dir}\ntest it:   (cd {dir} && {test})\nupload it: hookswitch guest push {dir}", created.name))
         }
         Command::Build { dir, output } => {
             let built = build::build(&dir)?;
@@ -140,6 +146,7 @@ pub(super) fn run(common: &Common, command: Command) -> Outcome {
             say(&format!("{} ({})", component.display(), size(bytes)))
         }
         Command::Check { path } => check(common, &path),
+        Command::Simulate(args) => simulate::simulate(common, *args),
         Command::Push(args) => push(common, &args),
         Command::List => list(common, &common.client()?),
         Command::Activate { number, share } => {
@@ -162,11 +169,12 @@ pub(super) fn run(common: &Common, command: Command) -> Outcome {
 }
 
 /// The component of a folder, built, or a file as it is.
-fn component(path: &Path) -> Result<(PathBuf, Vec<u8>), Failure> {
+pub(super) fn component(path: &Path) -> Result<(PathBuf, Vec<u8>), Failure> {
     let path = if path.is_dir() { build::build(path)? } else { path.to_owned() };
     let about = std::fs::metadata(&path).map_err(|error| at(&path, &error))?;
-    if about.len() > COMPONENT_BYTES as u64 {
-        return Err(Failure::Failed(format!("{}: larger than {COMPONENT_BYTES} bytes", path.display())));
+    let most = Class::Large.component_bytes();
+    if about.len() > most as u64 {
+        return Err(Failure::Failed(format!("{}: larger than {most} bytes", path.display())));
     }
     let bytes = std::fs::read(&path).map_err(|error| at(&path, &error))?;
     Ok((path, bytes))
@@ -175,12 +183,18 @@ fn component(path: &Path) -> Result<(PathBuf, Vec<u8>), Failure> {
 /// What a node would say, without one: the same eyes look at it.
 fn check(common: &Common, path: &Path) -> Outcome {
     let (path, bytes) = component(path)?;
-    let seen = hookswitch_wasm::inspect(&bytes, COMPONENT_BYTES).map_err(|why| Failure::Failed(format!("{}: {why}", path.display())))?;
+    let seen = hookswitch_wasm::inspect(&bytes, Class::Large.component_bytes())
+        .map_err(|why| Failure::Failed(format!("{}: {why}", path.display())))?;
     if common.json {
         let seen = json!({ "sha256": seen.hash, "size": seen.bytes, "exports": seen.exports, "imports": seen.imports });
         return say_json(&json!({ "component": path, "ok": true, "found": seen }));
     }
     let mut text = format!("ok: {} ({}, sha256 {})", path.display(), size(bytes.len() as u64), seen.hash);
+    if Class::of(bytes.len()) == Class::Large {
+        text.push_str(
+            "\na large component: the operator lets a tenant have such by `hookswitch tenant put DOMAIN --large-components true`",
+        );
+    }
     for (what, names) in [("exports", seen.exports), ("imports", seen.imports)] {
         for name in names {
             text.push_str(&format!("\n{what}  {name}"));

@@ -17,6 +17,7 @@ mod prompt;
 mod recording;
 mod session;
 mod settings;
+mod simulate;
 mod tenant;
 
 use crate::config::Config;

@@ -2,9 +2,10 @@
 
 use super::client::{Client, Content, encode};
 use super::output::{cell, say, say_json, table, when};
-use super::{Common, Outcome};
+use super::{Common, Failure, Outcome, keeping};
 use clap::{Args, Subcommand};
 use serde_json::{Map, Value, json};
+use std::path::{Path, PathBuf};
 use ureq::http::Method;
 
 #[derive(Subcommand, Debug)]
@@ -32,6 +33,18 @@ pub(super) enum Command {
     Interrupt { session: String },
     /// Send digits to a participant
     Dtmf { session: String, participant: String, digits: String },
+    /// Tell why a call went as it did: its handler's hooks, answers, lines and failures
+    Explain {
+        session: String,
+        /// Write it to this file, for `guest simulate --replay`
+        #[arg(long, value_name = "FILE")]
+        capture: Option<PathBuf>,
+    },
+    /// Keep the digits that callers press in what is told of calls that begin within that time, e.g. 1h; 0s: no more
+    Digits {
+        #[arg(value_name = "TIME", value_parser = keep_time)]
+        time: u64,
+    },
     /// Place a call that is connected to the tenant's handler when it is answered
     Place(PlaceArgs),
 }
@@ -81,6 +94,11 @@ fn json_text(text: &str) -> Result<Value, String> {
     serde_json::from_str(text).map_err(|error| error.to_string())
 }
 
+/// `0s` is none, which other times of people are not.
+fn keep_time(text: &str) -> Result<u64, String> {
+    if text == "0s" { Ok(0) } else { keeping::seconds(text) }
+}
+
 pub(super) fn run(common: &Common, command: Command) -> Outcome {
     let client = common.client()?;
     match command {
@@ -103,6 +121,15 @@ pub(super) fn run(common: &Common, command: Command) -> Outcome {
         Command::Dtmf { session, participant, digits } => {
             order(common, &client, &session, "senddtmf", &json!({ "participantId": participant, "digits": digits }))
         }
+        Command::Explain { session, capture } => explain(common, &client, &session, capture.as_deref()),
+        Command::Digits { time } => {
+            let answer = client.ask(Method::PUT, &client.of_tenant("/explain")?, Content::Json(&json!({ "digits_s": time })))?;
+            match (common.json, time) {
+                (true, _) => say_json(&answer),
+                (false, 0) => say("digits are redacted"),
+                (false, _) => say(&format!("digits of calls that begin within {time} s are kept")),
+            }
+        }
         Command::Place(args) => place(common, &client, args),
     }
 }
@@ -122,6 +149,63 @@ fn list(common: &Common, client: &Client, limit: usize) -> Outcome {
     };
     let rows: Vec<Vec<String>> = answer["sessions"].as_array().map(Vec::as_slice).unwrap_or_default().iter().map(row).collect();
     say(&table(&["SESSION", "STARTED", "DOMAIN", "CALLER", "CALLED", "PARTICIPANT"], &rows))
+}
+
+fn explain(common: &Common, client: &Client, session: &str, capture: Option<&Path>) -> Outcome {
+    let path = match &common.domain {
+        Some(domain) => format!("/{}/sessions/{}/explain", encode(domain), encode(session)),
+        None => format!("/admin/sessions/{}/explain", encode(session)),
+    };
+    let answer = client.ask(Method::GET, &path, Content::None)?;
+    if let Some(file) = capture {
+        let text = serde_json::to_string_pretty(&answer["session"]).expect("a value becomes JSON");
+        std::fs::write(file, text).map_err(|error| Failure::Failed(format!("{}: {error}", file.display())))?;
+        return say(&file.display().to_string());
+    }
+    if common.json { say_json(&answer) } else { say(&explained(&answer["session"])) }
+}
+
+/// One line a step, times from the beginning.
+fn explained(session: &Value) -> String {
+    let version = match session["version"].as_u64() {
+        Some(number) => format!("version {number}, sha256 {:.12}", cell(session, "sha256")),
+        None => "no version".into(),
+    };
+    let mut text = format!("{} of {}, {version}, began {}\n", cell(session, "id"), cell(session, "domain"), cell(session, "began_at"));
+    if session["digits"] == "redacted" {
+        text.push_str("digits are redacted: `hookswitch session digits TIME` keeps those of calls to come\n");
+    }
+    let entries = session["entries"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let first = entries.first().and_then(|entry| entry["at_ms"].as_u64()).unwrap_or(0);
+    let rows: Vec<Vec<String>> = entries.iter().map(|entry| explained_entry(entry, first)).collect();
+    text.push_str(&table(&["TIME", "WHAT", "TOOK", "TOLD"], &rows));
+    if let Some(left_out @ 1..) = session["left_out"].as_u64() {
+        text.push_str(&format!("{left_out} more are not kept\n"));
+    }
+    text
+}
+
+fn explained_entry(entry: &Value, first: u64) -> Vec<String> {
+    let at = entry["at_ms"].as_u64().unwrap_or(0).saturating_sub(first);
+    let time = format!("{}.{:03}", at / 1000, at % 1000);
+    let took = entry["took_us"].as_u64().map_or_else(|| "-".into(), |micros| format!("{}.{:03} ms", micros / 1000, micros % 1000));
+    let (what, told) = match entry["kind"].as_str() {
+        Some("hook") => {
+            let told = match (&entry["failure"]["text"], &entry["verdict"]) {
+                (Value::String(failure), _) => format!("FAILED {failure}"),
+                (_, Value::String(verdict)) => verdict.clone(),
+                // News are an object with one field, named for what they tell.
+                _ => entry["request"].as_object().and_then(|news| news.keys().next().cloned()).unwrap_or_else(|| "-".into()),
+            };
+            (cell(entry, "hook"), told)
+        }
+        Some("log") => (format!("log {}", cell(entry, "level")), cell(entry, "text")),
+        _ => match entry["refused"].as_str() {
+            Some(why) => (cell(entry, "order"), format!("refused: {why}")),
+            None => (cell(entry, "order"), "taken".into()),
+        },
+    };
+    vec![time, what, took, told]
 }
 
 fn order(common: &Common, client: &Client, session: &str, operation: &str, body: &Value) -> Outcome {

@@ -150,6 +150,9 @@ pub(super) struct PutArgs {
     /// Whether P-Asserted-Identity of its handlers goes out
     #[arg(long, value_name = "true|false")]
     trusted: Option<bool>,
+    /// Whether it may upload components of up to 32 MiB, as Python's, whose instances may have 64 MiB of memory
+    #[arg(long, value_name = "true|false")]
+    large_components: Option<bool>,
 }
 
 /// Seconds, or never.
@@ -387,6 +390,9 @@ fn put(common: &Common, client: &Client, args: PutArgs) -> Outcome {
     }
     if let Some(trusted) = args.trusted {
         tenant.insert("trusted".into(), trusted.into());
+    }
+    if let Some(large) = args.large_components {
+        tenant.insert("large_components".into(), large.into());
     }
     let answer = client.ask(Method::PUT, &path, Content::Json(&Value::Object(tenant)))?;
     if common.json {

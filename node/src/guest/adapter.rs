@@ -6,7 +6,7 @@ use crate::reply_keys::ReplyKeys;
 use hookswitch_call::Ask;
 use hookswitch_call::adapter::Adapter;
 use hookswitch_call::hook::{HookFailure, Notification, Verdict};
-use hookswitch_wasm::{Host, Instance, Level, Module, Setup};
+use hookswitch_wasm::{Class, Host, Instance, Level, Module, Setup};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -17,6 +17,7 @@ pub struct WasmAdapter {
     instance: Option<Instance>,
     runtime: tokio::runtime::Runtime,
     cpu: Duration,
+    class: Class,
     asked: u64,
     reply_keys: ReplyKeys,
 }
@@ -42,12 +43,26 @@ impl WasmAdapter {
             .build()
             .expect("a runtime without I/O needs nothing from the system");
         let reply_keys = ReplyKeys::in_memory().expect("the kernel has random numbers");
-        WasmAdapter { module, instance: None, runtime, cpu: hookswitch_wasm::limits::HOOK_CPU, asked: 0, reply_keys }
+        WasmAdapter {
+            module,
+            instance: None,
+            runtime,
+            cpu: hookswitch_wasm::limits::HOOK_CPU,
+            class: Class::Standard,
+            asked: 0,
+            reply_keys,
+        }
     }
 
     /// Another CPU time for each hook than the node's.
     pub fn cpu(mut self, cpu: Duration) -> WasmAdapter {
         self.cpu = cpu;
+        self
+    }
+
+    /// The memory of instances of this class.
+    pub fn class(mut self, class: Class) -> WasmAdapter {
+        self.class = class;
         self
     }
 
@@ -58,7 +73,7 @@ impl WasmAdapter {
         self.asked += 1;
         let mut seed = [0; 32];
         seed[..8].copy_from_slice(&self.asked.to_le_bytes());
-        let setup = Setup { cpu: self.cpu, ..Setup::new(Arc::new(Still), seed) };
+        let setup = Setup { cpu: self.cpu, memory_bytes: self.class.memory_bytes(), ..Setup::new(Arc::new(Still), seed) };
         self.runtime.block_on(Instance::new(&self.module, setup, until)).map_err(tasks::failure)
     }
 }
@@ -68,7 +83,8 @@ impl Adapter for WasmAdapter {
         let until = Instant::now() + ask.deadline;
         let transaction = format!("transaction-{}", ask.id.number);
         let guest = self.guest(until)?;
-        let done = self.runtime.block_on(tasks::put(guest, ask.hook.clone(), transaction, until, &self.reply_keys));
+        let question = tasks::question(ask.hook.clone(), transaction, &self.reply_keys);
+        let (done, _) = self.runtime.block_on(tasks::put(guest, &question, until));
         let (instance, verdict) = done?;
         self.instance = Some(instance);
         verdict

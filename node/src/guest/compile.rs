@@ -4,7 +4,7 @@
 //! Everything here blocks; call it off the call path.
 
 use super::limits;
-use hookswitch_wasm::{Engine, LoadError, Module, Refusal, code_digest, content_hash, inspect, wrap};
+use hookswitch_wasm::{Class, Engine, LoadError, Module, Refusal, code_digest, content_hash, inspect, wrap};
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{Read, Write};
@@ -81,7 +81,7 @@ impl Compiler {
 
     /// Inspect a component, compile it unless the cache has it, load it.
     pub fn compile(&self, component: &[u8]) -> Result<Arc<Module>, CompileError> {
-        let seen = inspect(component, hookswitch_wasm::limits::COMPONENT_BYTES)?;
+        let seen = inspect(component, Class::Large.component_bytes())?;
         if let Some(module) = self.cached(&seen.hash) {
             return Ok(module);
         }
@@ -270,7 +270,7 @@ pub fn compile_component_main(args: &[OsString]) -> ExitCode {
 }
 
 fn compile_file(input: &Path, output: &Path) -> Result<(), String> {
-    let component = read_bounded(input, hookswitch_wasm::limits::COMPONENT_BYTES as u64).map_err(|e| e.to_string())?;
+    let component = read_bounded(input, Class::Large.component_bytes() as u64).map_err(|e| e.to_string())?;
     let engine = Engine::compiler().map_err(|e| e.to_string())?;
     let code = engine.compile(&component).map_err(|e| e.to_string())?;
     write_private(output, &code).map_err(|e| e.to_string())

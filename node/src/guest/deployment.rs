@@ -2,7 +2,7 @@
 
 use super::health::{Health, Judgement, Trial};
 use crate::store::Share;
-use hookswitch_wasm::Module;
+use hookswitch_wasm::{Class, Module};
 use sha2::{Digest, Sha256};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -14,14 +14,16 @@ pub struct Version {
     pub number: u32,
     /// Hex SHA-256 of the component.
     pub hash: String,
+    /// Bounds the memory of its instances.
+    pub class: Class,
     pub module: Arc<Module>,
     health: Mutex<Health>,
 }
 
 impl Version {
     /// `trial`: by what it is judged as long as it is new.
-    pub fn new(domain: Arc<str>, number: u32, module: Arc<Module>, trial: Option<Trial>) -> Version {
-        Version { domain, number, hash: module.hash().to_owned(), module, health: Mutex::new(Health::new(trial)) }
+    pub fn new(domain: Arc<str>, number: u32, class: Class, module: Arc<Module>, trial: Option<Trial>) -> Version {
+        Version { domain, number, hash: module.hash().to_owned(), class, module, health: Mutex::new(Health::new(trial)) }
     }
 
     /// Nothing in it is left half done by a panic.

@@ -425,7 +425,7 @@ fn tone(at: &dyn Fn(&str) -> String, tone: wit::TonePhrase) -> Checked<Phrase> {
 }
 
 /// An order of a guest to its own session (`session_id` is the node's knowledge).
-pub(super) fn order(order: Order, session_id: &str) -> Result<Command, wit::HostError> {
+pub(crate) fn order(order: Order, session_id: &str) -> Result<Command, wit::HostError> {
     let session_id = session_id.to_owned();
     Ok(match order {
         Order::HangupParticipant { participant_id } => {

@@ -33,8 +33,8 @@ pub const SEND_DIGITS: usize = 64;
 /// How long a sent digit lasts, in milliseconds.
 pub const DIGIT_MS: u32 = 100;
 
-/// CPU time of a tenant in a round of its guest thread, for each unit of weight: what a handler that loops runs at a time. Shorter, and rounds
-/// would cost more than they share out; longer, and others would wait longer.
+/// So much CPU time a tenant may be ahead of the least served one on its guest thread before it waits: about what a handler that loops runs at a
+/// time. Shorter, and rounds would cost more than they share out; longer, and others would wait longer.
 pub const QUANTUM: Duration = Duration::from_millis(1);
 /// Tenants that a guest thread keeps an account of. More: those that owe nothing are forgotten, and begin anew.
 pub const TENANTS_REMEMBERED: usize = 4096;
@@ -56,7 +56,7 @@ pub const TONE_FREQUENCIES: usize = 4;
 /// Extensions of one IVR command. More is nonsense.
 pub const EXTENSIONS: usize = 16;
 
-/// CPU time of a compilation. A 4 MB QuickJS handler takes 6 s.
+/// CPU time of a compilation. A QuickJS handler takes 2 s, CPython with its libraries 12 s.
 pub const COMPILE_CPU: Duration = Duration::from_secs(60);
 /// Wall time of a compilation: it runs at idle priority, so a busy node gives it little.
 pub const COMPILE_WALL: Duration = Duration::from_secs(600);
@@ -86,3 +86,19 @@ pub const BREAKER_PROBE: Duration = Duration::from_secs(10);
 
 /// A guest without work for so long gives back the memory that only a running one needs.
 pub const REST_AFTER: Duration = Duration::from_secs(1);
+
+/// Bytes of one hook in the explanation of a session. A request has one or two kilobytes, an answer of 64 phrases some. More: kept without
+/// request and answer, and said so.
+pub const EXPLAIN_ENTRY: usize = 16 << 10;
+/// Hooks, lines and orders of one session that are kept; the first ones, since calls are decided early. More is counted.
+pub const EXPLAIN_ENTRIES: usize = 256;
+/// Bytes of one session: some thirty hooks. More is counted.
+pub const EXPLAIN_SESSION: usize = 64 << 10;
+/// What a session costs beside its entries, as it is counted: names and places in tables.
+pub const EXPLAIN_SESSION_OVERHEAD: usize = 512;
+/// Bytes of one tenant: some four hundred usual calls. More: the session that began first goes.
+pub const EXPLAIN_TENANT: usize = 4 << 20;
+/// Bytes of all tenants. More: the tenant that has most loses its oldest session.
+pub const EXPLAIN_NODE: usize = 64 << 20;
+/// How long a tenant may ask for digits to be kept: a day's search for a fault. A forgotten switch must not collect PINs.
+pub const EXPLAIN_DIGITS: Duration = Duration::from_secs(24 * 3600);

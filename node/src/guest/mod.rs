@@ -7,6 +7,7 @@
 pub mod adapter;
 pub mod compile;
 mod deployment;
+mod explain;
 mod fair;
 mod from_wit;
 mod health;
@@ -19,15 +20,27 @@ mod tests;
 mod to_wit;
 mod values;
 mod vault;
+pub(crate) mod words;
 
 pub use compile::{CompileError, Compiler, compile_component_main};
 pub use deployment::{Deployment, Judged, Version};
+pub use explain::{Question, Said};
 pub use from_wit::Nonsense;
 pub use health::{Judgement, Trial};
 pub use orders::Services;
 pub use tasks::{Guests, Options};
 pub use tenants::{Follower, LogLine, Stats};
 pub use vault::{Secret, Vault};
+
+/// What a simulator shares with the room: it asks handlers, and reads their answers and orders, as the room does.
+pub(crate) mod asking {
+    pub(crate) use super::from_wit::order;
+    pub(crate) use super::orders::{ordered, refused};
+    pub(crate) use super::tasks::{failure, put, question};
+    pub(crate) use super::tenants::level_name;
+    pub(crate) use super::to_wit::notification;
+    pub(crate) use super::values::check as check_store;
+}
 
 /// Checks that REST bodies share with handlers' answers.
 pub(crate) mod checks {

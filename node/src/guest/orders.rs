@@ -5,7 +5,8 @@
 //!
 //! Start with [`Desk`], what one session's guest sees of the node.
 
-use super::tenants::{Rate, Tenant, now_ms};
+use super::explain::Explains;
+use super::tenants::{Rate, Tenant, level_name, now_ms};
 use super::vault::{Told, Vault};
 use super::{from_wit, limits, to_wit, values};
 use crate::deliver::Links;
@@ -15,7 +16,7 @@ use crate::store::{Settings, Store};
 use crate::switch_thread::Commands;
 use hookswitch_call::SessionId;
 use hookswitch_call::door::{CommandError, Done};
-use hookswitch_wasm::{Host, Later, Level, Order, Ordered, PlacedCall, PostRequest, Request, Response, StoreOp, Stored, wit};
+use hookswitch_wasm::{Cost, Host, Later, Level, Order, Ordered, PlacedCall, PostRequest, Request, Response, StoreOp, Stored, wit};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -55,6 +56,9 @@ pub(super) struct Desk {
     /// As they were when the session began.
     pub settings: Arc<Settings>,
     pub told: Told,
+    pub explains: Arc<Explains>,
+    /// What the hook that runs took.
+    pub cost: Arc<Mutex<Option<Cost>>>,
 }
 
 impl Desk {
@@ -86,7 +90,9 @@ impl Desk {
 
 impl Host for Desk {
     fn log(&self, level: Level, line: &str) {
-        self.tenant.log(&self.session_id, level, &self.told.hide(line));
+        let line = self.told.hide(line);
+        self.tenant.log(&self.session_id, level, &line);
+        self.explains.log(&self.tenant.domain, &self.session_id, level_name(level), &line);
     }
 
     fn log_dropped(&self) {
@@ -105,8 +111,13 @@ impl Host for Desk {
         now_ms()
     }
 
+    fn ran(&self, cost: Cost) {
+        *self.cost.lock().unwrap_or_else(PoisonError::into_inner) = Some(cost);
+    }
+
     fn order(&self, order: Order) -> Later<Ordered> {
         let desk = self.clone();
+        let name = order.name();
         Box::pin(async move {
             let result = async {
                 desk.allowed()?;
@@ -118,7 +129,10 @@ impl Host for Desk {
                     Err(_) => Err(wit::HostError::Timeout),
                 }
             };
-            desk.said(result.await)
+            let result = desk.said(result.await);
+            let refused = result.as_ref().err().map(|error| desk.told.hide(&error.to_string()));
+            desk.explains.order(&desk.tenant.domain, &desk.session_id, name, refused);
+            result
         })
     }
 
@@ -191,7 +205,8 @@ impl Host for Desk {
     }
 }
 
-fn ordered(done: Done, domain: &str, keys: &ReplyKeys) -> Ordered {
+/// A command's outcome in the handler's words.
+pub(crate) fn ordered(done: Done, domain: &str, keys: &ReplyKeys) -> Ordered {
     match done {
         Done::Nothing => Ordered::Nothing,
         Done::Placed { session_id, participant_id, reply_to } => {
@@ -202,7 +217,7 @@ fn ordered(done: Done, domain: &str, keys: &ReplyKeys) -> Ordered {
     }
 }
 
-fn refused(error: CommandError) -> wit::HostError {
+pub(crate) fn refused(error: CommandError) -> wit::HostError {
     match error {
         CommandError::BadValue { field, why } => wit::HostError::BadValue(format!("{field}: {why}")),
         CommandError::Unknown(what) => wit::HostError::Unknown(what.to_owned()),

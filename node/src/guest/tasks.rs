@@ -5,6 +5,7 @@
 //! the next question makes a fresh one of the same version and says so (`restarted`), unless too many of that version broke (`health.rs`).
 
 use super::deployment::{Deployment, Judged, Version};
+use super::explain::{Asked, Began, Explains, Question, Said};
 use super::fair::{self, Turns};
 use super::health::{Judgement, Pass, Turn};
 use super::orders::{Desk, Services};
@@ -21,7 +22,7 @@ use hookswitch_call::hook::{Alarm, AlarmKind, Hook, HookFailure, Notification, S
 use hookswitch_call::recording::Phase;
 use hookswitch_call::{Ask, AskId, Input, SessionId};
 use hookswitch_proto::random::Random;
-use hookswitch_wasm::{Engine, Failure, Instance, Setup, wit};
+use hookswitch_wasm::{Cost, Engine, Failure, Instance, Setup, wit};
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, Weak};
@@ -97,6 +98,7 @@ struct Room {
     judge: OnceLock<std::sync::mpsc::Sender<Judged>>,
     started: Instant,
     tenants: Tenants,
+    explains: Arc<Explains>,
     /// Taken before an instance is made, so that a full node is said by name and not by the pool.
     places: Arc<Semaphore>,
     random: Mutex<Random>,
@@ -125,6 +127,7 @@ impl Guests {
             judge: OnceLock::new(),
             started: Instant::now(),
             tenants: Tenants::default(),
+            explains: Arc::new(Explains::new()),
             random: Mutex::new(Random::new(seed)),
             options,
         });
@@ -263,6 +266,16 @@ impl Guests {
         self.room.tenants.configure(quotas);
     }
 
+    /// Why a session went as it did, as JSON: of this tenant, or of any. `None`: it is not kept, or not theirs.
+    pub fn explain(&self, domain: Option<&str>, session_id: &str) -> Option<serde_json::Value> {
+        self.room.explains.of(domain, session_id)
+    }
+
+    /// Sessions of this tenant that begin within that time are explained with the digits that callers press. Zero: no more.
+    pub fn keep_digits(&self, domain: &str, time: Duration) {
+        self.room.explains.keep_digits(domain, time);
+    }
+
     /// Counters of all tenants that had a session.
     pub fn stats(&self) -> Vec<(Arc<str>, Stats)> {
         self.room.tenants.all()
@@ -321,7 +334,12 @@ impl Room {
     /// Answer a question that no instance will see.
     fn refuse(&self, ask: &Ask, why: &str) {
         let failure = HookFailure::Unavailable { why: why.to_owned() };
-        self.tenants.of(&ask.domain).answered(&ask.hook.info().session_id, ask.hook.name(), 0, Err(&failure));
+        let session_id = &ask.hook.info().session_id;
+        self.tenants.of(&ask.domain).answered(session_id, ask.hook.name(), 0, Err(&failure));
+        self.explains.open(&ask.domain, session_id, None);
+        let (began, outcome) = (self.explains.begin(), Err(&failure));
+        let asked = Asked { began, hook: name_of(&ask.hook), question: None, said: None, outcome, cost: None, told: None };
+        self.explains.asked(&ask.domain, session_id, &asked);
         self.switch.send(Input::Verdict { ask: ask.id, verdict: Err(failure) });
     }
 
@@ -364,7 +382,7 @@ fn serve(room: &Arc<Room>, mut inbox: mpsc::Receiver<Message>, mut ends: mpsc::U
         .expect("a runtime without I/O needs nothing from the system");
     runtime.block_on(async {
         let (alive, mut all_gone) = mpsc::channel(1);
-        let turns = Turns::new();
+        let turns = Turns::new(room.options.threads);
         tokio::spawn(turns.clone().give());
         let mut sessions = Sessions {
             room: room.clone(),
@@ -550,6 +568,8 @@ impl Sessions {
             settings: self.room.settings(&version.domain),
             told: Told::default(),
             log_left: Arc::new(AtomicUsize::new(hookswitch_wasm::limits::LOG_BYTES)),
+            asked: None,
+            cost: Arc::default(),
         };
         let alive = self.alive.clone();
         tokio::spawn(async move {
@@ -634,6 +654,10 @@ struct Session {
     told: Told,
     /// Bytes that its guests may still write to the log.
     log_left: Arc<AtomicUsize>,
+    /// The hook that ran last, until it is written down.
+    asked: Option<(Question, Option<Said>)>,
+    /// What it took.
+    cost: Arc<Mutex<Option<Cost>>>,
 }
 
 /// A living instance and the place it takes.
@@ -675,10 +699,12 @@ impl Session {
                     let owed = Owed { switch: &room.switch, ask: Some(ask.id) };
                     let name = ask.hook.name();
                     let session_id = ask.hook.info().session_id.clone();
+                    let (began, hook) = (self.begin(&session_id), name_of(&ask.hook));
                     // Boxed: what a hook needs while it runs is large, and most of its life a session waits.
                     let verdict = Box::pin(self.ask(ask.hook, until)).await;
                     self.tenant.answered(&session_id, name, self.version.number, verdict.as_ref().map(|_| ()));
-                    owed.pay(verdict);
+                    owed.pay(verdict.clone());
+                    self.write_down(began, &session_id, hook, verdict.as_ref().map(Some));
                 }
                 Item::Notify(notification) => Box::pin(self.notify(*notification)).await,
                 Item::Delivery(delivery) => Box::pin(self.delivered(*delivery)).await,
@@ -735,7 +761,9 @@ impl Session {
         }
         self.served = true;
         let Guest { instance, place, pass } = guest;
-        let done = put(instance, hook, transaction, until, &self.room.options.reply_keys).await;
+        let question = question(hook, transaction, &self.room.options.reply_keys);
+        let (done, said) = put(instance, &question, until).await;
+        self.asked = Some((question, said));
         match done {
             Ok((instance, verdict)) => {
                 let verdict = verdict.map_err(|failure| self.covered(failure));
@@ -787,6 +815,24 @@ impl Session {
         }
     }
 
+    /// A hook begins: what it writes comes after it.
+    fn begin(&mut self, session_id: &str) -> Began {
+        let version = (self.version.number, self.version.hash.as_str());
+        self.room.explains.open(&self.version.domain, session_id, Some(version));
+        self.asked = None;
+        *self.cost.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        self.room.explains.begin()
+    }
+
+    /// For whoever asks later why the session went as it did. After the verdict is out, so that no call waits for it.
+    fn write_down(&mut self, began: Began, session_id: &str, hook: &'static str, outcome: Result<Option<&Verdict>, &HookFailure>) {
+        let asked = self.asked.take();
+        let cost = self.cost.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let (question, said) = (asked.as_ref().map(|(question, _)| question), asked.as_ref().and_then(|(_, said)| said.as_ref()));
+        let asked = Asked { began, hook, question, said, outcome, cost, told: Some(&self.told) };
+        self.room.explains.asked(&self.version.domain, session_id, &asked);
+    }
+
     async fn notify(&mut self, mut notification: Notification) {
         let info = session_of(&notification).clone();
         let keys = self.room.options.reply_keys.clone();
@@ -812,16 +858,20 @@ impl Session {
             return;
         }
         let until = Instant::now() + limits::NOTIFY_DEADLINE;
+        let began = self.begin(&info.session_id);
         let guest = match self.guest(&info, until, true).await {
             Ok((guest, fresh)) => {
                 let restarted = fresh && self.served;
                 self.served = true;
                 let news = news(restarted, self.room.with_random(Random::uuid));
                 let Guest { instance, place, pass } = guest;
-                instance.notify(&news, until).await.map(|instance| Guest { instance, place, pass }).map_err(failure)
+                let told = instance.notify(&news, until).await;
+                self.asked = Some((Question::Notify(news), None));
+                told.map(|instance| Guest { instance, place, pass }).map_err(|f| self.covered(failure(f)))
             }
             Err(failure) => Err(failure),
         };
+        self.write_down(began, &info.session_id, "notify", guest.as_ref().map(|_| None));
         match guest {
             Ok(guest) => {
                 self.tenant.notified();
@@ -868,10 +918,13 @@ impl Session {
             rate: self.rate.clone(),
             settings: self.settings.clone(),
             told: self.told.clone(),
+            explains: self.room.explains.clone(),
+            cost: self.cost.clone(),
         };
         let mut setup = Setup::new(Arc::new(host), self.room.with_random(Random::seed));
         setup.cpu = self.room.options.cpu;
         setup.log_left = self.log_left.clone();
+        setup.memory_bytes = self.version.class.memory_bytes();
         setup.turns = Some(fair::Turn::new(self.turns.clone(), self.tenant.clone()));
         match Instance::new(&self.version.module, setup, until).await {
             Ok(instance) => {
@@ -913,32 +966,57 @@ fn info_mut(notification: &mut Notification) -> &mut SessionInfo {
 }
 
 /// A hook's outcome: the instance, where it lives on, and the verdict.
-pub(super) type Done = Result<(Instance, Result<Verdict, HookFailure>), HookFailure>;
+pub(crate) type Done = Result<(Instance, Result<Verdict, HookFailure>), HookFailure>;
 
-/// Put a question to an instance.
-pub(super) async fn put(instance: Instance, hook: Hook, transaction: String, until: Instant, keys: &ReplyKeys) -> Done {
+/// A hook's name in the contract.
+pub(super) fn name_of(hook: &Hook) -> &'static str {
     match hook {
-        Hook::NewCall(call) => {
-            let request = to_wit::new_call(*call, transaction);
-            answered(instance.new_call(&request, until).await, |r| from_wit::routing(r).map(Verdict::Routing))
-        }
-        Hook::GetIvrCommand(request) => {
-            let request = to_wit::ivr_request(*request, transaction, keys);
-            answered(instance.get_ivr_command(&request, until).await, |c| from_wit::ivr_command(c).map(|c| Verdict::Ivr(Box::new(c))))
-        }
-        Hook::CallEvent(event) => {
-            let request = to_wit::call_event(*event, transaction, keys);
-            answered(instance.call_event(&request, until).await, |r| from_wit::routing(r).map(Verdict::Routing))
-        }
+        Hook::NewCall(_) => "new-call",
+        Hook::GetIvrCommand(_) => "get-ivr-command",
+        Hook::CallEvent(_) => "call-event",
+    }
+}
+
+/// A hook in the handler's language.
+pub(crate) fn question(hook: Hook, transaction: String, keys: &ReplyKeys) -> Question {
+    match hook {
+        Hook::NewCall(call) => Question::NewCall(to_wit::new_call(*call, transaction)),
+        Hook::GetIvrCommand(request) => Question::GetIvrCommand(to_wit::ivr_request(*request, transaction, keys)),
+        Hook::CallEvent(event) => Question::CallEvent(to_wit::call_event(*event, transaction, keys)),
+    }
+}
+
+/// Put a question to an instance; also what it said, as it said it. News have no verdict: [`Instance::notify`] takes them.
+pub(crate) async fn put(instance: Instance, question: &Question, until: Instant) -> (Done, Option<Said>) {
+    let routing = |r| from_wit::routing(r).map(Verdict::Routing);
+    match question {
+        Question::NewCall(request) => answered(instance.new_call(request, until).await, |r| Said::Routing(Box::new(r)), routing),
+        Question::GetIvrCommand(request) => answered(
+            instance.get_ivr_command(request, until).await,
+            |c| Said::Command(Box::new(c)),
+            |c| from_wit::ivr_command(c).map(|c| Verdict::Ivr(Box::new(c))),
+        ),
+        Question::CallEvent(event) => answered(instance.call_event(event, until).await, |r| Said::Routing(Box::new(r)), routing),
+        Question::Notify(_) => (Err(HookFailure::Nonsense { field: "hook".into(), why: "news are told, not asked".into() }), None),
     }
 }
 
 /// An answer that is nonsense costs the instance, as a trap does: it cannot be trusted with the next question.
-fn answered<T>(answer: hookswitch_wasm::Answer<T>, check: impl FnOnce(T) -> Result<Verdict, super::Nonsense>) -> Done {
+fn answered<T: Clone>(
+    answer: hookswitch_wasm::Answer<T>,
+    said: impl FnOnce(T) -> Said,
+    check: impl FnOnce(T) -> Result<Verdict, super::Nonsense>,
+) -> (Done, Option<Said>) {
     match answer {
-        Ok((instance, Ok(value))) => Ok((instance, Ok(check(value)?))),
-        Ok((instance, Err(wit::Failure { message }))) => Ok((instance, Err(HookFailure::Refused { message: short(&message) }))),
-        Err(f) => Err(failure(f)),
+        Ok((instance, Ok(value))) => {
+            let said = said(value.clone());
+            (check(value).map(|verdict| (instance, Ok(verdict))).map_err(HookFailure::from), Some(said))
+        }
+        Ok((instance, Err(wit::Failure { message }))) => {
+            let message = short(&message);
+            (Ok((instance, Err(HookFailure::Refused { message: message.clone() }))), Some(Said::Failure(message)))
+        }
+        Err(f) => (Err(failure(f)), None),
     }
 }
 
@@ -952,7 +1030,7 @@ fn short(message: &str) -> String {
     message.chars().map(|c| if c.is_control() { ' ' } else { c }).take(1024).collect()
 }
 
-pub(super) fn failure(failure: Failure) -> HookFailure {
+pub(crate) fn failure(failure: Failure) -> HookFailure {
     match failure {
         Failure::Trap { message } => HookFailure::Trap { message },
         Failure::Deadline => HookFailure::Deadline,

@@ -217,12 +217,7 @@ impl Tenant {
             return;
         }
         log.dropping = false;
-        let level = match level {
-            Level::Debug => "debug",
-            Level::Info => "info",
-            Level::Warn => "warn",
-            Level::Error => "error",
-        };
+        let level = level_name(level);
         tracing::info!(target: "guest", domain = %self.domain, session = session_id, level, "{text}");
         log.keep(session_id, level, text);
     }
@@ -355,6 +350,15 @@ impl Log {
         // Fails where nobody follows.
         let _ = self.followers.send(line.clone());
         self.lines.push_back(line);
+    }
+}
+
+pub(crate) fn level_name(level: Level) -> &'static str {
+    match level {
+        Level::Debug => "debug",
+        Level::Info => "info",
+        Level::Warn => "warn",
+        Level::Error => "error",
     }
 }
 

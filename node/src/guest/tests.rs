@@ -7,7 +7,7 @@ use super::adapter::WasmAdapter;
 use super::{CompileError, Compiler, Guests, Judged, Judgement, Options, Services, Trial, Version, compile};
 use crate::inbox::SwitchInbox;
 use crate::outbox::Outbox;
-use crate::store::Share;
+use crate::store::{Quotas, Share};
 use crate::switch_thread::Commands;
 use hookswitch_call::adapter::Adapter;
 use hookswitch_call::door::{Command as Order, CommandError, CommandResult, Done};
@@ -16,7 +16,7 @@ use hookswitch_call::hook::{
 };
 use hookswitch_call::{Ask, AskId, Input, SessionId};
 use hookswitch_wasm::testing::{self, Guest};
-use hookswitch_wasm::{Engine, Refusal};
+use hookswitch_wasm::{Class, Engine, Refusal};
 use std::ffi::OsString;
 use std::process::Command;
 use std::sync::mpsc::Receiver;
@@ -54,7 +54,7 @@ impl World {
 
     fn activate(&self, domain: &str, number: u32, guest: &Guest) {
         let module = Arc::new(guest.load(&ENGINE));
-        let version = Version::new(domain.into(), number, module, None);
+        let version = Version::new(domain.into(), number, Class::Standard, module, None);
         self.guests.set_active(domain, Some(Arc::new(version)));
     }
 
@@ -470,7 +470,7 @@ fn old_sessions_finish_on_their_version_and_new_ones_use_the_new_one() {
 
 /// A version that drops calls with this code.
 fn dropping(number: u32, code: u16) -> Arc<Version> {
-    Arc::new(Version::new("a.example".into(), number, Arc::new(Guest::dropping(code).load(&ENGINE)), None))
+    Arc::new(Version::new("a.example".into(), number, Class::Standard, Arc::new(Guest::dropping(code).load(&ENGINE)), None))
 }
 
 fn call_to(called: &str, session_id: &str) -> Hook {
@@ -543,7 +543,7 @@ fn on_trial(world: &World, guest: &Guest, trial: Trial) -> Receiver<Judged> {
     let (judge, judged) = std::sync::mpsc::channel();
     world.guests.judge(judge);
     let module = Arc::new(guest.load(&ENGINE));
-    world.guests.set_active("a.example", Some(Arc::new(Version::new("a.example".into(), 3, module, Some(trial)))));
+    world.guests.set_active("a.example", Some(Arc::new(Version::new("a.example".into(), 3, Class::Standard, module, Some(trial)))));
     judged
 }
 
@@ -675,6 +675,46 @@ fn more_sessions_than_instances_are_unavailable_by_name() {
     world.guests.end(session(1));
     world.settle();
     assert_eq!(world.count(session(2)), 401);
+}
+
+/// What one tenant may use from now on.
+fn limit(world: &World, domain: &str, quotas: Quotas) {
+    world.guests.configure([(domain.to_owned(), quotas)].into());
+}
+
+#[test]
+fn a_tenants_instances_are_its_quota_and_leave_others_alone() {
+    let mut world = World::new();
+    for domain in ["a.example", "b.example"] {
+        world.activate(domain, 1, &Guest::counting());
+    }
+    limit(&world, "a.example", Quotas { instances: Some(1), ..Quotas::default() });
+    assert_eq!(world.count(session(1)), 401);
+    let refused = world.ask(session(2), call_event("a.example"));
+    assert!(matches!(&refused, Err(HookFailure::Unavailable { why }) if why.contains("quota exceeded: instances")), "{refused:?}");
+    assert_eq!(code(&world.ask(session(3), call_event("b.example"))), 401);
+    assert_eq!((world.stats("a.example").quota_refused, world.stats("b.example").quota_refused), (1, 0));
+    assert!(world.guests.log("a.example").iter().any(|line| line.text.contains("quota exceeded: instances: all 1 are in use")));
+    world.guests.end(session(1));
+    world.settle();
+    assert_eq!(world.count(session(2)), 401, "who is gone has made room");
+    limit(&world, "a.example", Quotas::default());
+    assert_eq!(world.count(session(4)), 401, "a quota that is taken away is away at once");
+}
+
+#[test]
+fn a_tenant_without_cpu_time_waits_and_nobody_with_it() {
+    let mut world = World::new();
+    for domain in ["a.example", "b.example"] {
+        world.activate(domain, 1, &Guest::counting());
+    }
+    limit(&world, "a.example", Quotas { cpu_ms_per_second: Some(0), ..Quotas::default() });
+    let waits = world.send(session(1), call_event("a.example"), Duration::from_secs(2));
+    assert_eq!(code(&world.ask(session(2), call_event("b.example"))), 401);
+    assert_eq!(world.verdict(), (waits, Err(HookFailure::Deadline)));
+    limit(&world, "a.example", Quotas { cpu_ms_per_second: Some(1000), ..Quotas::default() });
+    assert_eq!(world.count(session(1)), 401);
+    assert!(world.stats("b.example").cpu_us > 0, "what it spent is counted");
 }
 
 #[test]

@@ -245,7 +245,7 @@ pub(super) fn delivery(session: SessionInfo, delivery: Delivery, transaction: St
     })
 }
 
-pub(super) fn notification(notification: Notification, transaction: String, keys: &ReplyKeys) -> wit::Notification {
+pub(crate) fn notification(notification: Notification, transaction: String, keys: &ReplyKeys) -> wit::Notification {
     match notification {
         Notification::CallAnswered {
             info: session,

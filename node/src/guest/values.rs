@@ -38,7 +38,8 @@ async fn done(store: &Store, domain: &str, op: StoreOp, now: u64) -> Result<Stor
     })
 }
 
-fn check(op: &StoreOp) -> Result<(), wit::HostError> {
+/// What can be said of it without looking at what is kept.
+pub(crate) fn check(op: &StoreOp) -> Result<(), wit::HostError> {
     let bad = |field: &str, why: String| Err(wit::HostError::BadValue(format!("{field}: {why}")));
     let (key, value, ttl) = match op {
         StoreOp::Get { key } | StoreOp::Delete { key } | StoreOp::Increment { key, .. } => (key, None, None),

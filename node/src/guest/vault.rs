@@ -3,6 +3,7 @@
 use crate::deliver::Seal;
 use crate::limits;
 use crate::store::{Store, StoreError};
+use serde_json::Value;
 use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -100,6 +101,22 @@ impl Told {
             true => text.replace(secret.expose(), HIDDEN),
             false => text,
         })
+    }
+
+    /// Covers them in every text of `value`.
+    pub fn cover(&self, value: &mut Value) {
+        if !self.0.lock().unwrap_or_else(PoisonError::into_inner).is_empty() {
+            self.cover_texts(value);
+        }
+    }
+
+    fn cover_texts(&self, value: &mut Value) {
+        match value {
+            Value::String(text) => *text = self.hide(text),
+            Value::Array(items) => items.iter_mut().for_each(|item| self.cover_texts(item)),
+            Value::Object(fields) => fields.values_mut().for_each(|field| self.cover_texts(field)),
+            Value::Null | Value::Bool(_) | Value::Number(_) => {}
+        }
     }
 }
 

@@ -329,6 +329,12 @@ impl crate::api::Node for ApiNode {
     fn vault(&self) -> Option<Vault> {
         Some(self.vault.clone())
     }
+    fn explain(&self, domain: Option<&str>, session_id: &str) -> Option<serde_json::Value> {
+        self.guests.explain(domain, session_id)
+    }
+    fn keep_digits(&self, domain: &str, time: Duration) {
+        self.guests.keep_digits(domain, time);
+    }
 }
 
 /// What a tenant has sent may have line breaks in it.

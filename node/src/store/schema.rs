@@ -351,6 +351,10 @@ const STEPS: &[&str] = &[
     ) STRICT;
     CREATE INDEX recordings_sizes ON recordings(domain, size);
     ",
+    // Who may upload components with a whole interpreter in them.
+    "
+    ALTER TABLE tenants ADD COLUMN large_components INTEGER NOT NULL DEFAULT 0;
+    ",
 ];
 
 /// Brings the database to the newest version. Refuses one that a newer node has written: its meaning is unknown here.

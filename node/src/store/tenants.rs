@@ -30,6 +30,8 @@ pub struct TenantRow {
     pub outbox_origins: Vec<String>,
     /// Its recordings are deleted so long after their end, in milliseconds, where a recording says nothing else. `None`: never.
     pub recording_retention_ms: Option<u64>,
+    /// It may upload large components: with more bytes, modules and memory.
+    pub large_components: bool,
     /// Takes what no number and no domain matches. At most one tenant does.
     pub default: bool,
     pub created_at: u64,
@@ -359,13 +361,13 @@ fn put(db: &Connection, tenant: &TenantRow, who: &str) -> Result<bool, StoreErro
     let known = db.prepare_cached("SELECT 1 FROM tenants WHERE domain = ?")?.exists([&tenant.domain])?;
     db.prepare_cached(
         "INSERT INTO tenants (domain, max_sessions, fallback, error_prompt, created_at, destinations, mediaservice_ids, trusted,
-                              outbox_origins, recording_retention_ms, quotas, trunks)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+                              outbox_origins, recording_retention_ms, quotas, trunks, large_components)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
          ON CONFLICT (domain) DO UPDATE SET
              max_sessions = excluded.max_sessions, fallback = excluded.fallback, error_prompt = excluded.error_prompt,
              destinations = excluded.destinations, mediaservice_ids = excluded.mediaservice_ids, trusted = excluded.trusted,
              outbox_origins = excluded.outbox_origins, recording_retention_ms = excluded.recording_retention_ms,
-             quotas = excluded.quotas, trunks = excluded.trunks",
+             quotas = excluded.quotas, trunks = excluded.trunks, large_components = excluded.large_components",
     )?
     .execute(params![
         tenant.domain,
@@ -379,7 +381,8 @@ fn put(db: &Connection, tenant: &TenantRow, who: &str) -> Result<bool, StoreErro
         list(&tenant.outbox_origins),
         tenant.recording_retention_ms.map(u64::cast_signed),
         serde_json::to_string(&tenant.quotas).expect("plain data becomes JSON"),
-        list(&tenant.trunks)
+        list(&tenant.trunks),
+        tenant.large_components
     ])?;
 
     db.prepare_cached("DELETE FROM numbers WHERE domain = ?")?.execute([&tenant.domain])?;
@@ -416,7 +419,7 @@ fn select(db: &Connection, domain: Option<&str>) -> Result<Vec<TenantRow>, Store
     let mut tenants = db.prepare_cached(
         "SELECT domain, max_sessions, fallback, error_prompt, created_at,
                 domain = coalesce((SELECT value FROM settings WHERE key = ?1), ''),
-                destinations, mediaservice_ids, trusted, outbox_origins, recording_retention_ms, quotas, trunks
+                destinations, mediaservice_ids, trusted, outbox_origins, recording_retention_ms, quotas, trunks, large_components
          FROM tenants WHERE ?2 IS NULL OR domain = ?2 ORDER BY created_at DESC, rowid DESC",
     )?;
     let mut tenants: Vec<TenantRow> = tenants.query_map(params![DEFAULT_DOMAIN, domain], from_row)?.collect::<Result<_, _>>()?;
@@ -479,6 +482,7 @@ fn from_row(row: &Row<'_>) -> rusqlite::Result<TenantRow> {
         trusted: row.get(8)?,
         outbox_origins: json(row, 9)?,
         recording_retention_ms: row.get::<_, Option<i64>>(10)?.map(i64::cast_unsigned),
+        large_components: row.get(13)?,
         default: row.get(5)?,
         created_at: row.get::<_, i64>(4)?.cast_unsigned(),
     })

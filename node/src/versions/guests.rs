@@ -1,8 +1,9 @@
 //! The registry's way to the guest room: components in, modules to calls.
 
-use super::{COMPONENT_BYTES, Change, CompileFailure, Loader, Ready, VersionHealth};
+use super::{Change, CompileFailure, Loader, Ready, VersionHealth};
 use crate::guest::{CompileError, Compiler, Guests, LogLine, Trial, Version};
 use crate::store::VersionRow;
+use hookswitch_wasm::Class;
 use std::sync::Arc;
 
 pub struct GuestLoader {
@@ -18,7 +19,7 @@ impl GuestLoader {
 
 impl Loader for GuestLoader {
     fn inspect(&self, component: &[u8]) -> Result<(), String> {
-        hookswitch_wasm::inspect(component, COMPONENT_BYTES).map(drop).map_err(|refusal| refusal.to_string())
+        hookswitch_wasm::inspect(component, Class::Large.component_bytes()).map(drop).map_err(|refusal| refusal.to_string())
     }
 
     fn ready(&self, row: &VersionRow, trial: Option<Trial>) -> Option<Ready> {
@@ -27,7 +28,13 @@ impl Loader for GuestLoader {
             return Some(Ready(version.clone()));
         }
         let module = self.compiler.cached(&row.sha256)?;
-        Some(Ready(Arc::new(Version::new(row.domain.as_str().into(), row.number, module, trial))))
+        Some(Ready(Arc::new(Version::new(
+            row.domain.as_str().into(),
+            row.number,
+            Class::of(usize::try_from(row.size).unwrap_or(usize::MAX)),
+            module,
+            trial,
+        ))))
     }
 
     fn compile(&self, component: &[u8]) -> Result<(), CompileFailure> {

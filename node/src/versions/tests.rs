@@ -156,7 +156,14 @@ fn what_is_refused_leaves_nothing_behind() {
         |domain: &str, bytes: &[u8], note: &str| world.versions.upload(domain, bytes, note, None, "test").expect_err("refused").to_string();
     assert_eq!(upload("a.example", b"\x7fELF", ""), "component: not a WebAssembly component");
     assert_eq!(upload("a.example", b"guest uncompilable", ""), "component: does not compile");
-    assert_eq!(upload("a.example", &vec![0; COMPONENT_BYTES + 1], ""), "component: larger than 4194304 bytes");
+    let large = vec![0; Class::Standard.component_bytes() + 1];
+    let says = "component: larger than 4194304 bytes; the operator may allow this tenant large ones";
+    assert_eq!(upload("a.example", &large, ""), says);
+    let tenant = TenantRow { large_components: true, ..world.store.tenant("a.example").expect("read").expect("there") };
+    world.store.put_tenant(tenant, "test").expect("put");
+    assert_eq!(upload("a.example", &large, ""), "component: not a WebAssembly component");
+    assert_eq!(upload("a.example", &vec![0; Class::Large.component_bytes() + 1], ""), "component: larger than 33554432 bytes");
+    assert_eq!(upload("b.example", &large, ""), says);
     assert_eq!(upload("a.example", b"guest", "a\nb"), "note: longer than 500 characters, or with control characters");
     assert_eq!(upload("nobody.example", b"guest", ""), "unknown domain");
     assert!(files(&world).is_empty());

@@ -14,4 +14,6 @@ wasmtime::component::bindgen!({
         default: async | trappable,
     },
     exports: { default: async },
+    // Questions and answers are kept for whoever wants to know why a call went as it did, and are read again to be asked again.
+    additional_derives: [serde::Serialize, serde::Deserialize],
 });

@@ -32,6 +32,8 @@ pub struct Engine {
     compatibility: String,
     warning: Option<String>,
     ticker: Option<Ticker>,
+    /// Hooks are bounded by instructions in place of CPU time.
+    pub(crate) counts: bool,
 }
 
 /// Why there is no engine.
@@ -58,6 +60,14 @@ impl Engine {
         }
     }
 
+    /// An engine that counts a guest's instructions, and bounds its hooks by them ([`limits::HOOK_INSTRUCTIONS`]) in place of CPU time: what
+    /// runs on it runs the same each time, on any machine. It is for simulation: counting costs up to twice the time, and there is no pool.
+    pub fn counting() -> Result<Engine, EngineError> {
+        let mut config = config(None);
+        config.consume_fuel(true);
+        Ok(Engine { counts: true, ..Engine::with(config)? })
+    }
+
     /// An engine that only compiles: no pool, no thread. What it compiles, an engine from `start` of the same build loads.
     pub fn compiler() -> Result<Engine, EngineError> {
         Engine::with(config(None))
@@ -71,7 +81,7 @@ impl Engine {
         let mut hasher = Sha256Hasher(Sha256::new());
         wasmtime.precompile_compatibility_hash().hash(&mut hasher);
         let compatibility = hex(&hasher.0.finalize())[..16].to_owned();
-        Ok(Engine { wasmtime, linker, compatibility, warning: None, ticker: None })
+        Ok(Engine { wasmtime, linker, compatibility, warning: None, ticker: None, counts: false })
     }
 
     /// What the operator should know about how this engine runs.
@@ -87,6 +97,14 @@ impl Engine {
     /// Native code for a component. Takes a second of CPU time a megabyte; call it in a process that may be killed.
     pub fn compile(&self, component: &[u8]) -> Result<Vec<u8>, LoadError> {
         self.wasmtime.precompile_component(component).map_err(|e| LoadError::Compile(format!("{e:#}")))
+    }
+
+    /// A component, compiled and loaded at once: for tools that compile what their own user gives them.
+    pub fn module(&self, component: &[u8]) -> Result<Module, LoadError> {
+        let hash = content_hash(component);
+        let code = self.compile(component)?;
+        let digest = code_digest(&self.compatibility, &hash, &code);
+        self.load(&crate::module::wrap(&self.compatibility, &hash, &code), &digest)
     }
 
     /// Load what `compile` made and [`code_digest`] vouches for.
@@ -131,7 +149,7 @@ fn config(pool: Option<Options>) -> Config {
     let mut config = Config::new();
     config
         .wasm_component_model(true)
-        .wasm_tail_call(false)
+        .wasm_tail_call(true)
         .wasm_multi_memory(true)
         .wasm_memory64(false)
         .wasm_relaxed_simd(false)
@@ -147,12 +165,12 @@ fn config(pool: Option<Options>) -> Config {
         let per = |n: usize| instances.saturating_mul(u32::try_from(n).unwrap_or(u32::MAX));
         let mut pool = PoolingAllocationConfig::new();
         pool.total_component_instances(instances)
-            // A handler has one memory, two tables and four core instances; some have more, hence the shares.
-            .total_core_instances(per(6))
+            // A handler has one memory, two tables and four core instances, a QuickJS one eight; some have more, hence the shares.
+            .total_core_instances(per(8))
             .total_memories(instances)
             .total_tables(per(3))
             .total_stacks(instances)
-            .max_core_instances_per_component(u32::try_from(limits::CORE_INSTANCES).unwrap_or(u32::MAX))
+            .max_core_instances_per_component(u32::try_from(limits::CORE_INSTANCES_LARGE).unwrap_or(u32::MAX))
             .max_memories_per_component(u32::try_from(limits::MEMORIES).unwrap_or(u32::MAX))
             .max_tables_per_component(u32::try_from(limits::TABLES).unwrap_or(u32::MAX))
             .max_memories_per_module(u32::try_from(limits::MEMORIES).unwrap_or(u32::MAX))

@@ -61,6 +61,28 @@ pub enum Stored {
     Keys(Vec<String>),
 }
 
+impl Order {
+    /// Its name in the contract.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Order::HangupParticipant { .. } => "calls.hangup-participant",
+            Order::HangupRemoteParticipant { .. } => "calls.hangup-remote-participant",
+            Order::SplitConnection { .. } => "calls.split-connection",
+            Order::InterruptIvrCommand => "calls.interrupt-ivr-command",
+            Order::PlaceIvrCall(_) => "calls.place-ivr-call",
+            Order::SendDtmf { .. } => "calls.send-dtmf",
+            Order::StartRecording { .. } => "recordings.start",
+            Order::StopRecording { .. } => "recordings.stop",
+            Order::PauseRecording { .. } => "recordings.pause",
+            Order::ResumeRecording { .. } => "recordings.resume",
+            Order::DiscardRecording { .. } => "recordings.discard",
+            Order::GetRecording { .. } => "recordings.get",
+            Order::SetTimer { .. } => "timers.set",
+            Order::CancelTimer { .. } => "timers.cancel",
+        }
+    }
+}
+
 /// What a valid order gave.
 #[derive(Clone, Debug)]
 pub enum Ordered {
@@ -88,6 +110,14 @@ pub trait Host: Send + Sync + 'static {
     fn config(&self, key: &str) -> Option<String>;
     /// Milliseconds since the Unix epoch.
     fn now_ms(&self) -> u64;
+    /// Time since the instance first asked for it. `real`: as the machine's clock counts.
+    fn since_birth(&self, real: Duration) -> Duration {
+        real
+    }
+    /// A hook has run, whatever came of it.
+    fn ran(&self, cost: Cost) {
+        let _ = cost;
+    }
     /// Hand an order over. It is about the host's own session, whatever ids are in it.
     fn order(&self, order: Order) -> Later<Ordered> {
         let _ = order;
@@ -121,6 +151,17 @@ pub trait Turns: Send + Sync + 'static {
     fn poll_turn(&self, context: &mut std::task::Context<'_>) -> std::task::Poll<()>;
     /// CPU time of one turn: at most a tick and what the last one was too late.
     fn ran(&self, cpu: Duration);
+}
+
+/// What a hook took.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Cost {
+    /// CPU time of its code, without its waits.
+    pub ran: Duration,
+    /// Only where the engine counts them.
+    pub instructions: Option<u64>,
+    /// Bytes of linear memory that the instance has after it.
+    pub memory: usize,
 }
 
 /// What an instance is given at birth.
@@ -214,6 +255,10 @@ impl State {
             self.host.limited(&format!("{name}: {most} of an instance"));
         }
     }
+
+    pub(crate) fn tell_cost(&self, ran: Duration, instructions: Option<u64>) {
+        self.host.ran(Cost { ran, instructions, memory: self.memory });
+    }
 }
 
 // Memory and tables are counted over all of the instance's, since a limit for each would be multiplied by their number.
@@ -239,7 +284,7 @@ impl ResourceLimiter for State {
     }
 
     fn instances(&self) -> usize {
-        limits::CORE_INSTANCES
+        limits::CORE_INSTANCES_LARGE
     }
     fn tables(&self) -> usize {
         limits::TABLES
@@ -319,7 +364,7 @@ impl api::clock::Host for State {
     // Counted from the first call: the age of the node is not the guest's business.
     fn monotonic_ns(&mut self) -> wasmtime::Result<u64> {
         let born = *self.born.get_or_insert_with(Instant::now);
-        Ok(u64::try_from(born.elapsed().as_nanos()).unwrap_or(u64::MAX))
+        Ok(u64::try_from(self.host.since_birth(born.elapsed()).as_nanos()).unwrap_or(u64::MAX))
     }
 }
 

@@ -1,6 +1,7 @@
 //! Looks at an uploaded file before anything is done with it: is it a component, is it small and simple enough, does it export and
 //! import what this node serves? Says what is wrong in words that its author can act on.
 
+use crate::class::Class;
 use crate::engine::content_hash;
 use crate::limits;
 use std::panic::AssertUnwindSafe;
@@ -95,7 +96,6 @@ const REFUSED: [(WasmFeatures, Feature); 10] = [
         Feature { what: "garbage collection or typed references", hint: "use a toolchain that brings its own memory management" },
     ),
     (WasmFeatures::EXCEPTIONS.union(WasmFeatures::LEGACY_EXCEPTIONS), Feature { what: "exceptions", hint: OFF }),
-    (WasmFeatures::TAIL_CALL, Feature { what: "tail calls", hint: OFF }),
     (WasmFeatures::RELAXED_SIMD, Feature { what: "relaxed SIMD", hint: OFF }),
     (WasmFeatures::STACK_SWITCHING, Feature { what: "stack switching", hint: OFF }),
     (WasmFeatures::CUSTOM_PAGE_SIZES, Feature { what: "custom page sizes", hint: OFF }),
@@ -104,11 +104,16 @@ const REFUSED: [(WasmFeatures, Feature); 10] = [
 ];
 
 /// Features a component may use. Fixed, whatever the library's defaults become: no threads, gc, exceptions, memory64, stack switching.
+/// Tail calls are QuickJS's.
 fn features() -> WasmFeatures {
-    WasmFeatures::WASM2 | WasmFeatures::MULTI_MEMORY | WasmFeatures::EXTENDED_CONST | WasmFeatures::COMPONENT_MODEL
+    WasmFeatures::WASM2
+        | WasmFeatures::MULTI_MEMORY
+        | WasmFeatures::EXTENDED_CONST
+        | WasmFeatures::TAIL_CALL
+        | WasmFeatures::COMPONENT_MODEL
 }
 
-/// Look at a file. `limit` is the most bytes this tenant may upload.
+/// Look at a file. `limit` is the most bytes this tenant may upload; how many parts it may have goes by its own size.
 pub fn inspect(file: &[u8], limit: usize) -> Result<Inspection, Refusal> {
     if file.len() > limit {
         return Err(Refusal::TooLarge { bytes: file.len(), limit });
@@ -169,6 +174,7 @@ struct Seen {
 /// Walk all sections, also of nested modules and components, before the costlier validation.
 fn walk(file: &[u8]) -> Result<Seen, Refusal> {
     let invalid = |e: wasmparser::BinaryReaderError| broken(file, &e);
+    let class = Class::of(file.len());
     let mut seen = Seen::default();
     // Encodings of what is open, outermost first.
     let mut open: Vec<Encoding> = Vec::new();
@@ -218,11 +224,11 @@ fn walk(file: &[u8]) -> Result<Seen, Refusal> {
             _ => {}
         }
         for (what, count, limit) in [
-            ("core modules", seen.modules, limits::CORE_MODULES),
+            ("core modules", seen.modules, class.core_modules()),
             ("nested components", seen.components, limits::NESTED_COMPONENTS),
             ("memories", seen.memories, limits::MEMORIES),
             ("tables", seen.tables, limits::TABLES),
-            ("core instances", seen.instances, limits::CORE_INSTANCES),
+            ("core instances", seen.instances, class.core_instances()),
         ] {
             if count > limit {
                 return Err(Refusal::TooMany { what, count, limit });

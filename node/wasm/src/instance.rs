@@ -9,12 +9,15 @@ use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::ready;
+use std::time::Duration;
 use tokio::time::Instant;
 use wasmtime::{Store, Trap, UpdateDeadline};
 
 /// A living guest.
 pub struct Instance {
     store: Store<State>,
+    /// Its engine counts instructions.
+    counts: bool,
     handler: exports::handler::Guest,
     notifications: Option<exports::notifications::Guest>,
 }
@@ -53,9 +56,10 @@ impl Instance {
             state.cpu_used += cpu::spent();
             if state.cpu_used >= state.cpu_limit { Err(Kill::Cpu.into()) } else { Ok(UpdateDeadline::Yield(1)) }
         });
-        arm(&mut store, until);
+        arm(&mut store, until, module.counts);
         let turns = store.data().turns.clone();
-        let instance = match in_time(until, turns, module.pre.instantiate_async(&mut store)).await {
+        let (instance, _) = in_time(until, turns, module.pre.instantiate_async(&mut store)).await;
+        let instance = match instance {
             Some(Ok(instance)) => instance,
             Some(Err(e)) => return Err(no_instance(&store, &e)),
             None => return Err(Failure::Deadline),
@@ -65,25 +69,25 @@ impl Instance {
             Some(indices) => Some(indices.load(&mut store, &instance).map_err(|e| no_instance(&store, &e))?),
             None => None,
         };
-        Ok(Instance { store, handler, notifications })
+        Ok(Instance { store, counts: module.counts, handler, notifications })
     }
 
     pub async fn new_call(mut self, request: &wit::NewCallRequest, until: Instant) -> Answer<wit::Routing> {
-        arm(&mut self.store, until);
+        arm(&mut self.store, until, self.counts);
         let turns = self.store.data().turns.clone();
         let answer = in_time(until, turns, self.handler.call_new_call(&mut self.store, request)).await;
         self.finish(answer)
     }
 
     pub async fn get_ivr_command(mut self, request: &wit::IvrRequest, until: Instant) -> Answer<wit::IvrCommand> {
-        arm(&mut self.store, until);
+        arm(&mut self.store, until, self.counts);
         let turns = self.store.data().turns.clone();
         let answer = in_time(until, turns, self.handler.call_get_ivr_command(&mut self.store, request)).await;
         self.finish(answer)
     }
 
     pub async fn call_event(mut self, request: &wit::CallEventRequest, until: Instant) -> Answer<wit::Routing> {
-        arm(&mut self.store, until);
+        arm(&mut self.store, until, self.counts);
         let turns = self.store.data().turns.clone();
         let answer = in_time(until, turns, self.handler.call_call_event(&mut self.store, request)).await;
         self.finish(answer)
@@ -92,7 +96,7 @@ impl Instance {
     /// Tell it news; a guest that takes none is left alone.
     pub async fn notify(mut self, news: &wit::Notification, until: Instant) -> Result<Instance, Failure> {
         let Some(notifications) = self.notifications.clone() else { return Ok(self) };
-        arm(&mut self.store, until);
+        arm(&mut self.store, until, self.counts);
         let turns = self.store.data().turns.clone();
         let answer = in_time(until, turns, notifications.call_notify(&mut self.store, news)).await;
         self.finish(answer).map(|(instance, ())| instance)
@@ -108,7 +112,9 @@ impl Instance {
         self.store.data().memory()
     }
 
-    fn finish<T>(self, answer: Option<wasmtime::Result<T>>) -> Result<(Instance, T), Failure> {
+    fn finish<T>(self, (answer, ran): (Option<wasmtime::Result<T>>, Duration)) -> Result<(Instance, T), Failure> {
+        let left = self.store.get_fuel().ok();
+        self.store.data().tell_cost(ran, left.map(|left| limits::HOOK_INSTRUCTIONS.saturating_sub(left)));
         match answer {
             Some(Ok(value)) => Ok((self, value)),
             Some(Err(e)) => Err(failure(&self.store, &e)),
@@ -118,32 +124,41 @@ impl Instance {
 }
 
 /// A new budget for the next piece of guest code.
-fn arm(store: &mut Store<State>, until: Instant) {
+fn arm(store: &mut Store<State>, until: Instant, counts: bool) {
     let state = store.data_mut();
-    state.cpu_used = std::time::Duration::ZERO;
+    state.cpu_used = Duration::ZERO;
     state.refused = None;
     state.stack = None;
     state.until = Some(until);
     state.fetches_left = limits::FETCHES;
+    // Where instructions are counted nobody ends epochs.
     store.set_epoch_deadline(1);
+    if counts {
+        store.set_fuel(limits::HOOK_INSTRUCTIONS).expect("its engine counts");
+    }
     store.set_hostcall_fuel(limits::LIFTED_BYTES);
 }
 
-/// Run guest code until `until`, when it is its turn. `None`: it was not done by then; the store it runs in must be dropped.
-async fn in_time<T>(until: Instant, turns: Option<Arc<dyn Turns>>, guest: impl Future<Output = T>) -> Option<T> {
+/// Run guest code until `until`, when it is its turn, and say what CPU time it took. `None`: it was not done by then; the store it runs in
+/// must be dropped.
+async fn in_time<T>(until: Instant, turns: Option<Arc<dyn Turns>>, guest: impl Future<Output = T>) -> (Option<T>, Duration) {
     let mut guest = pin!(guest);
+    let mut ran = Duration::ZERO;
     let guest = poll_fn(|context| {
         if let Some(turns) = &turns {
             ready!(turns.poll_turn(context));
         }
         let turn = cpu::begin();
         let answer = guest.as_mut().poll(context);
+        let spent = turn.spent();
+        ran += spent;
         if let Some(turns) = &turns {
-            turns.ran(turn.spent());
+            turns.ran(spent);
         }
         answer
     });
-    tokio::time::timeout_at(until, guest).await.ok()
+    let done = tokio::time::timeout_at(until, guest).await.ok();
+    (done, ran)
 }
 
 fn no_instance(store: &Store<State>, error: &wasmtime::Error) -> Failure {
@@ -164,7 +179,7 @@ fn failure(store: &Store<State>, error: &wasmtime::Error) -> Failure {
     }
     match error.downcast_ref::<Trap>() {
         Some(Trap::StackOverflow) => return Failure::Limit { name: "stack" },
-        Some(Trap::Interrupt) => return Failure::Cpu,
+        Some(Trap::Interrupt | Trap::OutOfFuel) => return Failure::Cpu,
         _ => {}
     }
     // wasmtime has no type for this one; a test would see its text change.
@@ -199,7 +214,6 @@ mod tests {
     use crate::testing::Guest;
     use crate::{Engine, Host, Level, Options};
     use std::sync::Arc;
-    use std::time::Duration;
 
     struct Desk;
     impl Host for Desk {

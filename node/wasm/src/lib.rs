@@ -4,6 +4,7 @@
 //! [`Engine::load`] (once a version), [`Instance::new`] (once a session), and the hooks. Start with `instance.rs`.
 
 mod bindings;
+mod class;
 mod cpu;
 mod engine;
 mod host;
@@ -19,9 +20,10 @@ mod wit_test;
 
 /// The types of `wit/types.wit`, by their Rust names.
 pub use bindings::hookswitch::call::types as wit;
+pub use class::Class;
 pub use engine::{Engine, EngineError, Options, code_digest, content_hash};
 pub use host::{
-    Entry, Host, IvrCall, Later, Level, Order, Ordered, PlacedCall, PostRequest, RecordingStatus, Request, Response, Setup, StoreOp,
+    Cost, Entry, Host, IvrCall, Later, Level, Order, Ordered, PlacedCall, PostRequest, RecordingStatus, Request, Response, Setup, StoreOp,
     Stored, Turns,
 };
 pub use inspect::{Feature, Inspection, Refusal, inspect};

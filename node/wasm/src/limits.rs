@@ -2,22 +2,29 @@
 
 use std::time::Duration;
 
-/// Bytes of an uploaded component. Rust, C and QuickJS handlers have 0.02 to 1.1 MB. Larger: refused at upload.
+/// Bytes of an uploaded component. Rust, C and QuickJS handlers have 0.02 to 1.4 MB. Larger: refused at upload, unless the operator lets the
+/// tenant have large ones.
 pub const COMPONENT_BYTES: usize = 4 << 20;
+/// Bytes of a large component. CPython with a handler has 19 MB. Larger: refused at upload.
+pub const COMPONENT_BYTES_LARGE: usize = 32 << 20;
 /// Nested components. `wit-component` makes one for each exported interface, without code in it. More: refused.
 pub const NESTED_COMPONENTS: usize = 8;
-/// Core modules: the guest, and the two that `wit-component` puts around it. More: refused.
+/// Core modules: the guest, and the two that `wit-component` puts around it; a QuickJS handler has seven. More: refused.
 pub const CORE_MODULES: usize = 8;
+/// The same of a large component: CPython and its libraries are 38. More: refused.
+pub const CORE_MODULES_LARGE: usize = 64;
 /// Linear memories over all core modules. Their sum is bounded at run time as well. More: refused.
 pub const MEMORIES: usize = 2;
 /// Tables over all core modules: one of the guest's, one of the adapter's, and room for interpreters. More: refused.
 pub const TABLES: usize = 8;
-/// Core instances of one component: its modules and the small ones that only hold imports. More: refused.
-pub const CORE_INSTANCES: usize = 24;
+/// Core instances of one component: its modules and the small ones that only hold imports, of which QuickJS has some fifty. More: refused.
+pub const CORE_INSTANCES: usize = 64;
+/// The same of a large component: CPython has 119. More: refused.
+pub const CORE_INSTANCES_LARGE: usize = 256;
 
 /// Sum of an instance's linear memories. 4,000 calls with 1 MiB each still fit a small node. More: `memory.grow` fails.
 pub const MEMORY_BYTES: usize = 16 << 20;
-/// The most that a tenant's own limit may be raised to; slots of the pool are made for it.
+/// The same of a large component's instance: CPython begins with 14 MiB. Slots of the pool are made for it.
 pub const MEMORY_BYTES_MAX: usize = 64 << 20;
 /// Elements of all of an instance's tables together; a table holds function pointers. More: `table.grow` fails.
 pub const TABLE_ELEMENTS: usize = 20_000;
@@ -33,6 +40,8 @@ pub const LIFTED_BYTES: usize = 256 << 10;
 pub const TICK: Duration = Duration::from_millis(1);
 /// CPU time of one hook, and of an instantiation. Hooks take microseconds; a runaway one stops here, and its instance is dropped.
 pub const HOOK_CPU: Duration = Duration::from_millis(20);
+/// The same as instructions, where they are counted in place of time: what a core of 3 GHz does in about 20 ms of guest code.
+pub const HOOK_INSTRUCTIONS: u64 = 60_000_000;
 
 /// Live instances. The pool's address space is 4 GiB each of the 128 TiB there are, and each costs about 8 of the kernel's 65,530 mappings.
 /// More: no instance, and the hook fails by name.

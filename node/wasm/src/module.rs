@@ -11,6 +11,7 @@ const MAGIC: &[u8; 8] = b"hkswcwm1";
 pub struct Module {
     pub(crate) pre: InstancePre<State>,
     pub(crate) engine: wasmtime::Engine,
+    pub(crate) counts: bool,
     pub(crate) handler: exports::handler::GuestIndices,
     pub(crate) notifications: Option<exports::notifications::GuestIndices>,
     hash: String,
@@ -60,7 +61,7 @@ impl Module {
         if exports::remote_call::GuestIndices::new(&pre).is_ok() {
             optional.push("remote-call");
         }
-        Ok(Module { pre, engine: engine.wasmtime.clone(), handler, notifications, hash: hash.to_owned(), optional })
+        Ok(Module { pre, engine: engine.wasmtime.clone(), counts: engine.counts, handler, notifications, hash: hash.to_owned(), optional })
     }
 
     /// Hex SHA-256 of the component.

@@ -14,7 +14,7 @@ fn the_package_parses_and_has_its_worlds() {
     let package = &resolve.packages[id];
     assert_eq!(package.name.to_string(), "hookswitch:call@0.1.0");
     let worlds: Vec<&str> = package.worlds.keys().map(String::as_str).collect();
-    assert_eq!(worlds, ["node-imports", "handler-only", "handler-full"]);
+    assert_eq!(worlds, ["node-imports", "handler-only", "handler-notified", "handler-full"]);
     let exports = |world: &str| -> Vec<String> {
         let world = &resolve.worlds[package.worlds[world]];
         world.exports.keys().map(|k| resolve.name_world_key(k)).collect()

@@ -148,11 +148,6 @@ fn every_refusal_says_what_is_wrong_and_what_would_do() {
         ),
         ("exceptions", module("(tag)"), "uses exceptions, which this node does not run: switch that off in the toolchain".into()),
         (
-            "tail calls",
-            module("(func $f (return_call $f))"),
-            "uses tail calls, which this node does not run: switch that off in the toolchain".into(),
-        ),
-        (
             "async",
             text(&format!("(core func (canon task.return)) {HANDLER}")),
             "uses component-model async, which this node does not run: build JavaScript with `--sync`, and export plain functions".into(),
@@ -180,6 +175,20 @@ fn a_function_of_other_types_is_named() {
     ))
     .to_string();
     assert!(text.contains("clock@0.1.0#tomorrow"), "{text}");
+}
+
+#[test]
+fn a_large_file_may_have_more_parts() {
+    let mut file = component(&format!("(component {})", "(core module)".repeat(limits::CORE_MODULES + 1)));
+    let limit = limits::COMPONENT_BYTES_LARGE;
+    assert!(matches!(inspect(&file, limit), Err(Refusal::TooMany { what: "core modules", .. })));
+    // A custom section without a name, of more bytes than a component of the standard class has.
+    let size = limits::COMPONENT_BYTES as u32 + 1;
+    file.push(0);
+    file.extend([size as u8 | 0x80, (size >> 7) as u8 | 0x80, (size >> 14) as u8 | 0x80, (size >> 21) as u8]);
+    file.resize(file.len() + size as usize, 0);
+    assert!(matches!(inspect(&file, limit), Err(Refusal::NoHandler { .. })));
+    assert!(matches!(inspect(&file, limits::COMPONENT_BYTES), Err(Refusal::TooLarge { .. })));
 }
 
 #[test]

@@ -33,13 +33,16 @@
 //! ```
 //!
 //! What an answer of the handler says is checked as the node checks it: a test with an impossible one fails. There is no media: phrases
-//! take no time, and nothing fails to play. It is about decisions; `hookswitch guest push` and a phone show the rest.
+//! take no time, and nothing fails to play. It is about decisions; [`scenario`] runs a whole call as a node would, media and all, and
+//! `hookswitch guest push` and a phone show the rest.
 
 mod check;
 pub(crate) mod fake;
 mod live;
+mod scenario;
 
 pub use live::Live;
+pub use scenario::scenario;
 
 use crate::types::{NewCallRequest, Privacy, SessionInfo};
 use crate::{Handler, HostError};

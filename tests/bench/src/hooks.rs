@@ -8,7 +8,7 @@ use hookswitch::guest::{Guests, Version};
 use hookswitch::inbox::SwitchInbox;
 use hookswitch_call::hook::{Hook, NewCall, Routing, SessionInfo, Verdict};
 use hookswitch_call::{Ask, AskId, Input, SessionId};
-use hookswitch_wasm::{Engine, code_digest, content_hash, wrap};
+use hookswitch_wasm::{Class, Engine, code_digest, content_hash, wrap};
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
@@ -82,25 +82,36 @@ impl Runs {
     }
 }
 
-struct Guest {
-    fresh: Latency,
-    live: Latency,
+pub struct Guest {
+    pub fresh: Latency,
+    pub live: Latency,
+    /// Bytes of this process that each of [`HELD`] waiting instances takes.
+    pub held: f64,
 }
+
+/// Sessions that wait at a time while their memory is counted.
+const HELD: usize = 64;
 
 /// The node's own guest room, with the demo's handler, on the node's core.
 fn guest(options: &Options) -> Result<Guest> {
     let path = options.guests.join("menu.component.wasm");
     let component = std::fs::read(&path).with_context(|| path.display().to_string())?;
+    on_its_core(options, component, ASKS)
+}
+
+/// Asks a handler in a room on the node's core. So many asks are measured.
+pub fn on_its_core(options: &Options, component: Vec<u8>, asks: usize) -> Result<Guest> {
     let core = options.node_core;
     let room = thread::spawn(move || -> Result<Guest> {
         // Threads started from here inherit the core.
         machine::pin(core)?;
-        ask_guest(&component)
+        ask_guest(&component, asks)
     });
     room.join().map_err(|_| anyhow::anyhow!("the guest room panicked"))?
 }
 
-fn ask_guest(component: &[u8]) -> Result<Guest> {
+fn ask_guest(component: &[u8], asks: usize) -> Result<Guest> {
+    let warm = WARM.min(asks / 10);
     let engine = Arc::new(Engine::start(hookswitch_wasm::Options::default())?);
     let hash = content_hash(component);
     let code = engine.compile(component)?;
@@ -110,7 +121,7 @@ fn ask_guest(component: &[u8]) -> Result<Guest> {
     let services = hookswitch::guest::Services::of(hookswitch::switch_thread::Commands::new(inbox.clone()));
     let guests = Guests::start(engine, hookswitch::guest::Options::default(), inbox, services);
     let domain: Arc<str> = Arc::from("demo.localhost");
-    guests.set_active(&domain, Some(Arc::new(Version::new(domain.clone(), 1, module, None))));
+    guests.set_active(&domain, Some(Arc::new(Version::new(domain.clone(), 1, Class::of(component.len()), module, None))));
 
     let ask = |session: SessionId, number: u32| -> Result<f64> {
         let hook = Hook::NewCall(Box::new(NewCall {
@@ -136,24 +147,39 @@ fn ask_guest(component: &[u8]) -> Result<Guest> {
             other => bail!("not the verdict of the demo's handler: {other:?}"),
         }
     };
-    let mut fresh = Vec::with_capacity(ASKS);
-    for n in 0..WARM + ASKS {
+    let mut fresh = Vec::with_capacity(asks);
+    for n in 0..warm + asks {
         let session = SessionId { slot: 1, generation: u32::try_from(n)? };
         let time = ask(session, 1)?;
         guests.end(session);
-        if n >= WARM {
+        if n >= warm {
             fresh.push(time);
         }
     }
     let session = SessionId { slot: 2, generation: 1 };
-    let mut live = Vec::with_capacity(ASKS);
-    for n in 0..WARM + ASKS {
+    let mut live = Vec::with_capacity(asks);
+    for n in 0..warm + asks {
         let time = ask(session, u32::try_from(n)?)?;
-        if n >= WARM {
+        if n >= warm {
             live.push(time);
         }
     }
-    Ok(Guest { fresh: Latency::of(fresh)?, live: Latency::of(live)? })
+    guests.end(session);
+    let before = resident()?;
+    for slot in 0..HELD {
+        ask(SessionId { slot: 10 + u32::try_from(slot)?, generation: 1 }, 1)?;
+    }
+    // Who has nothing to do for a second gives back what only a running guest needs.
+    thread::sleep(Duration::from_secs(2));
+    let held = resident()?.saturating_sub(before) as f64 / HELD as f64;
+    Ok(Guest { fresh: Latency::of(fresh)?, live: Latency::of(live)?, held })
+}
+
+/// Bytes of this process in memory.
+fn resident() -> Result<usize> {
+    let pages = std::fs::read_to_string("/proc/self/statm")?;
+    let pages: usize = pages.split_whitespace().nth(1).context("statm")?.parse()?;
+    Ok(pages * 4096)
 }
 
 /// There and back between two threads of one core.

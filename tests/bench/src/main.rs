@@ -12,6 +12,7 @@ mod floor;
 mod generator;
 mod hearing;
 mod hooks;
+mod languages;
 mod machine;
 mod node;
 mod packets;
@@ -117,6 +118,8 @@ impl Options {
 pub enum Section {
     /// Ask to verdict, beside a webhook on loopback
     Hooks,
+    /// The same handler in each language
+    Languages,
     /// Bare receive and send
     Floor,
     /// Recorded IVR calls held, memory a call
@@ -167,6 +170,9 @@ fn main() -> Result<()> {
     let steal = machine::Steal::now();
     if wanted(Section::Hooks) {
         hooks::measure(&options, &mut report).context("hooks")?;
+    }
+    if wanted(Section::Languages) {
+        languages::measure(&options, &mut report).context("languages")?;
     }
     let holds = [Section::Floor, Section::Held, Section::Bridged, Section::BridgedRecorded];
     let floor = match holds.into_iter().any(wanted) {

@@ -79,6 +79,13 @@ fn a_handler_uses_all_that_the_node_offers_and_nobody_sees_its_secret() {
     assert!(asked.len() == 1 && asked[0].headers.contains(&format!("authorization: bearer {SECRET}")), "{asked:?}");
     assert_eq!(asked[0].body["who"], "alice");
 
+    // Nor does whoever asks why the call went so.
+    let calls: Value = serde_json::from_str(&node.http(&format!("/{DEMO}/calls")).expect("it answers")).expect("JSON");
+    let session = calls["calls"][0]["session"].as_str().expect("a call");
+    let explained = node.cli(&["session", "explain", session, "--json"]);
+    explained.ok().says("the secret is [secret]").says("timers.set").says("timer tick is due");
+    assert!(!explained.stdout.contains(SECRET), "{explained}");
+
     // Whoever follows sees the same as it is written.
     wait_for("the followed line", || fs::read_to_string(&followed).unwrap_or_default().contains("timer tick is due"));
     let text = fs::read_to_string(&followed).expect("readable");

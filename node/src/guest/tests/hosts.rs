@@ -177,23 +177,18 @@ fn each_limit_of_what_a_guest_asks_for_is_an_error_and_in_its_tenants_log() {
     assert!(matches!(order, Order::SetTimer { name, after, .. } if name == "t" && after == Duration::from_secs(1)));
     assert_eq!(code(&equipped.world.verdict().1), LIMIT);
     said(&equipped, "timers: 16 in a session");
-    // Bytes of a tenant in the store.
-    let value = vec![0; node::STORE_VALUE];
-    let filled: Vec<_> = (0..node::STORE_BYTES / (value.len() + 128))
-        .map(|n| equipped.store.put_value("a.example", format!("k{n}"), value.clone(), None, None, 0))
-        .chain([equipped.store.put_value("a.example", "rest".into(), vec![0; 30_000], None, None, 0)])
+    // Bytes of a tenant in the store: all but some hundred are taken, 64 of them for each key.
+    let whole = node::STORE_VALUE + 4 + 64;
+    let (fit, rest) = (node::STORE_BYTES / whole, node::STORE_BYTES % whole - 500);
+    let filled: Vec<_> = (0..fit)
+        .map(|n| equipped.store.put_value("a.example", format!("k{n:03}"), vec![0; node::STORE_VALUE], None, None, 0))
+        .chain([equipped.store.put_value("a.example", "rest".into(), vec![0; rest - 68], None, None, 0)])
         .collect();
     for put in filled {
-        let _ = IO.block_on(put).expect("written");
+        assert_eq!(IO.block_on(put).expect("written"), Ok(true));
     }
     equipped.world.activate("a.example", 3, &setting());
-    while equipped.world.count(session(3)) == 400 {
-        // What is left holds a few more.
-        let more = equipped.store.put_value("a.example", uuid::Uuid::new_v4().to_string(), vec![0; 1024], None, None, 0);
-        let _ = IO.block_on(more).expect("written");
-        let delete = equipped.store.delete_value("a.example", "k".into());
-        IO.block_on(delete).expect("deleted");
-    }
+    assert_eq!(equipped.world.count(session(3)), LIMIT);
     said(&equipped, &format!("store: {} bytes of a tenant", node::STORE_BYTES));
     // Looks into it.
     equipped.world.activate("a.example", 4, &looking(node::STORE_RATE as usize * 2));
