@@ -263,9 +263,8 @@ impl Explains {
     /// What is kept of a session, of this tenant or of any: its domain, and all of it as JSON.
     pub fn of(&self, domain: Option<&str>, session_id: &str) -> Option<Value> {
         let kept = self.lock();
-        let found = kept.tenants.iter().filter(|(name, _)| domain.is_none_or(|domain| ***name == *domain));
-        let (domain, session) =
-            found.filter_map(|(name, tenant)| Some((name, tenant.sessions.get(tenant.by_id.get(session_id)?)?))).next()?;
+        let mut theirs = kept.tenants.iter().filter(|(name, _)| domain.is_none_or(|domain| ***name == *domain));
+        let (domain, session) = theirs.find_map(|(name, tenant)| Some((name, tenant.sessions.get(tenant.by_id.get(session_id)?)?)))?;
         let mut entries: Vec<&(u64, Box<str>)> = session.entries.iter().collect();
         entries.sort_by_key(|(place, _)| *place);
         let entries: Vec<Value> = entries.iter().filter_map(|(_, text)| serde_json::from_str(text).ok()).collect();

@@ -15,7 +15,7 @@ pub fn diff(before: &str, after: &str) -> Option<String> {
     }
     let lines = changes(&old[same..], &new[same..]);
     let near = |at: usize| {
-        let from = (at + same).saturating_sub(1).saturating_sub(same);
+        let from = at.saturating_sub(1);
         lines[from..(at + 2).min(lines.len())].iter().any(|(mark, _)| *mark != ' ')
     };
     let mut text = String::new();
