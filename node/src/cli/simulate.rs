@@ -6,13 +6,11 @@ use crate::simulate::replay::{self, Capture};
 use crate::simulate::run::Run;
 use crate::simulate::scenario::Scenario;
 use crate::simulate::step::Step;
-use crate::simulate::{self, report};
+use crate::simulate::{self, Loaded, report};
 use clap::Args;
-use hookswitch_wasm::Module;
 use std::io::{BufRead, IsTerminal};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
 
 #[derive(Args, Debug)]
 pub(super) struct SimulateArgs {
@@ -45,16 +43,16 @@ pub(super) fn simulate(common: &Common, args: SimulateArgs) -> Outcome {
     let scenario = args.scenario.as_deref().map(Scenario::read).transpose().map_err(failed)?;
     let capture = args.replay.as_deref().map(Capture::read).transpose().map_err(failed)?;
     let (path, component) = super::guest::component(&args.handler)?;
-    let module = simulate::load(&component).map_err(|why| Failure::Failed(format!("{}: {why}", path.display())))?;
+    let loaded = simulate::load(&component).map_err(|why| Failure::Failed(format!("{}: {why}", path.display())))?;
     if let Some(capture) = capture {
-        return again(common, &capture, &module, scenario.as_ref(), args.seed.unwrap_or(1));
+        return again(common, &capture, &loaded, scenario.as_ref(), args.seed.unwrap_or(1));
     }
     let scenario = match scenario {
         Some(scenario) => scenario,
         None => Scenario::parse("").map_err(failed)?,
     };
     let seed = args.seed.unwrap_or(scenario.seed);
-    let mut run = Run::begin(&scenario, module, seed).map_err(|why| match &args.scenario {
+    let mut run = Run::begin(&scenario, loaded, seed).map_err(|why| match &args.scenario {
         Some(file) => Failure::Failed(format!("{}: {why}", file.display())),
         None => Failure::Failed(why),
     })?;
@@ -99,8 +97,8 @@ fn compare(file: &Path, ladder: &str, update: bool) -> Outcome {
     }
 }
 
-fn again(common: &Common, capture: &Capture, module: &Arc<Module>, scenario: Option<&Scenario>, seed: u64) -> Outcome {
-    let replayed = replay::replay(capture, module, scenario, seed).map_err(Failure::Failed)?;
+fn again(common: &Common, capture: &Capture, loaded: &Loaded, scenario: Option<&Scenario>, seed: u64) -> Outcome {
+    let replayed = replay::replay(capture, loaded, scenario, seed).map_err(Failure::Failed)?;
     if common.json { say_json(&replay::json(capture, &replayed)) } else { say(&replay::text(capture, &replayed)) }?;
     if replayed.differences() == 0 { Ok(()) } else { Err(Failure::Exit(ExitCode::from(1))) }
 }

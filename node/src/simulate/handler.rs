@@ -1,6 +1,7 @@
 //! The handler under test, one instance a session as in the node, but in the world's time: a hook takes none, unless it waits for another
 //! server. Questions, answers and orders go the node's own way (`guest::asking`); only threads and deadlines are the world's.
 
+use super::Loaded;
 use super::host::{Desk, Given, Pretend, lock};
 use crate::guest::{Question, asking, words};
 use crate::reply_keys::ReplyKeys;
@@ -8,7 +9,7 @@ use hookswitch_call::hook::{HookFailure, Notification, SessionInfo, Verdict};
 use hookswitch_call::{Ask, Hook, SessionId};
 use hookswitch_proto::Random;
 use hookswitch_sim::{ForGuest, World};
-use hookswitch_wasm::{Instance, Module, Setup, wit};
+use hookswitch_wasm::{Instance, Setup, wit};
 use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::pin::pin;
@@ -38,7 +39,7 @@ pub struct Measured {
 }
 
 pub struct Handler {
-    module: Arc<Module>,
+    pub loaded: Loaded,
     runtime: tokio::runtime::Runtime,
     pub pretend: Arc<Mutex<Pretend>>,
     pub measured: Measured,
@@ -61,12 +62,12 @@ struct Session {
 }
 
 impl Handler {
-    pub fn new(module: Arc<Module>, pretend: Pretend, seed: u64) -> std::io::Result<Handler> {
+    pub fn new(loaded: Loaded, pretend: Pretend, seed: u64) -> std::io::Result<Handler> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
         let mut bytes = [3; 32];
         bytes[..8].copy_from_slice(&seed.to_le_bytes());
         Ok(Handler {
-            module,
+            loaded,
             runtime,
             pretend: Arc::new(Mutex::new(pretend)),
             measured: Measured::default(),
@@ -152,7 +153,7 @@ impl Handler {
             // Its first word is news: a call that was placed.
             (of.domain, of.info) = (domain, info_of(&mut notification).clone());
         }
-        if !self.module.takes_notifications() {
+        if !self.loaded.module.takes_notifications() {
             return;
         }
         let (transaction, keys) = (self.transaction(), self.keys.clone());
@@ -170,7 +171,7 @@ impl Handler {
     }
 
     fn tell(&mut self, world: &mut World, session: SessionId, news: impl FnOnce(bool) -> wit::Notification) {
-        if !self.module.takes_notifications() {
+        if !self.loaded.module.takes_notifications() {
             return;
         }
         let (instance, restarted) = match self.instance(world, session) {
@@ -200,8 +201,9 @@ impl Handler {
             world.remark("node", "guest", "a fresh instance");
         }
         let host = Desk { world: self.pretend.clone(), session_id: of.info.session_id.clone(), born: world.now };
-        let setup = Setup::new(Arc::new(host), self.random.seed());
-        let module = self.module.clone();
+        let mut setup = Setup::new(Arc::new(host), self.random.seed());
+        setup.memory_bytes = self.loaded.class.memory_bytes();
+        let module = self.loaded.module.clone();
         let made = self.run(world, async { Instance::new(&module, setup, Instant::now() + PATIENCE).await });
         made.map(|instance| (instance, restarted)).map_err(asking::failure)
     }

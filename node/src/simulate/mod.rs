@@ -21,16 +21,25 @@ pub use diff::diff;
 pub use run::Run;
 pub use scenario::Scenario;
 
-use hookswitch_wasm::{Engine, Module};
+use hookswitch_wasm::{Class, Engine, Module};
 use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
 
-/// A handler, compiled for an engine that counts its instructions. It is its own developer's: nobody needs a process around the compiler.
-pub fn load(component: &[u8]) -> Result<Arc<Module>, String> {
-    hookswitch_wasm::inspect(component, crate::versions::COMPONENT_BYTES).map_err(|why| why.to_string())?;
+/// A handler, compiled for an engine that counts its instructions.
+#[derive(Clone)]
+pub struct Loaded {
+    pub module: Arc<Module>,
+    /// Bounds its memory, as on a node.
+    pub class: Class,
+}
+
+/// It is its own developer's: nobody needs a process around the compiler.
+pub fn load(component: &[u8]) -> Result<Loaded, String> {
+    hookswitch_wasm::inspect(component, Class::Large.component_bytes()).map_err(|why| why.to_string())?;
     let engine = Engine::counting().map_err(|error| error.to_string())?;
-    engine.module(component).map(Arc::new).map_err(|error| error.to_string())
+    let module = engine.module(component).map_err(|error| error.to_string())?;
+    Ok(Loaded { module: Arc::new(module), class: Class::of(component.len()) })
 }
 
 /// A text of at most [`limits::FILE`] bytes.

@@ -4,13 +4,14 @@
 //! The captured file is what `hookswitch session explain ID --capture FILE` writes. It holds no secrets and, unless the tenant asked for them,
 //! no digits; answers are compared without secrets. The clock is the call's, chance is not: it was never kept.
 
+use super::Loaded;
 use super::handler::{Measured, Took};
 use super::host::{Desk, Pretend, lock};
 use super::scenario::Scenario;
 use crate::guest::{Question, asking, words};
 use hookswitch_call::hook::HookFailure;
 use hookswitch_proto::{Random, Time};
-use hookswitch_wasm::{Instance, Module, Ordered, Setup, wit};
+use hookswitch_wasm::{Instance, Ordered, Setup, wit};
 use serde_json::{Value, json};
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -87,7 +88,7 @@ impl Replayed {
 }
 
 /// `scenario`: settings, secrets and answers of other servers, where the handler needs some.
-pub fn replay(capture: &Capture, module: &Arc<Module>, scenario: Option<&Scenario>, seed: u64) -> Result<Replayed, String> {
+pub fn replay(capture: &Capture, loaded: &Loaded, scenario: Option<&Scenario>, seed: u64) -> Result<Replayed, String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().map_err(|error| error.to_string())?;
     let first = capture.entries.iter().find_map(|entry| entry["at_ms"].as_u64()).unwrap_or(0);
     let mut pretend = Pretend { start_ms: first, ..Pretend::default() };
@@ -132,10 +133,13 @@ pub fn replay(capture: &Capture, module: &Arc<Module>, scenario: Option<&Scenari
         let asked = async {
             let instance = match before {
                 Some(instance) => instance,
-                None => match Instance::new(module, Setup::new(Arc::new(host), seed), until).await {
-                    Ok(instance) => instance,
-                    Err(failure) => return (Err(asking::failure(failure)), None),
-                },
+                None => {
+                    let setup = Setup { memory_bytes: loaded.class.memory_bytes(), ..Setup::new(Arc::new(host), seed) };
+                    match Instance::new(&loaded.module, setup, until).await {
+                        Ok(instance) => instance,
+                        Err(failure) => return (Err(asking::failure(failure)), None),
+                    }
+                }
             };
             match &question {
                 Question::Notify(news) => {

@@ -22,7 +22,8 @@ pub fn text(run: &Run, outcome: &Outcome) -> String {
     }
     let memory = run.measured().memory;
     let (log, dropped) = run.logged();
-    let _ = writeln!(text, "memory {memory} B of {} ({:.1}%)", guest::MEMORY_BYTES, share(memory as u64, guest::MEMORY_BYTES as u64));
+    let most = run.memory_limit();
+    let _ = writeln!(text, "memory {memory} B of {most} ({:.1}%)", share(memory as u64, most as u64));
     let _ =
         writeln!(text, "log {log} B of {} ({:.1}%), {dropped} lines dropped", guest::LOG_BYTES, share(log as u64, guest::LOG_BYTES as u64));
     for defect in &outcome.defects {

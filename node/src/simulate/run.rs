@@ -1,6 +1,7 @@
 //! A simulated call: the world of `hookswitch-sim` with the node's own switch and legs, the handler under test, and a caller who does what the
 //! scenario's steps say, one after the other, from the answer on.
 
+use super::Loaded;
 use super::handler::{Handler, Measured, length};
 use super::host::{Pretend, lock};
 use super::limits;
@@ -15,11 +16,9 @@ use hookswitch_proto::sip::Header;
 use hookswitch_sim::phone::Role;
 use hookswitch_sim::world::{NODE, NODE_SIP, configuration, switch_config, tenant};
 use hookswitch_sim::{Act, Call, Callee, Ending, ForGuest, Line, PhoneId, Plane, Script, World, handler};
-use hookswitch_wasm::Module;
 use std::collections::{BTreeMap, VecDeque};
 use std::fs::File;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 /// Between two keys of one `press`: a person's pace.
@@ -54,7 +53,7 @@ pub struct Outcome {
 
 impl Run {
     /// The call comes in.
-    pub fn begin(scenario: &Scenario, module: Arc<Module>, seed: u64) -> Result<Run, String> {
+    pub fn begin(scenario: &Scenario, loaded: Loaded, seed: u64) -> Result<Run, String> {
         let mut world = World::with(seed, configuration(tenant_of(scenario)), switch_config(seed), Box::new(handler::ivr(Vec::new())));
         world.outside = Some(VecDeque::new());
         world.files = prompts(scenario)?;
@@ -69,7 +68,7 @@ impl Run {
             http: scenario.http.iter().cloned().collect(),
             ..Pretend::default()
         };
-        let handler = Handler::new(module, pretend, seed).map_err(|error| format!("no runtime: {error}"))?;
+        let handler = Handler::new(loaded, pretend, seed).map_err(|error| format!("no runtime: {error}"))?;
         let mut callees = BTreeMap::new();
         for callee in &scenario.callees {
             let ring = callee.rings.0;
@@ -237,6 +236,11 @@ impl Run {
 
     pub fn measured(&self) -> &Measured {
         &self.handler.measured
+    }
+
+    /// Bytes that an instance may have.
+    pub fn memory_limit(&self) -> usize {
+        self.handler.loaded.class.memory_bytes()
     }
 
     /// Bytes that it wrote to its log, and lines that found no room.

@@ -1,21 +1,22 @@
 //! Simulated calls with small guests: the same each time, bounded by instructions, and failing where they are told to.
 
 use super::replay::{Capture, replay};
-use super::{Run, Scenario, report};
+use super::{Loaded, Run, Scenario, report};
 use hookswitch_wasm::testing::Guest;
-use hookswitch_wasm::{Engine, Module};
+use hookswitch_wasm::{Class, Engine};
 use serde_json::json;
 use std::sync::{Arc, LazyLock};
 
 static ENGINE: LazyLock<Engine> = LazyLock::new(|| Engine::counting().expect("an engine"));
 
-fn module(guest: &Guest) -> Arc<Module> {
-    Arc::new(ENGINE.module(&guest.component()).expect("a guest"))
+fn loaded(guest: &Guest) -> Loaded {
+    let module = ENGINE.module(&guest.component()).expect("a guest");
+    Loaded { module: Arc::new(module), class: Class::Standard }
 }
 
 fn simulated(guest: &Guest, scenario: &str) -> (Run, super::run::Outcome) {
     let scenario = Scenario::parse(scenario).expect("a scenario");
-    let mut run = Run::begin(&scenario, module(guest), scenario.seed).expect("a call");
+    let mut run = Run::begin(&scenario, loaded(guest), scenario.seed).expect("a call");
     for step in &scenario.steps {
         run.step(step).expect("a step");
     }
@@ -61,7 +62,7 @@ fn hooks_fail_where_the_scenario_says_so_and_commands_reach_the_call() {
 fn what_a_scenario_expects_is_looked_for() {
     let scenario = Scenario::parse("expect = { status = 200, reason = \"x\", lines = [\"INVITE\", \"INVITE\"], most_instructions = 0 }");
     let scenario = scenario.expect("a scenario");
-    let mut run = Run::begin(&scenario, module(&Guest::dropping(404)), 1).expect("a call");
+    let mut run = Run::begin(&scenario, loaded(&Guest::dropping(404)), 1).expect("a call");
     let outcome = run.finish();
     let found = report::unexpected(&scenario.expect, &run, &outcome).join("\n");
     for part in
@@ -88,13 +89,13 @@ fn a_replay_tells_who_answers_otherwise() {
         Capture::read(&file).expect("a capture")
     };
     let differences = |code: u16| {
-        let replayed = replay(&capture(&request), &module(&Guest::dropping(code)), None, 1).expect("replayed");
+        let replayed = replay(&capture(&request), &loaded(&Guest::dropping(code)), None, 1).expect("replayed");
         replayed.hooks[0].differences.clone()
     };
     assert_eq!(differences(486), Vec::<String>::new());
     assert_eq!(differences(480), ["answer.routing.Drop.drop_code.SipCode: was 486, is 480"]);
-    let cut = replay(&capture(&json!(null)), &module(&Guest::dropping(480)), None, 1).expect("replayed");
+    let cut = replay(&capture(&json!(null)), &loaded(&Guest::dropping(480)), None, 1).expect("replayed");
     assert!(cut.hooks[0].skipped.is_some());
-    let trap = replay(&capture(&request), &module(&Guest::each("(unreachable)")), None, 1).expect("replayed");
+    let trap = replay(&capture(&request), &loaded(&Guest::each("(unreachable)")), None, 1).expect("replayed");
     assert_eq!(trap.hooks[0].differences[0], "failure: was none, is trap");
 }

@@ -85,7 +85,7 @@ pub struct Feature {
 const OFF: &str = "switch that off in the toolchain";
 
 /// Features that are told by name. What needs another one is only "not valid".
-const REFUSED: [(WasmFeatures, Feature); 10] = [
+const REFUSED: [(WasmFeatures, Feature); 9] = [
     (
         WasmFeatures::THREADS,
         Feature { what: "threads or shared memory", hint: "a handler serves one call; switch them off in the toolchain" },
