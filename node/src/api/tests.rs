@@ -98,8 +98,12 @@ impl Node for FakeNode {
         self.vault.lock().expect("whole").clone()
     }
     fn explain(&self, domain: Option<&str>, session_id: &str) -> Option<Value> {
-        (session_id == "s-1" && domain.is_none_or(|domain| domain == TENANT))
-            .then(|| json!({ "id": "s-1", "began_ms": 1000, "entries": [] }))
+        (session_id == "s-1" && domain.is_none_or(|domain| domain == TENANT)).then(|| {
+            json!({
+                "id": "s-1", "domain": TENANT, "version": 1, "sha256": null, "digits": "redacted", "left_out": 0, "began_ms": 1000,
+                "entries": []
+            })
+        })
     }
     fn keep_digits(&self, domain: &str, time: Duration) {
         self.digits.lock().expect("whole").push((domain.into(), time));

@@ -47,7 +47,7 @@ fn a_cut_or_changed_component_is_refused_and_never_a_panic() {
     }
 }
 
-const OFFERED: &str = "hookswitch:call 0.1.x: calls, recordings, prompts, store, http, outbox, config, secrets, log, clock, random, timers";
+const OFFERED: &str = "hookswitch:call 0.1.x: config, log, clock, random, calls, recordings, prompts, store, http, outbox, secrets, timers";
 const HANDLER: &str = "(instance $i) (export \"hookswitch:call/handler@0.1.0\" (instance $i))";
 
 /// Each refusal as its author reads it: what is wrong, and what this node serves or what to do.

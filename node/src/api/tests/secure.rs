@@ -157,7 +157,7 @@ fn the_same_is_said_over_http_1_2_and_3() {
     let guests = format!("/{TENANT}/guests");
     let start = format!("/{TENANT}/hangupparticipant");
     let large = vec![b' '; BODY + 1];
-    let huge = vec![b' '; 3 << 20];
+    let huge = vec![b' '; BODY + 2];
     secure.world.recording("done", RecordingState::Available, 1, Some(&vec![9; 300_000]));
     let audio = format!("{recordings}/done/audio");
     let client = secure.http3();
@@ -212,7 +212,9 @@ fn a_head_that_no_other_version_would_take_is_taken_by_none() {
     let huge = "a".repeat(limits::API_HEAD + 1);
     let mut request = secure.request(&Method::GET, "/healthz", None, None, Bytes::new());
     request.headers_mut().insert("x-huge", huge.parse().expect("a value"));
-    assert_ne!(secure.over_quic(&secure.http3(), request).map(|said| said.status), Some(200));
+    // The library's own answer, or none.
+    let answer = secure.http3().send(&request.map(|_| ()), &Bytes::new(), false);
+    assert_ne!(answer.ok().map(|answer| answer.head.status().as_u16()), Some(200));
     secure.is_up();
 }
 
