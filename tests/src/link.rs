@@ -83,7 +83,7 @@ impl End {
         let device = device.recv().expect("it says how it went").expect("a network namespace with a TUN device (needs root)");
         let end = End { jobs, address };
         end.ip("link set lo up");
-        end.ip("link set link mtu 1400 up");
+        end.ip("link set dev link mtu 1400 up");
         end.ip(&format!("address add {address}/16 dev link"));
         (end, device)
     }

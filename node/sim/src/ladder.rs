@@ -168,7 +168,15 @@ pub(crate) fn media_text(command: &MediaCmd) -> Option<String> {
         Segment::Echo(duration) => format!("echo {} ms", duration.as_millis()),
     };
     Some(match command {
-        MediaCmd::Play { segments, .. } => format!("play {}", segments.iter().map(segment).collect::<Vec<_>>().join(", ")),
+        MediaCmd::Play { segments, .. } => {
+            let segments: Vec<String> = segments.iter().map(segment).collect();
+            // A ringback tone is the same clip for minutes.
+            let runs = segments.chunk_by(|a, b| a == b).map(|run| match run.len() {
+                1 => run[0].clone(),
+                times => format!("{times} times {}", run[0]),
+            });
+            format!("play {}", runs.collect::<Vec<_>>().join(", "))
+        }
         MediaCmd::StopPlay { .. } => "stop".into(),
         MediaCmd::Record { .. } => "record".into(),
         MediaCmd::StopRecording { reason, .. } => format!("stop recording: {}", reason.name()),
