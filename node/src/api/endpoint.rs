@@ -22,6 +22,8 @@ pub(super) struct Endpoint {
     pub(super) query: Vec<Parameter>,
     pub(super) headers: Vec<Parameter>,
     pub(super) body: Option<Content>,
+    /// Without one its defaults hold.
+    pub(super) needs_body: bool,
     pub(super) answers: Vec<Answer>,
     /// Refusals beside those that every call can get.
     pub(super) refusals: Vec<u16>,
@@ -76,6 +78,7 @@ where
         query: Vec::new(),
         headers: Vec::new(),
         body: None,
+        needs_body: true,
         answers: Vec::new(),
         refusals: Vec::new(),
         open: false,
@@ -142,6 +145,10 @@ impl Endpoint {
     pub(super) fn body(mut self, types: &'static [&'static str], schema: Value) -> Endpoint {
         self.body = Some(Content { types, schema });
         self
+    }
+
+    pub(super) fn may_have(self, types: &'static [&'static str], schema: Value) -> Endpoint {
+        Endpoint { needs_body: false, ..self.body(types, schema) }
     }
 
     pub(super) fn answers(mut self, status: u16, says: &'static str, types: &'static [&'static str], schema: Value) -> Endpoint {

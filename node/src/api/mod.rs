@@ -253,11 +253,11 @@ fn endpoints() -> Vec<Endpoint> {
         put("/admin/tenants/{domain}/tokens/{label}", "makeToken", tenants::make_token)
             .says("Makes a token that opens the tenant's part of the API, as far as its roles go: all of it where none is named. Only its hash is \
                    kept; an earlier one of the label is void.")
-            .body(endpoint::JSON, tenants::schema_of_token_body())
+            .may_have(endpoint::JSON, tenants::schema_of_token_body())
             .succeeds(201, "The token, told once.", &tenants::made_token()),
         post("/admin/tenants/{domain}/tokens/{label}/rotate", "rotateToken", tenants::rotate_token)
             .says("Makes a new token with the roles and the lifetime of the label's last one, which stays valid for a while.")
-            .body(endpoint::JSON, tenants::schema_of_rotation())
+            .may_have(endpoint::JSON, tenants::schema_of_rotation())
             .succeeds(201, "The token, told once.", &tenants::made_token()),
         delete("/admin/tenants/{domain}/tokens/{label}", "removeToken", tenants::remove_token).says("Makes a token void.").succeeds(
             200,

@@ -130,7 +130,7 @@ fn operation(endpoint: &Endpoint) -> Value {
         "responses": responses,
     });
     if let Some(body) = &endpoint.body {
-        operation["requestBody"] = json!({ "required": true, "content": content(body) });
+        operation["requestBody"] = json!({ "required": endpoint.needs_body, "content": content(body) });
     }
     match endpoint.need() {
         Need::Nothing => operation["security"] = json!([]),

@@ -4,24 +4,28 @@ use hookswitch_tests::audio::{read_wav, sounding};
 use hookswitch_tests::node::{Node, Run, binary, root};
 use std::process::{Command, Stdio};
 
-/// The commands of the section with this heading: its blocks of `sh`, up to the next heading.
-fn commands(heading: &str) -> String {
+/// The blocks of this language in the section with this heading, up to the next heading.
+fn blocks(heading: &str, language: &str) -> Vec<String> {
     let readme = std::fs::read_to_string(root().join("sdk/README.md")).expect("the manual");
-    let (mut inside, mut block, mut commands) = (false, false, String::new());
+    let (begin, mut inside, mut block, mut blocks) = (format!("```{language}"), false, false, Vec::<String>::new());
     for line in readme.lines() {
         match line {
             _ if !block && line.starts_with('#') => inside = line.trim_start_matches('#').trim() == heading,
-            "```sh" => block = inside,
             "```" => block = false,
+            _ if inside && line == begin => {
+                block = true;
+                blocks.push(String::new());
+            }
             _ if block => {
-                commands.push_str(line);
-                commands.push('\n');
+                let last = blocks.last_mut().expect("one is open");
+                last.push_str(line);
+                last.push('\n');
             }
             _ => {}
         }
     }
-    assert!(!commands.is_empty(), "no commands below {heading}");
-    commands
+    assert!(!blocks.is_empty(), "no {language} below {heading}");
+    blocks
 }
 
 /// Runs them beside a node of their own, whose address stands for the manual's. What the shell and the commands printed.
@@ -49,16 +53,25 @@ fn follow(node: &Node, commands: &str) -> Run {
 /// From `guest new` to the rollback: the call was heard, the log has its line, and the version before is active again.
 fn ends_where_it_began(heading: &str) {
     let node = Node::demo();
-    let run = follow(&node, &commands(heading));
-    run.ok().says("call from").says("version 1 is active");
+    let run = follow(&node, &blocks(heading, "sh").concat());
+    run.ok().says("1.000 alice -> node   digit 5").says("call from").says("version 1 is active");
     assert!(sounding(&read_wav(&node.file("my-line/heard.wav"))) > 1.0, "the greeting was not heard: {run}");
 }
 
 #[test]
 fn the_manual_leads_a_rust_developer_to_a_call() {
+    let heading = "From nothing to a call, and back";
+    let [first, second] = <[String; 2]>::try_from(blocks(heading, "sh")).expect("before and after the change");
     let node = Node::demo();
-    let run = follow(&node, &commands("From nothing to a call, and back"));
-    run.ok().says("version 1 is active");
+    follow(&node, &first).ok().says("1.000 alice -> node   digit 5").says("version 2");
+    let path = node.file("my-line/src/lib.rs");
+    let source = std::fs::read_to_string(&path).expect("the handler");
+    let hook = "-> Result<Ivr> {\n";
+    assert!(source.contains(hook));
+    let changed = source.replacen(hook, &format!("{hook}{}", blocks(heading, "rust").concat()), 1).replacen(", log}", ", Tone, log}", 1);
+    std::fs::write(&path, changed).expect("written");
+    let run = follow(&node, &format!("cd my-line\n{second}"));
+    run.ok().says("version 3").says("call from").says("version 2 is active");
     for name in ["heard.wav", "changed.wav", "back.wav"] {
         assert!(sounding(&read_wav(&node.file(&format!("my-line/{name}")))) > 0.5, "{name}: {run}");
     }

@@ -147,7 +147,7 @@ fn bomb(mut component: Vec<u8>) -> Vec<u8> {
         out.extend_from_slice(content);
     }
     const FUNCTIONS: usize = 40;
-    const STEPS: usize = 8_000;
+    const STEPS: usize = 6_500;
     // Each step: local 0 = local 0 * 3 + local 1, if local 1 is not zero.
     let mut body = vec![0];
     for _ in 0..STEPS {
