@@ -54,7 +54,7 @@ fn follow(node: &Node, commands: &str) -> Run {
 fn ends_where_it_began(heading: &str) {
     let node = Node::demo();
     let run = follow(&node, &blocks(heading, "sh").concat());
-    run.ok().says("1.000 alice -> node   digit 5").says("call from").says("version 1 is active");
+    run.ok().says("alice -> node   digit 5").says("call from").says("version 1 is active");
     assert!(sounding(&read_wav(&node.file("my-line/heard.wav"))) > 1.0, "the greeting was not heard: {run}");
 }
 
@@ -63,7 +63,7 @@ fn the_manual_leads_a_rust_developer_to_a_call() {
     let heading = "From nothing to a call, and back";
     let [first, second] = <[String; 2]>::try_from(blocks(heading, "sh")).expect("before and after the change");
     let node = Node::demo();
-    follow(&node, &first).ok().says("1.000 alice -> node   digit 5").says("version 2");
+    follow(&node, &first).ok().says("alice -> node   digit 5").says("version 2");
     let path = node.file("my-line/src/lib.rs");
     let source = std::fs::read_to_string(&path).expect("the handler");
     let hook = "-> Result<Ivr> {\n";
