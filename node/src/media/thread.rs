@@ -543,6 +543,8 @@ impl MediaThread {
                 return;
             }
         };
+        // From now on the kernel stamps what comes, so that the first packet's wait is known as well.
+        let _ = udp::waited(&pair.rtp);
         let phase = (0..PHASES).min_by_key(|p| self.phases[*p].len()).unwrap_or(0);
         let place = self.legs.vacant_entry();
         let key = place.key();

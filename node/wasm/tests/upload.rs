@@ -132,8 +132,8 @@ fn every_refusal_says_what_is_wrong_and_what_would_do() {
         ("tables", module(&"(table 1 funcref)".repeat(9)), "too many tables: 9; the limit is 8".into()),
         (
             "instances",
-            text(&format!("(core module $m) {}", "(core instance (instantiate $m))".repeat(25))),
-            "too many core instances: 25; the limit is 24".into(),
+            text(&format!("(core module $m) {}", "(core instance (instantiate $m))".repeat(65))),
+            "too many core instances: 65; the limit is 64".into(),
         ),
         (
             "shared memory",
