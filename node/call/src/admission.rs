@@ -1,7 +1,7 @@
 //! What a tenant may have of the node's calls: how many at a time, how many a second, and whether its month or its storage is used up. What is
 //! used up is measured outside, from what is on disk, and comes in as an input ([`Spent`]); the rest is counted here.
 //!
-//! Not here: what a guest may use (the guest room's), and the node's own maximum of sessions (`switch.rs`). Start with [`Admission::admit`].
+//! Not here: what a guest may use (the guest room's), and the node's own maximum of sessions (`switch.rs`). Start with `Admission::admit`.
 
 use crate::door::{Counter, Tenant};
 use hookswitch_proto::Time;
