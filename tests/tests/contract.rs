@@ -97,6 +97,8 @@ fn told(module: &(Arc<Module>, Class), (number, header, acts): &Story) -> (Vec<S
         let (Press(at, _) | Hangup(at) | Act::Cancel(at)) = *act;
         world.run_to(at);
         match *act {
+            // Nobody hears a key that is pressed after the end.
+            Press(..) if world.live_legs().is_empty() => {}
             Press(_, digit) => world.press(digit),
             Hangup(_) => world.hangup(call),
             Act::Cancel(_) => world.cancel(call),
