@@ -92,6 +92,9 @@ fn told(module: &(Arc<Module>, Class), (number, header, acts): &Story) -> (Vec<S
     let said = Arc::new(Mutex::new(Vec::new()));
     let noting = Noting { adapter: adapter(module), header: *header, said: said.clone() };
     let mut world = World::with(world::configuration(world::tenant()), world::switch_config(3), Box::new(noting));
+    for name in ["welcome-menu", "leave-message", "echo", "no-destination", "invalid", "thanks", "goodbye"] {
+        world.files.insert(format!("{name}.wav"), Duration::from_secs(1));
+    }
     let call = world.call(number);
     for act in *acts {
         let (Press(at, _) | Hangup(at) | Act::Cancel(at)) = *act;
