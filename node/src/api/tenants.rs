@@ -524,6 +524,7 @@ pub(super) fn schema_of_body() -> Value {
         *schema = json!({ "anyOf": [schema.clone(), { "type": "null" }] });
     }
     properties.extend(extra());
+    properties.insert("created_at".into(), json!({ "description": "Ignored: what is shown may be sent back." }));
     json!({ "type": "object", "properties": properties, "additionalProperties": false })
 }
 
@@ -531,7 +532,7 @@ pub(super) fn schema_of_body() -> Value {
 fn extra() -> Map<String, Value> {
     let extra = json!({
         "domain": endpoint::text("The tenant: a host name in lower case. In a body: as in the path."),
-        "created_at": endpoint::time("When it was made. In a body: ignored."),
+        "created_at": endpoint::time("When it was made."),
     });
     extra.as_object().cloned().unwrap_or_default()
 }
