@@ -449,6 +449,31 @@ pub enum Notification {
     Alarm(Alarm),
 }
 
+impl Notification {
+    pub fn info(&self) -> &SessionInfo {
+        match self {
+            Notification::CallAnswered { info, .. }
+            | Notification::CallNotify { info, .. }
+            | Notification::RecordingReady { info, .. }
+            | Notification::RecordingState { info, .. }
+            | Notification::Timer { info, .. }
+            | Notification::SessionCompleted { info, .. } => info,
+            Notification::Alarm(alarm) => &alarm.info,
+        }
+    }
+    pub fn info_mut(&mut self) -> &mut SessionInfo {
+        match self {
+            Notification::CallAnswered { info, .. }
+            | Notification::CallNotify { info, .. }
+            | Notification::RecordingReady { info, .. }
+            | Notification::RecordingState { info, .. }
+            | Notification::Timer { info, .. }
+            | Notification::SessionCompleted { info, .. } => info,
+            Notification::Alarm(alarm) => &mut alarm.info,
+        }
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum AlarmKind {
     SessionError,

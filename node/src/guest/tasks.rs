@@ -166,10 +166,7 @@ impl Guests {
         if let Err(refused) = self.thread(session).messages.try_send(message)
             && let Message::Notify { domain, notification, .. } = refused.into_inner()
         {
-            self.room
-                .tenants
-                .of(&domain)
-                .notification_dropped(&session_of(&notification).session_id, "the guest threads have too much to do");
+            self.room.tenants.of(&domain).notification_dropped(&notification.info().session_id, "the guest threads have too much to do");
         }
     }
 
@@ -356,18 +353,6 @@ fn called(hook: &Hook) -> Option<&str> {
     }
 }
 
-fn session_of(notification: &Notification) -> &SessionInfo {
-    match notification {
-        Notification::CallAnswered { info, .. }
-        | Notification::CallNotify { info, .. }
-        | Notification::RecordingReady { info, .. }
-        | Notification::RecordingState { info, .. }
-        | Notification::Timer { info, .. }
-        | Notification::SessionCompleted { info, .. } => info,
-        Notification::Alarm(alarm) => &alarm.info,
-    }
-}
-
 // ------------------------------------------------------------------------------------------------------------------ a guest thread
 
 /// A guest thread: gives each message to its session's task.
@@ -487,7 +472,7 @@ impl Sessions {
             return;
         }
         let (outbox, tenant, domain) = (outbox.clone(), self.room.tenants.of(domain), domain.clone());
-        let session_id = session_of(notification).session_id.clone();
+        let session_id = notification.info().session_id.clone();
         tokio::spawn(async move {
             for one in news {
                 let post = Post {
@@ -525,7 +510,7 @@ impl Sessions {
         }
         let mailbox = match self.map.get(&session).filter(|live| !live.mailbox.is_closed()) {
             Some(live) => live.mailbox.clone(),
-            None => match self.late_version(session).or_else(|| self.room.choose(domain, &session_of(&notification).session_id, None)) {
+            None => match self.late_version(session).or_else(|| self.room.choose(domain, &notification.info().session_id, None)) {
                 Some(version) => {
                     let mailbox = self.open(session, version, self.late_version(session).is_some());
                     if session.generation <= self.over.get(&session.slot).copied().unwrap_or(0) {
@@ -533,16 +518,16 @@ impl Sessions {
                     }
                     mailbox
                 }
-                None => return tenant.notification_dropped(&session_of(&notification).session_id, "the tenant has no active version"),
+                None => return tenant.notification_dropped(&notification.info().session_id, "the tenant has no active version"),
             },
         };
         if mailbox.capacity() <= limits::MAILBOX_DECISIONS {
-            return tenant.notification_dropped(&session_of(&notification).session_id, "the session's mailbox is full");
+            return tenant.notification_dropped(&notification.info().session_id, "the session's mailbox is full");
         }
         if let Err(refused) = mailbox.try_send(Item::Notify(notification))
             && let Item::Notify(notification) = refused.into_inner()
         {
-            tenant.notification_dropped(&session_of(&notification).session_id, "the session's task is gone");
+            tenant.notification_dropped(&notification.info().session_id, "the session's task is gone");
         }
     }
 
@@ -834,10 +819,10 @@ impl Session {
     }
 
     async fn notify(&mut self, mut notification: Notification) {
-        let info = session_of(&notification).clone();
+        let info = notification.info().clone();
         let keys = self.room.options.reply_keys.clone();
         self.tell(info, |restarted, transaction| {
-            info_mut(&mut notification).restarted |= restarted;
+            notification.info_mut().restarted |= restarted;
             to_wit::notification(notification, transaction, &keys)
         })
         .await;
@@ -951,18 +936,6 @@ fn give_access(notification: &mut Notification, domain: &str, links: &Links, now
     }
     status.url = Some(links.url(domain, &status.recording_id));
     status.access_token = Some(links.mint(now, domain, &status.recording_id, "news of it", crate::limits::LINK_NEWS).0);
-}
-
-fn info_mut(notification: &mut Notification) -> &mut SessionInfo {
-    match notification {
-        Notification::CallAnswered { info, .. }
-        | Notification::CallNotify { info, .. }
-        | Notification::RecordingReady { info, .. }
-        | Notification::RecordingState { info, .. }
-        | Notification::Timer { info, .. }
-        | Notification::SessionCompleted { info, .. } => info,
-        Notification::Alarm(alarm) => &mut alarm.info,
-    }
 }
 
 /// A hook's outcome: the instance, where it lives on, and the verdict.

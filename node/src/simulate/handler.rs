@@ -151,7 +151,7 @@ impl Handler {
         let of = self.sessions.entry(session).or_default();
         if of.domain.is_empty() {
             // Its first word is news: a call that was placed.
-            (of.domain, of.info) = (domain, info_of(&mut notification).clone());
+            (of.domain, of.info) = (domain, notification.info().clone());
         }
         if !self.loaded.module.takes_notifications() {
             return;
@@ -159,7 +159,7 @@ impl Handler {
         let (transaction, keys) = (self.transaction(), self.keys.clone());
         let asked = self.asked;
         self.tell(world, session, |restarted| {
-            info_of(&mut notification).restarted |= restarted;
+            notification.info_mut().restarted |= restarted;
             let mut news = asking::notification(notification, transaction, &keys);
             match &mut news {
                 wit::Notification::CallAnswered(answered) => answered.reply_id = format!("reply-{asked}"),
@@ -290,17 +290,5 @@ fn plain_reply_id(question: &mut Question, asked: u64) {
         Question::GetIvrCommand(request) => request.reply_id = format!("reply-{asked}"),
         Question::CallEvent(event) => event.reply_id = format!("reply-{asked}"),
         Question::NewCall(_) | Question::Notify(_) => {}
-    }
-}
-
-fn info_of(notification: &mut Notification) -> &mut SessionInfo {
-    match notification {
-        Notification::CallAnswered { info, .. }
-        | Notification::CallNotify { info, .. }
-        | Notification::RecordingReady { info, .. }
-        | Notification::RecordingState { info, .. }
-        | Notification::Timer { info, .. }
-        | Notification::SessionCompleted { info, .. } => info,
-        Notification::Alarm(alarm) => &mut alarm.info,
     }
 }
