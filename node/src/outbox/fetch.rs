@@ -49,31 +49,8 @@ impl Fetcher {
 
 #[cfg(test)]
 mod tests {
+    use super::super::request::tests::server;
     use super::*;
-    use std::io::{Read, Write};
-    use std::net::{SocketAddr, TcpListener};
-
-    /// Answers so many requests with these bytes, and says what was asked.
-    fn server(answers: Vec<Vec<u8>>) -> (SocketAddr, std::thread::JoinHandle<Vec<String>>) {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let address = listener.local_addr().expect("bound");
-        let thread = std::thread::spawn(move || {
-            let mut asked = Vec::new();
-            for answer in answers {
-                let (mut stream, _) = listener.accept().expect("a connection");
-                let mut request = Vec::new();
-                let mut byte = [0];
-                while !request.ends_with(b"\r\n\r\n") && stream.read(&mut byte).is_ok_and(|n| n == 1) {
-                    request.push(byte[0]);
-                }
-                asked.push(String::from_utf8_lossy(&request).into_owned());
-                // Whoever has heard enough hangs up.
-                let _ = stream.write_all(&answer);
-            }
-            asked
-        });
-        (address, thread)
-    }
 
     fn fetcher(listed: Vec<String>) -> Fetcher {
         let origins = Arc::new(move |domain: &str| if domain == "a.example" { listed.clone() } else { Vec::new() });

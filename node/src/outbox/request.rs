@@ -183,4 +183,4 @@ impl From<Answer> for Response {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -17,7 +17,7 @@ static RUNTIME: LazyLock<Runtime> =
 const LONG: Duration = Duration::from_secs(60);
 
 /// Answers so many requests with these bytes, and says what was asked.
-fn server(answers: Vec<Vec<u8>>) -> (SocketAddr, std::thread::JoinHandle<Vec<String>>) {
+pub(in crate::outbox) fn server(answers: Vec<Vec<u8>>) -> (SocketAddr, std::thread::JoinHandle<Vec<String>>) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = listener.local_addr().expect("bound");
     let thread = std::thread::spawn(move || {
