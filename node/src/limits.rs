@@ -229,6 +229,9 @@ pub const LOG_FOLLOW_QUIET: Duration = Duration::from_secs(15);
 /// How long one is followed; whoever wants more asks again, with a token that is still good.
 pub const LOG_FOLLOW: Duration = Duration::from_secs(3600);
 
+/// Numbers of a tenant that have a fallback of their own: each is read into memory, with its phrases.
+pub const NUMBER_FALLBACKS: usize = 1_000;
+
 /// A recording of at most so many bytes (17 minutes of G.711) is delivered by one request; a larger one in parts of this size. S3 takes no
 /// parts below 5 MiB; a part is in memory while it is sent.
 pub const DELIVERY_PART: u64 = 8 << 20;
