@@ -52,6 +52,12 @@ pub(crate) fn encode_onto(bytes: impl AsRef<[u8]>, text: &mut String) {
     URL_SAFE_NO_PAD.encode_string(bytes, text);
 }
 
+/// Names an RSA public key where people compare it: SHA-256 over its JWK (RFC 7638), in hex.
+pub(crate) fn thumbprint(n: &[u8], e: &[u8]) -> String {
+    let jwk = format!(r#"{{"e":"{}","kty":"RSA","n":"{}"}}"#, encode(e), encode(n));
+    crate::versions::sha256_hex(jwk.as_bytes())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -184,6 +184,20 @@ pub const FETCH_BODY: usize = 64 << 10;
 /// `limit`, in its log.
 pub const FETCHES: usize = 512;
 pub const FETCHES_OF_TENANT: usize = 64;
+/// A connection of a handler's requests stays open for the next one: shorter than the shortest time after which common servers close one
+/// (2 s), so that a request does not meet its end.
+pub const FETCH_IDLE: Duration = Duration::from_millis(1_500);
+/// Open connections of a tenant to one origin: as many as its requests at a time.
+pub const FETCH_IDLE_CONNECTIONS: usize = FETCHES_OF_TENANT;
+/// Where nobody could be connected to, it is tried once more after this: a server that is started anew is away for about as long, and a
+/// caller who waits does not notice (IC-019).
+pub const CONNECT_AGAIN: Duration = Duration::from_millis(200);
+/// A signature of a tenant is made anew after this, or every request would cost a millisecond of RSA; and so a new key holds that much later.
+pub const SIGNATURE_FRESH: Duration = Duration::from_secs(60);
+/// How long a receiver may take it for valid: its clock may be minutes off, and a post may wait.
+pub const SIGNATURE_VALID: Duration = Duration::from_secs(300);
+/// Signatures kept at a time; beyond, they are made each time.
+pub const SIGNATURES: usize = 10_000;
 
 /// Bytes of one tenant's keys and values, with 64 for each of them: what a call looks up, not a database. More: `limit`, in its log.
 pub const STORE_BYTES: usize = 16 << 20;
@@ -214,6 +228,9 @@ pub const LOG_FOLLOW_LINES: usize = 1024;
 pub const LOG_FOLLOW_QUIET: Duration = Duration::from_secs(15);
 /// How long one is followed; whoever wants more asks again, with a token that is still good.
 pub const LOG_FOLLOW: Duration = Duration::from_secs(3600);
+
+/// Numbers of a tenant that have a fallback of their own: each is read into memory, with its phrases.
+pub const NUMBER_FALLBACKS: usize = 1_000;
 
 /// A recording of at most so many bytes (17 minutes of G.711) is delivered by one request; a larger one in parts of this size. S3 takes no
 /// parts below 5 MiB; a part is in memory while it is sent.

@@ -96,7 +96,7 @@ impl Handles {
             node_address: self.node_address.clone(),
             emergency: self.emergency.clone(),
             drain: self.drain.load(Ordering::SeqCst),
-            ..self.store.configuration()?
+            ..api::with_fallbacks(self.store.configuration()?, &self.store)?
         };
         self.inbox.send(Input::Configure(Arc::new(configuration)));
         Ok(())

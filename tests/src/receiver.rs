@@ -55,7 +55,7 @@ fn answer(mut stream: TcpStream, file: &[u8], list: &Mutex<Vec<Posted>>) {
     let head = String::from_utf8_lossy(&head).to_lowercase();
     let path = head.split(' ').nth(1).unwrap_or_default().to_owned();
     let answer = if head.starts_with("get ") {
-        [format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", file.len()).as_bytes(), file].concat()
+        [format!("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {}\r\n\r\n", file.len()).as_bytes(), file].concat()
     } else {
         let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")?.parse::<usize>().ok()).unwrap_or(0);
         let mut body = vec![0; length];
@@ -64,7 +64,7 @@ fn answer(mut stream: TcpStream, file: &[u8], list: &Mutex<Vec<Posted>>) {
         }
         let body = serde_json::from_slice(&body).unwrap_or(Value::Null);
         list.lock().unwrap_or_else(PoisonError::into_inner).push(Posted { path, headers: head, body });
-        b"HTTP/1.1 204 No Content\r\n\r\n".to_vec()
+        b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n".to_vec()
     };
     // Whoever does not read it has what he wanted.
     let _ = stream.write_all(&answer);

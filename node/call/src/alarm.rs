@@ -20,6 +20,7 @@ pub const IVR_EMPTY: &str = "Empty body in getIvrCommand response";
 pub const IVR_REQUEST_ERROR: &str = "getIvrCommand request error";
 pub const IVR_COMMAND_FAILED: &str = "IVR command failed";
 pub const TRIGGERED_BY_ERROR: &str = "triggeredByError";
+pub const TRIGGERED_BY_ALWAYS: &str = "triggeredByAlways";
 pub const NEW_CALL_EMPTY: &str = "newCall response empty";
 /// A tenant's quota refused something; its name follows.
 pub const QUOTA: &str = "quota exceeded";

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use hookswitch_proto::Wall;
 use hookswitch_proto::media::{Clip, LegId, MediaCmd, MediaEvent, RecordingId};
 use hookswitch_proto::sip::{Flow, Transport};
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -72,6 +73,8 @@ pub struct Tenant {
     /// Calls a second, those that commands place too; more: 480. `None`: as many as come.
     pub calls_per_second: Option<u32>,
     pub fallback: Fallback,
+    /// What calls to some of its numbers do without the handler, by called number.
+    pub number_fallbacks: BTreeMap<String, Arc<NumberFallback>>,
     /// Whom its handlers may call. None: nobody.
     pub destinations: Vec<Destination>,
     /// Names that placeivrcall may give as mediaserviceId (IC-074).
@@ -92,6 +95,7 @@ impl Tenant {
             max_sessions: usize::MAX,
             calls_per_second: None,
             fallback: Fallback::default(),
+            number_fallbacks: BTreeMap::new(),
             destinations: Vec::new(),
             mediaservice_ids: Vec::new(),
             trusted: false,
@@ -107,6 +111,26 @@ pub enum Fallback {
     Refuse { status: u16 },
     /// Answer, play, release: built-in rules in place of the handler.
     Announce { phrases: Vec<Phrase> },
+}
+
+/// What a call to one number does without its handler: phrases, if there are any, then a call or the end (IC-088 to IC-095, SM-014).
+#[derive(Clone, Debug, PartialEq)]
+pub struct NumberFallback {
+    pub mode: FallbackMode,
+    pub phrases: Vec<Phrase>,
+    /// Whom the caller is connected to after the phrases. `None`: the caller is released.
+    pub call: Option<Box<OutboundCall>>,
+    /// Milliseconds since the Unix epoch; from then on it does not hold (IC-092).
+    pub expires_at_ms: u64,
+}
+
+/// When it runs (IC-091).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FallbackMode {
+    /// Where newCall failed for good.
+    OnError,
+    /// In place of newCall.
+    Always,
 }
 
 impl Default for Fallback {

@@ -14,6 +14,8 @@ pub mod door;
 pub mod drop_code;
 mod exchange;
 #[cfg(test)]
+mod fallbacks;
+#[cfg(test)]
 mod fuzz;
 pub mod hook;
 mod invite;
@@ -38,8 +40,8 @@ pub use adapter::Adapter;
 pub use admission::{Quota, Spent};
 pub use destination::Destination;
 pub use door::{
-    Ask, AskId, Begun, CallRecord, Clips, Command, CommandError, CommandId, CommandResult, Configuration, Done, Fallback, Input, Output,
-    PlaceIvrCall, Prepare, PromptSource, RecordingMoved, RecordingReport, RecordingStart, Resolve, SessionId, Tenant, WhichRecording,
+    Ask, AskId, Begun, CallRecord, Clips, Command, CommandError, CommandId, CommandResult, Configuration, Done, Fallback, FallbackMode, Input, Output,
+    NumberFallback, PlaceIvrCall, Prepare, PromptSource, RecordingMoved, RecordingReport, RecordingStart, Resolve, SessionId, Tenant, WhichRecording,
 };
 pub use hook::{
     Alarm, AlarmKind, AlarmLeg, BackgroundPrompt, CallEvent, CallEventKind, Collect, DigitProtection, DtmfParams, DtmfReason, Hook,

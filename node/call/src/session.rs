@@ -16,7 +16,7 @@ mod timers;
 
 use crate::alarm;
 use crate::door::{
-    Begun, CallRecord, Clips, Command, CommandError, CommandId, Counter, Done, Level, Output, PlaceIvrCall, RecordingMoved,
+    Begun, CallRecord, Clips, Command, CommandError, CommandId, Counter, Done, FallbackMode, Level, Output, PlaceIvrCall, RecordingMoved,
     RecordingReport, SessionId, Tenant,
 };
 use crate::exchange::{Exchange, Late};
@@ -134,6 +134,8 @@ pub(crate) struct Admitted<'a> {
     pub dialog: hookswitch_proto::sip::DialogId,
     pub flow: hookswitch_proto::sip::Flow,
     pub trusted: bool,
+    /// The number is one for emergencies: its fallback does not wait for a handler.
+    pub urgent: bool,
 }
 
 impl Session {
@@ -185,7 +187,7 @@ impl Session {
 
     /// Created by an INVITE: reads the offer, asks newCall.
     pub fn begin(now: Time, admitted: Admitted<'_>, x: &mut Exchange) -> Session {
-        let Admitted { id, tenant, node_address, invite, dialog, flow, trusted } = admitted;
+        let Admitted { id, tenant, node_address, invite, dialog, flow, trusted, urgent } = admitted;
         let mut session = Session::new(now, id, tenant, node_address, x);
         session.incoming = true;
         let participant_id = x.mint.uuid();
@@ -206,7 +208,10 @@ impl Session {
         let offer = party.take_offer(invite);
         session.parties.push(party);
         match offer {
-            Ok(()) => session.ask(now, x, key, Hook::NewCall(Box::new(call))),
+            Ok(()) => match session.number_fallback(now, x).filter(|f| urgent || f.mode == FallbackMode::Always) {
+                Some(fallback) => session.run_fallback(now, x, key, &fallback, alarm::TRIGGERED_BY_ALWAYS),
+                None => session.ask(now, x, key, Hook::NewCall(Box::new(call))),
+            },
             Err(error) => {
                 x.count(Counter::BadOffer);
                 session.alarm(now, x, AlarmKind::CallError, alarm::INVALID_SDP, Some(sdp_details(&error)));

@@ -297,7 +297,7 @@ impl Switch {
         let trusted = origin.trusted;
         let id = self.next_id();
         let x = &mut self.exchange;
-        let admitted = Admitted { id, tenant, node_address: self.node_address.clone(), invite, dialog, flow, trusted };
+        let admitted = Admitted { id, tenant, node_address: self.node_address.clone(), invite, dialog, flow, trusted, urgent };
         let begun = catch_unwind(AssertUnwindSafe(|| {
             let mut session = Session::begin(now, admitted, x);
             session.settle(now, x);

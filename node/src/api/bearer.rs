@@ -35,6 +35,11 @@ impl PublicKey {
         Ok(key)
     }
 
+    /// Of a key pair: the half that was made public.
+    pub(super) fn new((n, e): (Vec<u8>, Vec<u8>)) -> PublicKey {
+        PublicKey { n, e }
+    }
+
     pub(super) fn bits(&self) -> usize {
         let zeros = self.n.first().map_or(0, |byte| byte.leading_zeros() as usize);
         self.n.len() * 8 - zeros
@@ -50,10 +55,9 @@ impl PublicKey {
         Some(PublicKey { n: jwt::decode(n)?, e: jwt::decode(e)? })
     }
 
-    /// Names the key where people compare it: SHA-256 over its JWK (RFC 7638).
+    /// Names the key where people compare it.
     pub(super) fn thumbprint(&self) -> String {
-        let jwk = format!(r#"{{"e":"{}","kty":"RSA","n":"{}"}}"#, jwt::encode(&self.e), jwt::encode(&self.n));
-        crate::versions::sha256_hex(jwk.as_bytes())
+        jwt::thumbprint(&self.n, &self.e)
     }
 
     fn signed(&self, parts: &jwt::Parts<'_>) -> bool {

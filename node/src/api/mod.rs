@@ -21,6 +21,7 @@ mod guests;
 #[cfg(feature = "h3")]
 mod h3;
 mod idempotency;
+mod ivrfallback;
 mod keys;
 mod listener;
 mod openapi;
@@ -42,6 +43,7 @@ mod usage;
 
 pub use access::{ADMIN_TOKEN_FILE, AdminToken};
 pub use apply::apply_at_start;
+pub use ivrfallback::with_fallbacks;
 use prompts::check_url;
 pub use prompts::{bytes_in, check_file_name};
 pub use reply::rfc3339;
@@ -391,6 +393,26 @@ fn endpoints() -> Vec<Endpoint> {
         delete("/{domain}/guests/secrets/{name}", "removeSecret", settings::remove_secret)
             .deploys()
             .says("Forgets a secret.")
+            .succeeds(200, "Forgotten.", &[]),
+        get("/{domain}/ivrfallback", "listFallbacks", ivrfallback::list)
+            .says("Numbers that have a fallback: what calls to them do without the handler.")
+            .lists("ivrfallbacks", endpoint::object(&ivrfallback::fields())),
+        get("/{domain}/ivrfallback/{number}", "getFallback", ivrfallback::get)
+            .says("What calls to this number do without the handler.")
+            .succeeds(200, "It has one.", &ivrfallback::fields()),
+        post("/{domain}/ivrfallback/{number}", "putFallback", ivrfallback::put)
+            .deploys()
+            .says(
+                "Says what calls to this number do without the handler: phrases, then a call or the end. `onError` where newCall failed for \
+                 good, `always` in place of newCall; for an emergency number always. It lies on this node's disk.",
+            )
+            .body(endpoint::JSON, ivrfallback::schema_of_body())
+            .succeeds(200, "Changed.", &[])
+            .succeeds(201, "Set.", &[])
+            .refuses(&[409]),
+        delete("/{domain}/ivrfallback/{number}", "removeFallback", ivrfallback::remove)
+            .deploys()
+            .says("Forgets it: the handler decides again.")
             .succeeds(200, "Forgotten.", &[]),
         post("/{domain}/guests/rollback", "rollBack", guests::roll_back)
             .deploys()

@@ -2,11 +2,13 @@
 //! its name ever comes out again.
 
 use super::access::{Caller, Domain};
+use super::bearer::PublicKey;
 use super::endpoint::{self, Path};
 use super::reply::{self, ApiError, Reply};
 use super::{Api, Shared, blocking, rfc3339};
 use crate::guest::{Secret, Vault};
 use crate::limits;
+use crate::outbox::{self, CALLBACK_KEY};
 use crate::store::{SecretRow, SettingRow};
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
@@ -68,7 +70,18 @@ pub(super) async fn put_secret(
         return Err(ApiError::bad("value", "is empty"));
     }
     let vault = vault(&api)?;
-    let new = blocking(move || Ok(vault.put(&domain, &name, &value, &caller.to_string())?)).await?;
+    let new = blocking(move || {
+        if name == CALLBACK_KEY {
+            let public = outbox::public_half(value.expose()).map_err(|why| ApiError::bad("value", why))?;
+            // IC-017.
+            let public = PublicKey::new(public).to_stored();
+            if api.store.keys(&domain)?.iter().any(|row| row.key == public) {
+                return Err(ApiError::bad("value", "its public half opens the API: callbacks need a key pair of their own"));
+            }
+        }
+        Ok(vault.put(&domain, &name, &value, &caller.to_string())?)
+    })
+    .await?;
     reply::with_status(if new { StatusCode::CREATED } else { StatusCode::OK }, json!({}))
 }
 

@@ -120,6 +120,14 @@ pub(crate) fn headers(field: &str, prefix: &str, list: Vec<(String, String)>) ->
     list.into_iter().map(|(name, value)| Ok((header_name(field, &[prefix], name)?, text(field, value, limits::HEADER_VALUE)?))).collect()
 }
 
+/// Names of headers that may be copied (IC-185).
+pub(crate) fn header_names(field: &str, names: Vec<String>) -> Checked<Vec<String>> {
+    if names.len() > limits::HEADERS {
+        return bad(field, format!("{} names; at most {}", names.len(), limits::HEADERS));
+    }
+    names.into_iter().map(|name| header_name(field, &["x-", "p-"], name)).collect()
+}
+
 fn header_name(field: &str, prefixes: &[&str], name: String) -> Checked<String> {
     let name = nonempty(field, name, limits::SHORT_TEXT)?;
     let has_prefix = |p: &&str| name.get(..p.len()).is_some_and(|n| n.eq_ignore_ascii_case(p)) && name.len() > p.len();
@@ -275,13 +283,7 @@ fn outbound(call: wit::OutboundCall) -> Checked<OutboundCall> {
         caller_privacy: call.caller_privacy,
         x_headers: headers("call.x-headers", "x-", call.x_headers)?,
         p_headers: headers("call.p-headers", "p-", call.p_headers)?,
-        copy_headers: {
-            if call.copy_headers.len() > limits::HEADERS {
-                return bad("call.copy-headers", format!("{} names; at most {}", call.copy_headers.len(), limits::HEADERS));
-            }
-            let name = |n| header_name("call.copy-headers", &["x-", "p-"], n);
-            call.copy_headers.into_iter().map(name).collect::<Checked<_>>()?
-        },
+        copy_headers: header_names("call.copy-headers", call.copy_headers)?,
         participant_id: call.participant_id.map(|p| id("call.participant-id", p)).transpose()?,
         session_reference: reference(call.session_reference)?,
     })
@@ -359,7 +361,7 @@ fn background(background: wit::Background) -> Checked<BackgroundPrompt> {
     })
 }
 
-fn phrase(index: usize, phrase: wit::Phrase) -> Checked<Phrase> {
+pub(crate) fn phrase(index: usize, phrase: wit::Phrase) -> Checked<Phrase> {
     let at = |name: &str| format!("phrases[{index}].{name}");
     Ok(match phrase {
         wit::Phrase::File(f) => Phrase::File { file_name: file_name(&at("file-name"), f.file_name)? },

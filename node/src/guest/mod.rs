@@ -44,5 +44,5 @@ pub(crate) mod asking {
 
 /// Checks that REST bodies share with handlers' answers.
 pub(crate) mod checks {
-    pub(crate) use super::from_wit::{headers, parameters};
+    pub(crate) use super::from_wit::{header_names, headers, parameters, phrase};
 }

@@ -10,7 +10,7 @@ use super::tenants::{Rate, Tenant, level_name, now_ms};
 use super::vault::{Told, Vault};
 use super::{from_wit, limits, to_wit, values};
 use crate::deliver::Links;
-use crate::outbox::{self, Outbox, Post, PostError, RequestError, Requests};
+use crate::outbox::{self, CALLBACK_KEY, Outbox, Post, PostError, RequestError, Requests};
 use crate::reply_keys::ReplyKeys;
 use crate::store::{Settings, Store};
 use crate::switch_thread::Commands;
@@ -194,6 +194,9 @@ impl Host for Desk {
                 return Err(wit::HostError::Unsupported("this node does not have secrets.get".into()));
             };
             desk.said(desk.may_look())?;
+            if name == CALLBACK_KEY {
+                return desk.said(Err(wit::HostError::Denied(format!("{CALLBACK_KEY}: the node signs with it, and shows it to nobody"))));
+            }
             let secret = match tokio::time::timeout(crate::limits::STORE_WAIT, vault.get(&desk.tenant.domain, &name)).await {
                 Ok(secret) => secret.map_err(values::failed)?,
                 Err(_) => return Err(wit::HostError::Timeout),

@@ -987,15 +987,17 @@ fn answered<T: Clone>(
         }
         Ok((instance, Err(wit::Failure { message }))) => {
             let message = short(&message);
-            (Ok((instance, Err(HookFailure::Refused { message: message.clone() }))), Some(Said::Failure(message)))
+            // IC-021: an answer that came from elsewhere, and was empty.
+            let failure = if message.is_empty() { HookFailure::Empty } else { HookFailure::Refused { message: message.clone() } };
+            (Ok((instance, Err(failure))), Some(Said::Failure(message)))
         }
         Err(f) => (Err(failure(f)), None),
     }
 }
 
-/// Whether a call that saw this has failed by its handler's fault. Its own word (`Refused`) is a decision.
+/// Whether a call that saw this has failed by its handler's fault. Its own word (`Refused`, `Empty`) is a decision.
 fn blames_the_version(failure: &HookFailure) -> bool {
-    failure.lost_instance() || matches!(failure, HookFailure::Nonsense { .. } | HookFailure::Empty)
+    failure.lost_instance() || matches!(failure, HookFailure::Nonsense { .. })
 }
 
 /// A guest's own words, fit for an alarm.

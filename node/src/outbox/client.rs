@@ -1,13 +1,15 @@
-//! One try: a request over a connection of its own, to an address that was looked at before it was connected to. Redirects are answers like
-//! others, and the body of the answer to a post is never read.
+//! One try: a request to an address that was looked at before it was connected to. Redirects are answers like others, and the body of the
+//! answer to a post is never read. What handlers ask goes over connections that stay open for the next question (`idle.rs`), everything
+//! else over one of its own.
 
+use super::idle::{Idle, Key, Open};
 use super::origin::Target;
 use crate::limits;
 use crate::store::OutboxRow;
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
-use hyper::body::{Body, Bytes};
+use hyper::body::{Body, Bytes, Incoming};
 use hyper::client::conn::http1;
-use hyper::header::{CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue, USER_AGENT};
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue, USER_AGENT};
 use hyper::{Method, Request};
 use hyper_util::rt::TokioIo;
 use std::future::Future;
@@ -31,6 +33,7 @@ pub(super) struct Client {
     tls: TlsConnector,
     /// The addresses of a name, or why there are none.
     look_up: LookUp,
+    idle: Idle,
 }
 
 type Addresses = Pin<Box<dyn Future<Output = std::io::Result<Vec<SocketAddr>>> + Send>>;
@@ -61,7 +64,7 @@ impl Client {
             .with_no_client_auth();
         let look_up: LookUp =
             Box::new(|host, port| Box::pin(async move { Ok(tokio::net::lookup_host((host, port)).await?.collect::<Vec<_>>()) }));
-        Client { tls: TlsConnector::from(Arc::new(config)), look_up }
+        Client { tls: TlsConnector::from(Arc::new(config)), look_up, idle: Idle::default() }
     }
 
     /// The same whose names lead where a test wants them to.
@@ -71,8 +74,11 @@ impl Client {
     }
 
     /// Sends a post once and gives the status of the answer. `attempt` counts from one.
-    pub async fn send(&self, target: &Target, row: &OutboxRow, attempt: u32) -> Result<u16, String> {
-        let request = request(target, row, attempt)?;
+    pub async fn send(&self, target: &Target, row: &OutboxRow, attempt: u32, signed: Option<HeaderValue>) -> Result<u16, String> {
+        let mut request = request(target, row, attempt)?;
+        if let Some(signed) = signed {
+            request.headers_mut().insert(AUTHORIZATION, signed);
+        }
         exchange(self.open(target).await?, request).await
     }
 
@@ -95,18 +101,43 @@ impl Client {
         }
     }
 
-    /// Sends this once, and gives the whole answer, whatever it says.
-    pub async fn exchange(&self, target: &Target, sent: Sent, most: usize) -> Result<Answer, Unanswered> {
+    /// Sends this once, and gives the whole answer, whatever it says. `domain`: no tenant's request goes over a connection of another.
+    pub async fn exchange(&self, domain: &str, target: &Target, sent: Sent, most: usize) -> Result<Answer, Unanswered> {
         let mut request = Request::builder()
             .method(sent.method)
             .uri(&target.path)
             .header(HOST, &target.authority)
             .header(USER_AGENT, AGENT)
-            .header("Connection", "close")
             .body(Full::new(Bytes::from(sent.body)))
             .map_err(|error| Unanswered::Because(error.to_string()))?;
         request.headers_mut().extend(sent.headers);
-        whole(self.open(target).await.map_err(Unanswered::Because)?, request, most).await
+        let key = (domain.to_owned(), target.origin());
+        if let Some(mut open) = self.idle.take(&key).await {
+            // RFC 9110 9.2.2: what does the same when it is done twice may be sent again where the connection ended without an answer.
+            let again = request.method().is_idempotent().then(|| request.clone());
+            match open.sender.try_send_request(request).await {
+                Ok(answer) => return self.finish(key, open, answer, most).await,
+                // Anything else only where none of it was sent (IC-019).
+                Err(mut failed) => match failed.take_message().or(again) {
+                    Some(unsent) => request = unsent,
+                    None => return Err(unanswered(failed.into_error())),
+                },
+            }
+        }
+        let mut open = self.handshake(target).await?;
+        let answer = open.sender.send_request(request).await.map_err(unanswered)?;
+        self.finish(key, open, answer, most).await
+    }
+
+    async fn finish(&self, key: Key, open: Open, answer: hyper::Response<Incoming>, most: usize) -> Result<Answer, Unanswered> {
+        let answer = read(answer, most).await?;
+        self.idle.put(key, open);
+        Ok(answer)
+    }
+
+    async fn handshake(&self, target: &Target) -> Result<Open, Unanswered> {
+        let io = self.open(target).await.map_err(Unanswered::Because)?;
+        Open::handshake(TokioIo::new(io)).await.map_err(|error| Unanswered::Because(format!("no HTTP: {error}")))
     }
 
     async fn open(&self, target: &Target) -> Result<Box<dyn Stream>, String> {
@@ -119,21 +150,27 @@ impl Client {
         Ok(Box::new(tls))
     }
 
-    /// Connects to the first address that may be connected to and answers. Looked up once: a name cannot lead elsewhere in between.
+    /// Connects to the first address that may be connected to and answers; a second time where none does (IC-019). Looked up once: a name
+    /// cannot lead elsewhere in between.
     async fn connect(&self, target: &Target) -> Result<TcpStream, String> {
         let addresses = match target.ip() {
             Some(ip) => vec![SocketAddr::new(ip, target.port)],
             None => (self.look_up)(target.host.clone(), target.port).await.map_err(|_| "its host is unknown".to_owned())?,
         };
-        let mut last = "its host has no address".to_owned();
-        for address in addresses {
-            if !target.may_lead_to(address.ip()) {
-                last = "its host leads to a private address".into();
-                continue;
+        let allowed: Vec<_> = addresses.iter().filter(|address| target.may_lead_to(address.ip())).collect();
+        if allowed.is_empty() {
+            return Err(if addresses.is_empty() { "its host has no address" } else { "its host leads to a private address" }.to_owned());
+        }
+        let mut last = String::new();
+        for again in [false, true] {
+            if again {
+                tokio::time::sleep(limits::CONNECT_AGAIN).await;
             }
-            match TcpStream::connect(address).await {
-                Ok(stream) => return Ok(stream),
-                Err(error) => last = format!("not connected: {error}"),
+            for address in &allowed {
+                match TcpStream::connect(address).await {
+                    Ok(stream) => return Ok(stream),
+                    Err(error) => last = format!("not connected: {error}"),
+                }
             }
         }
         Err(last)
@@ -236,25 +273,12 @@ where
 
 /// The whole answer. The connection is driven by hand and goes with this future.
 async fn whole(io: Box<dyn Stream>, request: Request<Full<Bytes>>, most: usize) -> Result<Answer, Unanswered> {
-    let because = Unanswered::Because;
     let (mut sender, connection) = http1::Builder::new()
         .max_buf_size(limits::OUTBOX_ANSWER)
         .handshake(TokioIo::new(io))
         .await
-        .map_err(|error| because(format!("no HTTP: {error}")))?;
-    let whole = async {
-        let answer = sender.send_request(request).await.map_err(|error| because(format!("no answer: {error}")))?;
-        let (parts, body) = answer.into_parts();
-        // Only who takes it hears that it is too large.
-        if body.size_hint().lower() > most as u64 {
-            return Err(Unanswered::TooLarge);
-        }
-        match Limited::new(body, most).collect().await {
-            Ok(body) => Ok(Answer { status: parts.status.as_u16(), headers: parts.headers, body: body.to_bytes().to_vec() }),
-            Err(error) if error.is::<LengthLimitError>() => Err(Unanswered::TooLarge),
-            Err(error) => Err(because(format!("no whole answer: {error}"))),
-        }
-    };
+        .map_err(|error| Unanswered::Because(format!("no HTTP: {error}")))?;
+    let whole = async { read(sender.send_request(request).await.map_err(unanswered)?, most).await };
     tokio::pin!(connection, whole);
     let mut ended = false;
     loop {
@@ -263,6 +287,24 @@ async fn whole(io: Box<dyn Stream>, request: Request<Full<Bytes>>, most: usize) 
             whole = &mut whole => return whole,
             _ = &mut connection, if !ended => ended = true,
         }
+    }
+}
+
+fn unanswered(error: hyper::Error) -> Unanswered {
+    Unanswered::Because(format!("no answer: {error}"))
+}
+
+/// The rest of an answer, up to so many bytes.
+async fn read(answer: hyper::Response<Incoming>, most: usize) -> Result<Answer, Unanswered> {
+    let (parts, body) = answer.into_parts();
+    // Only who takes it hears that it is too large.
+    if body.size_hint().lower() > most as u64 {
+        return Err(Unanswered::TooLarge);
+    }
+    match Limited::new(body, most).collect().await {
+        Ok(body) => Ok(Answer { status: parts.status.as_u16(), headers: parts.headers, body: body.to_bytes().to_vec() }),
+        Err(error) if error.is::<LengthLimitError>() => Err(Unanswered::TooLarge),
+        Err(error) => Err(Unanswered::Because(format!("no whole answer: {error}"))),
     }
 }
 

@@ -151,7 +151,15 @@ async fn attempt(shared: &Shared, lines: &Lines, post: &Accepted, row: &OutboxRo
         tries.entry(key).or_insert_with(|| Arc::new(Semaphore::new(limits::OUTBOX_TRIES))).clone()
     };
     let Ok(_permit) = place.acquire().await else { return None };
-    let answer = tokio::time::timeout(shared.options.try_time, shared.client.send(&target, row, row.attempts + 1)).await;
+    let sent = async {
+        let own = row.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("authorization"));
+        let signed = match &shared.options.signer {
+            Some(signer) if !own => signer.authorization(&post.domain, &target.origin()).await,
+            _ => None,
+        };
+        shared.client.send(&target, row, row.attempts + 1, signed).await
+    };
+    let answer = tokio::time::timeout(shared.options.try_time, sent).await;
     match answer.unwrap_or_else(|_| Err("no answer in time".into())) {
         Ok(code) => {
             *status = Some(code);

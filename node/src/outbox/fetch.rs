@@ -30,8 +30,8 @@ impl Fetcher {
     }
 
     /// One request of a handler that was checked, and its answer with a body of at most so much.
-    pub(super) async fn exchange(&self, target: &Target, sent: Sent, most: usize) -> Result<Answer, RequestError> {
-        self.shared.1.exchange(target, sent, most).await.map_err(|why| match why {
+    pub(super) async fn exchange(&self, domain: &str, target: &Target, sent: Sent, most: usize) -> Result<Answer, RequestError> {
+        self.shared.1.exchange(domain, target, sent, most).await.map_err(|why| match why {
             Unanswered::TooLarge => RequestError::Limit(format!("body of an answer: {most} bytes")),
             Unanswered::Because(why) => RequestError::NotAvailable(format!("{}: {why}", target.origin())),
         })

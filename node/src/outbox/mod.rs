@@ -8,20 +8,23 @@
 //! - **Retried** until a 2xx, with waits that double from a second to five minutes, half of each drawn by lot. 410, an origin that is no
 //!   longer allowed, and an age of 24 h give it up: counted, in the tenant's log, and an alarm to its handler.
 //!
-//! Start with [`Outbox`]; `deliver.rs` is what happens to a post, `origin.rs` where it may go, `client.rs` one try. `fetch.rs` and
+//! Start with [`Outbox`]; `deliver.rs` is what happens to a post, `origin.rs` where it may go, `client.rs` one try, `sign.rs` in whose name. `fetch.rs` and
 //! `request.rs` are the other way: prompts that lie elsewhere, and answers that a handler waits for, from the same places.
 
 mod client;
 mod deliver;
 mod fetch;
+mod idle;
 mod origin;
 mod request;
+mod sign;
 #[cfg(test)]
 mod tests;
 
 pub use fetch::Fetcher;
 pub use origin::{Origins, Policy};
 pub use request::{Request, RequestError, Requests, Response};
+pub use sign::{CALLBACK_KEY, Signer, public_half};
 
 use crate::limits;
 use crate::metrics::{Metrics, add};
@@ -89,6 +92,8 @@ pub struct Options {
     pub last_retry: Duration,
     pub age: Duration,
     pub try_time: Duration,
+    /// Signs posts in their tenant's name.
+    pub signer: Option<Signer>,
     /// `None`: the authorities that this machine trusts.
     pub roots: Option<RootCertStore>,
 }
@@ -101,6 +106,7 @@ impl Options {
             last_retry: limits::OUTBOX_LAST_RETRY,
             age: limits::OUTBOX_AGE,
             try_time: limits::OUTBOX_TRY,
+            signer: None,
             roots: None,
         }
     }

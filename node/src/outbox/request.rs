@@ -7,9 +7,10 @@
 use super::client::{self, Answer};
 use super::fetch::Fetcher;
 use super::origin::Target;
+use super::sign::Signer;
 use crate::limits;
 use hyper::Method;
-use hyper::header::{HeaderMap, HeaderName, HeaderValue};
+use hyper::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -55,6 +56,7 @@ pub enum RequestError {
 #[derive(Clone)]
 pub struct Requests {
     fetcher: Fetcher,
+    signer: Option<Signer>,
     on: Handle,
     under_way: Arc<Mutex<UnderWay>>,
 }
@@ -68,18 +70,29 @@ struct UnderWay {
 impl Requests {
     /// `on`: a runtime with sockets that no guest runs on.
     pub fn new(fetcher: Fetcher, on: Handle) -> Requests {
-        Requests { fetcher, on, under_way: Arc::default() }
+        Requests { fetcher, signer: None, on, under_way: Arc::default() }
+    }
+
+    /// The same, signed in the tenant's name.
+    pub fn signed(self, signer: Signer) -> Requests {
+        Requests { signer: Some(signer), ..self }
     }
 
     /// Sends it and waits for the whole answer, for as long as it says but no longer than `left`.
     pub async fn send(&self, domain: &Arc<str>, request: Request, left: Duration) -> Result<Response, RequestError> {
         let time = request.timeout.unwrap_or(limits::FETCH).min(left.saturating_sub(limits::FETCH_SPARE));
-        let (target, sent) = self.check(domain, request)?;
+        let (target, mut sent) = self.check(domain, request)?;
         let place = self.place(domain)?;
-        let fetcher = self.fetcher.clone();
+        let (fetcher, domain) = (self.fetcher.clone(), domain.clone());
+        let signer = self.signer.clone().filter(|_| !sent.headers.contains_key(AUTHORIZATION));
         let mut task = Ends(self.on.spawn(async move {
             let _place = place;
-            match tokio::time::timeout(time, fetcher.exchange(&target, sent, limits::FETCH_BODY)).await {
+            if let Some(signer) = signer
+                && let Some(signed) = signer.authorization(&domain, &target.origin()).await
+            {
+                sent.headers.insert(AUTHORIZATION, signed);
+            }
+            match tokio::time::timeout(time, fetcher.exchange(&domain, &target, sent, limits::FETCH_BODY)).await {
                 Ok(answer) => answer,
                 Err(_) => Err(RequestError::Timeout),
             }

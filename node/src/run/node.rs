@@ -9,7 +9,7 @@ use crate::demo;
 use crate::guest::{Compiler, Follower, Guests, Options, Services, Vault};
 use crate::limits;
 use crate::metrics::{Metrics, render_guests};
-use crate::outbox::{self, Fetcher, Outbox, OutboxThread, Policy, Requests};
+use crate::outbox::{self, CALLBACK_KEY, Fetcher, Outbox, OutboxThread, Policy, Requests, Signer};
 use crate::record::private_folder;
 use crate::reply_keys::ReplyKeys;
 use crate::store::{Store, StoreError, StoreThread, wall_ms};
@@ -123,11 +123,13 @@ impl Node {
         let policy = Policy { origins: Arc::new(move |domain| listed.of(domain)), http: true, loopback: args.demo.then_some(demo::DOMAIN) };
         let fetcher = Fetcher::new(policy.clone(), None);
         prepared.fetcher = Some(fetcher.clone());
-        let (outbox, outbox_thread) = Outbox::start(store.clone(), outbox::Options::new(policy), prepared.metrics())?;
+        let vault = Vault::open(store.clone(), &data).map_err(io_error("the key of tenants' secrets"))?;
+        let signer = signer(vault.clone());
+        let options_of_outbox = outbox::Options { signer: Some(signer.clone()), ..outbox::Options::new(policy) };
+        let (outbox, outbox_thread) = Outbox::start(store.clone(), options_of_outbox, prepared.metrics())?;
         let options_of_archive = deliver::Options { public_url: config.api.public_url.clone(), ..deliver::Options::default() };
         let archive = Archive::open(store.clone(), &data, prepared.keys(), prepared.metrics(), options_of_archive)
             .map_err(io_error("the keys of the archive"))?;
-        let vault = Vault::open(store.clone(), &data).map_err(io_error("the key of tenants' secrets"))?;
         let guest_io = guest_io(store.clone()).map_err(io_error("a thread could not be started"))?;
         let services = Services {
             commands: prepared.commands(),
@@ -135,7 +137,7 @@ impl Node {
             links: Some(archive.links.clone()),
             store: Some(store.clone()),
             vault: Some(vault.clone()),
-            requests: Some(Requests::new(fetcher, guest_io.handle().clone())),
+            requests: Some(Requests::new(fetcher, guest_io.handle().clone()).signed(signer)),
         };
         let guests = Guests::start(engine.clone(), options, prepared.inbox(), services);
         configure_guests(&guests, &store)?;
@@ -201,6 +203,17 @@ impl Node {
         self.delivery_thread.stop();
         self.store_thread.close();
     }
+}
+
+/// Callbacks are signed with the tenant's secret of that name (IC-017).
+fn signer(vault: Vault) -> Signer {
+    Signer::new(Arc::new(move |domain| {
+        let vault = vault.clone();
+        Box::pin(async move {
+            let key = vault.get(&domain, CALLBACK_KEY).await.inspect_err(|error| tracing::warn!(%domain, %error, "callback key"));
+            key.ok().flatten().map(|secret| secret.expose().to_owned())
+        })
+    }))
 }
 
 /// The thread on which handlers' requests to the outside run, and on which their expired values are looked for.

@@ -8,6 +8,7 @@
 
 mod calls;
 mod deliveries;
+mod fallbacks;
 mod keeping;
 mod ledger;
 mod outbox;
@@ -21,6 +22,7 @@ mod versions;
 
 pub use calls::{Billed, CallRow};
 pub use deliveries::{DeliveryRow, DeliveryState, Listeners, Multipart, StorageRow};
+pub use fallbacks::FallbackObject;
 pub use keeping::{AccessRow, GoneRow, HoldRow, PartyRows};
 pub use ledger::{AuditRow, FROM};
 pub use outbox::{OutboxRow, OutboxWaiting};

@@ -355,6 +355,18 @@ const STEPS: &[&str] = &[
     "
     ALTER TABLE tenants ADD COLUMN large_components INTEGER NOT NULL DEFAULT 0;
     ",
+    // What calls to a number do without their handler.
+    "
+    CREATE TABLE number_fallbacks (
+        domain TEXT NOT NULL REFERENCES tenants(domain) ON DELETE CASCADE,
+        number TEXT NOT NULL,
+        mode TEXT NOT NULL,
+        command TEXT NOT NULL,
+        expires_at INTEGER NOT NULL,
+        changed_at INTEGER NOT NULL,
+        PRIMARY KEY (domain, number)
+    ) STRICT;
+    ",
 ];
 
 /// Brings the database to the newest version. Refuses one that a newer node has written: its meaning is unknown here.

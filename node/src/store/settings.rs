@@ -121,7 +121,7 @@ impl Store {
 }
 
 /// Whether it is a new one, for which there is room. `table` and `column` are ours.
-fn has_room(db: &Connection, table: &str, column: &'static str, domain: &str, name: &str, most: usize) -> Result<bool, StoreError> {
+pub(super) fn has_room(db: &Connection, table: &str, column: &'static str, domain: &str, name: &str, most: usize) -> Result<bool, StoreError> {
     if !db.prepare_cached("SELECT 1 FROM tenants WHERE domain = ?")?.exists([domain])? {
         return Err(StoreError::Unknown("domain"));
     }

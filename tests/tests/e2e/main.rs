@@ -23,3 +23,4 @@ mod tcp;
 mod tenants;
 mod versions;
 mod voicemail;
+mod webhook;

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::alarm::RoutingHook;
-use crate::door::{Ask, AskId, Fallback};
+use crate::door::{Ask, AskId, Fallback, NumberFallback};
 use crate::hook::{Alarm, AlarmLeg, CallEvent, NewCall, Routing};
 use crate::rules::Announce;
 
@@ -230,8 +230,34 @@ impl Session {
         self.release(now, x, party, Leave::refuse(now, 480, "serverError").keeping_reason());
     }
 
+    /// What the tenant has set for the number that was called, if it holds still (IC-291, IC-292).
+    pub(super) fn number_fallback(&self, now: Time, x: &Exchange) -> Option<Arc<NumberFallback>> {
+        self.tenant.number_fallbacks.get(&self.called).filter(|fallback| x.wall(now) < fallback.expires_at_ms).cloned()
+    }
+
+    /// SM-014: rules in place of the handler, from here on.
+    pub(super) fn run_fallback(&mut self, now: Time, x: &mut Exchange, party: PartyKey, fallback: &NumberFallback, why: &str) {
+        x.count(Counter::FallbackUsed);
+        self.alarm(now, x, AlarmKind::EmergencyFallback, why, None);
+        match (fallback.phrases.is_empty(), fallback.call.clone()) {
+            (false, call) => {
+                self.rules = Some(Announce::new(fallback.phrases.clone(), call));
+                self.connect_ivr(now, x, party);
+            }
+            // Nobody pays for a call that is answered only to be called on.
+            (true, Some(call)) => {
+                self.rules = Some(Announce::new(Vec::new(), None));
+                self.on_routing(now, x, party, Routing::Call(call), RoutingHook::CallEvent);
+            }
+            (true, None) => self.release(now, x, party, Leave::refuse(now, 480, "fallback")),
+        }
+    }
+
     /// The handler failed a newCall for good (IC-293, IC-294).
     pub(super) fn fall_back(&mut self, now: Time, x: &mut Exchange, party: PartyKey) {
+        if let Some(fallback) = self.number_fallback(now, x) {
+            return self.run_fallback(now, x, party, &fallback, alarm::TRIGGERED_BY_ERROR);
+        }
         x.count(Counter::FallbackUsed);
         match self.tenant.fallback.clone() {
             Fallback::Refuse { status } => {
@@ -240,7 +266,7 @@ impl Session {
             }
             Fallback::Announce { phrases } => {
                 self.alarm(now, x, AlarmKind::EmergencyFallback, alarm::TRIGGERED_BY_ERROR, None);
-                self.rules = Some(Announce::new(phrases));
+                self.rules = Some(Announce::new(phrases, None));
                 // The rules' own answer to newCall is always the IVR.
                 self.connect_ivr(now, x, party);
             }
