@@ -204,7 +204,7 @@ fn phrase(at: usize, json: &str) -> Result<Phrase, ApiError> {
         Some(_) => return Err(bad("cacheTimeToLive", "must be DAY, WEEK, MONTH, QUARTER or HALF-YEAR")),
     };
     let (refresh_cache, file_name, url) = (values.flag("refreshCache"), values.text("fileName"), values.text("url"));
-    let mut speech = |engine: &str, field: &str| {
+    let mut speech = |engine: &str, field: &str| -> Result<wit::Phrase, ApiError> {
         let parameters = values.text(field).ok_or_else(|| bad(field, "is missing"))?;
         let (engine, file_name) = (engine.to_owned(), file_name.clone());
         Ok(wit::Phrase::Tts(wit::TtsPhrase { engine, parameters, cache_time_to_live, refresh_cache, file_name, extra: Vec::new() }))

@@ -10,7 +10,7 @@ use crate::limits;
 use crate::store::wall_ms;
 use hyper::header::HeaderValue;
 use ring::rand::SystemRandom;
-use ring::rsa::KeyPair;
+use ring::rsa::{KeyPair, PublicKeyComponents};
 use ring::signature::RSA_PKCS1_SHA256;
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -68,8 +68,8 @@ impl Signer {
 
 /// Of a key that can sign: its public half's modulus and exponent, big-endian. Else why it cannot.
 pub fn public_half(pem: &str) -> Result<(Vec<u8>, Vec<u8>), String> {
-    let key = read(pem)?;
-    Ok((key.public().modulus().big_endian_without_leading_zero().into(), key.public().exponent().big_endian_without_leading_zero().into()))
+    let PublicKeyComponents { n, e } = read(pem)?.public().into();
+    Ok((n, e))
 }
 
 fn read(pem: &str) -> Result<KeyPair, String> {

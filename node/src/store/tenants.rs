@@ -4,6 +4,7 @@ use super::{Store, StoreError, ledger, wall_ms};
 use hookswitch_call::{Configuration, Fallback, Phrase, Tenant};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// The key in `settings` of the tenant that takes what nothing else matches.
@@ -347,6 +348,7 @@ impl TenantRow {
                     Fallback::Announce { phrases: files.iter().map(|name| Phrase::File { file_name: name.clone() }).collect() }
                 }
             },
+            number_fallbacks: BTreeMap::new(),
             // Only what the API has read as destinations is stored.
             destinations: self.destinations.iter().filter_map(|text| text.parse().ok()).collect(),
             mediaservice_ids: self.mediaservice_ids.clone(),
