@@ -86,7 +86,7 @@ impl Program {
 
     /// The same behaviour by built-in rules, where they can.
     pub fn rules(self) -> Option<Announce> {
-        (self == Program::Announce).then(|| Announce::new(vec![file("hello.wav")]))
+        (self == Program::Announce).then(|| Announce::new(vec![file("hello.wav")], None))
     }
 
     fn answer(self, ask: &Ask) -> Result<Verdict, HookFailure> {
