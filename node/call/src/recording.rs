@@ -231,6 +231,13 @@ pub struct RecordingOptions {
     pub on_available_url: Option<String>,
 }
 
+/// What a tenant has settled for all of its recordings, whoever asks for them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Policy {
+    /// Who is recorded is told (UR-028), also where nobody asks for it.
+    pub announce: bool,
+}
+
 /// What a recording is started for: defaults go by it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Place {
@@ -298,6 +305,12 @@ impl RecordingOptions {
             _ => limits::RECORD_DURATION,
         };
         self.max_duration.filter(|d| !d.is_zero()).unwrap_or(usual)
+    }
+
+    /// As its tenant wants it. Before anything is checked: what it settles may be what makes no sense.
+    pub fn under(mut self, policy: Policy) -> RecordingOptions {
+        self.announce |= policy.announce && !self.prompts_only;
+        self
     }
 
     /// Nothing is left open that the dialect or the place decides. The only place that knows defaults (docs/conformance.md, "Property

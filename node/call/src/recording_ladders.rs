@@ -6,11 +6,11 @@ use crate::contract::Script;
 use crate::contract::callee::Plan;
 use crate::contract::file;
 use crate::contract::world::{DOMAIN, World, configuration, switch_config, tenant};
-use crate::door::{Command, CommandError, CommandResult, Counter, Done, Input, RecordingMoved, WhichRecording};
+use crate::door::{Command, CommandError, CommandResult, Counter, Done, Input, RecordingMoved, Tenant, WhichRecording};
 use crate::hook::*;
 use crate::limits;
 use crate::recording::{
-    Channels, Container, Dialect, Direction, Encoding, Mode, PauseBehavior, Phase, Place, QueuePolicy, RecordingOptions, RecordingStatus,
+    Channels, Container, Dialect, Direction, Encoding, Mode, PauseBehavior, Phase, Place, Policy, QueuePolicy, RecordingOptions, RecordingStatus,
     StorageClass, Target, Unwritable,
 };
 use crate::switch::SwitchConfig;
@@ -393,6 +393,57 @@ fn ur_028_both_parties_hear_it_where_both_are_recorded() {
         assert!(off.iter().all(|what| what.ends_with("false")), "{off:?}");
         hang_up(&mut world);
     }
+}
+
+#[test]
+fn ur_028_by_a_tenants_rule_every_recording_is_told_whoever_asks_for_it() {
+    let told = |world: &World| world.steps.iter().filter(|s| s.contains("hears that it is recorded: true")).count();
+    let always = || Tenant { recordings: Policy { announce: true }, ..tenant() };
+    let world_of = |script| World::with(configuration(always()), switch_config(7), Box::new(script));
+
+    // By command, in each dialect.
+    for dialect in [Dialect::Native, Dialect::Graph, Dialect::Aculab, Dialect::Iotcomms, Dialect::Swml, Dialect::Ozeki] {
+        let mut world = world_of(waiting());
+        world.call("100");
+        world.run_to(S);
+        start(&mut world, "mine", RecordingOptions { dialect, ..RecordingOptions::default() }, vec![]).expect("it runs");
+        world.run_for(500);
+        assert_eq!((told(&world), last(&world, "mine").options.announce), (1, true), "{dialect:?}");
+        assert!(world.started[0].options.announce, "{dialect:?}: as the shell keeps it");
+        hang_up(&mut world);
+    }
+
+    // By the handler, as a phrase.
+    let mut world = world_of(Script::new(|ask| match ask.hook {
+        Hook::GetIvrCommand(_) => {
+            Ok(Verdict::Ivr(Box::new(IvrCommand { phrases: vec![Phrase::Record(Box::default())], ..IvrCommand::default() })))
+        }
+        Hook::NewCall(_) => Ok(Verdict::Routing(Routing::Ivr { session_reference: None })),
+        Hook::CallEvent(_) => Ok(Verdict::Routing(Routing::Drop { drop_code: None, session_reference: None })),
+    }));
+    world.call("100");
+    world.run_to(2 * S);
+    assert_eq!((told(&world), world.started[0].options.announce), (1, true));
+    hang_up(&mut world);
+
+    // A whole call (callRecording).
+    let mut world = world_of(Script::new(|ask| match ask.hook {
+        Hook::NewCall(_) => Ok(Verdict::Routing(Routing::Call(Box::new(OutboundCall {
+            dest_addr: "sip:bob@127.0.0.1:5080".into(),
+            recording: Some(Box::new(RecordingOptions::of_call(None))),
+            ..OutboundCall::default()
+        })))),
+        _ => Ok(Verdict::Routing(Routing::Drop { drop_code: None, session_reference: None })),
+    }));
+    world.users.insert("bob".into(), Plan::default());
+    world.call("100");
+    world.run_to(2 * S);
+    assert_eq!((told(&world), world.started[0].options.announce), (2, true), "both parties hear it");
+    hang_up(&mut world);
+
+    // Prompts alone are no recording.
+    let only = RecordingOptions { prompts_only: true, ..RecordingOptions::default() };
+    assert!(!only.under(Policy { announce: true }).announce);
 }
 
 #[test]

@@ -8,7 +8,7 @@ use super::reply::{self, ApiError, Reply};
 use super::roles::Roles;
 use super::{Api, Shared, blocking, rfc3339};
 use crate::limits;
-use crate::store::{FallbackRow, NumberRow, Quotas, TenantRow, TokenRow, wall_ms};
+use crate::store::{FallbackRow, NumberRow, Quotas, RecordAnnounce, TenantRow, TokenRow, wall_ms};
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use hookswitch_call::Destination;
@@ -321,6 +321,7 @@ pub(super) fn to_json(tenant: &TenantRow) -> Value {
         "trusted": tenant.trusted,
         "outbox_origins": tenant.outbox_origins,
         "recording_retention_s": tenant.recording_retention_ms.map(|ms| ms / 1000),
+        "record_announce": tenant.record_announce,
         "large_components": tenant.large_components,
         "created_at": rfc3339(tenant.created_at),
     })
@@ -385,6 +386,13 @@ pub(super) fn from_json(domain: String, mut body: Map<String, Value>, default: b
             _ => return Err(ApiError::bad("recording_retention_s", format!("must be a number from 1 to {RETENTION}, or null"))),
         },
     };
+    let record_announce = match body.remove("record_announce").unwrap_or_default() {
+        Value::Null => RecordAnnounce::default(),
+        value => match value.as_str().and_then(RecordAnnounce::of_name) {
+            Some(announce) => announce,
+            None => return Err(ApiError::bad("record_announce", format!("must be one of {}", RecordAnnounce::NAMES.join(", ")))),
+        },
+    };
     let trusted = match body.remove("trusted").unwrap_or_default() {
         Value::Null => false,
         Value::Bool(trusted) => trusted,
@@ -419,6 +427,7 @@ pub(super) fn from_json(domain: String, mut body: Map<String, Value>, default: b
         trusted,
         outbox_origins,
         recording_retention_ms,
+        record_announce,
         large_components,
         default,
         created_at: 0,
@@ -579,6 +588,10 @@ fn properties() -> Value {
         "recording_retention_s": {
             "type": ["integer", "null"], "minimum": 1, "maximum": RETENTION,
             "description": "Recordings are removed so many seconds after their end, where they say nothing else. None: never.",
+        },
+        "record_announce": {
+            "enum": RecordAnnounce::NAMES, "default": RecordAnnounce::default(),
+            "description": "`always`: every recording tells who is recorded by a warning tone, whoever asks for it; `off`: as each asks.",
         },
         "outbox_origins": texts(ORIGINS, "Origins that its handlers may post to: https://host[:port]; http:// for this machine alone."),
     })

@@ -732,6 +732,7 @@ fn ur_035_the_sidecar_says_all_and_any_changed_byte_is_found() {
         options.client_context = Some("{\"a\":1}".into());
         options.storage_class = StorageClass::Ephemeral;
         options.retention = Some(std::time::Duration::from_secs(600));
+        options.announce = true;
     };
     let mut options = RecordingOptions::default();
     facts(&mut options);
@@ -774,7 +775,7 @@ fn ur_035_the_sidecar_says_all_and_any_changed_byte_is_found() {
         (Some("handle"), Some("{\"a\":1}"), "native")
     );
     assert_eq!((row.storage_class.as_str(), row.retention_ms, row.stop_digit), ("ephemeral", Some(600_000), Some('#')));
-    assert_eq!((row.contains_sound, row.ended_at), (Some(true), said.ended_at_ms));
+    assert_eq!((row.contains_sound, row.ended_at, row.announce, said.announce), (Some(true), said.ended_at_ms, true, true));
 
     let bytes = std::fs::read(path).unwrap();
     assert!(verify_file(&bytes[..], &row.sidecar, Some(key)).unwrap().ok);

@@ -26,7 +26,7 @@ pub use ledger::{AuditRow, FROM};
 pub use outbox::{OutboxRow, OutboxWaiting};
 pub use recordings::{RecordingRow, RecordingState};
 pub use settings::{SecretRow, SettingRow, Settings};
-pub use tenants::{Credential, FallbackRow, KeyRow, NumberRow, Quotas, TenantRow, TokenRow};
+pub use tenants::{Credential, FallbackRow, KeyRow, NumberRow, Quotas, RecordAnnounce, TenantRow, TokenRow};
 pub use usage::{MEASURED_AT, Measured, UsageRow};
 pub use values::{ValueError, ValueRow};
 pub use versions::{AddedVersion, GuestPolicyRow, NewVersion, RolledBack, Share, VersionRow};

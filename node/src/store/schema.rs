@@ -355,6 +355,11 @@ const STEPS: &[&str] = &[
     "
     ALTER TABLE tenants ADD COLUMN large_components INTEGER NOT NULL DEFAULT 0;
     ",
+    // Who is recorded is told: by a tenant's rule, and whether it was so.
+    "
+    ALTER TABLE tenants ADD COLUMN record_announce TEXT NOT NULL DEFAULT 'off' CHECK (record_announce IN ('off', 'always'));
+    ALTER TABLE recordings ADD COLUMN announce INTEGER NOT NULL DEFAULT 0 CHECK (announce IN (0, 1));
+    ",
 ];
 
 /// Brings the database to the newest version. Refuses one that a newer node has written: its meaning is unknown here.

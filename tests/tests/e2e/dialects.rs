@@ -40,13 +40,18 @@ impl App {
             phone = phone.header(header);
         }
         let call = phone.start();
+        (call, self.session())
+    }
+
+    /// Of the call that is up, once it is.
+    fn session(&self) -> String {
         let mut session = None;
         wait_for("a call", || {
             let list: Value = serde_json::from_str(&self.node.http(&format!("/{DOMAIN}/sessions")).expect("it answers")).expect("JSON");
             session = list["sessions"][0]["id"].as_str().map(str::to_owned);
             session.is_some()
         });
-        (call, session.expect("waited for"))
+        session.expect("waited for")
     }
 
     fn post(&self, path: &str, body: &Value) -> (u16, Value) {
@@ -192,6 +197,27 @@ fn mg_010_023_a_reply_that_the_handler_asks_for_is_told_to_the_bot() {
 }
 
 #[test]
+fn ur_028_by_a_tenants_rule_who_is_recorded_hears_it_and_the_files_say_so() {
+    let app = App::with("graph-record", Vec::new());
+    app.node.cli(&["tenant", "put", DOMAIN, "--record-announce", "always"]).ok();
+    let (said, heard) = (app.node.file("said.wav"), app.node.file("heard.wav"));
+    write_wav(&said, &tone(CALLER, 20.0));
+    let call = app.node.phone("bot").header("X-Held: yes").play(&said).record(&heard).seconds("12").start();
+    let session = app.session();
+    let body = json!({ "playBeep": false, "maxRecordDurationInSeconds": 2, "callbackUri": app.receiver.url("graph") });
+    assert_eq!(app.post(&format!("graph/communications/calls/{session}/recordResponse"), &body).0, 200);
+    app.posted("graph");
+    call.end().ok();
+    assert_eq!(heard_tones(&read_wav(&heard), &[1400.0]).len(), 1, "one warning at its beginning");
+    let row = app.node.recording();
+    assert_eq!(row["announce"], json!(true), "{row}");
+    assert!(row["sidecar"].as_str().expect("a text").contains("\"announce\":true"), "{row}");
+    app.node.cli(&["recording", "verify", row["id"].as_str().expect("an id")]).ok();
+    let file = app.node.fetch(row["id"].as_str().expect("an id"));
+    assert!(heard_tones(&read_wav(&file), &[1400.0]).is_empty(), "the tone is in no file");
+}
+
+#[test]
 fn ac_001_002_026_033_034_035_037_a_page_hears_of_the_digit_that_ended_it() {
     let app = App::with("aculab-record", Vec::new());
     let pages =
@@ -221,12 +247,7 @@ fn ac_011_015_016_018_036_an_encrypted_recording_is_opened_by_openssl_and_played
     write_wav(&said, &[tone(CALLER, 2.0), silence(20.0)].concat());
     let phone = app.node.phone("app").header("X-Held: yes").play(&said).record(&heard).seconds("16");
     let call = phone.start();
-    let mut session = String::new();
-    wait_for("a call", || {
-        let list: Value = serde_json::from_str(&app.node.http(&format!("/{DOMAIN}/sessions")).expect("it answers")).expect("JSON");
-        session = list["sessions"][0]["id"].as_str().unwrap_or_default().to_owned();
-        !session.is_empty()
-    });
+    let session = app.session();
     let (key, vector) = ("00112233445566778899aabbccddeeff", "0f0e0d0c0b0a09080706050403020100");
     let cipher = json!({ "type": "aescbc", "key": key, "initialisation vector": vector });
     let record = json!({
