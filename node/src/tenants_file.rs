@@ -42,6 +42,8 @@ struct Tenant {
     #[serde(skip_serializing_if = "Option::is_none")]
     record_announce: Option<RecordAnnounce>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    graph_sample_rate: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     large_components: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
     fallback: Option<FallbackRow>,
@@ -77,6 +79,7 @@ fn unusual(tenant: &Map<String, Value>) -> Map<String, Value> {
             ("created_at", _) | (_, Value::Null | Value::Bool(false)) => continue,
             ("fallback", value) if *value == usual => continue,
             ("record_announce", value) if *value == announce => continue,
+            ("graph_sample_rate", value) if *value == 16_000 => continue,
             (_, Value::Array(items)) if items.is_empty() => continue,
             ("quotas", Value::Object(quotas)) => {
                 let said = quotas.iter().filter(|(name, value)| !(value.is_null() || *name == "cpu_weight" && **value == 1));
@@ -107,13 +110,13 @@ mod tests {
                 "quotas": { "calls_per_second": 3, "instances": null, "cpu_ms_per_second": null, "cpu_weight": 2, "storage_bytes": 1_099_511_627_776u64,
                             "minutes_per_month": null },
                 "error_prompt": "sorry \"so\".wav", "destinations": ["192.0.2.0/24"], "mediaservice_ids": [], "trusted": true,
-                "outbox_origins": ["https://x"], "recording_retention_s": 86400, "record_announce": "always",
+                "outbox_origins": ["https://x"], "recording_retention_s": 86400, "record_announce": "always", "graph_sample_rate": 8000,
                 "large_components": true, "created_at": "2026-01-01T00:00:00.000Z",
             }),
             json!({
                 "domain": "a.example", "default": false, "numbers": [], "fallback": { "action": "refuse", "status": 503 }, "trunks": [],
                 "max_sessions": 100, "quotas": { "cpu_weight": 1 }, "error_prompt": null, "destinations": [], "mediaservice_ids": [],
-                "trusted": false, "outbox_origins": [], "recording_retention_s": null, "record_announce": "off",
+                "trusted": false, "outbox_origins": [], "recording_retention_s": null, "record_announce": "off", "graph_sample_rate": 16000,
                 "large_components": false, "created_at": "2026-01-01T00:00:00.000Z",
             }),
         ];
@@ -133,6 +136,7 @@ mod tests {
             "outbox_origins",
             "recording_retention_s",
             "record_announce",
+            "graph_sample_rate",
             "large_components",
         ] {
             assert_eq!(again[1][field], shown[0][field], "{field}");

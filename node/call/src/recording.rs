@@ -236,6 +236,8 @@ pub struct RecordingOptions {
 pub struct Policy {
     /// Who is recorded is told (UR-028), also where nobody asks for it.
     pub announce: bool,
+    /// Hz of what Graph's recordResponse makes where it is not said (MG-035). None: that vendor's.
+    pub graph_rate: Option<u32>,
 }
 
 /// What a recording is started for: defaults go by it.
@@ -310,6 +312,9 @@ impl RecordingOptions {
     /// As its tenant wants it. Before anything is checked: what it settles may be what makes no sense.
     pub fn under(mut self, policy: Policy) -> RecordingOptions {
         self.announce |= policy.announce && !self.prompts_only;
+        if self.dialect == Dialect::Graph {
+            self.sample_rate = self.sample_rate.or(policy.graph_rate);
+        }
         self
     }
 

@@ -398,7 +398,7 @@ fn ur_028_both_parties_hear_it_where_both_are_recorded() {
 #[test]
 fn ur_028_by_a_tenants_rule_every_recording_is_told_whoever_asks_for_it() {
     let told = |world: &World| world.steps.iter().filter(|s| s.contains("hears that it is recorded: true")).count();
-    let always = || Tenant { recordings: Policy { announce: true }, ..tenant() };
+    let always = || Tenant { recordings: Policy { announce: true, ..Policy::default() }, ..tenant() };
     let world_of = |script| World::with(configuration(always()), switch_config(7), Box::new(script));
 
     // By command, in each dialect.
@@ -443,7 +443,28 @@ fn ur_028_by_a_tenants_rule_every_recording_is_told_whoever_asks_for_it() {
 
     // Prompts alone are no recording.
     let only = RecordingOptions { prompts_only: true, ..RecordingOptions::default() };
-    assert!(!only.under(Policy { announce: true }).announce);
+    assert!(!only.under(Policy { announce: true, ..Policy::default() }).announce);
+}
+
+#[test]
+fn mg_035_a_tenant_may_have_graphs_recordings_at_8_khz() {
+    let narrow = || Tenant { recordings: Policy { graph_rate: Some(8_000), ..Policy::default() }, ..tenant() };
+    let graph = |sample_rate| RecordingOptions { dialect: Dialect::Graph, sample_rate, ..RecordingOptions::default() };
+    for (tenant, options, hz) in [
+        (tenant(), graph(None), 16_000),
+        (narrow(), graph(None), 8_000),
+        (narrow(), graph(Some(16_000)), 16_000),
+        (narrow(), RecordingOptions { encoding: Encoding::Alaw, ..graph(None) }, 8_000),
+        (narrow(), RecordingOptions { sample_rate: Some(48_000), ..RecordingOptions::default() }, 48_000),
+    ] {
+        let mut world = World::with(configuration(tenant), switch_config(7), Box::new(waiting()));
+        world.call("100");
+        world.run_to(S);
+        start(&mut world, "mine", RecordingOptions { beep: Some(false), ..options }, vec![]).expect("it runs");
+        world.run_for(500);
+        assert_eq!(world.started[0].options.sample_rate(), hz);
+        hang_up(&mut world);
+    }
 }
 
 #[test]

@@ -151,6 +151,9 @@ pub(super) struct PutArgs {
     /// Whether all of its recordings tell who is recorded by a warning tone, or those that ask for it
     #[arg(long, value_name = "off|always", value_parser = RecordAnnounce::NAMES)]
     record_announce: Option<String>,
+    /// Hz of recordings that Microsoft Graph's recordResponse makes: 16000 or 8000
+    #[arg(long, value_name = "HZ")]
+    graph_sample_rate: Option<u32>,
     /// Whether P-Asserted-Identity of its handlers goes out
     #[arg(long, value_name = "true|false")]
     trusted: Option<bool>,
@@ -394,6 +397,9 @@ fn put(common: &Common, client: &Client, args: PutArgs) -> Outcome {
     }
     if let Some(announce) = args.record_announce {
         tenant.insert("record_announce".into(), announce.into());
+    }
+    if let Some(hz) = args.graph_sample_rate {
+        tenant.insert("graph_sample_rate".into(), hz.into());
     }
     if let Some(trusted) = args.trusted {
         tenant.insert("trusted".into(), trusted.into());

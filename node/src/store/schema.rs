@@ -360,6 +360,10 @@ const STEPS: &[&str] = &[
     ALTER TABLE tenants ADD COLUMN record_announce TEXT NOT NULL DEFAULT 'off' CHECK (record_announce IN ('off', 'always'));
     ALTER TABLE recordings ADD COLUMN announce INTEGER NOT NULL DEFAULT 0 CHECK (announce IN (0, 1));
     ",
+    // Hz of recordings in Graph's way, where it is not the usual.
+    "
+    ALTER TABLE tenants ADD COLUMN graph_sample_rate INTEGER;
+    ",
 ];
 
 /// Brings the database to the newest version. Refuses one that a newer node has written: its meaning is unknown here.

@@ -33,6 +33,8 @@ pub struct TenantRow {
     pub recording_retention_ms: Option<u64>,
     /// Whether all of its recordings tell who is recorded, or those that ask for it.
     pub record_announce: RecordAnnounce,
+    /// Hz of its recordings in Graph's way. None: that vendor's.
+    pub graph_sample_rate: Option<u32>,
     /// It may upload large components: with more bytes, modules and memory.
     pub large_components: bool,
     /// Takes what no number and no domain matches. At most one tenant does.
@@ -379,7 +381,7 @@ impl TenantRow {
             mediaservice_ids: self.mediaservice_ids.clone(),
             trusted: self.trusted,
             error_prompt: self.error_prompt.clone(),
-            recordings: Policy { announce: self.record_announce == RecordAnnounce::Always },
+            recordings: Policy { announce: self.record_announce == RecordAnnounce::Always, graph_rate: self.graph_sample_rate },
         }
     }
 }
@@ -389,14 +391,15 @@ fn put(db: &Connection, tenant: &TenantRow, who: &str) -> Result<bool, StoreErro
     let known = db.prepare_cached("SELECT 1 FROM tenants WHERE domain = ?")?.exists([&tenant.domain])?;
     db.prepare_cached(
         "INSERT INTO tenants (domain, max_sessions, fallback, error_prompt, created_at, destinations, mediaservice_ids, trusted,
-                              outbox_origins, recording_retention_ms, quotas, trunks, large_components, record_announce)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+                              outbox_origins, recording_retention_ms, quotas, trunks, large_components, record_announce,
+                              graph_sample_rate)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
          ON CONFLICT (domain) DO UPDATE SET
              max_sessions = excluded.max_sessions, fallback = excluded.fallback, error_prompt = excluded.error_prompt,
              destinations = excluded.destinations, mediaservice_ids = excluded.mediaservice_ids, trusted = excluded.trusted,
              outbox_origins = excluded.outbox_origins, recording_retention_ms = excluded.recording_retention_ms,
              quotas = excluded.quotas, trunks = excluded.trunks, large_components = excluded.large_components,
-             record_announce = excluded.record_announce",
+             record_announce = excluded.record_announce, graph_sample_rate = excluded.graph_sample_rate",
     )?
     .execute(params![
         tenant.domain,
@@ -412,7 +415,8 @@ fn put(db: &Connection, tenant: &TenantRow, who: &str) -> Result<bool, StoreErro
         serde_json::to_string(&tenant.quotas).expect("plain data becomes JSON"),
         list(&tenant.trunks),
         tenant.large_components,
-        tenant.record_announce.name()
+        tenant.record_announce.name(),
+        tenant.graph_sample_rate
     ])?;
 
     db.prepare_cached("DELETE FROM numbers WHERE domain = ?")?.execute([&tenant.domain])?;
@@ -450,7 +454,7 @@ fn select(db: &Connection, domain: Option<&str>) -> Result<Vec<TenantRow>, Store
         "SELECT domain, max_sessions, fallback, error_prompt, created_at,
                 domain = coalesce((SELECT value FROM settings WHERE key = ?1), ''),
                 destinations, mediaservice_ids, trusted, outbox_origins, recording_retention_ms, quotas, trunks, large_components,
-                record_announce
+                record_announce, graph_sample_rate
          FROM tenants WHERE ?2 IS NULL OR domain = ?2 ORDER BY created_at DESC, rowid DESC",
     )?;
     let mut tenants: Vec<TenantRow> = tenants.query_map(params![DEFAULT_DOMAIN, domain], from_row)?.collect::<Result<_, _>>()?;
@@ -515,6 +519,7 @@ fn from_row(row: &Row<'_>) -> rusqlite::Result<TenantRow> {
         recording_retention_ms: row.get::<_, Option<i64>>(10)?.map(i64::cast_unsigned),
         large_components: row.get(13)?,
         record_announce: RecordAnnounce::of_name(&row.get::<_, String>(14)?).unwrap_or_default(),
+        graph_sample_rate: row.get(15)?,
         default: row.get(5)?,
         created_at: row.get::<_, i64>(4)?.cast_unsigned(),
     })

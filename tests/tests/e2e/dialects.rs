@@ -197,9 +197,9 @@ fn mg_010_023_a_reply_that_the_handler_asks_for_is_told_to_the_bot() {
 }
 
 #[test]
-fn ur_028_by_a_tenants_rule_who_is_recorded_hears_it_and_the_files_say_so() {
+fn mg_035_ur_028_by_a_tenants_rules_who_is_recorded_hears_it_and_the_file_has_8_khz() {
     let app = App::with("graph-record", Vec::new());
-    app.node.cli(&["tenant", "put", DOMAIN, "--record-announce", "always"]).ok();
+    app.node.cli(&["tenant", "put", DOMAIN, "--record-announce", "always", "--graph-sample-rate", "8000"]).ok();
     let (said, heard) = (app.node.file("said.wav"), app.node.file("heard.wav"));
     write_wav(&said, &tone(CALLER, 20.0));
     let call = app.node.phone("bot").header("X-Held: yes").play(&said).record(&heard).seconds("12").start();
@@ -214,6 +214,7 @@ fn ur_028_by_a_tenants_rule_who_is_recorded_hears_it_and_the_files_say_so() {
     assert!(row["sidecar"].as_str().expect("a text").contains("\"announce\":true"), "{row}");
     app.node.cli(&["recording", "verify", row["id"].as_str().expect("an id")]).ok();
     let file = app.node.fetch(row["id"].as_str().expect("an id"));
+    assert_eq!(probed(&file), "pcm_s16le,8000,1");
     assert!(heard_tones(&read_wav(&file), &[1400.0]).is_empty(), "the tone is in no file");
 }
 
