@@ -84,7 +84,7 @@ pub fn repair(folders: &Folders, store: &Store, metrics: &Metrics) -> io::Result
                 let (id, ms, state) = (&row.id, row.duration_ms, row.state.name());
                 if fresh && row.stop_reason == KEY_ERASED {
                     add(&metrics.recordings_failed, 1);
-                    tracing::error!(recording = %id, domain = %row.domain, "a recording that a crash cut off is lost: its tenant erased its key");
+                    tracing::error!(recording = %id, domain = %row.domain, "no recording: a crash cut it off, and its tenant has erased its key");
                 } else if fresh {
                     add(&metrics.recordings_repaired, 1);
                     tracing::warn!(recording = %id, domain = %row.domain, ms, state, "recording repaired after a crash");

@@ -364,6 +364,16 @@ const STEPS: &[&str] = &[
     "
     ALTER TABLE tenants ADD COLUMN graph_sample_rate INTEGER;
     ",
+    // Ages go by how long the node has run, not by a clock that may be set.
+    "
+    CREATE TABLE running (
+        only  INTEGER PRIMARY KEY CHECK (only = 0),
+        ms    INTEGER NOT NULL
+    ) STRICT;
+    INSERT INTO running (only, ms) VALUES (0, 0);
+    ALTER TABLE outbox     ADD COLUMN born INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE deliveries ADD COLUMN born INTEGER NOT NULL DEFAULT 0;
+    ",
 ];
 
 /// Brings the database to the newest version. Refuses one that a newer node has written: its meaning is unknown here.
