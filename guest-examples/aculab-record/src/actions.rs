@@ -208,7 +208,10 @@ mod tests {
         .expect("read");
         assert_eq!(said.token.as_deref(), Some("t"));
         let Action::Record { options, next_page } = &said.actions[0] else { panic!("{said:?}") };
-        assert_eq!((options.stop_digits.as_deref(), options.max_silence_ms, options.initial_silence_ms), (Some("12"), Some(2000), Some(2000)));
+        assert_eq!(
+            (options.stop_digits.as_deref(), options.max_silence_ms, options.initial_silence_ms),
+            (Some("12"), Some(2000), Some(2000))
+        );
         assert_eq!(next_page, &Some(Page { url: "https://app.example/calls/next".into(), by_get: true }));
         let Action::Play { files, next_page, .. } = &said.actions[1] else { panic!("{said:?}") };
         assert_eq!((files.len(), next_page), (2, &Some(page("https://app.example/root"))));
@@ -230,18 +233,27 @@ mod tests {
             (json!({ "actions": [{ "record": { "seconds_max_duration": 0 } }] }), "actions[0]: record.seconds_max_duration: "),
             (json!({ "actions": [{ "record": { "format": "mp3" } }] }), "actions[0]: record.format: "),
             (json!({ "actions": [{ "record": { "next_page": {} } }] }), "actions[0]: record.next_page.url: "),
-            (json!({ "actions": [{ "record": { "next_page": { "url": "x", "method": "PUT" } } }] }), "actions[0]: record.next_page.method: "),
+            (
+                json!({ "actions": [{ "record": { "next_page": { "url": "x", "method": "PUT" } } }] }),
+                "actions[0]: record.next_page.method: ",
+            ),
             (
                 json!({ "actions": [{ "record": { "recording_available_page": { "url": "x", "method": "GET" } } }] }),
                 "actions[0]: record.recording_available_page.method: ",
             ),
-            (json!({ "actions": [{ "record": { "encryption_cipher": { "type": "des" } } }] }), "actions[0]: record.encryption_cipher.type: "),
+            (
+                json!({ "actions": [{ "record": { "encryption_cipher": { "type": "des" } } }] }),
+                "actions[0]: record.encryption_cipher.type: ",
+            ),
             (
                 json!({ "actions": [{ "record": { "encryption_cipher": { "type": "aescbc", "key": "00" } } }] }),
                 "actions[0]: record.encryption_cipher.key: ",
             ),
             (json!({ "actions": [{ "play": { "play_list": [] } }] }), "actions[0]: play.play_list: "),
-            (json!({ "actions": [{ "play": { "play_list": [{ "text_to_say": "hello" }] } }] }), "actions[0]: play.play_list[0].text_to_say: "),
+            (
+                json!({ "actions": [{ "play": { "play_list": [{ "text_to_say": "hello" }] } }] }),
+                "actions[0]: play.play_list[0].text_to_say: ",
+            ),
         ] {
             let refused = answer(said.clone()).expect_err("refused");
             assert!(refused.starts_with(why), "{said}: {refused}");

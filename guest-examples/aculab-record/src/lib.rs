@@ -300,7 +300,10 @@ mod tests {
         call.wait();
         call.assert_ended("ivrHangup");
         let info = told(&call, "https://app.example/final");
-        assert_eq!((&info["token"], &info["is_notification"], &info["this_call"]["call_from"]), (&json!("t-2"), &json!(false), &json!("alice")));
+        assert_eq!(
+            (&info["token"], &info["is_notification"], &info["this_call"]["call_from"]),
+            (&json!("t-2"), &json!(false), &json!("alice"))
+        );
         assert_eq!(info["action_result"], json!({ "action": "play", "result": { "id": "", "reason": "completed" } }));
         for member in ["application_instance_id", "application_parameters", "log_filename"] {
             assert!(info[member].is_string(), "{member}: {info}");
@@ -339,7 +342,11 @@ mod tests {
     #[test]
     fn ac_037_what_a_page_cannot_say_is_named_in_the_log_and_hangs_up() {
         for (status, body, why) in [
-            (200, r#"{"actions":[{"play":{"play_list":[{"file_to_play":"a.wav"}]}},{"send_fax":{}}]}"#, "actions[1]: no action is called \"send_fax\""),
+            (
+                200,
+                r#"{"actions":[{"play":{"play_list":[{"file_to_play":"a.wav"}]}},{"send_fax":{}}]}"#,
+                "actions[1]: no action is called \"send_fax\"",
+            ),
             (200, "<html>", "not JSON"),
             (500, RECORD, "it answers 500"),
         ] {

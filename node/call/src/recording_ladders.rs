@@ -10,8 +10,8 @@ use crate::door::{Command, CommandError, CommandResult, Counter, Done, Input, Re
 use crate::hook::*;
 use crate::limits;
 use crate::recording::{
-    Channels, Container, Dialect, Direction, Encoding, Mode, PauseBehavior, Phase, Place, Policy, QueuePolicy, RecordingOptions, RecordingStatus,
-    StorageClass, Target, Unwritable,
+    Channels, Container, Dialect, Direction, Encoding, Mode, PauseBehavior, Phase, Place, Policy, QueuePolicy, RecordingOptions,
+    RecordingStatus, StorageClass, Target, Unwritable,
 };
 use crate::switch::SwitchConfig;
 use hookswitch_proto::media::{MediaKind, RecordingId, StopReason};

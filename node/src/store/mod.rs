@@ -32,8 +32,8 @@ pub use usage::{MEASURED_AT, Measured, UsageRow};
 pub use values::{ValueError, ValueRow};
 pub use versions::{AddedVersion, GuestPolicyRow, NewVersion, RolledBack, Share, VersionRow};
 
-use rusqlite::Connection;
 use running::{Keeping, Running};
+use rusqlite::Connection;
 use std::future::Future;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;

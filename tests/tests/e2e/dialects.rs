@@ -224,8 +224,14 @@ fn ac_001_002_004_019_026_033_034_035_037_an_applications_pages_say_what_happens
     app.receiver = Receiver::application(
         address(),
         &[
-            ("app/first", r##"{"actions":[{"record":{"id":"message","next_page":{"url":"next"}}},{"play":{"play_list":[{"file_to_play":"never.wav"}]}}],"token":"t-1"}"##),
-            ("app/next", r##"{"actions":[{"play":{"play_list":[{"file_to_play":"bye.wav"}],"next_page":{"url":"/played","method":"GET"}}}],"token":"t-2"}"##),
+            (
+                "app/first",
+                r##"{"actions":[{"record":{"id":"message","next_page":{"url":"next"}}},{"play":{"play_list":[{"file_to_play":"never.wav"}]}}],"token":"t-1"}"##,
+            ),
+            (
+                "app/next",
+                r##"{"actions":[{"play":{"play_list":[{"file_to_play":"bye.wav"}],"next_page":{"url":"/played","method":"GET"}}}],"token":"t-2"}"##,
+            ),
             ("played", r##"{"actions":[],"token":"t-3"}"##),
         ],
     );
@@ -249,17 +255,28 @@ fn ac_001_002_004_019_026_033_034_035_037_an_applications_pages_say_what_happens
         assert_eq!(all.len(), 1, "{all:?}");
         all[0].clone()
     };
-    for (path, by_get, token, action) in
-        [("app/first", true, "", ""), ("app/next", false, "t-1", "record"), ("played", true, "t-2", "play"), ("final", false, "t-3", "play")]
-    {
+    for (path, by_get, token, action) in [
+        ("app/first", true, "", ""),
+        ("app/next", false, "t-1", "record"),
+        ("played", true, "t-2", "play"),
+        ("final", false, "t-3", "play"),
+    ] {
         let page = asked(path);
         let info = &page.body;
         assert_eq!((page.is_get(), &info["token"]), (by_get, &json!(token)), "{path}: {page:?}");
         assert_eq!((&info["application_instance_id"], &info["is_notification"]), (&json!(session), &json!(false)), "{path}");
-        assert_eq!((&info["this_call"]["call_to"], info["action_result"]["action"].as_str().unwrap_or("")), (&json!("app"), action), "{path}");
+        assert_eq!(
+            (&info["this_call"]["call_to"], info["action_result"]["action"].as_str().unwrap_or("")),
+            (&json!("app"), action),
+            "{path}"
+        );
     }
     let result = asked("app/next").body["action_result"]["result"].clone();
-    assert_eq!((&result["reason"], &result["barge_in_digit"], &result["id"]), (&json!("bargein"), &json!("#"), &json!("message")), "{result}");
+    assert_eq!(
+        (&result["reason"], &result["barge_in_digit"], &result["id"]),
+        (&json!("bargein"), &json!("#"), &json!("message")),
+        "{result}"
+    );
     assert_eq!((&result["contains_sound"], &result["file_available"]), (&json!(true), &json!(false)), "{result}");
     assert_eq!(heard_tones(&read_wav(&heard), &[880.0]).len(), 1, "what the next page said, and nothing of the list before");
     // The recording can be played, and removed, by the name that the page heard.

@@ -83,7 +83,11 @@ const OPTIONS: &[(&str, Kind, &str)] = &[
     ("sensitivity", Kind::Number, "What counts as voice, 0 to 100; larger hears quieter sound."),
     ("pauseBehavior", Kind::OneOf(&["skip", "silence"]), "What a pause leaves."),
     ("encryption", Kind::Cipher, "AES-CBC with PKCS#7 padding over the whole file: key and iv in hex. Neither is kept in the clear."),
-    ("announce", Kind::Flag, "A warning tone every 15 s to whoever is recorded; it is not in the file. A tenant may want it of all (`record_announce`)."),
+    (
+        "announce",
+        Kind::Flag,
+        "A warning tone every 15 s to whoever is recorded; it is not in the file. A tenant may want it of all (`record_announce`).",
+    ),
     ("retentionMs", Kind::Number, "Deleted so long after its end."),
     ("statusUrl", Kind::Text, "Every state is posted there (the tenant's outbox origins)."),
     ("onCompleteUrl", Kind::Text, "Posted when it has ended."),
