@@ -159,7 +159,7 @@ pub const OUTBOX_URL: usize = 2048;
 /// Headers of one post, and bytes of each value.
 pub const OUTBOX_HEADERS: usize = 32;
 pub const OUTBOX_HEADER_VALUE: usize = 512;
-/// A post older than this is given up: whoever was away for a day asks for what he missed.
+/// A post that the node has run with for longer is given up: whoever was away for a day asks for what he missed.
 pub const OUTBOX_AGE: Duration = Duration::from_secs(24 * 3600);
 /// Between tries: the first wait, doubled each time up to the last.
 pub const OUTBOX_FIRST_RETRY: Duration = Duration::from_secs(1);
@@ -246,7 +246,7 @@ pub const DELIVERY_TRY: Duration = Duration::from_secs(130);
 /// Between tries: the first wait, doubled each time up to the last.
 pub const DELIVERY_FIRST_RETRY: Duration = Duration::from_secs(2);
 pub const DELIVERY_LAST_RETRY: Duration = Duration::from_secs(300);
-/// A delivery older than this is given up: a storage that was away for three days is not coming back by itself. The audio stays here.
+/// A delivery that the node has run with for longer is given up: a storage that was away for three days is not coming back by itself. The audio stays here.
 pub const DELIVERY_AGE: Duration = Duration::from_secs(3 * 24 * 3600);
 /// Bytes of one tenant's recordings that may wait for its storage: 380 hours of G.711 a side. More: the oldest are given up and stay here,
 /// since the newest are those that somebody waits for.

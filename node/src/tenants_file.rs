@@ -3,7 +3,7 @@
 //!
 //! Here it is read and written; what it changes is `api/apply.rs`'s to say.
 
-use crate::store::{FallbackRow, Quotas};
+use crate::store::{FallbackRow, Quotas, RecordAnnounce};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -40,6 +40,12 @@ struct Tenant {
     #[serde(skip_serializing_if = "Option::is_none")]
     recording_retention_s: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    record_announce: Option<RecordAnnounce>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    graph_sample_rate: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    large_components: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     fallback: Option<FallbackRow>,
     #[serde(skip_serializing_if = "Option::is_none")]
     quotas: Option<Quotas>,
@@ -66,11 +72,14 @@ pub fn write(tenants: &[Value]) -> Result<String, String> {
 
 fn unusual(tenant: &Map<String, Value>) -> Map<String, Value> {
     let usual = serde_json::to_value(FallbackRow::default()).unwrap_or_default();
+    let announce = RecordAnnounce::default().name();
     let mut said = Map::new();
     for (name, value) in tenant {
         let value = match (name.as_str(), value) {
             ("created_at", _) | (_, Value::Null | Value::Bool(false)) => continue,
             ("fallback", value) if *value == usual => continue,
+            ("record_announce", value) if *value == announce => continue,
+            ("graph_sample_rate", value) if *value == 16_000 => continue,
             (_, Value::Array(items)) if items.is_empty() => continue,
             ("quotas", Value::Object(quotas)) => {
                 let said = quotas.iter().filter(|(name, value)| !(value.is_null() || *name == "cpu_weight" && **value == 1));
@@ -101,12 +110,14 @@ mod tests {
                 "quotas": { "calls_per_second": 3, "instances": null, "cpu_ms_per_second": null, "cpu_weight": 2, "storage_bytes": 1_099_511_627_776u64,
                             "minutes_per_month": null },
                 "error_prompt": "sorry \"so\".wav", "destinations": ["192.0.2.0/24"], "mediaservice_ids": [], "trusted": true,
-                "outbox_origins": ["https://x"], "recording_retention_s": 86400, "created_at": "2026-01-01T00:00:00.000Z",
+                "outbox_origins": ["https://x"], "recording_retention_s": 86400, "record_announce": "always", "graph_sample_rate": 8000,
+                "large_components": true, "created_at": "2026-01-01T00:00:00.000Z",
             }),
             json!({
                 "domain": "a.example", "default": false, "numbers": [], "fallback": { "action": "refuse", "status": 503 }, "trunks": [],
                 "max_sessions": 100, "quotas": { "cpu_weight": 1 }, "error_prompt": null, "destinations": [], "mediaservice_ids": [],
-                "trusted": false, "outbox_origins": [], "recording_retention_s": null, "created_at": "2026-01-01T00:00:00.000Z",
+                "trusted": false, "outbox_origins": [], "recording_retention_s": null, "record_announce": "off", "graph_sample_rate": 16000,
+                "large_components": false, "created_at": "2026-01-01T00:00:00.000Z",
             }),
         ];
         let text = write(&shown).expect("written");
@@ -115,9 +126,19 @@ mod tests {
         assert_eq!(again[1]["numbers"], shown[0]["numbers"]);
         assert_eq!(again[1]["quotas"], shown[0]["quotas"]);
         assert_eq!(again[1]["fallback"], shown[0]["fallback"]);
-        for field in
-            ["default", "trunks", "max_sessions", "error_prompt", "destinations", "trusted", "outbox_origins", "recording_retention_s"]
-        {
+        for field in [
+            "default",
+            "trunks",
+            "max_sessions",
+            "error_prompt",
+            "destinations",
+            "trusted",
+            "outbox_origins",
+            "recording_retention_s",
+            "record_announce",
+            "graph_sample_rate",
+            "large_components",
+        ] {
             assert_eq!(again[1][field], shown[0][field], "{field}");
         }
         assert_eq!(read("").expect("empty"), Vec::<Value>::new());

@@ -3,7 +3,7 @@
 use crate::admission::{Quota, Spent};
 use crate::destination::Destination;
 use crate::hook::{Hook, HookFailure, Notification, OutboundCall, Phrase, RecordingDetails, ReplyTo, Verdict};
-use crate::recording::{CbcKey, PauseBehavior, RecordingOptions, RecordingStatus, Target};
+use crate::recording::{CbcKey, PauseBehavior, Policy, RecordingOptions, RecordingStatus, Target};
 use bytes::Bytes;
 use hookswitch_proto::Wall;
 use hookswitch_proto::media::{Clip, LegId, MediaCmd, MediaEvent, RecordingId};
@@ -83,6 +83,7 @@ pub struct Tenant {
     pub trusted: bool,
     /// File played before release when getIvrCommand failed for good (IC-263).
     pub error_prompt: Option<String>,
+    pub recordings: Policy,
 }
 
 impl Tenant {
@@ -100,6 +101,7 @@ impl Tenant {
             mediaservice_ids: Vec::new(),
             trusted: false,
             error_prompt: None,
+            recordings: Policy::default(),
         }
     }
 }

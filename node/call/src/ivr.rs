@@ -10,7 +10,7 @@ use crate::door::{Clips, CommandError, Counter, PromptSource};
 use crate::exchange::Mint;
 use crate::hook::{DtmfParams, DtmfReason, HookFailure, IvrCommand, Phrase, RecordingResult, Routing};
 use crate::limits;
-use crate::recording::{Mode, Place, RecordingOptions, Unwritable};
+use crate::recording::{Mode, Place, Policy, RecordingOptions, Unwritable};
 use hookswitch_proto::Time;
 use hookswitch_proto::limits::PLAY_SEGMENTS;
 use hookswitch_proto::media::{BargeIn, DigitSet, Ended, FRAME, FRAME_TIME, PlayId, RecordingId, RecordingTotals, Segment, StopReason};
@@ -140,6 +140,7 @@ pub(crate) struct May<'a> {
     /// The tenant's storage is used up.
     pub full: bool,
     pub unwritable: &'a Unwritable,
+    pub policy: Policy,
 }
 
 /// A phrase, checked. Numbers are indices of prepared sources.
@@ -317,7 +318,7 @@ impl Ivr {
                     vec![Phrase::File { file_name: file.to_owned() }],
                     "",
                     mint,
-                    May { recordings: 0, full: false, unwritable: &Unwritable::default() },
+                    May { recordings: 0, full: false, unwritable: &Unwritable::default(), policy: Policy::default() },
                 );
             }
             _ => self.leave(Effect::Hangup { reason: "serverError" }),
@@ -347,6 +348,7 @@ impl Ivr {
                 Phrase::Echo { duration } => Plan::Echo(duration),
                 Phrase::Record(phrase) => {
                     recordings += 1;
+                    let phrase = phrase.under(may.policy);
                     let name =
                         phrase.file_name.as_deref().and_then(file_name_error).or_else(|| phrase.check().is_err().then_some("fileName"));
                     let kind = || may.unwritable.check(&phrase).err().map(|(field, why)| format!("{field}: {why}"));

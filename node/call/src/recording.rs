@@ -231,6 +231,15 @@ pub struct RecordingOptions {
     pub on_available_url: Option<String>,
 }
 
+/// What a tenant has settled for all of its recordings, whoever asks for them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Policy {
+    /// Who is recorded is told (UR-028), also where nobody asks for it.
+    pub announce: bool,
+    /// Hz of what Graph's recordResponse makes where it is not said (MG-035). None: that vendor's.
+    pub graph_rate: Option<u32>,
+}
+
 /// What a recording is started for: defaults go by it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Place {
@@ -298,6 +307,15 @@ impl RecordingOptions {
             _ => limits::RECORD_DURATION,
         };
         self.max_duration.filter(|d| !d.is_zero()).unwrap_or(usual)
+    }
+
+    /// As its tenant wants it. Before anything is checked: what it settles may be what makes no sense.
+    pub fn under(mut self, policy: Policy) -> RecordingOptions {
+        self.announce |= policy.announce && !self.prompts_only;
+        if self.dialect == Dialect::Graph {
+            self.sample_rate = self.sample_rate.or(policy.graph_rate);
+        }
+        self
     }
 
     /// Nothing is left open that the dialect or the place decides. The only place that knows defaults (docs/conformance.md, "Property

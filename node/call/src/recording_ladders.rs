@@ -6,12 +6,12 @@ use crate::contract::Script;
 use crate::contract::callee::Plan;
 use crate::contract::file;
 use crate::contract::world::{DOMAIN, World, configuration, switch_config, tenant};
-use crate::door::{Command, CommandError, CommandResult, Counter, Done, Input, RecordingMoved, WhichRecording};
+use crate::door::{Command, CommandError, CommandResult, Counter, Done, Input, RecordingMoved, Tenant, WhichRecording};
 use crate::hook::*;
 use crate::limits;
 use crate::recording::{
-    Channels, Container, Dialect, Direction, Encoding, Mode, PauseBehavior, Phase, Place, QueuePolicy, RecordingOptions, RecordingStatus,
-    StorageClass, Target, Unwritable,
+    Channels, Container, Dialect, Direction, Encoding, Mode, PauseBehavior, Phase, Place, Policy, QueuePolicy, RecordingOptions,
+    RecordingStatus, StorageClass, Target, Unwritable,
 };
 use crate::switch::SwitchConfig;
 use hookswitch_proto::media::{MediaKind, RecordingId, StopReason};
@@ -391,6 +391,78 @@ fn ur_028_both_parties_hear_it_where_both_are_recorded() {
         let off: Vec<String> = told(&world).split_off(expected.len());
         assert_eq!(off.len(), expected.len(), "{off:?}");
         assert!(off.iter().all(|what| what.ends_with("false")), "{off:?}");
+        hang_up(&mut world);
+    }
+}
+
+#[test]
+fn ur_028_by_a_tenants_rule_every_recording_is_told_whoever_asks_for_it() {
+    let told = |world: &World| world.steps.iter().filter(|s| s.contains("hears that it is recorded: true")).count();
+    let always = || Tenant { recordings: Policy { announce: true, ..Policy::default() }, ..tenant() };
+    let world_of = |script| World::with(configuration(always()), switch_config(7), Box::new(script));
+
+    // By command, in each dialect.
+    for dialect in [Dialect::Native, Dialect::Graph, Dialect::Aculab, Dialect::Iotcomms, Dialect::Swml, Dialect::Ozeki] {
+        let mut world = world_of(waiting());
+        world.call("100");
+        world.run_to(S);
+        start(&mut world, "mine", RecordingOptions { dialect, ..RecordingOptions::default() }, vec![]).expect("it runs");
+        world.run_for(500);
+        assert_eq!((told(&world), last(&world, "mine").options.announce), (1, true), "{dialect:?}");
+        assert!(world.started[0].options.announce, "{dialect:?}: as the shell keeps it");
+        hang_up(&mut world);
+    }
+
+    // By the handler, as a phrase.
+    let mut world = world_of(Script::new(|ask| match ask.hook {
+        Hook::GetIvrCommand(_) => {
+            Ok(Verdict::Ivr(Box::new(IvrCommand { phrases: vec![Phrase::Record(Box::default())], ..IvrCommand::default() })))
+        }
+        Hook::NewCall(_) => Ok(Verdict::Routing(Routing::Ivr { session_reference: None })),
+        Hook::CallEvent(_) => Ok(Verdict::Routing(Routing::Drop { drop_code: None, session_reference: None })),
+    }));
+    world.call("100");
+    world.run_to(2 * S);
+    assert_eq!((told(&world), world.started[0].options.announce), (1, true));
+    hang_up(&mut world);
+
+    // A whole call (callRecording).
+    let mut world = world_of(Script::new(|ask| match ask.hook {
+        Hook::NewCall(_) => Ok(Verdict::Routing(Routing::Call(Box::new(OutboundCall {
+            dest_addr: "sip:bob@127.0.0.1:5080".into(),
+            recording: Some(Box::new(RecordingOptions::of_call(None))),
+            ..OutboundCall::default()
+        })))),
+        _ => Ok(Verdict::Routing(Routing::Drop { drop_code: None, session_reference: None })),
+    }));
+    world.users.insert("bob".into(), Plan::default());
+    world.call("100");
+    world.run_to(2 * S);
+    assert_eq!((told(&world), world.started[0].options.announce), (2, true), "both parties hear it");
+    hang_up(&mut world);
+
+    // Prompts alone are no recording.
+    let only = RecordingOptions { prompts_only: true, ..RecordingOptions::default() };
+    assert!(!only.under(Policy { announce: true, ..Policy::default() }).announce);
+}
+
+#[test]
+fn mg_035_a_tenant_may_have_graphs_recordings_at_8_khz() {
+    let narrow = || Tenant { recordings: Policy { graph_rate: Some(8_000), ..Policy::default() }, ..tenant() };
+    let graph = |sample_rate| RecordingOptions { dialect: Dialect::Graph, sample_rate, ..RecordingOptions::default() };
+    for (tenant, options, hz) in [
+        (tenant(), graph(None), 16_000),
+        (narrow(), graph(None), 8_000),
+        (narrow(), graph(Some(16_000)), 16_000),
+        (narrow(), RecordingOptions { encoding: Encoding::Alaw, ..graph(None) }, 8_000),
+        (narrow(), RecordingOptions { sample_rate: Some(48_000), ..RecordingOptions::default() }, 48_000),
+    ] {
+        let mut world = World::with(configuration(tenant), switch_config(7), Box::new(waiting()));
+        world.call("100");
+        world.run_to(S);
+        start(&mut world, "mine", RecordingOptions { beep: Some(false), ..options }, vec![]).expect("it runs");
+        world.run_for(500);
+        assert_eq!(world.started[0].options.sample_rate(), hz);
         hang_up(&mut world);
     }
 }

@@ -440,6 +440,7 @@ pub(super) fn schema() -> Value {
         ("contains_sound", json!({ "type": ["boolean", "null"], "description": "Whether somebody spoke; null where that is not known." })),
         ("ended_at_ms", endpoint::nullable(endpoint::number("When it ended, in milliseconds since the Unix epoch."))),
         ("storage_class", endpoint::text("How it is kept.")),
+        ("announce", endpoint::flag("Whoever was recorded heard a warning tone.")),
         ("sidecar", endpoint::text("The signed statement about it, byte for byte; empty until it is finished.")),
     ])
 }
@@ -476,6 +477,7 @@ fn to_json(row: &RecordingRow) -> Value {
         "contains_sound": row.contains_sound,
         "ended_at_ms": row.ended_at,
         "storage_class": row.storage_class,
+        "announce": row.announce,
         "sidecar": row.sidecar,
     })
 }

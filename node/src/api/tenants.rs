@@ -8,7 +8,7 @@ use super::reply::{self, ApiError, Reply};
 use super::roles::Roles;
 use super::{Api, Shared, blocking, rfc3339};
 use crate::limits;
-use crate::store::{FallbackRow, NumberRow, Quotas, TenantRow, TokenRow, wall_ms};
+use crate::store::{FallbackRow, NumberRow, Quotas, RecordAnnounce, TenantRow, TokenRow, wall_ms};
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use hookswitch_call::Destination;
@@ -31,6 +31,8 @@ const MEDIASERVICES: usize = 64;
 const ORIGINS: usize = 64;
 /// Seconds that a tenant may keep its recordings for: a hundred years. Longer is for ever, which is null.
 const RETENTION: u64 = 100 * 366 * 24 * 3600;
+/// Hz of recordings in Graph's way (MG-035); the first is the usual.
+const GRAPH_RATES: [u32; 2] = [16_000, 8_000];
 /// Calls at a time of a tenant that says nothing.
 const MAX_SESSIONS: u32 = 100;
 
@@ -321,6 +323,8 @@ pub(super) fn to_json(tenant: &TenantRow) -> Value {
         "trusted": tenant.trusted,
         "outbox_origins": tenant.outbox_origins,
         "recording_retention_s": tenant.recording_retention_ms.map(|ms| ms / 1000),
+        "record_announce": tenant.record_announce,
+        "graph_sample_rate": tenant.graph_sample_rate.unwrap_or(GRAPH_RATES[0]),
         "large_components": tenant.large_components,
         "created_at": rfc3339(tenant.created_at),
     })
@@ -385,6 +389,21 @@ pub(super) fn from_json(domain: String, mut body: Map<String, Value>, default: b
             _ => return Err(ApiError::bad("recording_retention_s", format!("must be a number from 1 to {RETENTION}, or null"))),
         },
     };
+    let record_announce = match body.remove("record_announce").unwrap_or_default() {
+        Value::Null => RecordAnnounce::default(),
+        value => match value.as_str().and_then(RecordAnnounce::of_name) {
+            Some(announce) => announce,
+            None => return Err(ApiError::bad("record_announce", format!("must be one of {}", RecordAnnounce::NAMES.join(", ")))),
+        },
+    };
+    let graph_sample_rate = match body.remove("graph_sample_rate").unwrap_or_default() {
+        Value::Null => None,
+        value => match GRAPH_RATES.into_iter().find(|hz| value == *hz) {
+            // The usual one is nobody's choice: it is the vendor's also when that changes.
+            Some(hz) => Some(hz).filter(|hz| *hz != GRAPH_RATES[0]),
+            None => return Err(ApiError::bad("graph_sample_rate", "must be 16000 or 8000")),
+        },
+    };
     let trusted = match body.remove("trusted").unwrap_or_default() {
         Value::Null => false,
         Value::Bool(trusted) => trusted,
@@ -419,6 +438,8 @@ pub(super) fn from_json(domain: String, mut body: Map<String, Value>, default: b
         trusted,
         outbox_origins,
         recording_retention_ms,
+        record_announce,
+        graph_sample_rate,
         large_components,
         default,
         created_at: 0,
@@ -579,6 +600,14 @@ fn properties() -> Value {
         "recording_retention_s": {
             "type": ["integer", "null"], "minimum": 1, "maximum": RETENTION,
             "description": "Recordings are removed so many seconds after their end, where they say nothing else. None: never.",
+        },
+        "record_announce": {
+            "enum": RecordAnnounce::NAMES, "default": RecordAnnounce::default(),
+            "description": "`always`: every recording tells who is recorded by a warning tone, whoever asks for it; `off`: as each asks.",
+        },
+        "graph_sample_rate": {
+            "enum": GRAPH_RATES, "default": GRAPH_RATES[0],
+            "description": "Hz of recordings that Microsoft Graph's recordResponse makes, where they say nothing else.",
         },
         "outbox_origins": texts(ORIGINS, "Origins that its handlers may post to: https://host[:port]; http:// for this machine alone."),
     })

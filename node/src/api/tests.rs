@@ -400,6 +400,8 @@ fn ic_008_every_refusal_says_what_and_why() {
         ("PUT", "/admin/tenants/b.example", op, JSON, br#"{"max_sessions":-1}"#, 400, "bad_value", "max_sessions"),
         ("PUT", "/admin/tenants/b.example", op, JSON, br#"{"max_sessions":"9"}"#, 400, "bad_value", "max_sessions"),
         ("PUT", "/admin/tenants/b.example", op, JSON, br#"{"error_prompt":"../x"}"#, 400, "bad_value", "error_prompt"),
+        ("PUT", "/admin/tenants/b.example", op, JSON, br#"{"record_announce":true}"#, 400, "bad_value", "record_announce"),
+        ("PUT", "/admin/tenants/b.example", op, JSON, br#"{"graph_sample_rate":48000}"#, 400, "bad_value", "graph_sample_rate"),
         ("PUT", "/admin/tenants/b.example", op, JSON, br#"{"fallback":503}"#, 400, "bad_value", "fallback"),
         (
             "PUT",
@@ -523,7 +525,8 @@ fn ic_003_004_browsers_may_ask() {
 fn a_tenant_is_put_shown_changed_and_removed() {
     let world = world();
     let body = br#"{"numbers":["200",{"trunk":"carrier","number":"100"}],"fallback":{"action":"announce","files":["closed.wav"]},
-                    "max_sessions":7,"error_prompt":"sorry.wav","default":true}"#;
+                    "max_sessions":7,"error_prompt":"sorry.wav","default":true,"record_announce":"always",
+                    "graph_sample_rate":8000}"#;
     let (status, answer) = world.ask("PUT", "/admin/tenants/B.example", Some(TOKEN), JSON, body);
     assert_eq!((status, &answer["tenant"]["domain"]), (201, &Value::String("b.example".into())), "{answer}");
     assert_eq!(world.node.configured.load(Ordering::Relaxed), 2);
@@ -532,6 +535,7 @@ fn a_tenant_is_put_shown_changed_and_removed() {
     assert_eq!(shown, answer["tenant"]);
     assert_eq!(shown["numbers"], json!(["200", { "trunk": "carrier", "number": "100" }]));
     assert_eq!((&shown["max_sessions"], &shown["default"]), (&json!(7), &json!(true)));
+    assert_eq!((&shown["record_announce"], &shown["graph_sample_rate"]), (&json!("always"), &json!(8000)));
     let listed: Vec<Value> =
         world.get("/admin/tenants")["tenants"].as_array().expect("a list").iter().map(|t| t["domain"].clone()).collect();
     assert_eq!(listed, ["b.example", "a.example"]);
@@ -540,6 +544,7 @@ fn a_tenant_is_put_shown_changed_and_removed() {
     assert_eq!(world.ask("PUT", "/admin/tenants/b.example", Some(TOKEN), JSON, shown.to_string().as_bytes()).0, 200);
     let (status, answer) = world.ask("PUT", "/admin/tenants/b.example", Some(TOKEN), None, b"{}");
     assert_eq!((status, &answer["tenant"]["numbers"], &answer["tenant"]["default"]), (200, &json!([]), &json!(true)), "{answer}");
+    assert_eq!((&answer["tenant"]["record_announce"], &answer["tenant"]["graph_sample_rate"]), (&json!("off"), &json!(16_000)));
 
     assert_eq!(world.ask("DELETE", "/admin/tenants/b.example", Some(TOKEN), None, b"").0, 200);
     assert_eq!(world.ask("GET", "/b.example/guests", Some(TOKEN), None, b"").0, 404);

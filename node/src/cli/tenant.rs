@@ -3,6 +3,7 @@
 use super::client::{Client, Content, encode};
 use super::output::{cell, say, say_json, table, when};
 use super::{Common, Failure, Outcome, guest_policy, keeping};
+use crate::store::RecordAnnounce;
 use crate::tenants_file;
 use clap::{Args, Subcommand};
 use serde_json::{Map, Value, json};
@@ -147,6 +148,12 @@ pub(super) struct PutArgs {
     /// Remove recordings so long after their end, e.g. 30d, where they say nothing else; `forever`: never
     #[arg(long, value_name = "TIME", value_parser = retention)]
     recording_retention: Option<Retention>,
+    /// Whether all of its recordings tell who is recorded by a warning tone, or those that ask for it
+    #[arg(long, value_name = "off|always", value_parser = RecordAnnounce::NAMES)]
+    record_announce: Option<String>,
+    /// Hz of recordings that Microsoft Graph's recordResponse makes: 16000 or 8000
+    #[arg(long, value_name = "HZ")]
+    graph_sample_rate: Option<u32>,
     /// Whether P-Asserted-Identity of its handlers goes out
     #[arg(long, value_name = "true|false")]
     trusted: Option<bool>,
@@ -387,6 +394,12 @@ fn put(common: &Common, client: &Client, args: PutArgs) -> Outcome {
     }
     if let Some(Retention(seconds)) = args.recording_retention {
         tenant.insert("recording_retention_s".into(), seconds.into());
+    }
+    if let Some(announce) = args.record_announce {
+        tenant.insert("record_announce".into(), announce.into());
+    }
+    if let Some(hz) = args.graph_sample_rate {
+        tenant.insert("graph_sample_rate".into(), hz.into());
     }
     if let Some(trusted) = args.trusted {
         tenant.insert("trusted".into(), trusted.into());

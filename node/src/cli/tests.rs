@@ -1,6 +1,7 @@
 //! The command line: what is understood, what is usage, and commands against a served API.
 
 use super::*;
+use crate::store::RecordAnnounce;
 use clap::CommandFactory;
 use hookswitch_call::door::{Command as Order, PlaceIvrCall, WhichRecording};
 use hookswitch_call::hook::OutboundCall;
@@ -390,6 +391,11 @@ fn commands_reach_the_node() {
     done(&format!("tenant put {domain} --recording-retention 30d"));
     let kept = world.store.tenant(domain).expect("read").and_then(|tenant| tenant.recording_retention_ms);
     assert_eq!(kept, Some(30 * 24 * 3_600_000));
+    done(&format!("tenant put {domain} --record-announce always --graph-sample-rate 8000"));
+    assert_eq!(
+        world.store.tenant(domain).expect("read").map(|tenant| (tenant.record_announce, tenant.graph_sample_rate)),
+        Some((RecordAnnounce::Always, Some(8000)))
+    );
     done(&format!("tenant put {domain} --recording-retention forever"));
     assert_eq!(world.store.tenant(domain).expect("read").and_then(|tenant| tenant.recording_retention_ms), None);
 }

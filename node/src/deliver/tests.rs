@@ -364,6 +364,45 @@ fn a_clock_that_was_set_back_delays_no_delivery() {
     assert_eq!(world.wait_end("soon").phase, Phase::Available);
 }
 
+/// The machine's clock is set: what is stored lies so many hours further behind it, or ahead.
+fn clock_moves(world: &World, hours: i64) {
+    let db = rusqlite::Connection::open(world.folder.path().join("node.db")).expect("opens");
+    db.busy_timeout(Duration::from_secs(60)).expect("it waits");
+    let changed = db.execute("UPDATE deliveries SET created_at = created_at - ?1, next_at = next_at - ?1", [hours * 3_600_000]);
+    assert_eq!(changed, Ok(1));
+}
+
+#[test]
+fn a_clock_that_jumps_neither_gives_up_a_delivery_nor_keeps_it_waiting() {
+    for hours in [100, -100] {
+        let (mut s3, mut world) = (S3::start(), world(quick()));
+        world.uses(&s3);
+        s3.go_away();
+        world.start();
+        world.recorded("r", StorageClass::TenantBucket, None, 1000);
+        world.wait("a try", || world.delivery("r").attempts > 0);
+        clock_moves(&world, hours);
+        let before = world.delivery("r").attempts;
+        world.wait("another try", || world.delivery("r").attempts > before);
+        assert_eq!(world.delivery("r").state, crate::store::DeliveryState::Uploading, "{hours} hours");
+        s3.come_back();
+        world.uses(&s3);
+        assert_eq!(world.wait_end("r").phase, Phase::Available, "{hours} hours");
+    }
+}
+
+#[test]
+fn a_delivery_is_given_up_when_the_node_has_run_for_long_enough_with_it() {
+    let (mut s3, mut world) = (S3::start(), world(Options { age: Duration::from_millis(500), ..quick() }));
+    world.uses(&s3);
+    s3.go_away();
+    world.start();
+    world.recorded("r", StorageClass::TenantBucket, None, 1000);
+    let end = world.wait_end("r");
+    assert!(end.phase == Phase::Failed && end.why.as_deref().is_some_and(|why| why.contains("not delivered for too long")), "{end:?}");
+    assert!(world.delivery("r").attempts > 0);
+}
+
 #[test]
 fn a_storage_may_ask_for_a_copy_of_everything_but_what_is_ephemeral() {
     let (s3, mut world) = (S3::start(), world(quick()));

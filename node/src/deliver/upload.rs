@@ -37,7 +37,8 @@ type Step<T> = Result<T, End>;
 
 pub(super) async fn attempt(shared: &Shared, row: &DeliveryRow) {
     let end = match row.state {
-        DeliveryState::Uploading if wall_ms() >= row.created_at.saturating_add(millis(shared.options.age)) => {
+        // By the node's running time: the machine's clock may be set by hours.
+        DeliveryState::Uploading if shared.store.running_ms() >= row.born.saturating_add(millis(shared.options.age)) => {
             let last = row.why.as_deref().unwrap_or("it was not tried");
             End::GivenUp(format!("not delivered for too long: {last}"))
         }

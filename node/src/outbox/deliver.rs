@@ -96,18 +96,19 @@ async fn deliver(shared: &Shared, lines: &Lines, post: &Accepted) {
     let mut status = None;
     loop {
         let Some(row) = insist(|| shared.store.post(post.id)).await else { return };
-        let expires = row.created_at.saturating_add(millis(shared.options.age));
-        let now = wall_ms();
-        let due = row.next_at.min(expires);
-        let wait = Duration::from_millis(due.saturating_sub(now));
+        // By the node's running time: the machine's clock may be set by hours.
+        let left = row.born.saturating_add(millis(shared.options.age)).saturating_sub(shared.store.running_ms());
+        let due = Duration::from_millis(row.next_at.saturating_sub(wall_ms()));
         // None waits longer than the longest wait: where one seems to, the clock was set back meanwhile.
-        if !wait.is_zero() && wait <= shared.options.last_retry {
+        let due = if due > shared.options.last_retry { Duration::ZERO } else { due };
+        let wait = due.min(Duration::from_millis(left));
+        if !wait.is_zero() {
             drop(row);
             tokio::time::sleep(wait).await;
             continue;
         }
         let attempts = row.attempts;
-        let end = if now >= expires {
+        let end = if left == 0 {
             Some((End::GivenUp("too old".into()), attempts))
         } else {
             attempt(shared, lines, post, &row, &mut status).await.map(|end| (end, attempts + 1))

@@ -6,7 +6,7 @@
 //! - **In order.** A session's posts go one after the other: the next is tried when the one before is delivered or given up.
 //! - **At least once.** A post is forgotten after a 2xx; a crash between the two repeats it, with the same `Hookswitch-Event-Id`.
 //! - **Retried** until a 2xx, with waits that double from a second to five minutes, half of each drawn by lot. 410, an origin that is no
-//!   longer allowed, and an age of 24 h give it up: counted, in the tenant's log, and an alarm to its handler.
+//!   longer allowed, and 24 h of the node's running time give it up: counted, in the tenant's log, and an alarm to its handler.
 //!
 //! Start with [`Outbox`]; `deliver.rs` is what happens to a post, `origin.rs` where it may go, `client.rs` one try, `sign.rs` in whose name. `fetch.rs` and
 //! `request.rs` are the other way: prompts that lie elsewhere, and answers that a handler waits for, from the same places.
@@ -248,6 +248,7 @@ impl Shared {
             body: post.body.clone(),
             report: post.report,
             created_at: now,
+            born: self.store.running_ms(),
             attempts: 0,
             next_at: now,
         })

@@ -288,6 +288,62 @@ fn too_old_gone_and_no_longer_allowed_are_given_up_and_said() {
     world.close();
 }
 
+/// The machine's clock is set: what is stored lies so many hours further behind it, or ahead.
+fn clock_moves(folder: &Path, hours: i64) {
+    let db = rusqlite::Connection::open(folder.join("node.db")).expect("opens");
+    db.busy_timeout(PATIENCE).expect("it waits");
+    let changed = db.execute("UPDATE outbox SET created_at = created_at - ?1, next_at = next_at - ?1", [hours * 3_600_000]);
+    assert_eq!(changed, Ok(1));
+}
+
+#[test]
+fn a_clock_that_jumps_neither_drops_a_post_nor_keeps_it_waiting() {
+    for hours in [30, -30] {
+        let folder = tempfile::tempdir().expect("a folder");
+        let receiver = Receiving::new(&[Answer::Status(500), Answer::Status(500)]);
+        // Between two tries is time to set a clock.
+        let waits = Duration::from_millis(400);
+        let world = World::open(folder.path(), Options { first_retry: waits, last_retry: waits, ..quick(&[&receiver]) });
+        world.post(post(&receiver, 1, "x")).expect("taken");
+        receiver.next();
+        let tried = || world.counts().1;
+        let until = std::time::Instant::now() + PATIENCE;
+        while tried() == 0 {
+            assert!(std::time::Instant::now() < until, "it is tried");
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        world.store.flush().expect("kept");
+        clock_moves(folder.path(), hours);
+        receiver.next();
+        // And the same after a restart.
+        world.close();
+        clock_moves(folder.path(), hours);
+        let world = World::open(folder.path(), quick(&[&receiver]));
+        receiver.next();
+        world.settle();
+        assert_eq!((world.counts().0, world.counts().2), (1, 0), "{hours} hours");
+        world.close();
+    }
+}
+
+#[test]
+fn a_post_is_too_old_when_the_node_has_run_for_long_enough_with_it() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let dead = Receiving { origin: "http://127.0.0.1:1".into(), got: channel().1 };
+    let options = || Options { age: Duration::from_millis(600), ..quick(&[&dead]) };
+    let world = World::open(folder.path(), options());
+    world.post(post(&dead, 1, "x")).expect("taken");
+    std::thread::sleep(Duration::from_millis(400));
+    assert_eq!(world.counts().2, 0, "it is young");
+    world.close();
+    let world = World::open(folder.path(), options());
+    let reopened = std::time::Instant::now();
+    world.settle();
+    assert_eq!(world.counts(), (0, world.counts().1, 1));
+    assert!(reopened.elapsed() < Duration::from_millis(550), "what it waited before the restart counts");
+    world.close();
+}
+
 #[test]
 fn given_up_posts_are_told_without_their_paths() {
     let folder = tempfile::tempdir().expect("a folder");

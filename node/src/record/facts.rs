@@ -34,6 +34,9 @@ pub struct Facts {
     pub storage_class: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retention_ms: Option<u64>,
+    /// Who is recorded hears so.
+    #[serde(skip_serializing_if = "is_default")]
+    pub announce: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stop_digit: Option<char>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -103,6 +106,7 @@ impl Facts {
                 options.storage_class.name().into()
             },
             retention_ms: options.retention.and_then(|keep| u64::try_from(keep.as_millis()).ok()),
+            announce: options.announce,
             ..Facts::default()
         };
         facts.become_format(format);
@@ -166,6 +170,7 @@ impl Facts {
             kbps: 320,
             storage_class: "tenant_bucket".into(),
             retention_ms: Some(u64::MAX),
+            announce: true,
             stop_digit: Some('#'),
             contains_sound: Some(true),
             ended_at: Some(u64::MAX),

@@ -335,6 +335,7 @@ fn row(finish: &Finish, placed: &Result<Placed, String>) -> RecordingRow {
     row.file_name = start.file_name.clone();
     row.control_id = start.options.control_id.clone();
     row.client_context = start.options.client_context.clone();
+    row.announce = start.options.announce;
     row.created_at = finish.wall.0;
     row.stop_reason = finish.reason.into();
     fill(&mut row, placed.as_ref().ok());
@@ -371,6 +372,7 @@ pub(super) fn row_of(header: &Header) -> RecordingRow {
         ended_at: facts.ended_at,
         storage_class: if facts.storage_class.is_empty() { "prompt_store".into() } else { facts.storage_class.clone() },
         retention_ms: facts.retention_ms,
+        announce: facts.announce,
         ..RecordingRow::default()
     }
 }

@@ -118,6 +118,12 @@ impl Keys {
         self.tenants_mut().erase(domain, name)
     }
 
+    /// The tenant whose key wrapped this, erased ones included.
+    pub(super) fn owner_of(&self, wrapped: &[u8]) -> Option<String> {
+        let (name, _) = tenants_part(wrapped)?;
+        self.tenants().owner(name).map(str::to_owned)
+    }
+
     /// What a sidecar says of who wrapped this.
     pub fn name_of(&self, wrapped: &[u8]) -> String {
         match tenants_part(wrapped) {

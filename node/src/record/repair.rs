@@ -4,8 +4,8 @@
 use super::Folders;
 use super::encode::{MAKING, MakeError, make};
 use super::finish::{FAILED, fill, is_discarded, place, row_of, set_aside, sync_folder};
-use super::spool::{LOG, Spool};
-use super::wav::{State, WavError};
+use super::spool::{LOG, Remains, Spool};
+use super::wav::{Header, State, WavError};
 use crate::limits;
 use crate::metrics::{Metrics, add};
 use crate::store::{RecordingRow, RecordingState, Store};
@@ -17,6 +17,8 @@ use std::time::{Instant, SystemTime};
 
 /// More than the keys at the beginning of an encrypted spool file take.
 const KEYS: u64 = 512;
+/// Why one failed whose tenant erased the key to it before it was stored.
+const KEY_ERASED: &str = "key_erased";
 
 /// A recording that a crash came between and its handler. Its file stays in the spool until it is announced: whatever interrupts that,
 /// the next start does it again.
@@ -80,7 +82,10 @@ pub fn repair(folders: &Folders, store: &Store, metrics: &Metrics) -> io::Result
         match repair_one(folders, store, &path, encode, metrics) {
             Ok((row, fresh)) => {
                 let (id, ms, state) = (&row.id, row.duration_ms, row.state.name());
-                if fresh {
+                if fresh && row.stop_reason == KEY_ERASED {
+                    add(&metrics.recordings_failed, 1);
+                    tracing::error!(recording = %id, domain = %row.domain, "no recording: a crash cut it off, and its tenant has erased its key");
+                } else if fresh {
                     add(&metrics.recordings_repaired, 1);
                     tracing::warn!(recording = %id, domain = %row.domain, ms, state, "recording repaired after a crash");
                 } else {
@@ -133,9 +138,23 @@ pub fn sweep(folders: &Folders, now: SystemTime) -> io::Result<usize> {
 
 /// The file's row, and whether it was made only now.
 fn repair_one(folders: &Folders, store: &Store, path: &Path, encode: bool, metrics: &Metrics) -> Result<(RecordingRow, bool), WavError> {
-    let mut file = Spool::reopen(path, &folders.keys)?;
-    let known = store.recording(&file.header().recording_id).map_err(io::Error::other)?;
-    if let Some(row) = known.filter(|row| row.state != RecordingState::Recording) {
+    let known = |id: &str| -> io::Result<Option<RecordingRow>> {
+        let row = store.recording(id).map_err(io::Error::other)?;
+        Ok(row.filter(|row| row.state != RecordingState::Recording))
+    };
+    let mut file = match Spool::reopen(path, &folders.keys) {
+        // Its row, where it was stored before, says what it says of others under that key; here it ends like any other.
+        Err(WavError::Erased(remains)) => {
+            if let Some(row) = known(&remains.recording_id)? {
+                return Ok((row, false));
+            }
+            let row = erased(*remains);
+            store.put_recording(row.clone()).map_err(io::Error::other)?;
+            return Ok((row, true));
+        }
+        file => file?,
+    };
+    if let Some(row) = known(&file.header().recording_id)? {
         // Only the last steps were missing, and the report is one of them.
         return Ok((row, false));
     }
@@ -185,4 +204,19 @@ fn repair_one(folders: &Folders, store: &Store, path: &Path, encode: bool, metri
     }
     store.put_recording(row.clone()).map_err(io::Error::other)?;
     Ok((row, true))
+}
+
+/// Who spoke, and for how long, went with the key.
+fn erased(remains: Remains) -> RecordingRow {
+    let Remains { recording_id, session_id, domain, begun, written } = remains;
+    RecordingRow {
+        id: recording_id,
+        session: session_id,
+        domain,
+        created_at: begun,
+        ended_at: Some(written),
+        stop_reason: KEY_ERASED.into(),
+        state: RecordingState::Failed,
+        ..row_of(&Header::default())
+    }
 }

@@ -38,6 +38,8 @@ pub struct Statement {
     pub stop_reason: String,
     pub stop_digit: Option<char>,
     pub contains_sound: Option<bool>,
+    /// Who was recorded heard a warning tone.
+    pub announce: bool,
     pub container: String,
     pub encoding: String,
     /// Hz.
@@ -151,6 +153,7 @@ impl Statement {
             stop_reason: header.stop_reason.clone(),
             stop_digit: facts.stop_digit,
             contains_sound: facts.contains_sound,
+            announce: facts.announce,
             container: facts.container.clone(),
             encoding: facts.encoding.clone(),
             sample_rate: facts.rate,

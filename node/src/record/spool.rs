@@ -4,11 +4,12 @@
 //! sealed with AES-256-GCM under the recording's own key and numbered; what a crash cut off ends it.
 //!
 //! ```text
-//! HKSWLOG1  lengths of id, key, cipher (u16 each)  0 0   id   wrapped key   wrapped AES-CBC key and vector, or nothing
+//! HKSWLOG1  lengths of id, key, cipher, session (u16 each)   id   wrapped key   wrapped AES-CBC key and vector, or nothing   session's id
 //! length (u32)  kind (u8)  number (u64)  sealed bytes and tag          kind 0: a header, as in wav.rs; 1: samples
 //! ```
 
 use super::keys::{DataKey, Keys};
+use super::tenant_keys::is_erased;
 use super::wav::{HEADER, Header, State, WavError, WavFile};
 use hookswitch_call::recording::CbcKey;
 use ring::aead::{Aad, LessSafeKey, Nonce};
@@ -16,6 +17,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Extension of a log's name.
 pub const LOG: &str = "log";
@@ -26,6 +28,17 @@ const RECORD: usize = 13;
 const SKIP: u64 = 1 << 32;
 /// Largest record that is read: two seconds of two sides, and some. A length beyond is damage, not a reason for memory.
 const RECORD_MAX: usize = 1 << 20;
+
+/// What is known of a log whose tenant has erased the key to it: what stands open beside its keys.
+#[derive(Debug)]
+pub struct Remains {
+    pub recording_id: String,
+    pub session_id: String,
+    pub domain: String,
+    /// Milliseconds since the Unix epoch.
+    pub begun: u64,
+    pub written: u64,
+}
 
 pub enum Spool {
     Wav(Box<WavFile>),
@@ -66,11 +79,11 @@ impl Spool {
             None => Vec::new(),
         };
         let mut head = MAGIC.to_vec();
-        for part in [id.as_bytes(), &wrapped, &cipher] {
+        let parts = [id.as_bytes(), &wrapped, &cipher, header.session_id.as_bytes()];
+        for part in parts {
             head.extend_from_slice(&u16::try_from(part.len()).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?.to_le_bytes());
         }
-        head.extend_from_slice(&[0; 2]);
-        for part in [id.as_bytes(), &wrapped, &cipher] {
+        for part in parts {
             head.extend_from_slice(part);
         }
         let mut file = OpenOptions::new().write(true).read(true).create_new(true).mode(0o600).open(path)?;
@@ -206,26 +219,49 @@ impl Spool {
     }
 }
 
+impl Remains {
+    fn of(file: &File, id: &str, session: &[u8], domain: String) -> io::Result<Remains> {
+        let about = file.metadata()?;
+        let ms = |at: SystemTime| at.duration_since(UNIX_EPOCH).ok().and_then(|age| u64::try_from(age.as_millis()).ok()).unwrap_or(0);
+        let written = about.modified()?;
+        Ok(Remains {
+            recording_id: id.to_owned(),
+            session_id: String::from_utf8_lossy(session).into_owned(),
+            domain,
+            // Not every file system knows when a file was made.
+            begun: ms(about.created().map_or(written, |made| made.min(written))),
+            written: ms(written),
+        })
+    }
+}
+
 impl SealedLog {
     fn reopen(path: &Path, keys: &Keys) -> Result<SealedLog, WavError> {
         let file = OpenOptions::new().write(true).read(true).open(path)?;
-        let foreign = |_| WavError::Foreign("an encrypted one that this node cannot read");
         let mut head = [0; 16];
         file.read_exact_at(&mut head, 0).map_err(|_| WavError::Foreign("too short"))?;
         if &head[..8] != MAGIC {
             return Err(WavError::Foreign("no log"));
         }
-        let lengths = [8, 10, 12].map(|at| usize::from(u16::from_le_bytes([head[at], head[at + 1]])));
+        let lengths = [8, 10, 12, 14].map(|at| usize::from(u16::from_le_bytes([head[at], head[at + 1]])));
         let mut parts = vec![0; lengths.iter().sum()];
         file.read_exact_at(&mut parts, 16).map_err(|_| WavError::Foreign("too short"))?;
         let (id, rest) = parts.split_at(lengths[0]);
-        let (wrapped, cipher) = rest.split_at(lengths[1]);
+        let (wrapped, rest) = rest.split_at(lengths[1]);
+        let (cipher, session) = rest.split_at(lengths[2]);
         let id = String::from_utf8_lossy(id).into_owned();
-        let key = keys.unwrap_key(&id, wrapped).map_err(foreign)?;
+        let unread = |error: io::Error| match keys.owner_of(wrapped).filter(|_| is_erased(&error)) {
+            Some(domain) => match Remains::of(&file, &id, session, domain) {
+                Ok(remains) => WavError::Erased(Box::new(remains)),
+                Err(error) => error.into(),
+            },
+            None => WavError::Foreign("an encrypted one that this node cannot read"),
+        };
+        let key = keys.unwrap_key(&id, wrapped).map_err(unread)?;
         let cbc = match cipher {
             [] => None,
             sealed => {
-                let mut secret = keys.unwrap(&id, sealed).map_err(foreign)?;
+                let mut secret = keys.unwrap(&id, sealed).map_err(unread)?;
                 let cbc = secret.split_first_chunk::<16>().map(|(iv, key)| CbcKey { key: key.to_vec(), iv: *iv });
                 std::hint::black_box(&mut secret).fill(0);
                 Some(cbc.ok_or(WavError::Foreign("a cipher without a vector"))?)

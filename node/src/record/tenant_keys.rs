@@ -159,6 +159,11 @@ impl TenantKeys {
         }
     }
 
+    /// Whose key it is, or was.
+    pub fn owner(&self, name: &[u8; NAME]) -> Option<&str> {
+        self.held.get(name).map(|held| held.domain.as_str())
+    }
+
     pub fn list(&self, domain: &str) -> Vec<TenantKey> {
         let mut list: Vec<TenantKey> =
             self.held.iter().filter(|(_, held)| held.domain == domain).map(|(name, held)| self.told(name, held)).collect();

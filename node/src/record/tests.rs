@@ -732,6 +732,7 @@ fn ur_035_the_sidecar_says_all_and_any_changed_byte_is_found() {
         options.client_context = Some("{\"a\":1}".into());
         options.storage_class = StorageClass::Ephemeral;
         options.retention = Some(std::time::Duration::from_secs(600));
+        options.announce = true;
     };
     let mut options = RecordingOptions::default();
     facts(&mut options);
@@ -774,7 +775,7 @@ fn ur_035_the_sidecar_says_all_and_any_changed_byte_is_found() {
         (Some("handle"), Some("{\"a\":1}"), "native")
     );
     assert_eq!((row.storage_class.as_str(), row.retention_ms, row.stop_digit), ("ephemeral", Some(600_000), Some('#')));
-    assert_eq!((row.contains_sound, row.ended_at), (Some(true), said.ended_at_ms));
+    assert_eq!((row.contains_sound, row.ended_at, row.announce, said.announce), (Some(true), said.ended_at_ms, true, true));
 
     let bytes = std::fs::read(path).unwrap();
     assert!(verify_file(&bytes[..], &row.sidecar, Some(key)).unwrap().ok);
@@ -1018,6 +1019,55 @@ fn ur_027_a_tenants_recordings_are_encrypted_under_its_key_and_gone_with_it() {
     // Without a key of its own the tenant is as any other.
     let row = record(&mut w, 2);
     assert!(row.wrapped_key.is_none() && w.reader().open(&row).is_ok());
+}
+
+#[test]
+fn ur_027_a_recording_whose_key_was_erased_after_a_crash_fails_once_and_says_so() {
+    let mut w = world();
+    let (key, _) = w.folders.keys.put_of_tenant("demo.localhost", None).unwrap();
+    w.begin(1, "message.wav", false);
+    w.begin(2, "stored.wav", false);
+    w.give(block(1, false, 0, 25, A));
+    w.give(block(2, false, 0, 25, A));
+    w.wait_for_blocks(2);
+    let after = w.folder.path().join("after");
+    let mut folders = crash(&w, &after);
+    folders.keys = w.folders.keys.clone();
+    let log = |number| folders.spool.join(format!("{}.log", id(number)));
+    // Of the second one only the report was missing.
+    w.give(last(block(2, false, 25, 25, A), StopReason::RemoteHangup, totals(50, 0)));
+    w.report();
+    let stored = w.row(2);
+    let (store, _thread) = Store::open(&after.join("db")).unwrap();
+    store.put_recording(stored.clone()).unwrap();
+    let unread = std::fs::read(log(1)).unwrap();
+
+    folders.keys.erase_of_tenant("demo.localhost", &key.name).unwrap();
+    // Another crash before it was told changes nothing.
+    for _ in 0..2 {
+        let repaired = repair::repair(&folders, &store, &w.metrics).unwrap();
+        let rows: Vec<&RecordingRow> = repaired.iter().map(|repaired| &repaired.row).collect();
+        assert_eq!(rows.len(), 2, "{rows:?}");
+        let lost = rows[0];
+        assert_eq!((lost.id.as_str(), lost.domain.as_str(), lost.session.as_str()), (id(1).as_str(), "demo.localhost", "session"));
+        assert_eq!((lost.state, lost.stop_reason.as_str(), lost.size), (RecordingState::Failed, "key_erased", 0));
+        assert!(lost.created_at > 0 && lost.ended_at.is_some_and(|at| at >= lost.created_at), "{lost:?}");
+        assert_eq!(store.recording(&id(1)).unwrap().as_ref(), Some(lost));
+        assert_eq!(rows[1], &stored, "what was stored says what it said");
+    }
+    let failed = || w.metrics.recordings_failed.load(std::sync::atomic::Ordering::Relaxed);
+    assert_eq!(failed(), 1, "it is lost once");
+    for repaired in repair::repair(&folders, &store, &w.metrics).unwrap() {
+        repaired.announced();
+    }
+    assert!(repair::repair(&folders, &store, &w.metrics).unwrap().is_empty(), "and told once");
+    assert!(!log(1).exists() && !log(2).exists() && !folders.spool.join("failed").exists(), "noise is not kept");
+    // Under a key that this node never had it is nobody's: an operator may find the key.
+    let (stranger, third) = (tempfile::tempdir().unwrap(), log(3));
+    folders.keys = Arc::new(keys::Keys::load(stranger.path()).unwrap());
+    std::fs::write(&third, unread).unwrap();
+    assert!(repair::repair(&folders, &store, &w.metrics).unwrap().is_empty());
+    assert!(!third.exists() && folders.spool.join("failed").join(format!("{}.log", id(3))).exists());
 }
 
 #[test]

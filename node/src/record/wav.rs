@@ -14,6 +14,7 @@
 
 use super::facts::Facts;
 use super::format::{CALL_RATE, Coding};
+use super::spool::Remains;
 use hookswitch_proto::media::{FRAME, FrameKind};
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -134,6 +135,8 @@ impl Default for Header {
 pub enum WavError {
     #[error("not a recording of ours: {0}")]
     Foreign(&'static str),
+    #[error("its tenant erased the key that it was encrypted with")]
+    Erased(Box<Remains>),
     #[error(transparent)]
     Io(#[from] io::Error),
 }

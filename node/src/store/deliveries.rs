@@ -67,6 +67,8 @@ pub struct DeliveryRow {
     /// Not before then, milliseconds since the Unix epoch.
     pub next_at: u64,
     pub created_at: u64,
+    /// By [`Store::running_ms`], to within some seconds: its age goes by that.
+    pub born: u64,
     /// Why the last try failed.
     pub why: Option<String>,
 }
@@ -123,9 +125,9 @@ pub struct StorageRow {
 /// What its recordings are due for.
 pub(super) fn adopt(db: &Connection, row: &RecordingRow) -> Result<(), StoreError> {
     db.prepare_cached(
-        "INSERT OR IGNORE INTO deliveries (recording, domain, session, event_id, size, state, keep_local, created_at, next_at)
-         SELECT ?1, ?2, ?3, ?4, ?5, 'uploading', coalesce(t.class, '') <> 'tenant_bucket', ?6, 0
-         FROM (SELECT 1) LEFT JOIN recording_terms t ON t.recording = ?1 LEFT JOIN tenant_storage s ON s.domain = ?2
+        "INSERT OR IGNORE INTO deliveries (recording, domain, session, event_id, size, state, keep_local, created_at, next_at, born)
+         SELECT ?1, ?2, ?3, ?4, ?5, 'uploading', coalesce(t.class, '') <> 'tenant_bucket', ?6, 0, running.ms
+         FROM running LEFT JOIN recording_terms t ON t.recording = ?1 LEFT JOIN tenant_storage s ON s.domain = ?2
          WHERE (t.class = 'tenant_bucket' OR (s.every = 1 AND coalesce(t.class, '') <> 'ephemeral'))
            AND NOT EXISTS (SELECT 1 FROM recordings_gone g WHERE g.recording = ?1)",
     )?
@@ -428,7 +430,7 @@ fn listeners(db: &Connection, recording: &str) -> Result<Listeners, StoreError> 
 }
 
 const SELECT: &str =
-    "SELECT recording, domain, session, event_id, size, state, keep_local, place, key, upload, attempts, next_at, created_at, why";
+    "SELECT recording, domain, session, event_id, size, state, keep_local, place, key, upload, attempts, next_at, created_at, why, born";
 
 fn select(db: &Connection, recording: &str) -> Result<Option<DeliveryRow>, StoreError> {
     let mut row = db.prepare_cached(&format!("{SELECT} FROM deliveries WHERE recording = ?"))?;
@@ -477,6 +479,7 @@ fn from_row(row: &Row<'_>) -> rusqlite::Result<DeliveryRow> {
         next_at: count(11)?,
         created_at: count(12)?,
         why: row.get(13)?,
+        born: row.get::<_, i64>(14)?.cast_unsigned(),
     })
 }
 

@@ -13,6 +13,7 @@ mod keeping;
 mod ledger;
 mod outbox;
 mod recordings;
+mod running;
 mod schema;
 mod settings;
 mod tenants;
@@ -28,11 +29,12 @@ pub use ledger::{AuditRow, FROM};
 pub use outbox::{OutboxRow, OutboxWaiting};
 pub use recordings::{RecordingRow, RecordingState};
 pub use settings::{SecretRow, SettingRow, Settings};
-pub use tenants::{Credential, FallbackRow, KeyRow, NumberRow, Quotas, TenantRow, TokenRow};
+pub use tenants::{Credential, FallbackRow, KeyRow, NumberRow, Quotas, RecordAnnounce, TenantRow, TokenRow};
 pub use usage::{MEASURED_AT, Measured, UsageRow};
 pub use values::{ValueError, ValueRow};
 pub use versions::{AddedVersion, GuestPolicyRow, NewVersion, RolledBack, Share, VersionRow};
 
+use running::{Keeping, Running};
 use rusqlite::Connection;
 use std::future::Future;
 use std::os::unix::fs::OpenOptionsExt;
@@ -79,6 +81,7 @@ impl From<rusqlite::Error> for StoreError {
 pub struct Store {
     queue: mpsc::SyncSender<Job>,
     lost: Arc<AtomicU64>,
+    running: Running,
 }
 
 /// The store's thread. Close it to be sure that everything queued is on disk.
@@ -111,12 +114,18 @@ impl Store {
         ledger::prune(&db)?;
 
         let (queue, jobs) = mpsc::sync_channel(QUEUE);
-        let store = Store { queue, lost: Arc::new(AtomicU64::new(0)) };
+        let running = Running::read(&db)?;
+        let store = Store { queue, lost: Arc::new(AtomicU64::new(0)), running };
         let thread = std::thread::Builder::new()
             .name("store".into())
-            .spawn(move || write_batches(&db, &jobs))
+            .spawn(move || write_batches(&db, &jobs, Keeping::new(running)))
             .map_err(|error| StoreError::Sqlite(format!("no thread for the store: {error}")))?;
         Ok((store.clone(), StoreThread { store, thread }))
+    }
+
+    /// Milliseconds that the node has run, all its runs together. Nobody can set this clock.
+    pub fn running_ms(&self) -> u64 {
+        self.running.ms()
     }
 
     /// Writes that were dropped because the queue was full.
@@ -238,12 +247,15 @@ fn unawaited(what: &'static str, work: impl FnOnce(&Connection) -> Result<(), St
 }
 
 /// The store's thread: take a job, let others join it, commit, tell.
-fn write_batches(db: &Connection, jobs: &mpsc::Receiver<Job>) {
+fn write_batches(db: &Connection, jobs: &mpsc::Receiver<Job>, mut running: Keeping) {
     let mut told: Vec<Told> = Vec::with_capacity(BATCH);
     let mut open = true;
     while open {
         let Ok(first) = jobs.recv() else { return };
         let begun = db.execute_batch("BEGIN IMMEDIATE").map_err(StoreError::from);
+        if begun.is_ok() {
+            running.keep(db);
+        }
         let closes = Instant::now() + LINGER;
         let mut next = Some(first);
         let mut hurry = false;
@@ -251,6 +263,7 @@ fn write_batches(db: &Connection, jobs: &mpsc::Receiver<Job>) {
             match job {
                 Job::Close => {
                     open = false;
+                    running.write(db);
                     break;
                 }
                 Job::Work { awaited, work } => {

@@ -23,6 +23,8 @@ pub struct OutboxRow {
     pub report: bool,
     /// Milliseconds since the Unix epoch.
     pub created_at: u64,
+    /// By [`Store::running_ms`]: its age goes by that.
+    pub born: u64,
     pub attempts: u32,
     /// Not before then, milliseconds since the Unix epoch.
     pub next_at: u64,
@@ -56,7 +58,7 @@ impl Store {
     pub fn post(&self, id: i64) -> impl Future<Output = Result<Option<OutboxRow>, StoreError>> + Send + 'static {
         self.later(move |db| {
             let mut row = db.prepare_cached(
-                "SELECT id, event_id, domain, session, url, content_type, headers, body, report, created_at, attempts, next_at
+                "SELECT id, event_id, domain, session, url, content_type, headers, body, report, created_at, attempts, next_at, born
                  FROM outbox WHERE id = ?",
             )?;
             Ok(row.query_row([id], from_row).optional()?)
@@ -103,8 +105,8 @@ impl Store {
 fn insert(db: &Connection, row: &OutboxRow) -> Result<i64, StoreError> {
     let headers = serde_json::to_string(&row.headers).map_err(|error| StoreError::Sqlite(error.to_string()))?;
     db.prepare_cached(
-        "INSERT INTO outbox (event_id, domain, session, url, content_type, headers, body, report, created_at, attempts, next_at, size)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO outbox (event_id, domain, session, url, content_type, headers, body, report, created_at, attempts, next_at, size, born)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
     )?
     .execute(params![
         row.event_id,
@@ -119,6 +121,7 @@ fn insert(db: &Connection, row: &OutboxRow) -> Result<i64, StoreError> {
         row.attempts,
         row.next_at.cast_signed(),
         i64::try_from(row.size()).unwrap_or(i64::MAX),
+        row.born.cast_signed(),
     ])?;
     let id = db.last_insert_rowid();
     super::usage::add_post(db, row)?;
@@ -141,5 +144,6 @@ fn from_row(row: &Row<'_>) -> rusqlite::Result<OutboxRow> {
         created_at: row.get::<_, i64>(9)?.cast_unsigned(),
         attempts: row.get(10)?,
         next_at: row.get::<_, i64>(11)?.cast_unsigned(),
+        born: row.get::<_, i64>(12)?.cast_unsigned(),
     })
 }

@@ -50,6 +50,8 @@ pub struct RecordingRow {
     pub storage_class: String,
     /// How long after its end it is to be kept, where it was said.
     pub retention_ms: Option<u64>,
+    /// Who was recorded heard so.
+    pub announce: bool,
     /// The signed sidecar's text; empty until it is finished.
     pub sidecar: String,
     /// Of one that is encrypted at rest: its key, wrapped with the node's. Without it the file is noise.
@@ -163,7 +165,7 @@ impl Store {
 const SELECT: &str = "SELECT id, domain, session, caller, called, file_name, path, created_at, duration_ms, frames_expected, frames_received, \
                       frames_concealed, frames_silence, sha256, size, stop_reason, state, connection, control_id, \
                       client_context, dialect, container, encoding, sample_rate, channels, stop_digit, contains_sound, ended_at, \
-                      storage_class, retention_ms, sidecar, wrapped_key FROM recordings";
+                      storage_class, retention_ms, sidecar, wrapped_key, announce FROM recordings";
 
 /// What [`from_row`] reads, for statements that join: each column with the name that the table has there.
 pub(super) fn columns(table: &str) -> String {
@@ -180,8 +182,8 @@ fn save(db: &rusqlite::Connection, row: &RecordingRow) -> Result<(), StoreError>
         "INSERT INTO recordings (id, domain, session, caller, called, file_name, path, created_at, duration_ms, frames_expected,
                                  frames_received, frames_concealed, frames_silence, sha256, size, stop_reason, state, connection,
                                  control_id, client_context, dialect, container, encoding, sample_rate, channels, stop_digit,
-                                 contains_sound, ended_at, storage_class, retention_ms, sidecar, wrapped_key)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+                                 contains_sound, ended_at, storage_class, retention_ms, sidecar, wrapped_key, announce)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
          ON CONFLICT (id) DO UPDATE SET
              file_name = excluded.file_name, path = excluded.path, duration_ms = excluded.duration_ms,
              frames_expected = excluded.frames_expected, frames_received = excluded.frames_received,
@@ -193,7 +195,8 @@ fn save(db: &rusqlite::Connection, row: &RecordingRow) -> Result<(), StoreError>
              dialect = excluded.dialect, container = excluded.container, encoding = excluded.encoding,
              sample_rate = excluded.sample_rate, channels = excluded.channels, stop_digit = excluded.stop_digit,
              contains_sound = excluded.contains_sound, ended_at = excluded.ended_at, storage_class = excluded.storage_class,
-             retention_ms = excluded.retention_ms, sidecar = excluded.sidecar, wrapped_key = excluded.wrapped_key
+             retention_ms = excluded.retention_ms, sidecar = excluded.sidecar, wrapped_key = excluded.wrapped_key,
+             announce = excluded.announce
          WHERE recordings.state = 'recording'",
     )?
     .execute(params![
@@ -229,6 +232,7 @@ fn save(db: &rusqlite::Connection, row: &RecordingRow) -> Result<(), StoreError>
         row.retention_ms.map(u64::cast_signed),
         row.sidecar,
         row.wrapped_key,
+        row.announce,
     ])?;
     // A row that was whole already is not counted twice.
     if db.changes() > 0 {
@@ -283,5 +287,6 @@ pub(super) fn from_row(row: &Row<'_>) -> rusqlite::Result<RecordingRow> {
         retention_ms: row.get::<_, Option<i64>>(29)?.map(i64::cast_unsigned),
         sidecar: row.get(30)?,
         wrapped_key: row.get(31)?,
+        announce: row.get(32)?,
     })
 }

@@ -367,6 +367,25 @@ const STEPS: &[&str] = &[
         PRIMARY KEY (domain, number)
     ) STRICT;
     ",
+    // Who is recorded is told: by a tenant's rule, and whether it was so.
+    "
+    ALTER TABLE tenants ADD COLUMN record_announce TEXT NOT NULL DEFAULT 'off' CHECK (record_announce IN ('off', 'always'));
+    ALTER TABLE recordings ADD COLUMN announce INTEGER NOT NULL DEFAULT 0 CHECK (announce IN (0, 1));
+    ",
+    // Hz of recordings in Graph's way, where it is not the usual.
+    "
+    ALTER TABLE tenants ADD COLUMN graph_sample_rate INTEGER;
+    ",
+    // Ages go by how long the node has run, not by a clock that may be set.
+    "
+    CREATE TABLE running (
+        only  INTEGER PRIMARY KEY CHECK (only = 0),
+        ms    INTEGER NOT NULL
+    ) STRICT;
+    INSERT INTO running (only, ms) VALUES (0, 0);
+    ALTER TABLE outbox     ADD COLUMN born INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE deliveries ADD COLUMN born INTEGER NOT NULL DEFAULT 0;
+    ",
 ];
 
 /// Brings the database to the newest version. Refuses one that a newer node has written: its meaning is unknown here.

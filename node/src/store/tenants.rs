@@ -1,6 +1,7 @@
 //! Tenants: who may be called here, by which numbers, and what happens when their handler fails.
 
 use super::{Store, StoreError, ledger, wall_ms};
+use hookswitch_call::recording::Policy;
 use hookswitch_call::{Configuration, Fallback, Phrase, Tenant};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde::{Deserialize, Serialize};
@@ -31,6 +32,10 @@ pub struct TenantRow {
     pub outbox_origins: Vec<String>,
     /// Its recordings are deleted so long after their end, in milliseconds, where a recording says nothing else. `None`: never.
     pub recording_retention_ms: Option<u64>,
+    /// Whether all of its recordings tell who is recorded, or those that ask for it.
+    pub record_announce: RecordAnnounce,
+    /// Hz of its recordings in Graph's way. None: that vendor's.
+    pub graph_sample_rate: Option<u32>,
     /// It may upload large components: with more bytes, modules and memory.
     pub large_components: bool,
     /// Takes what no number and no domain matches. At most one tenant does.
@@ -85,6 +90,30 @@ pub enum FallbackRow {
 impl Default for FallbackRow {
     fn default() -> FallbackRow {
         FallbackRow::Refuse { status: 503 }
+    }
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RecordAnnounce {
+    /// As each recording asks for it.
+    #[default]
+    Off,
+    Always,
+}
+
+impl RecordAnnounce {
+    pub const NAMES: [&str; 2] = ["off", "always"];
+
+    pub fn of_name(name: &str) -> Option<RecordAnnounce> {
+        [RecordAnnounce::Off, RecordAnnounce::Always].into_iter().find(|announce| announce.name() == name)
+    }
+
+    pub fn name(self) -> &'static str {
+        match self {
+            RecordAnnounce::Off => "off",
+            RecordAnnounce::Always => "always",
+        }
     }
 }
 
@@ -354,6 +383,7 @@ impl TenantRow {
             mediaservice_ids: self.mediaservice_ids.clone(),
             trusted: self.trusted,
             error_prompt: self.error_prompt.clone(),
+            recordings: Policy { announce: self.record_announce == RecordAnnounce::Always, graph_rate: self.graph_sample_rate },
         }
     }
 }
@@ -363,13 +393,15 @@ fn put(db: &Connection, tenant: &TenantRow, who: &str) -> Result<bool, StoreErro
     let known = db.prepare_cached("SELECT 1 FROM tenants WHERE domain = ?")?.exists([&tenant.domain])?;
     db.prepare_cached(
         "INSERT INTO tenants (domain, max_sessions, fallback, error_prompt, created_at, destinations, mediaservice_ids, trusted,
-                              outbox_origins, recording_retention_ms, quotas, trunks, large_components)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+                              outbox_origins, recording_retention_ms, quotas, trunks, large_components, record_announce,
+                              graph_sample_rate)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
          ON CONFLICT (domain) DO UPDATE SET
              max_sessions = excluded.max_sessions, fallback = excluded.fallback, error_prompt = excluded.error_prompt,
              destinations = excluded.destinations, mediaservice_ids = excluded.mediaservice_ids, trusted = excluded.trusted,
              outbox_origins = excluded.outbox_origins, recording_retention_ms = excluded.recording_retention_ms,
-             quotas = excluded.quotas, trunks = excluded.trunks, large_components = excluded.large_components",
+             quotas = excluded.quotas, trunks = excluded.trunks, large_components = excluded.large_components,
+             record_announce = excluded.record_announce, graph_sample_rate = excluded.graph_sample_rate",
     )?
     .execute(params![
         tenant.domain,
@@ -384,7 +416,9 @@ fn put(db: &Connection, tenant: &TenantRow, who: &str) -> Result<bool, StoreErro
         tenant.recording_retention_ms.map(u64::cast_signed),
         serde_json::to_string(&tenant.quotas).expect("plain data becomes JSON"),
         list(&tenant.trunks),
-        tenant.large_components
+        tenant.large_components,
+        tenant.record_announce.name(),
+        tenant.graph_sample_rate
     ])?;
 
     db.prepare_cached("DELETE FROM numbers WHERE domain = ?")?.execute([&tenant.domain])?;
@@ -421,7 +455,8 @@ fn select(db: &Connection, domain: Option<&str>) -> Result<Vec<TenantRow>, Store
     let mut tenants = db.prepare_cached(
         "SELECT domain, max_sessions, fallback, error_prompt, created_at,
                 domain = coalesce((SELECT value FROM settings WHERE key = ?1), ''),
-                destinations, mediaservice_ids, trusted, outbox_origins, recording_retention_ms, quotas, trunks, large_components
+                destinations, mediaservice_ids, trusted, outbox_origins, recording_retention_ms, quotas, trunks, large_components,
+                record_announce, graph_sample_rate
          FROM tenants WHERE ?2 IS NULL OR domain = ?2 ORDER BY created_at DESC, rowid DESC",
     )?;
     let mut tenants: Vec<TenantRow> = tenants.query_map(params![DEFAULT_DOMAIN, domain], from_row)?.collect::<Result<_, _>>()?;
@@ -485,6 +520,8 @@ fn from_row(row: &Row<'_>) -> rusqlite::Result<TenantRow> {
         outbox_origins: json(row, 9)?,
         recording_retention_ms: row.get::<_, Option<i64>>(10)?.map(i64::cast_unsigned),
         large_components: row.get(13)?,
+        record_announce: RecordAnnounce::of_name(&row.get::<_, String>(14)?).unwrap_or_default(),
+        graph_sample_rate: row.get(15)?,
         default: row.get(5)?,
         created_at: row.get::<_, i64>(4)?.cast_unsigned(),
     })

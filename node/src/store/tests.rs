@@ -25,6 +25,21 @@ fn recording(id: &str, domain: &str, created_at: u64) -> RecordingRow {
 }
 
 #[test]
+fn how_long_the_node_has_run_goes_on_after_a_restart_and_not_between() {
+    let (_folder, path, store, thread) = open();
+    std::thread::sleep(std::time::Duration::from_millis(30));
+    let before = store.running_ms();
+    assert!(before >= 30, "{before}");
+    thread.close();
+    let closed = store.running_ms();
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    let (store, thread) = Store::open(&path).expect("opens again");
+    let after = store.running_ms();
+    assert!((before..closed + 250).contains(&after), "{before} {closed} {after}");
+    thread.close();
+}
+
+#[test]
 fn what_was_written_is_there_after_opening_again() {
     let (folder, path, store, thread) = open();
     store.put_tenant(tenant("a.example", &["100"]), "test").expect("put");

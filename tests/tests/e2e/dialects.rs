@@ -40,13 +40,18 @@ impl App {
             phone = phone.header(header);
         }
         let call = phone.start();
+        (call, self.session())
+    }
+
+    /// Of the call that is up, once it is.
+    fn session(&self) -> String {
         let mut session = None;
         wait_for("a call", || {
             let list: Value = serde_json::from_str(&self.node.http(&format!("/{DOMAIN}/sessions")).expect("it answers")).expect("JSON");
             session = list["sessions"][0]["id"].as_str().map(str::to_owned);
             session.is_some()
         });
-        (call, session.expect("waited for"))
+        session.expect("waited for")
     }
 
     fn post(&self, path: &str, body: &Value) -> (u16, Value) {
@@ -192,25 +197,119 @@ fn mg_010_023_a_reply_that_the_handler_asks_for_is_told_to_the_bot() {
 }
 
 #[test]
-fn ac_001_002_026_033_034_035_037_a_page_hears_of_the_digit_that_ended_it() {
-    let app = App::with("aculab-record", Vec::new());
-    let pages =
-        ["next", "final"].map(|page| format!("X-{}-Page: {}", if page == "next" { "Next" } else { "Final" }, app.receiver.url(page)));
-    let (call, session) = app.call("app", 30.0, Some("#@4s"), &pages);
+fn mg_035_ur_028_by_a_tenants_rules_who_is_recorded_hears_it_and_the_file_has_8_khz() {
+    let app = App::with("graph-record", Vec::new());
+    app.node.cli(&["tenant", "put", DOMAIN, "--record-announce", "always", "--graph-sample-rate", "8000"]).ok();
+    let (said, heard) = (app.node.file("said.wav"), app.node.file("heard.wav"));
+    write_wav(&said, &tone(CALLER, 20.0));
+    let call = app.node.phone("bot").header("X-Held: yes").play(&said).record(&heard).seconds("12").start();
+    let session = app.session();
+    let body = json!({ "playBeep": false, "maxRecordDurationInSeconds": 2, "callbackUri": app.receiver.url("graph") });
+    assert_eq!(app.post(&format!("graph/communications/calls/{session}/recordResponse"), &body).0, 200);
+    app.posted("graph");
+    call.end().ok();
+    assert_eq!(heard_tones(&read_wav(&heard), &[1400.0]).len(), 1, "one warning at its beginning");
+    let row = app.node.recording();
+    assert_eq!(row["announce"], json!(true), "{row}");
+    assert!(row["sidecar"].as_str().expect("a text").contains("\"announce\":true"), "{row}");
+    app.node.cli(&["recording", "verify", row["id"].as_str().expect("an id")]).ok();
+    let file = app.node.fetch(row["id"].as_str().expect("an id"));
+    assert_eq!(probed(&file), "pcm_s16le,8000,1");
+    assert!(heard_tones(&read_wav(&file), &[1400.0]).is_empty(), "the tone is in no file");
+}
+
+#[test]
+fn ac_001_002_004_019_026_033_034_035_037_an_applications_pages_say_what_happens() {
+    let mut app = App::with("aculab-record", Vec::new());
+    app.receiver = Receiver::application(
+        address(),
+        &[
+            (
+                "app/first",
+                r##"{"actions":[{"record":{"id":"message","next_page":{"url":"next"}}},{"play":{"play_list":[{"file_to_play":"never.wav"}]}}],"token":"t-1"}"##,
+            ),
+            (
+                "app/next",
+                r##"{"actions":[{"play":{"play_list":[{"file_to_play":"bye.wav"}],"next_page":{"url":"/played","method":"GET"}}}],"token":"t-2"}"##,
+            ),
+            ("played", r##"{"actions":[],"token":"t-3"}"##),
+        ],
+    );
+    let bye = app.node.file("bye.wav");
+    write_wav(&bye, &tone(880.0, 0.5));
+    app.node.cli(&["prompt", "put", bye.to_str().expect("our paths are UTF-8")]).ok();
+    let set = |key: &str, value: &str| {
+        app.node.cli(&["guest", "config", "set", key, value]).ok();
+    };
+    set("first_page", &app.receiver.url("app/first"));
+    set("first_page_method", "GET");
+    set("final_page", &app.receiver.url("final"));
+    let (said, heard) = (app.node.file("said.wav"), app.node.file("heard.wav"));
+    write_wav(&said, &tone(CALLER, 30.0));
+    let call = app.node.phone("app").play(&said).dtmf("#@4s").record(&heard).seconds("30").start();
+    let session = app.session();
     call.end().ok().says("digit #").says("<- BYE");
-    for page in ["next", "final"] {
-        let info = app.posted(page);
-        let result = &info["action_result"]["result"];
-        assert_eq!((&info["application_instance_id"], &info["is_notification"]), (&json!(session), &json!(false)));
-        assert_eq!((&result["reason"], &result["barge_in_digit"]), (&json!("bargein"), &json!("#")), "{info}");
-        assert_eq!((&result["contains_sound"], &info["this_call"]["call_to"]), (&json!(true), &json!("app")));
+    let asked = |path: &str| {
+        wait_for(&format!("a request of {path}"), || !app.receiver.posted(path).is_empty());
+        let all = app.receiver.posted(path);
+        assert_eq!(all.len(), 1, "{all:?}");
+        all[0].clone()
+    };
+    for (path, by_get, token, action) in [
+        ("app/first", true, "", ""),
+        ("app/next", false, "t-1", "record"),
+        ("played", true, "t-2", "play"),
+        ("final", false, "t-3", "play"),
+    ] {
+        let page = asked(path);
+        let info = &page.body;
+        assert_eq!((page.is_get(), &info["token"]), (by_get, &json!(token)), "{path}: {page:?}");
+        assert_eq!((&info["application_instance_id"], &info["is_notification"]), (&json!(session), &json!(false)), "{path}");
+        assert_eq!(
+            (&info["this_call"]["call_to"], info["action_result"]["action"].as_str().unwrap_or("")),
+            (&json!("app"), action),
+            "{path}"
+        );
     }
+    let result = asked("app/next").body["action_result"]["result"].clone();
+    assert_eq!(
+        (&result["reason"], &result["barge_in_digit"], &result["id"]),
+        (&json!("bargein"), &json!("#"), &json!("message")),
+        "{result}"
+    );
+    assert_eq!((&result["contains_sound"], &result["file_available"]), (&json!(true), &json!(false)), "{result}");
+    assert_eq!(heard_tones(&read_wav(&heard), &[880.0]).len(), 1, "what the next page said, and nothing of the list before");
     // The recording can be played, and removed, by the name that the page heard.
-    let name = app.posted("next")["action_result"]["result"]["filename"].as_str().expect("a name").to_owned();
+    let name = result["filename"].as_str().expect("a name");
     let url = format!("http://{}/{DOMAIN}/promptfile/{name}", app.node.api());
     wait_for("the file", || app.fetch(&url, Some(&app.token)).0 == 200);
     let file = app.keep("message.wav", &app.fetch(&url, Some(&app.token)).2);
     assert_eq!(probed(&file), "pcm_mulaw,8000,1");
+}
+
+#[test]
+fn ac_032_037_a_page_hears_of_a_hang_up_and_an_action_that_is_unknown_is_named() {
+    let mut app = App::with("aculab-record", Vec::new());
+    app.receiver = Receiver::application(
+        address(),
+        &[
+            ("first", r#"{"actions":[{"record":{"next_page":{"url":"next"}}}]}"#),
+            ("other", r#"{"actions":[{"play":{"play_list":[{"file_to_play":"a.wav"}]}},{"send_fax":{}}]}"#),
+        ],
+    );
+    app.node.cli(&["guest", "config", "set", "first_page", &app.receiver.url("first")]).ok();
+    app.node.cli(&["guest", "config", "set", "final_page", &app.receiver.url("final")]).ok();
+    let (call, _) = app.call("app", 30.0, None, &[]);
+    wait_for("it is asked", || !app.receiver.posted("first").is_empty());
+    std::thread::sleep(std::time::Duration::from_secs(1));
+    drop(call);
+    assert_eq!(app.posted("next")["action_result"]["result"]["reason"], json!("hangup"));
+    app.posted("final");
+
+    app.node.cli(&["guest", "config", "set", "first_page", &app.receiver.url("other")]).ok();
+    let (call, _) = app.call("app", 30.0, None, &[]);
+    call.end().ok().says("<- BYE");
+    app.node.cli(&["guest", "logs"]).ok().says("actions[1]: no action is called \"send_fax\"");
 }
 
 #[test]
@@ -221,12 +320,7 @@ fn ac_011_015_016_018_036_an_encrypted_recording_is_opened_by_openssl_and_played
     write_wav(&said, &[tone(CALLER, 2.0), silence(20.0)].concat());
     let phone = app.node.phone("app").header("X-Held: yes").play(&said).record(&heard).seconds("16");
     let call = phone.start();
-    let mut session = String::new();
-    wait_for("a call", || {
-        let list: Value = serde_json::from_str(&app.node.http(&format!("/{DOMAIN}/sessions")).expect("it answers")).expect("JSON");
-        session = list["sessions"][0]["id"].as_str().unwrap_or_default().to_owned();
-        !session.is_empty()
-    });
+    let session = app.session();
     let (key, vector) = ("00112233445566778899aabbccddeeff", "0f0e0d0c0b0a09080706050403020100");
     let cipher = json!({ "type": "aescbc", "key": key, "initialisation vector": vector });
     let record = json!({

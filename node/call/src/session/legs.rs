@@ -288,8 +288,9 @@ impl Session {
         let reference = self.store_reference(command.session_reference.as_ref());
         let full = x.spent.storage.contains(&self.info.domain);
         let recordings = limits::RECORDINGS.saturating_sub(self.recordings.len());
+        let policy = self.tenant.recordings;
         let Some(party) = self.party_mut(key) else { return };
-        let may = May { recordings, full, unwritable: &x.settings.unwritable };
+        let may = May { recordings, full, unwritable: &x.settings.unwritable, policy };
         party.command = Some(number);
         if let Err(failure) = reference.and_then(|()| party.ivr.on_command(now, command, &mut x.mint, may)) {
             self.hook_failed(x, "getIvrCommand", &failure);

@@ -40,6 +40,7 @@ impl Session {
         prompts: &[Phrase],
     ) -> CommandResult {
         let bad = |field, why: &str| CommandError::BadValue { field, why: why.to_owned() };
+        options = options.under(self.tenant.recordings);
         let of_call = options.dialect == Dialect::Iotcomms;
         // As the vendor calls it.
         let named = |field| if of_call && field == "fileName" { "recordingFileName" } else { field };

@@ -47,14 +47,14 @@ fn reason(phase: Phase, stop_reason: &str) -> &'static str {
     }
 }
 
-/// A web page request: where it goes. Pages are posted (AC-004).
+/// A web page request: where it goes. The outbox posts (AC-004); a handler asks as its pages say.
 fn page(properties: &mut Members, name: &str) -> Result<Option<String>, ApiError> {
     let Some(page) = properties.any(name) else { return Ok(None) };
     let mut page = Members::of(name, page)?;
     let url = page.text("url")?.ok_or_else(|| page.bad("url", "is missing"))?;
     match page.text("method")?.as_deref() {
         None | Some("POST") => Ok(Some(url)),
-        Some(_) => Err(page.bad("method", "must be POST")),
+        Some(_) => Err(page.bad("method", "must be POST: a handler asks pages by GET (guest-examples/aculab-record)")),
     }
 }
 

@@ -83,7 +83,11 @@ const OPTIONS: &[(&str, Kind, &str)] = &[
     ("sensitivity", Kind::Number, "What counts as voice, 0 to 100; larger hears quieter sound."),
     ("pauseBehavior", Kind::OneOf(&["skip", "silence"]), "What a pause leaves."),
     ("encryption", Kind::Cipher, "AES-CBC with PKCS#7 padding over the whole file: key and iv in hex. Neither is kept in the clear."),
-    ("announce", Kind::Flag, "A warning tone every 15 s to whoever is recorded; it is not in the file."),
+    (
+        "announce",
+        Kind::Flag,
+        "A warning tone every 15 s to whoever is recorded; it is not in the file. A tenant may want it of all (`record_announce`).",
+    ),
     ("retentionMs", Kind::Number, "Deleted so long after its end."),
     ("statusUrl", Kind::Text, "Every state is posted there (the tenant's outbox origins)."),
     ("onCompleteUrl", Kind::Text, "Posted when it has ended."),
@@ -388,6 +392,7 @@ pub fn status_json(status: &RecordingStatus) -> Value {
         "state": status.phase.name(),
         "fileName": status.file_name,
         "participantId": status.participant_id,
+        "announce": status.options.announce,
     });
     let mut add = |name: &str, value: Option<Value>| {
         if let Some(value) = value {
@@ -423,6 +428,7 @@ pub(in super::super) fn row(domain: String, status: &RecordingStatus) -> Recordi
         connection: status.connection_id.clone(),
         file_name: status.file_name.clone(),
         created_at: status.started_at.unwrap_or_default(),
+        announce: status.options.announce,
         ..RecordingRow::default()
     }
 }
