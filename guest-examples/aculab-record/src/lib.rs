@@ -281,6 +281,14 @@ mod tests {
         serde_json::from_slice(&bytes).expect("JSON")
     }
 
+    /// No action is left: its last command does nothing else.
+    #[track_caller]
+    fn hung_up(call: &mut Live<AculabRecord>) {
+        assert!(call.command().phrases.is_empty() && call.command().hangup, "{}", call.ladder());
+        call.wait();
+        call.assert_ended("ivrHangup");
+    }
+
     fn told(call: &Live<AculabRecord>, url: &str) -> Value {
         let posts = call.posts();
         let post = posts.iter().find(|post| post.url == url).unwrap_or_else(|| panic!("no post to {url}: {posts:?}"));
@@ -298,7 +306,7 @@ mod tests {
         call.assert_plays(&["thanks.wav", "bye.wav"]);
         assert_eq!(call.orders(), [format!("POST {FIRST}"), "POST https://app.example/next".to_owned()]);
         call.wait();
-        call.assert_ended("ivrHangup");
+        hung_up(&mut call);
         let info = told(&call, "https://app.example/final");
         assert_eq!(
             (&info["token"], &info["is_notification"], &info["this_call"]["call_from"]),
@@ -316,7 +324,7 @@ mod tests {
         let mut call = call(&[(200, list), (204, "")]).config("first_page_method", "GET").dial::<AculabRecord>();
         call.speak_s(4);
         call.press("#");
-        call.assert_ended("ivrHangup");
+        hung_up(&mut call);
         let orders = call.orders();
         assert!(orders[0].starts_with(&format!("GET {FIRST}?instance_info=%7B")), "{orders:?}");
         assert_eq!(asked_by_get(&orders[0])["action_result"], Value::Null);
@@ -335,7 +343,7 @@ mod tests {
         call.press("#");
         call.assert_plays(&["left.wav"]);
         call.wait();
-        call.assert_ended("ivrHangup");
+        hung_up(&mut call);
         assert_eq!(call.orders().len(), 1);
     }
 
@@ -350,8 +358,8 @@ mod tests {
             (200, "<html>", "not JSON"),
             (500, RECORD, "it answers 500"),
         ] {
-            let call = call(&[(status, body)]).dial::<AculabRecord>();
-            call.assert_ended("ivrHangup");
+            let mut call = call(&[(status, body)]).dial::<AculabRecord>();
+            hung_up(&mut call);
             assert!(call.log().iter().any(|line| line.starts_with(&format!("error: page {FIRST}: {why}"))), "{:?}", call.log());
             told(&call, "https://app.example/final");
         }
