@@ -293,7 +293,7 @@ fn ac_032_037_a_page_hears_of_a_hang_up_and_an_action_that_is_unknown_is_named()
     app.receiver = Receiver::application(
         address(),
         &[
-            ("first", r#"{"actions":[{"record":{"next_page":{"url":"next"}}}]}"#),
+            ("first", r#"{"actions":[{"record":{"milliseconds_max_silence":25000,"next_page":{"url":"next"}}}]}"#),
             ("other", r#"{"actions":[{"play":{"play_list":[{"file_to_play":"a.wav"}]}},{"send_fax":{}}]}"#),
         ],
     );
