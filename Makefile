@@ -2,7 +2,7 @@
 # make test   everything: format, lints, licences, docs, unit tests, end-to-end tests against real peers
 # make check  the quick checks alone      make build   target/release/hookswitch
 # make guests the example components (languages: those in C, JavaScript and Python)      make bench   the published numbers, into target/bench.json and bench.svg
-# make soak   load in waves for MINUTES=10, then FAULTS=5 minutes of faults; whether anything is left behind or lost, into target/soak.json
+# make soak   load in waves for MINUTES=10, HOSTILE=2 beside a hostile tenant, then FAULTS=5 minutes of faults; whether anything is left behind or lost, into target/soak.json
 
 TARGET := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),$(CURDIR)/target)
 HOOKSWITCH := $(TARGET)/debug/hookswitch
@@ -68,14 +68,16 @@ test: setup-test check guests languages
 
 # More by BENCH, e.g. BENCH="--only bridged --runs 1"; docs/bench.md has the options.
 bench: setup-bench build guests languages
-	@for g in relay recorder; do $(HOOKSWITCH) guest build tests/guests/$$g --output $(GUESTS)/$$g.component.wasm || exit 1; done
+	@for g in relay recorder hostile; do $(HOOKSWITCH) guest build tests/guests/$$g --output $(GUESTS)/$$g.component.wasm || exit 1; done
 	cargo run --locked --release -p hookswitch-bench -- --node $(TARGET)/release/hookswitch --guests $(GUESTS) --output $(TARGET)/bench.json $(BENCH)
 
 MINUTES ?= 10
+HOSTILE ?= 2
 FAULTS ?= 5
 soak: setup-bench build guests
+	$(HOOKSWITCH) guest build tests/guests/hostile --output $(GUESTS)/hostile.component.wasm
 	HOOKSWITCH_BIN=$(TARGET)/release/hookswitch HOOKSWITCH_GUESTS=$(GUESTS) cargo run --locked --release -p hookswitch-bench -- \
-		soak --minutes $(MINUTES) --faults $(FAULTS) --report $(TARGET)/soak.json $(SOAK)
+		soak --minutes $(MINUTES) --hostile $(HOSTILE) --faults $(FAULTS) --report $(TARGET)/soak.json $(SOAK)
 
 clean:
 	cargo clean

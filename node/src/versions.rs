@@ -145,7 +145,11 @@ pub enum VersionError {
     Signature(String),
     #[error("version {number} has no signature that will do: {why}; push it again with one")]
     Unsigned { number: u32, why: String },
-    #[error("too many components wait to be compiled already; try again shortly")]
+    #[error(
+        "too many components wait to be compiled already: {} of a tenant, {} of all; try again shortly",
+        limits::COMPILES_OF_TENANT,
+        limits::COMPILES_WAITING
+    )]
     Busy,
     #[error("unknown domain")]
     UnknownDomain,

@@ -7,6 +7,7 @@ use crate::faults::Volume;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
+use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -272,6 +273,21 @@ impl Node {
         let run = self.cli(arguments);
         run.ok();
         serde_json::from_str(&run.stdout).unwrap_or_else(|error| panic!("{arguments:?} prints no JSON: {error}\n{}", run.stdout))
+    }
+
+    /// Texts of a tenant's log, oldest first.
+    pub fn guest_log(&self, domain: &str) -> Vec<String> {
+        let list = self.json(&["guest", "logs", "--json", "--domain", domain]);
+        let lines = list["log"].as_array().unwrap_or_else(|| panic!("no log in {list}"));
+        lines.iter().rev().map(|line| line["text"].as_str().expect("a text").to_owned()).collect()
+    }
+
+    /// Sets a secret as a person would: the value comes on stdin.
+    pub fn keep_secret(&self, domain: &str, name: &str, value: &str) {
+        let mut command = self.command(&["guest", "secret", "set", name, "--domain", domain]);
+        let mut child = command.stdin(Stdio::piped()).spawn().expect("the binary runs");
+        child.stdin.take().expect("piped").write_all(format!("{value}\n").as_bytes()).expect("written");
+        assert!(child.wait().expect("it ends").success());
     }
 
     /// All recordings, newest first.

@@ -6,6 +6,7 @@ use crate::api::Tls;
 use crate::config::{Config, Scheme};
 use crate::limits;
 use crate::net::{Priority, disk_free, raise_open_files, set_priority};
+use hookswitch_wasm::Engine;
 use serde_json::json;
 use std::fs;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
@@ -107,6 +108,13 @@ fn findings(config: &Config) -> Vec<Finding> {
             );
         }
         Err(error) => add("open files", State::Weak, error.to_string()),
+    }
+    match Engine::start(hookswitch_wasm::Options::default()) {
+        Ok(engine) => match engine.warning() {
+            Some(warning) => add("guest instances", State::Weak, warning.to_owned()),
+            None => add("guest instances", State::Fine, engine.instances().to_string()),
+        },
+        Err(error) => add("guest instances", State::Bad, error.to_string()),
     }
     // On a thread of its own, which ends: the priority is not for us.
     let priority = std::thread::spawn(|| set_priority(Priority::Media)).join();

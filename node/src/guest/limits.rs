@@ -12,6 +12,9 @@ pub const THREAD_QUEUE: usize = 16_384;
 /// Sessions of one thread that have ended and may still get late notifications (recordings take a while to store). The oldest is
 /// forgotten; its late notifications go to the active version instead.
 pub const LATE_SESSIONS: usize = 16_384;
+/// Versions of one tenant that a thread keeps for them: what was active before, what was tried, and one more. Compiled code is some hundred KB, a
+/// Python handler's 37 MB. More: the first is forgotten, as above.
+pub const LATE_VERSIONS: usize = 3;
 /// A notification that takes longer is a handler that waits for something: its instance is dropped.
 pub const NOTIFY_DEADLINE: Duration = Duration::from_millis(250);
 /// How long a closing node waits for handlers that still have news or questions before them.

@@ -376,6 +376,7 @@ fn serve(room: &Arc<Room>, mut inbox: mpsc::Receiver<Message>, mut ends: mpsc::U
             closing: VecDeque::new(),
             late: HashMap::new(),
             late_order: VecDeque::new(),
+            late_versions: HashMap::new(),
             over: HashMap::new(),
             alive,
         };
@@ -404,8 +405,11 @@ struct Sessions {
     /// Of these, those that were told to end, oldest first: their tasks go when they have done what waited.
     closing: VecDeque<SessionId>,
     /// The versions of sessions that are over: late notifications go to a fresh instance of the same.
-    late: HashMap<SessionId, Arc<Version>>,
+    late: HashMap<SessionId, Weak<Version>>,
     late_order: VecDeque<SessionId>,
+    /// Of each tenant those of them that are kept for that, and the session of each that was over last: who pushes a version a second must not
+    /// fill the node with the code of all of them.
+    late_versions: HashMap<Arc<str>, VecDeque<(Arc<Version>, SessionId)>>,
     /// Of each slot the last generation that is over: news of it, or of one before, is late. Of a later one it is the first word, as of a
     /// call that was placed and rings. One entry for each slot there ever was.
     over: HashMap<u32, u32>,
@@ -581,7 +585,8 @@ impl Sessions {
 
     /// Of one that is over. One that has not asked yet, or that was forgotten, has none: whoever answers now is told.
     fn late_version(&self, session: SessionId) -> Option<Arc<Version>> {
-        self.late.get(&session).or_else(|| self.map.get(&session).map(|live| &live.version)).cloned()
+        let late = self.late.get(&session).and_then(Weak::upgrade);
+        late.or_else(|| self.map.get(&session).map(|live| live.version.clone()))
     }
 
     /// Of tasks that have gone nothing is kept but the version: a mailbox is some kilobytes, and thousands of calls end a minute.
@@ -598,13 +603,26 @@ impl Sessions {
     }
 
     fn remember(&mut self, session: SessionId, version: Arc<Version>) {
-        if self.late.insert(session, version).is_none() {
+        if self.late.insert(session, Arc::downgrade(&version)).is_none() {
             self.late_order.push_back(session);
+        }
+        let kept = self.late_versions.entry(version.domain.clone()).or_default();
+        match kept.iter_mut().find(|(one, _)| Arc::ptr_eq(one, &version)) {
+            Some((_, last)) => *last = session,
+            None => kept.push_back((version, session)),
+        }
+        if kept.len() > limits::LATE_VERSIONS {
+            kept.pop_front();
         }
         if self.late_order.len() > limits::LATE_SESSIONS
             && let Some(oldest) = self.late_order.pop_front()
+            && let Some(version) = self.late.remove(&oldest).and_then(|version| version.upgrade())
+            && let Some(kept) = self.late_versions.get_mut(&version.domain)
         {
-            self.late.remove(&oldest);
+            kept.retain(|(_, last)| *last != oldest);
+            if kept.is_empty() {
+                self.late_versions.remove(&version.domain);
+            }
         }
     }
 }

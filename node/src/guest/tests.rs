@@ -624,6 +624,24 @@ fn late_news_goes_to_a_fresh_instance_of_the_sessions_version() {
 }
 
 #[test]
+fn of_versions_that_follow_each_other_fast_few_are_kept_for_late_news() {
+    let mut world = World::new();
+    let mut pushed = Vec::new();
+    for number in 1..=12 {
+        let version = dropping(u32::from(number), 480 + number);
+        world.guests.set_active("a.example", Some(version.clone()));
+        assert_eq!(world.count(session(number.into())), 480 + number);
+        world.guests.end(session(number.into()));
+        world.settle();
+        pushed.push(Arc::downgrade(&version));
+    }
+    let kept = pushed.iter().filter(|version| version.strong_count() > 0).count();
+    // Beside the active one that of a session whose end nobody has looked at yet.
+    assert!((1..=super::limits::LATE_VERSIONS + 2).contains(&kept), "{kept} of 12");
+    assert!(pushed.last().is_some_and(|active| active.strong_count() > 0));
+}
+
+#[test]
 fn a_session_whose_first_word_is_news_keeps_its_instance() {
     let mut world = World::new();
     world.activate("a.example", 1, &Guest::counting());

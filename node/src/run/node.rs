@@ -115,7 +115,8 @@ impl Node {
         }
         let engine = Arc::new(engine);
         let reply_keys = Arc::new(ReplyKeys::load(&data).map_err(io_error("the keys of replyIds"))?);
-        let options = Options { threads: config.guests.threads, reply_keys: reply_keys.clone(), ..Options::default() };
+        let (threads, instances) = (config.guests.threads, usize::try_from(engine.instances()).unwrap_or(usize::MAX));
+        let options = Options { threads, instances, reply_keys: reply_keys.clone(), ..Options::default() };
         let origins = Arc::new(OutboxOrigins::default());
         origins.read(&store)?;
         let listed = origins.clone();

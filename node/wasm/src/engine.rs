@@ -30,6 +30,7 @@ pub struct Engine {
     pub(crate) wasmtime: wasmtime::Engine,
     pub(crate) linker: Linker<State>,
     compatibility: String,
+    instances: u32,
     warning: Option<String>,
     ticker: Option<Ticker>,
     /// Hooks are bounded by instructions in place of CPU time.
@@ -42,22 +43,29 @@ pub struct Engine {
 pub struct EngineError(String);
 
 impl Engine {
-    /// An engine with a pool of instances. Where the machine has no room for the pool, each instance gets its memory from the system
-    /// (about four times dearer), and `warning` says so.
+    /// An engine with a pool of instances, of fewer where the kernel allows too few mappings. Where the machine has no room for the pool, each
+    /// instance gets its memory from the system (about four times dearer). `warning` says either.
     pub fn start(options: Options) -> Result<Engine, EngineError> {
-        match Engine::with(config(Some(options))) {
-            Ok(mut engine) => {
-                engine.warning = few_mappings(options.instances);
-                engine.ticker = Some(Ticker::start(engine.wasmtime.clone())?);
-                Ok(engine)
-            }
-            Err(no_pool) => {
-                let mut engine = Engine::with(config(None))?;
-                engine.warning = Some(format!("no pool for {} guest instances, each costs about 30 us more: {no_pool}", options.instances));
-                engine.ticker = Some(Ticker::start(engine.wasmtime.clone())?);
-                Ok(engine)
-            }
-        }
+        let allowed = mappings_allowed();
+        let instances = options.instances.min(allowed.map_or(u32::MAX, instances_within));
+        let few = allowed.filter(|_| instances < options.instances).map(|allowed| {
+            let (wanted, needed) = (options.instances, mappings_for(options.instances));
+            format!(
+                "vm.max_map_count is {allowed}: room for {instances} guest instances, not {wanted}; sysctl -w vm.max_map_count={needed}"
+            )
+        });
+        let (mut engine, no_pool) = match Engine::with(config(Some(Options { instances }))) {
+            Ok(engine) => (engine, None),
+            Err(error) => (
+                Engine::with(config(None))?,
+                Some(format!("no pool for {instances} guest instances, each costs about 30 us more: {error}")),
+            ),
+        };
+        engine.instances = instances;
+        let warnings: Vec<String> = few.into_iter().chain(no_pool).collect();
+        engine.warning = (!warnings.is_empty()).then(|| warnings.join("; "));
+        engine.ticker = Some(Ticker::start(engine.wasmtime.clone())?);
+        Ok(engine)
     }
 
     /// An engine that counts a guest's instructions, and bounds its hooks by them ([`limits::HOOK_INSTRUCTIONS`]) in place of CPU time: what
@@ -81,7 +89,12 @@ impl Engine {
         let mut hasher = Sha256Hasher(Sha256::new());
         wasmtime.precompile_compatibility_hash().hash(&mut hasher);
         let compatibility = hex(&hasher.0.finalize())[..16].to_owned();
-        Ok(Engine { wasmtime, linker, compatibility, warning: None, ticker: None, counts: false })
+        Ok(Engine { wasmtime, linker, compatibility, instances: limits::INSTANCES, warning: None, ticker: None, counts: false })
+    }
+
+    /// Instances that may live at a time.
+    pub fn instances(&self) -> u32 {
+        self.instances
     }
 
     /// What the operator should know about how this engine runs.
@@ -185,11 +198,19 @@ fn config(pool: Option<Options>) -> Config {
     config
 }
 
-/// Each live instance splits the process's address space into more mappings; the kernel's usual limit is 65,530.
-fn few_mappings(instances: u32) -> Option<String> {
-    let allowed: u64 = std::fs::read_to_string("/proc/sys/vm/max_map_count").ok()?.trim().parse().ok()?;
-    let needed = u64::from(instances) * 8 + 8_192;
-    (allowed < needed).then(|| format!("vm.max_map_count is {allowed}: {instances} guest instances may need {needed}"))
+/// What the kernel allows a process, where it says so.
+fn mappings_allowed() -> Option<u64> {
+    std::fs::read_to_string("/proc/sys/vm/max_map_count").ok()?.trim().parse().ok()
+}
+
+/// `vm.max_map_count` for so many instances: what is there when it is reached fails anywhere, also where nobody can be told.
+fn mappings_for(instances: u32) -> u64 {
+    u64::from(instances) * limits::INSTANCE_MAPPINGS + limits::NODE_MAPPINGS
+}
+
+/// Instances that so many mappings are enough for.
+fn instances_within(mappings: u64) -> u32 {
+    u32::try_from(mappings.saturating_sub(limits::NODE_MAPPINGS) / limits::INSTANCE_MAPPINGS).unwrap_or(u32::MAX).max(1)
 }
 
 /// Ends an epoch every millisecond, so that guests that run give way.
@@ -221,6 +242,33 @@ impl Drop for Ticker {
         if let Some(thread) = self.thread.take() {
             // It never panics, and ends within a tick.
             let _ = thread.join();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn as_many_instances_as_mappings_are_enough_for() {
+        for instances in [1, 64, 6_000, limits::INSTANCES] {
+            assert_eq!(instances_within(mappings_for(instances)), instances);
+            assert_eq!(instances_within(mappings_for(instances) - 1), (instances - 1).max(1));
+        }
+        assert_eq!((instances_within(0), instances_within(u64::MAX)), (1, u32::MAX));
+        // What Linux allows unless it is told otherwise.
+        assert_eq!(instances_within(65_530), 7_679);
+    }
+
+    #[test]
+    fn an_engine_says_how_many_instances_it_has_and_why_they_are_fewer_than_wanted() {
+        let engine = Engine::start(Options { instances: 8 }).expect("an engine");
+        assert_eq!((engine.instances(), engine.warning()), (8, None));
+        let engine = Engine::start(Options::default()).expect("an engine");
+        assert_eq!(engine.warning().is_some(), engine.instances() < limits::INSTANCES, "{:?}", engine.warning());
+        if let Some(warning) = engine.warning() {
+            assert!(warning.contains("vm.max_map_count") && warning.contains("sysctl"), "{warning}");
         }
     }
 }

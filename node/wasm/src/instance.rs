@@ -161,10 +161,15 @@ async fn in_time<T>(until: Instant, turns: Option<Arc<dyn Turns>>, guest: impl F
     (done, ran)
 }
 
+/// How the kernel's ENOMEM reads, of which a process that has all its mappings is the likelier reason.
+const NO_MEMORY: &str = "(os error 12)";
+
 fn no_instance(store: &Store<State>, error: &wasmtime::Error) -> Failure {
     match failure(store, error) {
         // Not the guest's code: the pool is full, or the system out of memory.
-        Failure::Trap { message } if error.downcast_ref::<Trap>().is_none() => Failure::NoInstance { why: message },
+        Failure::Trap { message } if error.downcast_ref::<Trap>().is_none() => Failure::NoInstance {
+            why: if message.contains(NO_MEMORY) { format!("{message}: memory, or vm.max_map_count") } else { message },
+        },
         failure => failure,
     }
 }

@@ -43,9 +43,13 @@ pub const HOOK_CPU: Duration = Duration::from_millis(20);
 /// The same as instructions, where they are counted in place of time: what a core of 3 GHz does in about 20 ms of guest code.
 pub const HOOK_INSTRUCTIONS: u64 = 60_000_000;
 
-/// Live instances. The pool's address space is 4 GiB each of the 128 TiB there are, and each costs about 8 of the kernel's 65,530 mappings.
-/// More: no instance, and the hook fails by name.
-pub const INSTANCES: u32 = 6_000;
+/// Live instances: 10,000 calls, and some that begin while others end. The pool's address space is 4 GiB each of the 128 TiB there are. More: no
+/// instance, and the hook fails by name. Where the kernel allows too few mappings for so many, there are as many as fit, and the node says so.
+pub const INSTANCES: u32 = 10_240;
+/// Mappings that an instance may split the process's address space into: two for its stack, four for its memory, and two to spare.
+pub const INSTANCE_MAPPINGS: u64 = 8;
+/// And what the rest of a node has: code, threads, files of recordings that are read.
+pub const NODE_MAPPINGS: u64 = 4_096;
 /// Bytes of linear memory that a free slot of the pool keeps, so that the next instance takes no page faults for them.
 pub const KEEP_RESIDENT: usize = 128 << 10;
 /// The same for tables.

@@ -281,6 +281,31 @@ async fn nothing_of_an_instance_is_left_for_the_next_one_in_its_place() {
 }
 
 #[tokio::test]
+async fn nor_for_one_of_another_module_in_what_it_grows() {
+    let engine = Engine::start(Options { instances: 1 }).expect("an engine");
+    // From the second page on, which nobody was born with.
+    let each = |pages: usize, what: &str| {
+        format!(
+            "(drop (memory.grow (i32.const {}))) (local.set $i (i32.const 131072))
+             (loop $next {what} (local.set $i (i32.add (local.get $i) (i32.const 8))) (br_if $next (i32.lt_u (local.get $i) (i32.const {}))))",
+            pages - 2,
+            pages << 16
+        )
+    };
+    let fills = Guest { new_call: each(66, "(i64.store (local.get $i) (i64.const 0x5ec2e75ec2e75ec2))"), ..Guest::default() }.load(&engine);
+    let found = "(if (i64.ne (i64.load (local.get $i)) (i64.const 0)) (then (call $drop_with (i32.const 600)) (return (global.get $out))))";
+    let looks = Guest { new_call: each(101, found) + "(call $drop_with (i32.const 404))", ..Guest::default() }.load(&engine);
+    for _ in 0..3 {
+        let (writer, _) = fresh(&fills).await.new_call(&new_call(), far()).await.unwrap_or_else(|e| panic!("{e}"));
+        assert_eq!(writer.memory(), 66 << 16);
+        drop(writer);
+        let (reader, found) = fresh(&looks).await.new_call(&new_call(), far()).await.unwrap_or_else(|e| panic!("{e}"));
+        assert_eq!((code(&found.unwrap()), reader.memory()), (Some(404), 101 << 16));
+        drop(reader);
+    }
+}
+
+#[tokio::test]
 async fn a_full_pool_is_no_instance_by_name() {
     let engine = Engine::start(Options { instances: 1 }).expect("an engine");
     let module = Guest::dropping(486).load(&engine);

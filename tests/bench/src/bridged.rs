@@ -119,7 +119,7 @@ pub fn held(options: &Options, recorded: bool, floor: Option<f64>, report: &mut 
     let mut limits: [Vec<f64>; 2] = Default::default();
     let mut memory: [Option<f64>; 2] = [None; 2];
     let mut guesses = [options.guess; 2];
-    for run in 1..=options.runs.max(1) {
+    for run in 1..=options.runs() {
         for (n, middle) in middles.into_iter().enumerate() {
             if let Some(why) = &reasons[n] {
                 println!("{what}, run {run}: {}: {why}", middle.name());
@@ -159,7 +159,7 @@ pub fn held(options: &Options, recorded: bool, floor: Option<f64>, report: &mut 
         .clone()
         .unwrap_or_else(|| "no kernel module, two threads on the same core; a proxy, not a B2BUA, without a program of a tenant".into());
     let how = reasons[0].clone().unwrap_or_else(|| {
-        format!("both phones say numbered frames for {} s, all of them are looked for at the other phone; highest load found by bisection, median of {} runs", options.seconds, options.runs)
+        format!("both phones say numbered frames for {} s, all of them are looked for at the other phone; highest load found by bisection, median of {} runs", options.seconds, options.runs())
     });
     let figure = report.add(&format!("{what} held, 0 frames missing"), "calls", medians[0], how);
     if let Some(floor) = floor {
@@ -189,7 +189,7 @@ fn jitter(
     let load = |limit: Option<f64>| (limit.unwrap_or(0.0) * JITTER_LOAD) as usize;
     let loads = [load(limits[0]), load(limits[1]), load(limits[0]).max(load(limits[1]))];
     let mut values: [[Vec<f64>; 2]; 3] = Default::default();
-    for run in 1..=options.runs.max(1) {
+    for run in 1..=options.runs() {
         for (n, (middle, calls)) in middles.into_iter().zip(loads).enumerate() {
             if calls == 0 {
                 continue;
@@ -265,7 +265,7 @@ pub fn setup(options: &Options, report: &mut Report) -> Result<()> {
     // Of 180 and of 200: p50 and p99; then bridged calls a second.
     let mut values: [[Vec<f64>; 5]; 4] = Default::default();
     let mut full = [0.0f64; 4];
-    for run in 1..=options.runs.max(1) {
+    for run in 1..=options.runs() {
         for (n, middle) in middles.into_iter().enumerate() {
             if let Some(why) = &reasons[n] {
                 println!("setup, run {run}: {}: {why}", middle.name());
@@ -299,7 +299,7 @@ pub fn setup(options: &Options, report: &mut Report) -> Result<()> {
         let (title, base) = if at % 2 == 0 { ("added to", nobody[at].unwrap_or(0.0)) } else { ("bridged,", 0.0) };
         let how = format!(
             "at the caller, {SETUP_RATE} calls a second between two phones of the generator, median of {} runs{}",
-            options.runs,
+            options.runs(),
             if at % 2 == 0 { ", less the same without anybody in the middle" } else { "" }
         );
         let figure =
@@ -311,7 +311,9 @@ pub fn setup(options: &Options, report: &mut Report) -> Result<()> {
     }
     let how = format!(
         "INVITE to BYE through the one in the middle, {} calls at a time, median of {} runs of {} s; both phones on the generator's core",
-        options.window, options.runs, options.rate_seconds
+        options.window,
+        options.runs(),
+        options.rate_seconds
     );
     let figure =
         report.add("bridged calls a second", "calls/s", values[0][4], reasons[0].clone().unwrap_or_else(|| at_least(&how, full[0])));

@@ -66,7 +66,7 @@ fn held_as(options: &Options, kept: &Kept, first: usize, floor: Option<f64>, rep
     let mut limits = Vec::new();
     let mut best: Option<(usize, Held)> = None;
     let mut guess = first;
-    for run in 1..=options.runs.max(1) {
+    for run in 1..=options.runs() {
         let found = options.search(guess).run(|calls| {
             let steal = machine::Steal::now();
             // A node that cannot set the calls up at all has failed this number, not the bench.
@@ -239,7 +239,7 @@ pub fn rate(options: &Options, report: &mut Report) -> Result<()> {
     let mut theirs: [Vec<f64>; 2] = Default::default();
     let mut full = [0.0f64; 3];
     let plan = Plan::Rate { window: options.window, length: Duration::from_secs(options.rate_seconds) };
-    for run in 1..=options.runs.max(1) {
+    for run in 1..=options.runs() {
         let node = Node::start(options)?;
         let mut outcome = plan::run(plan, ANSWERED, &node).with_context(|| format!("the node's log ends with:\n{}", node.end_of_log()))?;
         println!("answered, run {run}: hookswitch: {}", rate_line(&outcome));

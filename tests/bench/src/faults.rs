@@ -162,7 +162,8 @@ pub fn run(options: &Options, minutes: f64) -> Result<Faults> {
     Ok(Faults(outcomes))
 }
 
-fn nicely<T: Send>(what: impl FnOnce() -> T + Send) -> T {
+/// Not at the generator's priority, which what it starts inherits.
+pub fn nicely<T: Send>(what: impl FnOnce() -> T + Send) -> T {
     let run = || {
         machine::be_nice();
         what()
@@ -298,7 +299,8 @@ impl Site {
     }
 }
 
-fn run_for(generator: &mut Generator, step: &mut u64, milliseconds: u64) -> Result<()> {
+/// So many milliseconds.
+pub fn run_for(generator: &mut Generator, step: &mut u64, milliseconds: u64) -> Result<()> {
     for _ in 0..milliseconds {
         generator.step(*step)?;
         *step += 1;

@@ -21,7 +21,7 @@ const SOCKETS: usize = 1000;
 /// Measures it; the number of legs that would fill the core.
 pub fn measure(options: &Options, report: &mut Report) -> Result<f64> {
     let mut costs = Vec::new();
-    for _ in 0..options.runs.max(1) {
+    for _ in 0..options.runs() {
         costs.push(run(options)?);
     }
     let cost = machine::median(costs).context("at least one run")?;

@@ -37,7 +37,7 @@ impl Latency {
 
 pub fn measure(options: &Options, report: &mut Report) -> Result<()> {
     let (mut webhooks, mut fresh, mut live, mut wake) = (Runs::default(), Runs::default(), Runs::default(), Runs::default());
-    for _ in 0..options.runs.max(1) {
+    for _ in 0..options.runs() {
         webhooks.add(webhook(options)?);
         let guest = guest(options)?;
         fresh.add(guest.fresh);
@@ -46,7 +46,7 @@ pub fn measure(options: &Options, report: &mut Report) -> Result<()> {
     }
     let how = format!(
         "newCall asked of the demo's handler through the node's guest room on one core, two thread wake-ups included; {ASKS} asks, median of {} runs; beside a POST of the same question over one kept connection to a server of ours on the other core",
-        options.runs
+        options.runs()
     );
     for (name, runs) in [("fresh instance", fresh), ("live instance", live)] {
         let webhook = webhooks.middle()?;
@@ -110,24 +110,39 @@ pub fn on_its_core(options: &Options, component: Vec<u8>, asks: usize) -> Result
     room.join().map_err(|_| anyhow::anyhow!("the guest room panicked"))?
 }
 
-fn ask_guest(component: &[u8], asks: usize) -> Result<Guest> {
-    let warm = WARM.min(asks / 10);
-    let engine = Arc::new(Engine::start(hookswitch_wasm::Options::default())?);
-    let hash = content_hash(component);
-    let code = engine.compile(component)?;
-    let digest = code_digest(engine.compatibility(), &hash, &code);
-    let module = Arc::new(engine.load(&wrap(engine.compatibility(), &hash, &code), &digest)?);
-    let (inbox, verdicts) = SwitchInbox::channel();
-    let services = hookswitch::guest::Services::of(hookswitch::switch_thread::Commands::new(inbox.clone()));
-    let guests = Guests::start(engine, hookswitch::guest::Options::default(), inbox, services);
-    let domain: Arc<str> = Arc::from("demo.localhost");
-    guests.set_active(&domain, Some(Arc::new(Version::new(domain.clone(), 1, Class::of(component.len()), module, None))));
+/// The node's guest room and one tenant's handler in it, asked by whoever has it in the switch's place.
+pub struct Room {
+    guests: Guests,
+    verdicts: mpsc::Receiver<Input>,
+    domain: Arc<str>,
+    /// What the engine says of how it runs.
+    pub warning: Option<String>,
+}
 
-    let ask = |session: SessionId, number: u32| -> Result<f64> {
+impl Room {
+    /// As a node has it.
+    pub fn of(component: &[u8]) -> Result<Room> {
+        let engine = Arc::new(Engine::start(hookswitch_wasm::Options::default())?);
+        let warning = engine.warning().map(str::to_owned);
+        let hash = content_hash(component);
+        let code = engine.compile(component)?;
+        let digest = code_digest(engine.compatibility(), &hash, &code);
+        let module = Arc::new(engine.load(&wrap(engine.compatibility(), &hash, &code), &digest)?);
+        let (inbox, verdicts) = SwitchInbox::channel();
+        let services = hookswitch::guest::Services::of(hookswitch::switch_thread::Commands::new(inbox.clone()));
+        let instances = usize::try_from(engine.instances())?;
+        let guests = Guests::start(engine, hookswitch::guest::Options { instances, ..Default::default() }, inbox, services);
+        let domain: Arc<str> = Arc::from("demo.localhost");
+        guests.set_active(&domain, Some(Arc::new(Version::new(domain.clone(), 1, Class::of(component.len()), module, None))));
+        Ok(Room { guests, verdicts, domain, warning })
+    }
+
+    /// newCall of the demo's menu: the microseconds until its verdict.
+    pub fn ask(&self, session: SessionId, number: u32) -> Result<f64> {
         let hook = Hook::NewCall(Box::new(NewCall {
             info: SessionInfo {
                 session_id: "7d0c0e3a-1f2b-4c3d-8e4f-5a6b7c8d9e0f".into(),
-                domain: domain.to_string(),
+                domain: self.domain.to_string(),
                 ivr_server: "127.0.0.1:5060".into(),
                 ..SessionInfo::default()
             },
@@ -138,20 +153,39 @@ fn ask_guest(component: &[u8], asks: usize) -> Result<Guest> {
             src_addr: "127.0.0.1:5070".into(),
             ..NewCall::default()
         }));
+        let (domain, deadline) = (self.domain.clone(), Duration::from_secs(5));
         let start = Instant::now();
-        guests.ask(Box::new(Ask { id: AskId { session, number }, domain: domain.clone(), hook, deadline: Duration::from_secs(5) }));
-        let Input::Verdict { verdict, .. } = verdicts.recv()? else { bail!("something else than a verdict") };
+        self.guests.ask(Box::new(Ask { id: AskId { session, number }, domain, hook, deadline }));
+        let Input::Verdict { verdict, .. } = self.verdicts.recv()? else { bail!("something else than a verdict") };
         let time = start.elapsed().as_secs_f64() * 1e6;
         match verdict {
             Ok(Verdict::Routing(Routing::Ivr { .. })) => Ok(time),
-            other => bail!("not the verdict of the demo's handler: {other:?}"),
+            Err(failure) => bail!("no verdict: {failure:?}"),
+            Ok(other) => bail!("not the verdict of the demo's handler: {other:?}"),
         }
-    };
+    }
+
+    pub fn end(&self, session: SessionId) {
+        self.guests.end(session);
+    }
+
+    /// Instances that live.
+    pub fn live(&self) -> usize {
+        self.guests.live()
+    }
+}
+
+/// Who has nothing to do for a second gives back what only a running guest needs.
+pub const RESTED: Duration = Duration::from_secs(2);
+
+fn ask_guest(component: &[u8], asks: usize) -> Result<Guest> {
+    let warm = WARM.min(asks / 10);
+    let room = Room::of(component)?;
     let mut fresh = Vec::with_capacity(asks);
     for n in 0..warm + asks {
         let session = SessionId { slot: 1, generation: u32::try_from(n)? };
-        let time = ask(session, 1)?;
-        guests.end(session);
+        let time = room.ask(session, 1)?;
+        room.end(session);
         if n >= warm {
             fresh.push(time);
         }
@@ -159,27 +193,19 @@ fn ask_guest(component: &[u8], asks: usize) -> Result<Guest> {
     let session = SessionId { slot: 2, generation: 1 };
     let mut live = Vec::with_capacity(asks);
     for n in 0..warm + asks {
-        let time = ask(session, u32::try_from(n)?)?;
+        let time = room.ask(session, u32::try_from(n)?)?;
         if n >= warm {
             live.push(time);
         }
     }
-    guests.end(session);
-    let before = resident()?;
+    room.end(session);
+    let before = machine::resident(std::process::id())?;
     for slot in 0..HELD {
-        ask(SessionId { slot: 10 + u32::try_from(slot)?, generation: 1 }, 1)?;
+        room.ask(SessionId { slot: 10 + u32::try_from(slot)?, generation: 1 }, 1)?;
     }
-    // Who has nothing to do for a second gives back what only a running guest needs.
-    thread::sleep(Duration::from_secs(2));
-    let held = resident()?.saturating_sub(before) as f64 / HELD as f64;
+    thread::sleep(RESTED);
+    let held = machine::resident(std::process::id())?.saturating_sub(before) as f64 / HELD as f64;
     Ok(Guest { fresh: Latency::of(fresh)?, live: Latency::of(live)?, held })
-}
-
-/// Bytes of this process in memory.
-fn resident() -> Result<usize> {
-    let pages = std::fs::read_to_string("/proc/self/statm")?;
-    let pages: usize = pages.split_whitespace().nth(1).context("statm")?.parse()?;
-    Ok(pages * 4096)
 }
 
 /// There and back between two threads of one core.

@@ -23,6 +23,8 @@ pub fn pin(core: usize) -> Result<()> {
 
 /// This thread works only when nobody else wants to.
 pub fn be_nice() {
+    // What it was started by may be real time, where niceness means nothing.
+    let _ = hookswitch::net::set_priority(hookswitch::net::Priority::Usual);
     // SAFETY: no memory is involved. `PRIO_PROCESS` with 0 is the calling thread on Linux; where it fails, the thread stays as it was.
     unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, 19) };
 }
@@ -145,6 +147,11 @@ pub fn resident(pid: u32) -> Result<u64> {
     let text = fs::read_to_string(format!("/proc/{pid}/status")).context("the process is gone")?;
     let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("VmRSS")?;
     Ok(line.trim().trim_end_matches("kB").trim().parse::<u64>()? * 1024)
+}
+
+/// Pieces that a process's address space is in.
+pub fn mappings(pid: u32) -> Result<usize> {
+    Ok(fs::read_to_string(format!("/proc/{pid}/maps")).context("the process is gone")?.lines().count())
 }
 
 /// The middle value; of two, the lower.

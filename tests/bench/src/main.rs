@@ -2,8 +2,8 @@
 //! same packets) and whatever peer is installed are measured in the same run; the share of time that the hypervisor stole is told.
 //!
 //! It measures, it does not judge: a number that is missed is printed like one that is reached. Start with [`main`]; `calls.rs`,
-//! `recorded.rs` and `bridged.rs` hold what is measured, `plan.rs` the loads, `generator.rs` the telephones, `peers.rs` the others,
-//! `floor.rs` the floor. `soak.rs` is the long run that does judge, `faults.rs` its second part.
+//! `recorded.rs`, `bridged.rs`, `isolation.rs`, `uploads.rs` and `instances.rs` hold what is measured, `plan.rs` the loads, `generator.rs` the
+//! telephones, `hostile.rs` a tenant that means harm, `peers.rs` the others, `floor.rs` the floor. `soak.rs` is the long run that does judge, `faults.rs` its second part.
 
 mod bridged;
 mod calls;
@@ -12,7 +12,11 @@ mod floor;
 mod generator;
 mod hearing;
 mod hooks;
+mod hostile;
+mod instances;
+mod isolation;
 mod languages;
+mod lateness;
 mod machine;
 mod node;
 mod packets;
@@ -27,6 +31,7 @@ mod sipp;
 mod soak;
 mod subject;
 mod tones;
+mod uploads;
 
 use anyhow::{Context, Result, bail};
 use clap::{Parser, Subcommand, ValueEnum};
@@ -74,9 +79,9 @@ pub struct Options {
     /// Calls set up a second before they are held
     #[arg(long, default_value_t = 200.0)]
     pub ramp: f64,
-    /// Runs of what is repeated; the median counts
-    #[arg(long, default_value_t = 3)]
-    pub runs: usize,
+    /// Runs of what is repeated; the median counts [default: 3; isolation 5]
+    #[arg(long)]
+    pub runs: Option<usize>,
     /// How long answered calls a second are counted, in seconds
     #[arg(long, default_value_t = 8)]
     pub rate_seconds: u64,
@@ -95,6 +100,11 @@ pub struct Options {
 }
 
 impl Options {
+    /// Runs of what is repeated, unless it says otherwise.
+    fn runs(&self) -> usize {
+        self.runs.unwrap_or(3).max(1)
+    }
+
     fn search(&self, guess: usize) -> Search {
         let (guess, least, most) = match self.at {
             Some(calls) => (calls, calls, calls),
@@ -120,6 +130,12 @@ pub enum Section {
     Hooks,
     /// The same handler in each language
     Languages,
+    /// Many instances of the demo's handler that wait
+    Instances,
+    /// From a push to calls that get it, and what a long compilation does to calls
+    Uploads,
+    /// Calls of one tenant alone, and beside another one that means harm
+    Isolation,
     /// Bare receive and send
     Floor,
     /// Recorded IVR calls held, memory a call
@@ -145,12 +161,18 @@ enum Mode {
     /// The floor's own process; started by the bench
     #[command(hide = true)]
     FloorNode { sockets: usize, seconds: u64, core: usize },
+    /// A guest room's own process; started by the bench
+    #[command(hide = true)]
+    InstancesRoom { component: PathBuf, instances: u32, core: usize },
 }
 
 fn main() -> Result<()> {
     let options = Options::parse();
     if let Some(Mode::FloorNode { sockets, seconds, core }) = options.mode {
         return floor::serve(sockets, Duration::from_secs(seconds), core);
+    }
+    if let Some(Mode::InstancesRoom { component, instances, core }) = &options.mode {
+        return instances::hold(component, *instances, *core);
     }
     let files = machine::raise_open_files().context("RLIMIT_NOFILE")?;
     let cores = std::thread::available_parallelism()?.get();
@@ -173,6 +195,15 @@ fn main() -> Result<()> {
     }
     if wanted(Section::Languages) {
         languages::measure(&options, &mut report).context("languages")?;
+    }
+    if wanted(Section::Instances) {
+        instances::measure(&options, &mut report).context("instances")?;
+    }
+    if wanted(Section::Uploads) {
+        uploads::measure(&options, &mut report).context("uploads")?;
+    }
+    if wanted(Section::Isolation) {
+        isolation::measure(&options, &mut report).context("isolation")?;
     }
     let holds = [Section::Floor, Section::Held, Section::Bridged, Section::BridgedRecorded];
     let floor = match holds.into_iter().any(wanted) {

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 const START_TIME: Duration = Duration::from_secs(60);
 const TOKEN: &str = "bench-operator-token";
-const DOMAIN: &str = "demo.localhost";
+pub const DOMAIN: &str = "demo.localhost";
 /// Calls at a time that the tenant may have: more than any bench asks for.
 const MAX_SESSIONS: u32 = 20_000;
 
@@ -108,6 +108,21 @@ impl Node {
         tenant["max_sessions"] = MAX_SESSIONS.into();
         ureq::put(&url).header("Authorization", &bearer).send_json(&tenant).context("max_sessions")?;
         Ok(())
+    }
+
+    /// The operator sets something; it must be taken.
+    pub fn put(&self, path: &str, body: &Value) -> Result<()> {
+        let url = format!("http://{}{path}", self.api);
+        ureq::put(&url).header("Authorization", format!("Bearer {TOKEN}")).send_json(body).with_context(|| format!("PUT {path} {body}"))?;
+        Ok(())
+    }
+
+    /// Pushes a handler and gives it to new calls. The answer's status, whichever it is.
+    pub fn push(&self, domain: &str, component: &[u8]) -> Result<u16> {
+        let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
+        let request = agent.post(format!("http://{}/{domain}/guests?activate=true", self.api));
+        let request = request.header("Authorization", format!("Bearer {TOKEN}")).header("Content-Type", "application/wasm");
+        Ok(request.send(component)?.status().as_u16())
     }
 
     pub fn pid(&self) -> u32 {

@@ -99,7 +99,7 @@ fn cost(options: &Options, report: &mut Report) -> Result<()> {
     let calls = options.at.unwrap_or(COST_CALLS);
     let formats = [Format::Unrecorded, Format::Pcm16, Format::Alaw];
     let mut loads: [Vec<f64>; 3] = Default::default();
-    for run in 1..=options.runs.max(1) {
+    for run in 1..=options.runs() {
         for (format, loads) in formats.into_iter().zip(&mut loads) {
             let node = format.start(options)?;
             let outcome = plan::run_as(format.plan(options, calls), format.reach(), format.voice(), &node)
@@ -117,7 +117,8 @@ fn cost(options: &Options, report: &mut Report) -> Result<()> {
     let [alone, rest @ ..] = loads.map(machine::median);
     let how = format!(
         "processor time of the node by calls and seconds, {calls} calls held for {} s in an IVR that says nothing, median of {} runs",
-        options.seconds, options.runs
+        options.seconds,
+        options.runs()
     );
     let each = |load: f64| load * 1e6 / calls as f64;
     report.add("processor time of a call, unrecorded", "us/s", alone.map(each), how);
@@ -125,7 +126,7 @@ fn cost(options: &Options, report: &mut Report) -> Result<()> {
         let added = load.zip(alone).map(|(load, alone)| 100.0 * (load / alone - 1.0));
         let how = format!(
             "processor time of the node's process with {calls} calls, each recorded, over that with the same calls and handler unrecorded, alternating runs, median of {}; what the kernel does later to bring pages to the disk is in neither",
-            options.runs
+            options.runs()
         );
         report.add(&format!("processor time that recording adds, {}", format.name()), "%", added, how);
         report.add(&format!("processor time of a call, {}", format.name()), "us/s", load.map(each), "the same calls").beside_if(

@@ -38,7 +38,7 @@ impl Figure {
 
     /// Times and sizes: the smaller, the better.
     pub fn less_is_better(&self) -> bool {
-        matches!(self.unit, "us" | "us/s" | "ms" | "s" | "KB" | "MB" | "B/B")
+        matches!(self.unit, "us" | "us/s" | "ms" | "s" | "KB" | "MB" | "B/B" | "frames")
     }
 }
 

@@ -1,12 +1,15 @@
 //! `make soak`: load that rises and falls in waves, calls of every kind that end at random moments, and the question at the end whether
 //! anything is left: memory, files, threads, sockets, rows, sessions, or whether a frame was lost on the way. Unlike the bench it judges.
 //!
+//! With `--hostile` the same waves come once more, beside a tenant that means harm (`hostile.rs`); with `--faults` things fail (`faults.rs`).
+//!
 //! A first wave makes what stays for good (pools, caches, the allocator's arenas); the idle node after it is what the idle node at the
 //! end is compared with.
 
 use crate::calls::LINGER;
 use crate::faults::{self, Faults};
 use crate::generator::{Callee, Ending, Generator, Reach, Script, Side, State};
+use crate::hostile::{Harm, Hostile};
 use crate::node::Node;
 use crate::recordings;
 use crate::subject::Subject;
@@ -21,7 +24,7 @@ use std::time::{Duration, Instant};
 
 #[derive(clap::Args, Clone, Debug)]
 pub struct Soak {
-    /// How long, without the two waits for the node to be idle; 0: only faults
+    /// How long, without the two waits for the node to be idle; 0: only what follows
     #[arg(long, default_value_t = 10.0)]
     minutes: f64,
     /// Calls at the top of a wave
@@ -33,6 +36,9 @@ pub struct Soak {
     /// Where calls' kinds and lengths come from
     #[arg(long, default_value_t = 1)]
     seed: u64,
+    /// Minutes of waves after that, on another node, beside a tenant that means harm
+    #[arg(long, default_value_t = 0.0)]
+    hostile: f64,
     /// Minutes of faults after that: a storage that is away or answers errors, a disk that is full or slow, kill -9
     #[arg(long, default_value_t = 0.0)]
     faults: f64,
@@ -267,8 +273,9 @@ impl Waves<'_> {
 struct Snapshot(BTreeMap<&'static str, f64>);
 
 /// Gauges that are zero when nothing is going on.
-const GAUGES: [(&str, &str); 6] = [
+const GAUGES: [(&str, &str); 7] = [
     ("sessions", "hookswitch_sessions"),
+    ("guest instances", "hookswitch_guest_instances"),
     ("legs", "hookswitch_legs"),
     ("sip dialogs", "hookswitch_sip_dialogs"),
     ("sip transactions", "hookswitch_sip_transactions"),
@@ -419,16 +426,32 @@ impl Line {
     }
 }
 
+/// What became of the waves on one node.
+struct Part {
+    lines: Vec<Line>,
+    done: Done,
+    watched: Watched,
+    harm: Option<Harm>,
+}
+
 pub fn run(options: &Options, soak: &Soak) -> Result<()> {
-    if soak.minutes <= 0.0 {
-        let faults = faults::run(options, soak.faults)?;
-        return conclude(soak, &faults.lines(), &Done::default(), &Watched::default(), Some(&faults));
+    let part = |minutes: f64, hostile| (minutes > 0.0).then(|| part(options, soak, minutes, hostile)).transpose();
+    let waves = part(soak.minutes, false)?;
+    let mut hostile = part(soak.hostile, true)?;
+    for line in hostile.iter_mut().flat_map(|part| &mut part.lines) {
+        line.name.insert_str(0, "beside a hostile tenant: ");
     }
+    let faults = if soak.faults > 0.0 { Some(faults::run(options, soak.faults)?) } else { None };
+    conclude(soak, waves.as_ref(), hostile.as_ref(), faults.as_ref())
+}
+
+/// Waves on a node of their own.
+fn part(options: &Options, soak: &Soak, minutes: f64, hostile: bool) -> Result<Part> {
     let node = Node::start(options)?;
     let bridges = bridges(&node)?;
     println!(
-        "soak: {} minutes, waves of {} s with up to {} calls, seed {}; {}",
-        soak.minutes,
+        "soak: {minutes} minutes{}, waves of {} s with up to {} calls, seed {}; {}",
+        if hostile { " beside a hostile tenant" } else { "" },
         soak.wave,
         soak.calls,
         soak.seed,
@@ -446,16 +469,18 @@ pub fn run(options: &Options, soak: &Soak) -> Result<()> {
         bridges,
         done: Done::default(),
     };
-    let whole = soak.minutes * 60_000.0;
+    let tenant = hostile.then(|| Hostile::move_in(&node, options)).transpose()?;
+    let mut harm = Harm::default();
+    let whole = minutes * 60_000.0;
     let first = (soak.wave * 1000.0).min(whole / 2.0);
     let (stop, steal, cpu, began) = (AtomicBool::new(false), machine::Steal::now(), node.cpu()?, Instant::now());
     let (ran, watched) = thread::scope(|scope| {
         let watcher = scope.spawn(|| watch(&node, &stop));
         let ran = (|| {
-            waves.run(first as u64)?;
+            beside(tenant.as_ref(), &mut harm, || waves.run(first as u64))?;
             let before = idle(&node, &mut waves)?;
             println!("first wave over: {} calls, {:.1} MB idle", waves.done.calls.values().sum::<u64>(), before.get("memory") / 1e6);
-            waves.run((whole - first) as u64)?;
+            beside(tenant.as_ref(), &mut harm, || waves.run((whole - first) as u64))?;
             let after = idle(&node, &mut waves)?;
             anyhow::Ok((before, after))
         })();
@@ -466,19 +491,35 @@ pub fn run(options: &Options, soak: &Soak) -> Result<()> {
     let (before, _) = ran.with_context(|| format!("the node's log ends with:\n{}", node.end_of_log()))?;
     // Once more, after the watcher removed the last recordings.
     let after = Snapshot::of(&node)?;
-    let mut lines = verdict(&before, &after, &waves, &watched);
+    let lines = verdict(&before, &after, &waves, &watched);
     let load = (node.cpu()? - cpu).as_secs_f64() / began.elapsed().as_secs_f64();
-    let faults = if soak.faults > 0.0 { Some(faults::run(options, soak.faults)?) } else { None };
-    lines.extend(faults.iter().flat_map(Faults::lines));
     println!("node {:.0} % of its core on average, steal {:.1} %", load * 100.0, steal.percent());
-    conclude(soak, &lines, &waves.done, &watched, faults.as_ref())
+    Ok(Part { lines, done: waves.done, watched, harm: hostile.then_some(harm) })
+}
+
+/// While the hostile tenant, where there is one, does what it can.
+fn beside(tenant: Option<&Hostile<'_>>, harm: &mut Harm, load: impl FnOnce() -> Result<()>) -> Result<()> {
+    let Some(tenant) = tenant else { return load() };
+    let stop = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let raging = scope.spawn(|| tenant.rage(&stop));
+        let loaded = load();
+        stop.store(true, Ordering::Release);
+        harm.add(&raging.join().map_err(|_| anyhow::anyhow!("the hostile tenant panicked"))??);
+        loaded
+    })
 }
 
 /// Says what was found, and fails when it is not what it should be.
-fn conclude(soak: &Soak, lines: &[Line], done: &Done, watched: &Watched, faults: Option<&Faults>) -> Result<()> {
-    print(lines, done, watched);
+fn conclude(soak: &Soak, waves: Option<&Part>, hostile: Option<&Part>, faults: Option<&Faults>) -> Result<()> {
+    let parts = [waves, hostile];
+    let parts = || parts.into_iter().flatten();
+    let of_faults = faults.map_or_else(Vec::new, Faults::lines);
+    let lines: Vec<&Line> = parts().flat_map(|part| &part.lines).chain(&of_faults).collect();
+    print(&lines);
+    parts().for_each(Part::print);
     faults.iter().for_each(|faults| faults.print());
-    write(soak, lines, done, watched, faults)?;
+    write(soak, &lines, waves, hostile, faults)?;
     println!("written to {}", soak.report.display());
     let broken: Vec<&str> = lines.iter().filter(|line| !line.holds()).map(|line| line.name.as_str()).collect();
     if !broken.is_empty() {
@@ -549,45 +590,61 @@ fn verdict(before: &Snapshot, after: &Snapshot, waves: &Waves<'_>, watched: &Wat
     lines
 }
 
-fn print(lines: &[Line], done: &Done, watched: &Watched) {
-    println!("\n{:<52} {:>14} {:>14} {:>14}", "what", "after 1st wave", "at the end", "allowed");
+fn print(lines: &[&Line]) {
+    println!("\n{:<76} {:>14} {:>14} {:>14}", "what", "after 1st wave", "at the end", "allowed");
     for line in lines {
         let before = line.before.map_or_else(String::new, |value| format!("{value:.0}"));
         println!(
-            "{:<52} {before:>14} {:>14.0} {:>14.0}  {}",
+            "{:<76} {before:>14} {:>14.0} {:>14.0}  {}",
             line.name,
             line.after,
             line.allowed,
             if line.holds() { "ok" } else { "NOT OK" }
         );
     }
-    println!("calls: {:?}", done.calls);
-    println!(
-        "frames: {} at phones, {} in {} recordings ({} of them over before a word was said), {} silent ones put in",
-        done.frames, watched.frames, watched.recordings, watched.empty, watched.put_in
-    );
-    for (surprise, times) in &done.surprises {
-        println!("{surprise}: {times}");
+}
+
+impl Part {
+    fn print(&self) {
+        let Part { done, watched, harm, .. } = self;
+        println!("calls: {:?}", done.calls);
+        println!(
+            "frames: {} at phones, {} in {} recordings ({} of them over before a word was said), {} silent ones put in",
+            done.frames, watched.frames, watched.recordings, watched.empty, watched.put_in
+        );
+        for (surprise, times) in &done.surprises {
+            println!("{surprise}: {times}");
+        }
+        for what in watched.short.iter().chain(watched.unreadable.iter().take(5)).chain(&watched.trouble) {
+            println!("{what}");
+        }
+        harm.iter().for_each(|harm| println!("beside {}", harm.line()));
     }
-    for what in watched.short.iter().chain(watched.unreadable.iter().take(5)).chain(&watched.trouble) {
-        println!("{what}");
+
+    fn to_json(&self) -> Value {
+        let Part { done, watched, harm, .. } = self;
+        let kinds: BTreeMap<String, u64> = done.calls.iter().map(|(kind, calls)| (format!("{kind:?}"), *calls)).collect();
+        json!({
+            "calls": kinds,
+            "surprises": done.surprises,
+            "frames_at_phones": done.frames, "recordings": watched.recordings, "frames_recorded": watched.frames,
+            "samples": watched.samples,
+            "hostile": harm.as_ref().map(Harm::line),
+        })
     }
 }
 
-fn write(soak: &Soak, lines: &[Line], done: &Done, watched: &Watched, faults: Option<&Faults>) -> Result<()> {
-    let kinds: BTreeMap<String, u64> = done.calls.iter().map(|(kind, calls)| (format!("{kind:?}"), *calls)).collect();
+fn write(soak: &Soak, lines: &[&Line], waves: Option<&Part>, hostile: Option<&Part>, faults: Option<&Faults>) -> Result<()> {
     let verdict: Vec<Value> = lines
         .iter()
         .map(|l| json!({ "name": l.name, "before": l.before, "after": l.after, "allowed": l.allowed, "holds": l.holds() }))
         .collect();
     let value = json!({
         "minutes": soak.minutes, "calls_at_the_top": soak.calls, "wave_seconds": soak.wave, "seed": soak.seed,
-        "clean": lines.iter().all(Line::holds),
+        "clean": lines.iter().all(|line| line.holds()),
         "verdict": verdict,
-        "calls": kinds,
-        "surprises": done.surprises,
-        "frames_at_phones": done.frames, "recordings": watched.recordings, "frames_recorded": watched.frames,
-        "samples": watched.samples,
+        "waves": waves.map(Part::to_json),
+        "hostile_minutes": soak.hostile, "hostile": hostile.map(Part::to_json),
         "fault_minutes": soak.faults, "faults": faults.map(Faults::to_json),
     });
     if let Some(folder) = soak.report.parent().filter(|folder| !folder.as_os_str().is_empty()) {

@@ -5,26 +5,9 @@ use hookswitch_tests::node::{Node, address, wait_for};
 use hookswitch_tests::receiver::Receiver;
 use serde_json::Value;
 use std::fs;
-use std::io::Write;
-use std::process::{Child, Stdio};
+use std::process::Child;
 
 const SECRET: &str = "t0ken-that-nobody-may-see";
-
-/// Sets a secret as a person would: the value comes on stdin.
-fn keep(node: &Node, name: &str, value: &str) {
-    let mut child = node.command(&["guest", "secret", "set", name]).stdin(Stdio::piped()).spawn().expect("the binary runs");
-    child.stdin.take().expect("piped").write_all(format!("{value}\n").as_bytes()).expect("written");
-    assert!(child.wait().expect("it ends").success());
-}
-
-/// Texts of a tenant's log, oldest first.
-fn log(node: &Node, domain: &str) -> Vec<String> {
-    let list = node.json(&["guest", "logs", "--json", "--domain", domain]);
-    let mut lines: Vec<String> =
-        list["log"].as_array().expect("a list").iter().map(|line| line["text"].as_str().expect("a text").to_owned()).collect();
-    lines.reverse();
-    lines
-}
 
 /// Ended when it is dropped.
 struct Follower(Child);
@@ -46,7 +29,7 @@ fn a_handler_uses_all_that_the_node_offers_and_nobody_sees_its_secret() {
     node.cli(&["guest", "config", "set", "greeting", "hello"]).ok();
     node.cli(&["guest", "config", "set", "tries", "3"]).ok();
     node.cli(&["guest", "config", "list"]).ok().says("greeting  hello");
-    keep(&node, "token", SECRET);
+    node.keep_secret(DEMO, "token", SECRET);
     let shown = node.cli(&["guest", "secret", "list"]);
     assert!(!shown.ok().says("token").stdout.contains(SECRET), "{shown}");
 
@@ -56,7 +39,7 @@ fn a_handler_uses_all_that_the_node_offers_and_nobody_sees_its_secret() {
     node.phone("ivr").seconds("8").run().ok();
 
     wait_for("the post of the timer", || !receiver.posted("told").is_empty());
-    let lines = log(&node, DEMO);
+    let lines = node.guest_log(DEMO);
     for expected in [
         "greeting Some(\"hello\"), tries Some(3)",
         "the secret is [secret], which should not be here",
@@ -102,7 +85,7 @@ fn a_handler_uses_all_that_the_node_offers_and_nobody_sees_its_secret() {
     let bad = node.file("bad.wasm");
     fs::write(&bad, b"nonsense").expect("a file");
     node.cli(&["guest", "push", bad.to_str().expect("our paths are UTF-8")]).fails(&["not WebAssembly"]);
-    assert!(log(&node, DEMO).iter().any(|line| line.starts_with("component refused: ") && line.contains("not WebAssembly")));
+    assert!(node.guest_log(DEMO).iter().any(|line| line.starts_with("component refused: ") && line.contains("not WebAssembly")));
 
     // Another tenant with the same handler sees none of it and may ask nowhere.
     let other = "other.localhost";
@@ -110,7 +93,7 @@ fn a_handler_uses_all_that_the_node_offers_and_nobody_sees_its_secret() {
     node.cli(&["guest", "push", component.to_str().expect("our paths are UTF-8"), "--domain", other]).ok();
     node.cli(&["guest", "config", "set", "url", &receiver.url(""), "--domain", other]).ok();
     node.phone("other").seconds("8").run().ok();
-    let lines = log(&node, other);
+    let lines = node.guest_log(other);
     for expected in
         ["greeting None, tries None", "no secret: HostError::Unknown(\"secret\")", "calls 1", "fetch: HostError::Denied(\"url: "]
     {
@@ -123,7 +106,7 @@ fn a_handler_uses_all_that_the_node_offers_and_nobody_sees_its_secret() {
     node.kill();
     node.start();
     node.phone("ivr").seconds("8").run().ok();
-    let lines = log(&node, DEMO);
+    let lines = node.guest_log(DEMO);
     for expected in ["greeting None, tries Some(3)", "calls 2", "the secret is [secret]", "keys [\"a/1\", \"a/4\"], a/4 Some(\"xx\")"] {
         assert!(lines.iter().any(|line| line.starts_with(expected)), "{expected}: {lines:#?}");
     }

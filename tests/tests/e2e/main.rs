@@ -12,6 +12,7 @@ mod dialects;
 mod h3;
 mod hostile;
 mod hosts;
+mod isolation;
 mod langs;
 mod menu;
 mod openapi;

@@ -3,7 +3,7 @@
 
 use hookswitch_sim::numbered::{self, Tally};
 use hookswitch_tests::audio::{heard_tones, read_wav, silence, write_wav};
-use hookswitch_tests::guests::{DOMAIN, install, moods, push};
+use hookswitch_tests::guests::{DOMAIN, install, moods, push, with_code};
 use hookswitch_tests::node::{Node, component, wait_for};
 use serde_json::{Value, json};
 use std::fs;
@@ -132,45 +132,6 @@ fn a_version_that_fails_its_first_calls_is_taken_back_and_one_that_always_fails_
     assert_eq!(shares(&node)[1], json!([1, true, 100, null]));
 }
 
-/// A component with a module behind it that is valid, never run, and some millions of instructions long.
-fn bomb(mut component: Vec<u8>) -> Vec<u8> {
-    fn length(mut n: usize, out: &mut Vec<u8>) {
-        while n > 0x7f {
-            out.push((n & 0x7f) as u8 | 0x80);
-            n >>= 7;
-        }
-        out.push(n as u8);
-    }
-    fn section(id: u8, content: &[u8], out: &mut Vec<u8>) {
-        out.push(id);
-        length(content.len(), out);
-        out.extend_from_slice(content);
-    }
-    const FUNCTIONS: usize = 40;
-    const STEPS: usize = 6_500;
-    // Each step: local 0 = local 0 * 3 + local 1, if local 1 is not zero.
-    let mut body = vec![0];
-    for _ in 0..STEPS {
-        body.extend_from_slice(&[0x20, 1, 0x04, 0x40, 0x20, 0, 0x41, 3, 0x6c, 0x20, 1, 0x6a, 0x21, 0, 0x0b]);
-    }
-    body.extend_from_slice(&[0x20, 0, 0x0b]);
-    let mut code = Vec::new();
-    length(FUNCTIONS, &mut code);
-    for _ in 0..FUNCTIONS {
-        length(body.len(), &mut code);
-        code.extend_from_slice(&body);
-    }
-    let mut functions = vec![FUNCTIONS as u8];
-    functions.resize(1 + FUNCTIONS, 0);
-    let mut module = b"\0asm\x01\0\0\0".to_vec();
-    // One type: two i32 give one.
-    section(1, &[1, 0x60, 2, 0x7f, 0x7f, 1, 0x7f], &mut module);
-    section(3, &functions, &mut module);
-    section(10, &code, &mut module);
-    section(1, &module, &mut component);
-    component
-}
-
 #[test]
 fn a_component_that_takes_too_long_to_compile_is_refused_by_name_and_no_call_notices() {
     let node = Node::with(true, &[("HOOKSWITCH_GUESTS_COMPILE_CPU_S", "1")]);
@@ -180,7 +141,8 @@ fn a_component_that_takes_too_long_to_compile_is_refused_by_name_and_no_call_not
     let heard = node.file("witness.wav");
     let witness = node.phone("echo").play(&said).record(&heard).seconds("11").start();
     let file = node.file("bomb.wasm");
-    let bytes = bomb(fs::read(component("menu")).expect("a component"));
+    // Some millions of instructions.
+    let bytes = with_code(fs::read(component("menu")).expect("a component"), 40, 6_500, 1);
     assert!(bytes.len() < 4 << 20, "{} bytes", bytes.len());
     fs::write(&file, bytes).expect("written");
     guest(&node, &["push", file.to_str().expect("our paths are UTF-8")]).fails(&["takes more than 1 s of CPU time to compile"]);
