@@ -17,7 +17,7 @@ use crate::metrics::{Metrics, add};
 use crate::net::resolve::Resolver;
 use crate::net::tcp::Tcp;
 use crate::net::udp::{self, Receiver};
-use crate::net::{Clock, Wake};
+use crate::net::{Clock, Priority, Wake, set_priority};
 use crate::prompt::Prompts;
 use crate::record::Recorder;
 use crate::store::{CallRow, Store};
@@ -233,6 +233,8 @@ impl LogLimit {
 
 impl<H: Handlers> SwitchThread<H> {
     pub fn run(mut self) {
+        // Refused, it runs as others do.
+        let _ = set_priority(Priority::Prompt);
         let mut work = Work::default();
         let mut datagrams = Receiver::new(limits::SIP_BATCH, SIP_DATAGRAM_BYTES);
         let fds: Vec<RawFd> = self.sockets.iter().map(|s| s.socket.as_raw_fd()).collect();

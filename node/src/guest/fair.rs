@@ -10,7 +10,7 @@
 use super::tenants::Tenant;
 use hookswitch_proto::Time;
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -157,12 +157,34 @@ pub(super) struct Turns {
     begun: Instant,
     /// Guest threads that there are: sessions are spread evenly, so each has its part of an allowance.
     threads: u32,
+    /// A handler runs whose tenant is ahead of others: it had to wait for a round.
+    ahead: AtomicBool,
+    /// Questions that were put and that the thread has not read.
+    unread: AtomicUsize,
 }
 
 impl Turns {
     pub fn new(threads: usize) -> Arc<Turns> {
         let threads = u32::try_from(threads.max(1)).unwrap_or(u32::MAX);
-        Arc::new(Turns { fair: Mutex::default(), waits: Notify::new(), begun: Instant::now(), threads })
+        Arc::new(Turns {
+            fair: Mutex::default(),
+            waits: Notify::new(),
+            begun: Instant::now(),
+            threads,
+            ahead: AtomicBool::new(false),
+            unread: AtomicUsize::new(0),
+        })
+    }
+
+    /// A question is on its way to the thread. True: it should not wait until who runs there has had its time.
+    pub fn asked(&self) -> bool {
+        self.unread.fetch_add(1, Ordering::Relaxed);
+        self.ahead.load(Ordering::Relaxed)
+    }
+
+    /// The thread has it, or it did not come that far.
+    pub fn read(&self) {
+        self.unread.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// This thread's part.
@@ -185,8 +207,12 @@ impl Turns {
             match due {
                 None => self.waits.notified().await,
                 Some(at) if at <= self.now() => {
-                    // Everybody who can run goes first: who is not behind runs at once and never waits for this.
+                    // Everybody who can run goes first: who is not ahead runs at once and never waits for this. So does whose question is here and
+                    // is not read: the thread reads after some tasks.
                     tokio::task::yield_now().await;
+                    while self.unread.load(Ordering::Relaxed) > 0 {
+                        tokio::task::yield_now().await;
+                    }
                     for turn in self.fair().round(self.now()).iter().filter_map(Weak::upgrade) {
                         turn.granted.store(true, Ordering::Relaxed);
                         turn.wake();
@@ -235,6 +261,7 @@ impl hookswitch_wasm::Turns for Turn {
     fn poll_turn(&self, context: &mut Context<'_>) -> Poll<()> {
         if self.granted.swap(false, Ordering::Relaxed) {
             self.waiting.store(false, Ordering::Relaxed);
+            self.turns.ahead.store(true, Ordering::Relaxed);
             return Poll::Ready(());
         }
         if !self.waiting.load(Ordering::Relaxed) {
@@ -250,6 +277,7 @@ impl hookswitch_wasm::Turns for Turn {
     }
 
     fn ran(&self, cpu: Duration) {
+        self.turns.ahead.store(false, Ordering::Relaxed);
         self.tenant.spent(cpu);
         self.turns.fair().charge(self.turns.now(), &self.tenant.domain, cpu);
     }

@@ -74,6 +74,7 @@ struct Sender {
     messages: mpsc::Sender<Message>,
     /// Ends that found no room among the messages: at most one for each session, and none may be lost, since it frees an instance.
     ends: mpsc::UnboundedSender<SessionId>,
+    turns: Arc<Turns>,
 }
 
 impl Drop for Threads {
@@ -88,7 +89,7 @@ impl Drop for Threads {
 
 /// What the threads share.
 struct Room {
-    _engine: Arc<Engine>,
+    engine: Arc<Engine>,
     options: Options,
     switch: SwitchInbox,
     services: Services,
@@ -118,7 +119,7 @@ impl Guests {
         seed[..16].copy_from_slice(uuid::Uuid::new_v4().as_bytes());
         seed[16..].copy_from_slice(uuid::Uuid::new_v4().as_bytes());
         let room = Arc::new(Room {
-            _engine: engine,
+            engine,
             places: Arc::new(Semaphore::new(options.instances.min(Semaphore::MAX_PERMITS))),
             switch,
             services,
@@ -135,12 +136,13 @@ impl Guests {
             .map(|n| {
                 let (messages, inbox) = mpsc::channel(limits::THREAD_QUEUE);
                 let (ends, late_ends) = mpsc::unbounded_channel();
-                let room = room.clone();
+                let turns = Turns::new(room.options.threads);
+                let (room, of_thread) = (room.clone(), turns.clone());
                 let thread = std::thread::Builder::new()
                     .name(format!("guest-{n}"))
-                    .spawn(move || serve(&room, inbox, late_ends))
+                    .spawn(move || serve(&room, of_thread, inbox, late_ends))
                     .expect("a process that starts can start its threads");
-                (Sender { messages, ends }, thread)
+                (Sender { messages, ends, turns }, thread)
             })
             .unzip();
         Guests { threads: Arc::new(Threads { senders, handles }), room }
@@ -153,10 +155,18 @@ impl Guests {
     /// Ask a session's handler. Never blocks; the answer is one `Input::Verdict`, whatever happens.
     pub fn ask(&self, ask: Box<Ask>) {
         let until = Instant::now() + ask.deadline;
-        if let Err(refused) = self.thread(ask.id.session).messages.try_send(Message::Ask { ask, until })
-            && let Message::Ask { ask, .. } = refused.into_inner()
-        {
-            self.room.refuse(&ask, "the guest threads have too much to do");
+        let thread = self.thread(ask.id.session);
+        let crowded = thread.turns.asked();
+        match thread.messages.try_send(Message::Ask { ask, until }) {
+            // Who has had more than others gives way at once, and not only when its millisecond is over.
+            Ok(()) if crowded => self.room.engine.interrupt(),
+            Ok(()) => {}
+            Err(refused) => {
+                thread.turns.read();
+                if let Message::Ask { ask, .. } = refused.into_inner() {
+                    self.room.refuse(&ask, "the guest threads have too much to do");
+                }
+            }
         }
     }
 
@@ -356,7 +366,7 @@ fn called(hook: &Hook) -> Option<&str> {
 // ------------------------------------------------------------------------------------------------------------------ a guest thread
 
 /// A guest thread: gives each message to its session's task.
-fn serve(room: &Arc<Room>, mut inbox: mpsc::Receiver<Message>, mut ends: mpsc::UnboundedReceiver<SessionId>) {
+fn serve(room: &Arc<Room>, turns: Arc<Turns>, mut inbox: mpsc::Receiver<Message>, mut ends: mpsc::UnboundedReceiver<SessionId>) {
     crate::guest::compile::lower_priority(room.options.nice);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
@@ -367,7 +377,6 @@ fn serve(room: &Arc<Room>, mut inbox: mpsc::Receiver<Message>, mut ends: mpsc::U
         .expect("a runtime without I/O needs nothing from the system");
     runtime.block_on(async {
         let (alive, mut all_gone) = mpsc::channel(1);
-        let turns = Turns::new(room.options.threads);
         tokio::spawn(turns.clone().give());
         let mut sessions = Sessions {
             room: room.clone(),
@@ -436,6 +445,7 @@ impl Sessions {
     fn handle(&mut self, message: Message) {
         match message {
             Message::Ask { ask, until } => {
+                self.turns.read();
                 let mailbox = match self.map.get(&ask.id.session) {
                     Some(live) => live.mailbox.clone(),
                     None => match self.room.choose(&ask.domain, &ask.hook.info().session_id, called(&ask.hook)) {

@@ -74,8 +74,8 @@ pub fn seed() -> io::Result<[u8; 32]> {
     Ok(seed)
 }
 
-/// The time a media thread may run before the scheduler compares it with others again: the least there is.
-const MEDIA_SLICE: Duration = Duration::from_micros(100);
+/// The time a thread may run before the scheduler compares it with others again: the least there is.
+const SHORT_SLICE: Duration = Duration::from_micros(100);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Priority {
@@ -84,6 +84,8 @@ pub enum Priority {
     /// Media on a core that is nearly full: before everything else, by weight and by a short slice.
     MediaCrowded,
     Usual,
+    /// Signalling: it runs for microseconds, and when it wakes a guest that computes gives way at once.
+    Prompt,
     /// Guests.
     Low,
     /// Writers and encoders: only what is left over.
@@ -97,6 +99,8 @@ pub fn set_priority(priority: Priority) -> io::Result<()> {
         // SAFETY: sched_param is plain integers, for which zero is a value.
         let mut param: libc::sched_param = unsafe { MaybeUninit::zeroed().assume_init() };
         param.sched_priority = level;
+        // What a real-time thread starts, threads and processes, begins as others do: it would run before everything else on the machine.
+        let policy = policy | libc::SCHED_RESET_ON_FORK;
         // SAFETY: 0 is the calling thread and the pointer is to a whole sched_param of ours.
         check(unsafe { libc::sched_setscheduler(0, policy, &raw const param) })
     };
@@ -117,11 +121,12 @@ pub fn set_priority(priority: Priority) -> io::Result<()> {
     // SAFETY: setpriority takes no pointers; on Linux `PRIO_PROCESS` with 0 means the calling thread.
     let nice = |level: libc::c_int| check(unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, level) });
     match priority {
-        Priority::Media => schedule(libc::SCHED_RR, 10).or_else(|_| weigh(-20, MEDIA_SLICE)),
+        Priority::Media => schedule(libc::SCHED_RR, 10).or_else(|_| weigh(-20, SHORT_SLICE)),
         // Not real time: what the kernel keeps for others of each second (50 ms; sched_rt_runtime_us, or the fair server) it then takes in
         // one piece, and every call hears it.
-        Priority::MediaCrowded => weigh(-20, MEDIA_SLICE),
+        Priority::MediaCrowded => weigh(-20, SHORT_SLICE),
         Priority::Usual => schedule(libc::SCHED_OTHER, 0).and_then(|()| nice(0)),
+        Priority::Prompt => weigh(0, SHORT_SLICE),
         Priority::Low => nice(5),
         Priority::Idle => schedule(libc::SCHED_IDLE, 0).or_else(|_| nice(19)),
     }

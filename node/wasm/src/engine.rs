@@ -97,6 +97,11 @@ impl Engine {
         self.instances
     }
 
+    /// Guests that run now give way, once, as they do at the end of each [`limits::TICK`].
+    pub fn interrupt(&self) {
+        self.wasmtime.increment_epoch();
+    }
+
     /// What the operator should know about how this engine runs.
     pub fn warning(&self) -> Option<&str> {
         self.warning.as_deref()

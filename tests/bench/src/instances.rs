@@ -57,6 +57,8 @@ fn room(options: &Options, component: &Path) -> Result<Value> {
 
 /// In the process that [`measure`] starts: says in a line of JSON what came of it.
 pub fn hold(component: &Path, instances: u32, core: usize) -> Result<()> {
+    // As a node does when it starts.
+    hookswitch::net::share_memory();
     // Threads started from here inherit the core.
     machine::pin(core)?;
     let bytes = std::fs::read(component).with_context(|| component.display().to_string())?;
