@@ -307,8 +307,7 @@ fn ac_032_037_a_page_hears_of_a_hang_up_and_an_action_that_is_unknown_is_named()
     app.posted("final");
 
     app.node.cli(&["guest", "config", "set", "first_page", &app.receiver.url("other")]).ok();
-    let (call, _) = app.call("app", 30.0, None, &[]);
-    call.end().ok().says("<- BYE");
+    app.node.phone("app").play(&said).seconds("30").run().ok().says("<- BYE");
     app.node.cli(&["guest", "logs"]).ok().says("actions[1]: no action is called \"send_fax\"");
 }
 
