@@ -299,16 +299,15 @@ fn ac_032_037_a_page_hears_of_a_hang_up_and_an_action_that_is_unknown_is_named()
     );
     app.node.cli(&["guest", "config", "set", "first_page", &app.receiver.url("first")]).ok();
     app.node.cli(&["guest", "config", "set", "final_page", &app.receiver.url("final")]).ok();
-    let (call, _) = app.call("app", 30.0, None, &[]);
-    wait_for("it is asked", || !app.receiver.posted("first").is_empty());
-    std::thread::sleep(std::time::Duration::from_secs(1));
-    drop(call);
+    let said = app.node.file("said.wav");
+    write_wav(&said, &tone(CALLER, 30.0));
+    // He speaks all the time, and hangs up.
+    app.node.phone("app").play(&said).seconds("4").run().ok().says("-> BYE");
     assert_eq!(app.posted("next")["action_result"]["result"]["reason"], json!("hangup"));
     app.posted("final");
 
     app.node.cli(&["guest", "config", "set", "first_page", &app.receiver.url("other")]).ok();
-    let (call, _) = app.call("app", 30.0, None, &[]);
-    call.end().ok().says("<- BYE");
+    app.node.phone("app").play(&said).seconds("30").run().ok().says("<- BYE");
     app.node.cli(&["guest", "logs"]).ok().says("actions[1]: no action is called \"send_fax\"");
 }
 
