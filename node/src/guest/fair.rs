@@ -138,7 +138,9 @@ impl<T> Fair<T> {
             Some(each) if share.saved <= 0 => {
                 let each = each.as_nanos().max(1);
                 let missing = u128::from(share.saved.unsigned_abs()) + 1;
-                now + Duration::from_nanos(u64::try_from((missing * 1_000_000_000).div_ceil(each)).unwrap_or(u64::MAX)).min(LONGEST_WAIT)
+                let grows = Duration::from_nanos(u64::try_from((missing * 1_000_000_000).div_ceil(each)).unwrap_or(u64::MAX));
+                // Since it was looked at last, and not from now on: whoever asks again meanwhile must not put it off.
+                share.saved_at + grows.min(LONGEST_WAIT)
             }
             _ => now,
         };
@@ -404,6 +406,21 @@ mod tests {
         let mut alone = Thread::new(&[(1, Some(100), MS, 50)]);
         alone.run_for(Duration::from_secs(10));
         assert!((1000..=1110).contains(&alone.spent[0].as_millis()), "{:?}", alone.spent[0]);
+    }
+
+    #[test]
+    fn a_round_that_is_waited_for_comes_however_often_one_looks_when() {
+        let (mut fair, tenant) = (Fair::default(), Arc::<str>::from("t"));
+        let allowance = Allowance { weight: 1, per_second: Some(100 * MS) };
+        assert!(fair.ask(Time::ZERO, &tenant, allowance, || 1));
+        fair.charge(Time::ZERO, &tenant, 120 * MS);
+        assert!(!fair.ask(Time::ZERO, &tenant, allowance, || 2));
+        let due = fair.next_round(Time::ZERO).expect("somebody waits");
+        assert_eq!(due.since(Time::ZERO).as_millis(), 200, "20 ms are owed, a tenth of each ms comes back");
+        for ms in 1..=200 {
+            assert_eq!(fair.next_round(Time::ZERO + ms * MS), Some(due));
+        }
+        assert_eq!(fair.round(due), [2]);
     }
 
     #[test]

@@ -14,7 +14,7 @@ use hookswitch_tests::receiver::Receiver;
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, TcpListener};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -43,6 +43,8 @@ pub struct Harm {
 pub struct Hostile<'a> {
     node: &'a Node,
     component: Vec<u8>,
+    /// Makes each version another one.
+    seed: AtomicU32,
     /// Who answers its fetches, and who takes them and never answers.
     _receiver: Receiver,
     _silent: TcpListener,
@@ -65,7 +67,7 @@ impl<'a> Hostile<'a> {
         }
         let status = node.push(DOMAIN, &component)?;
         ensure!(status == 201, "the hostile handler was not taken: {status}");
-        Ok(Hostile { node, component, _receiver: receiver, _silent: silent })
+        Ok(Hostile { node, component, seed: AtomicU32::new(1), _receiver: receiver, _silent: silent })
     }
 
     /// Does all the harm that it can until it is told to stop, and until the last of its calls is over.
@@ -84,19 +86,25 @@ impl<'a> Hostile<'a> {
         Ok(Harm { calls, pushes, refused })
     }
 
+    /// At its pace, however long an answer takes: where the node is busy, compilations wait and pushes pile up until it refuses them.
     fn push(&self, stop: &AtomicBool) -> Result<BTreeMap<u16, u64>> {
         machine::be_nice();
         let (began, mut pushed, mut answers) = (Instant::now(), 0u32, BTreeMap::new());
-        while !stop.load(Ordering::Acquire) {
-            if began.elapsed().as_secs_f64() * PUSHES / 60.0 < f64::from(pushed) {
+        thread::scope(|scope| {
+            let mut pushing = Vec::new();
+            while !stop.load(Ordering::Acquire) {
                 thread::sleep(Duration::from_millis(20));
-                continue;
+                if began.elapsed().as_secs_f64() * PUSHES / 60.0 >= f64::from(pushed) {
+                    pushed += 1;
+                    let component = with_code(self.component.clone(), 1, 1, self.seed.fetch_add(1, Ordering::Relaxed));
+                    pushing.push(scope.spawn(move || self.node.push(DOMAIN, &component)));
+                }
             }
-            pushed += 1;
-            let status = self.node.push(DOMAIN, &with_code(self.component.clone(), 1, 1, pushed))?;
-            *answers.entry(status).or_default() += 1;
-        }
-        Ok(answers)
+            for push in pushing {
+                *answers.entry(push.join().map_err(|_| anyhow::anyhow!("a push panicked"))??).or_default() += 1;
+            }
+            Ok(answers)
+        })
     }
 
     fn call(&self, stop: &AtomicBool) -> Result<u64> {
