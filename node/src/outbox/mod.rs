@@ -19,7 +19,8 @@ mod request;
 #[cfg(test)]
 mod tests;
 
-pub use fetch::Fetcher;
+pub(crate) use fetch::too_slow;
+pub use fetch::{Fetcher, Served, Service};
 pub use origin::{Origins, Policy};
 pub use request::{Request, RequestError, Requests, Response};
 

@@ -15,6 +15,7 @@ mod hosts;
 mod langs;
 mod menu;
 mod openapi;
+mod phrases;
 mod proxied;
 mod recording_faults;
 mod simulate;
