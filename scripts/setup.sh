@@ -23,6 +23,7 @@ if [ "${1:-build}" = test ]; then
   want tshark tshark         # counts RTP on the wire
   want ffprobe ffmpeg        # judges recordings
   want sox sox
+  want espeak-ng espeak-ng   # speaks; a node without it says so
   want unshare util-linux    # a disk of a test's own: full, or read-only
   want nsenter util-linux
   want mount mount

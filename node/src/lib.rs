@@ -23,6 +23,7 @@ pub mod record;
 pub mod reply_keys;
 pub mod run;
 pub mod simulate;
+pub mod speech;
 pub mod store;
 pub mod switch_thread;
 pub mod tenants_file;

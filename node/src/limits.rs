@@ -90,6 +90,35 @@ pub const PROMPT_FETCHES_OF_TENANT: usize = 8;
 pub const PROMPT_FETCHED_AGE: Duration = Duration::from_secs(3600);
 /// Bytes of that name.
 pub const PROMPT_KEY: usize = 256;
+/// Phrases that are being fetched or synthesised, or looked for on the disk; and of these of one tenant: a burst of calls with a text of their
+/// own each. More: they fail.
+pub const PHRASES_MADE: usize = 1024;
+pub const PHRASES_MADE_OF_TENANT: usize = 256;
+/// Threads that look for phrases on the disk at a time: names are looked up by the same pool, and must not wait for a burst of calls.
+pub const PHRASE_DISK: usize = 8;
+/// Bytes of fetched and synthesised phrases on the disk, of all tenants and of one: some thousand texts of ten seconds. More: those that were
+/// used longest ago go.
+pub const PHRASE_CACHE: u64 = 1 << 30;
+pub const PHRASE_CACHE_OF_TENANT: u64 = 128 << 20;
+/// Between looks for those that have been kept long enough.
+pub const PHRASE_SWEEP: Duration = Duration::from_secs(600);
+/// A phrase that is kept as a prompt is the tenant's like one that was uploaded: so many at most, as there.
+pub const PROMPTS: usize = 5000;
+/// Bytes of a text that is to be spoken: Polly takes 3,000 characters, which are some three minutes. More: the phrase fails.
+pub const SPEECH_TEXT: usize = 3000;
+/// Bytes of a language's and a voice's name.
+pub const SPEECH_NAME: usize = 35;
+/// Engines of this machine that run at a time: each takes some ten milliseconds of a core for a sentence. More wait.
+pub const SPEECH_PROCESSES: usize = 2;
+/// Texts of one tenant that are spoken at a time, here or elsewhere, so that a tenant's thousand texts do not go before another's one. More wait.
+pub const SPEECH_OF_TENANT: usize = 4;
+/// CPU seconds and bytes of memory of one of them. More: the kernel ends it.
+pub const SPEECH_CPU: u64 = 3;
+pub const SPEECH_MEMORY: u64 = 512 << 20;
+/// Bytes of what it complains about that are read.
+pub const SPEECH_COMPLAINT: u64 = 4096;
+/// Bytes of a cloud's answer: a prompt in base64, and what is around it. More: it failed.
+pub const SPEECH_ANSWER: usize = 12 << 20;
 /// Tones kept. A handler may ask for any; more than this are made anew each time.
 pub const TONES: usize = 256;
 /// How long a stopping node lets calls end by themselves before it releases them, and how long recordings may take to close.

@@ -2,20 +2,27 @@
 //! recordings; tones are computed; what lies elsewhere is fetched. All are kept, so that a busy prompt is read and encoded once, but for
 //! recordings that were encrypted for their client, and what has no name to be kept under.
 //!
-//! What is in memory is answered on the signalling thread at once, the rest by a worker; a fetch is a task beside it, so that a slow server
-//! delays nobody else's prompts. Nothing here knows what a clip is for.
+//! What is in memory is answered on the signalling thread at once, the rest by a worker; what has to be fetched or synthesised (`made.rs`, kept
+//! on the disk by `cache.rs`) is a task beside it, so that a slow server delays nobody else's prompts. Nothing here knows what a clip is for.
 //! Start with [`Prompts::prepare`]; [`decode`] is the way from WAV bytes to a [`Clip`].
 
+mod cache;
+mod made;
+
+pub use cache::PhraseCache;
+pub use made::Maker;
+
+use crate::api::{check_file_name, store_prompt};
 use crate::limits;
 use crate::metrics::{Metrics, add};
 use crate::net::Wake;
-use crate::outbox::Fetcher;
 use crate::record::wav::{HEADER, Header};
 use crate::record::{Reader, cbc, safe_name};
-use hookswitch_call::{Clips, Input, Prepare, PromptSource, SessionId};
+use hookswitch_call::{Clips, Input, NoClip, Prepare, PromptSource, SessionId};
 use hookswitch_proto::Time;
 use hookswitch_proto::media::Clip;
 use hookswitch_proto::media::tone::{ToneSpec, clip_from_pcm};
+use made::{Made, ToKeep, Wanted};
 use sha2::{Digest, Sha256};
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -56,7 +63,7 @@ pub struct Prompts {
 
 /// What fetches prompts that lie elsewhere.
 struct Fetches {
-    fetcher: Fetcher,
+    maker: Arc<Maker>,
     runtime: tokio::runtime::Handle,
     answers: mpsc::Sender<Answer>,
     wake: Arc<Wake>,
@@ -80,6 +87,12 @@ enum Key {
         name: String,
         kept: bool,
     },
+    /// By a hash of all that it is made of. `refresh`: not the one that is kept.
+    Made {
+        domain: Arc<str>,
+        name: [u8; 32],
+        refresh: bool,
+    },
     /// `cipher`: a hash over key and vector, so that nobody hears it by a wrong one because somebody else brought the right one.
     Sealed {
         domain: Arc<str>,
@@ -90,7 +103,15 @@ enum Key {
 
 impl Key {
     fn is_kept(&self) -> bool {
-        matches!(self, Key::File { .. } | Key::Tone { .. } | Key::Url { kept: true, .. })
+        matches!(self, Key::File { .. } | Key::Tone { .. } | Key::Url { kept: true, .. } | Key::Made { .. })
+    }
+
+    /// What it is found by from then on.
+    fn as_kept(&self) -> Key {
+        match self {
+            Key::Made { domain, name, .. } => Key::Made { domain: domain.clone(), name: *name, refresh: false },
+            key => key.clone(),
+        }
     }
 }
 
@@ -99,6 +120,8 @@ struct Cached {
     /// Of the file it came from.
     stamp: Option<Stamp>,
     checked: Time,
+    /// It is fetched, or looked for on the disk, again then.
+    until: Option<Time>,
     used: u64,
 }
 
@@ -113,7 +136,7 @@ struct Stamp {
 struct Waiting {
     session: SessionId,
     number: u32,
-    clips: Vec<Option<Result<Clip, String>>>,
+    clips: Vec<Option<Result<Clip, NoClip>>>,
 }
 
 struct Job {
@@ -125,27 +148,54 @@ enum What {
     Source(PromptSource),
     /// It was fetched, and is to be decoded.
     Fetched(Vec<u8>),
+    Made(Made),
 }
 
 struct Answer {
     key: Key,
-    result: Result<(Clip, Option<Stamp>), String>,
+    result: Result<Loaded, NoClip>,
 }
 
-/// Starts the worker. It ends when the `Prompts` is dropped. `fetch`: who fetches, and where that runs; `None`: nothing is fetched.
+/// A clip; of what file, and how long it may be kept.
+struct Loaded {
+    clip: Clip,
+    stamp: Option<Stamp>,
+    left: Option<Duration>,
+}
+
+impl From<Clip> for Loaded {
+    fn from(clip: Clip) -> Loaded {
+        Loaded { clip, stamp: None, left: None }
+    }
+}
+
+/// Starts the worker. It ends when the `Prompts` is dropped. `fetch`: who fetches and synthesises, and where that runs; `None`: nobody does.
 pub fn start(
     folders: PromptFolders,
-    fetch: Option<(Fetcher, tokio::runtime::Handle)>,
+    fetch: Option<(Arc<Maker>, tokio::runtime::Handle)>,
     wake: Arc<Wake>,
     metrics: Arc<Metrics>,
 ) -> io::Result<(Prompts, JoinHandle<()>)> {
     let (jobs, queue) = mpsc::sync_channel::<Job>(limits::PROMPT_QUEUE);
     let (answer, answers) = mpsc::channel();
-    let worker = Worker { folders: folders.clone() };
-    let fetches = fetch.map(|(fetcher, runtime)| Fetches { fetcher, runtime, answers: answer.clone(), wake: wake.clone() });
+    let worker = Worker { folders: folders.clone(), cache: fetch.as_ref().map(|(maker, _)| maker.cache.clone()) };
+    if let Some((maker, runtime)) = &fetch {
+        let cache = maker.cache.clone();
+        // It ends with the runtime.
+        runtime.spawn(async move {
+            loop {
+                tokio::time::sleep(limits::PHRASE_SWEEP).await;
+                let cache = cache.clone();
+                if tokio::task::spawn_blocking(move || cache.sweep()).await.is_err() {
+                    return;
+                }
+            }
+        });
+    }
+    let fetches = fetch.map(|(maker, runtime)| Fetches { maker, runtime, answers: answer.clone(), wake: wake.clone() });
     let handle = std::thread::Builder::new().name("prompts".into()).spawn(move || {
         for job in queue {
-            let result = worker.load(&job);
+            let result = worker.load(&job).map_err(NoClip::from);
             if answer.send(Answer { key: job.key, result }).is_err() {
                 break;
             }
@@ -189,17 +239,17 @@ impl Prompts {
     /// What the worker has done meanwhile.
     pub fn answer(&mut self, now: Time, mut give: impl FnMut(Input)) {
         while let Ok(Answer { key, result }) = self.answers.try_recv() {
-            let result = result.map(|(clip, stamp)| {
+            let result = result.map(|loaded| {
                 add(&self.metrics.prompts_read, 1);
                 if key.is_kept() {
-                    self.keep(now, key.clone(), &clip, stamp);
+                    self.keep(now, key.as_kept(), &loaded);
                 }
-                clip
+                loaded.clip
             });
-            if let Err(why) = &result {
+            if let Err(failed) = &result {
                 add(&self.metrics.prompts_failed, 1);
-                if let Key::Url { domain, .. } = &key {
-                    tracing::info!(%domain, why, "a prompt was not fetched");
+                if let Key::Url { domain, .. } | Key::Made { domain, .. } = &key {
+                    tracing::info!(%domain, why = failed.why, "a prompt was not fetched or spoken");
                 }
             }
             for (waiter, index) in self.pending.remove(&key).unwrap_or_default() {
@@ -215,10 +265,10 @@ impl Prompts {
         }
     }
 
-    fn find(&mut self, now: Time, domain: &Arc<str>, source: PromptSource, waiter: u64, index: usize) -> Option<Result<Clip, String>> {
+    fn find(&mut self, now: Time, domain: &Arc<str>, source: PromptSource, waiter: u64, index: usize) -> Option<Result<Clip, NoClip>> {
         let fails = |why: &str| {
             add(&self.metrics.prompts_failed, 1);
-            Some(Err(why.to_owned()))
+            Some(Err(why.into()))
         };
         let key = match &source {
             // Checked here and not by the worker: the name must never become a path that leaves the folder.
@@ -230,10 +280,13 @@ impl Prompts {
                 let cipher = Sha256::new().chain_update(&cipher.key).chain_update(cipher.iv).finalize().into();
                 Key::Sealed { domain: domain.clone(), name: file_name.clone(), cipher }
             }
+            PromptSource::Url { keep: Some(_), .. } | PromptSource::Tts { .. } | PromptSource::Say { .. } => {
+                return self.find_made(now, domain, source, waiter, index);
+            }
             PromptSource::Url { key: Some(key), .. } if key.len() > limits::PROMPT_KEY => {
                 return fails("the name to keep it under is too long");
             }
-            PromptSource::Url { url, key } => {
+            PromptSource::Url { url, key, .. } => {
                 let (name, kept) = key.as_ref().map_or((url, false), |key| (key, true));
                 Key::Url { domain: domain.clone(), name: name.clone(), kept }
             }
@@ -261,13 +314,72 @@ impl Prompts {
         };
         if let Err(why) = taken {
             add(&self.metrics.prompts_failed, 1);
-            return Some(Err(why));
+            return Some(Err(why.into()));
         }
         self.pending.insert(key, vec![(waiter, index)]);
         None
     }
 
-    /// Begins to fetch one. What came goes to the worker, which decodes as it does files.
+    /// The same of what is made when it is needed, and kept by all that it is made of.
+    fn find_made(&mut self, now: Time, domain: &Arc<str>, source: PromptSource, waiter: u64, index: usize) -> Option<Result<Clip, NoClip>> {
+        let wanted = match source {
+            PromptSource::Url { url, keep, .. } => Wanted::Url { url, keep: keep.unwrap_or_default() },
+            PromptSource::Tts { engine, parameters, keep } => Wanted::Tts { engine, parameters, keep },
+            PromptSource::Say { language, words } => Wanted::Say { language, words },
+            PromptSource::File(_) | PromptSource::Tone { .. } | PromptSource::Sealed { .. } => {
+                return Some(Err("nothing that is made".into()));
+            }
+        };
+        let key = Key::Made { domain: domain.clone(), name: wanted.name(), refresh: wanted.refresh() };
+        if let Some(clip) = self.cached(now, &key).filter(|_| !wanted.refresh()) {
+            add(&self.metrics.prompts_cached, 1);
+            return Some(Ok(clip));
+        }
+        if let Some(waiters) = self.pending.get_mut(&key) {
+            waiters.push((waiter, index));
+            return None;
+        }
+        if let Err(why) = self.make(key.clone(), domain, wanted) {
+            add(&self.metrics.prompts_failed, 1);
+            return Some(Err(why.into()));
+        }
+        self.pending.insert(key, vec![(waiter, index)]);
+        None
+    }
+
+    fn make(&self, key: Key, domain: &Arc<str>, wanted: Wanted) -> Result<(), String> {
+        let Some(fetches) = &self.fetches else { return Err("nothing is fetched or spoken by this node".into()) };
+        let under_way = self.pending.keys().filter_map(|key| if let Key::Made { domain, .. } = key { Some(domain) } else { None });
+        let (all, own) = under_way.fold((0, 0), |(all, own), of| (all + 1, own + usize::from(of == domain)));
+        if all >= limits::PHRASES_MADE || own >= limits::PHRASES_MADE_OF_TENANT {
+            return Err("too many phrases are being made".into());
+        }
+        let (maker, domain) = (fetches.maker.clone(), domain.clone());
+        self.task(fetches, key, async move { Ok(What::Made(maker.make(&domain, &wanted).await?)) });
+        Ok(())
+    }
+
+    /// What comes of it goes to the worker, which decodes as it does files.
+    fn task(&self, fetches: &Fetches, key: Key, what: impl Future<Output = Result<What, NoClip>> + Send + 'static) {
+        let (jobs, answers, wake) = (self.jobs.clone(), fetches.answers.clone(), fetches.wake.clone());
+        fetches.runtime.spawn(async move {
+            let fails = |key, failed| {
+                // The node stops where nobody listens any more.
+                let _ = answers.send(Answer { key, result: Err(failed) });
+                wake.wake();
+            };
+            match what.await {
+                Ok(what) => {
+                    if let Err(mpsc::TrySendError::Full(job)) = jobs.try_send(Job { key, what }) {
+                        fails(job.key, "too many prompts are being read".into());
+                    }
+                }
+                Err(failed) => fails(key, failed),
+            }
+        });
+    }
+
+    /// Begins to fetch one.
     fn fetch(&self, key: Key, domain: &Arc<str>, url: String) -> Result<(), String> {
         let Some(fetches) = &self.fetches else { return Err("nothing is fetched by this node".into()) };
         let under_way = self.pending.keys().filter_map(|key| if let Key::Url { domain, .. } = key { Some(domain) } else { None });
@@ -275,30 +387,15 @@ impl Prompts {
         if all >= limits::PROMPT_FETCHES || own >= limits::PROMPT_FETCHES_OF_TENANT {
             return Err("too many prompts are being fetched".into());
         }
-        let (fetcher, jobs, answers, wake) = (fetches.fetcher.clone(), self.jobs.clone(), fetches.answers.clone(), fetches.wake.clone());
-        let domain = domain.clone();
-        fetches.runtime.spawn(async move {
-            let fails = |key, why| {
-                // The node stops where nobody listens any more.
-                let _ = answers.send(Answer { key, result: Err(why) });
-                wake.wake();
-            };
-            match fetcher.get(&domain, &url).await {
-                Ok(bytes) => {
-                    if let Err(mpsc::TrySendError::Full(job)) = jobs.try_send(Job { key, what: What::Fetched(bytes) }) {
-                        fails(job.key, "too many prompts are being read".to_owned());
-                    }
-                }
-                Err(why) => fails(key, why),
-            }
-        });
+        let (maker, domain) = (fetches.maker.clone(), domain.clone());
+        self.task(fetches, key, async move { Ok(What::Fetched(maker.fetcher.get(&domain, &url).await?)) });
         Ok(())
     }
 
     fn cached(&mut self, now: Time, key: &Key) -> Option<Clip> {
         let Entry::Occupied(mut entry) = self.cache.entry(key.clone()) else { return None };
         let cached = entry.get_mut();
-        if matches!(key, Key::Url { .. }) && now.since(cached.checked) >= limits::PROMPT_FETCHED_AGE {
+        if cached.until.is_some_and(|until| until <= now) {
             let gone = entry.remove();
             self.bytes -= size(&gone.clip);
             self.metrics.prompt_bytes.set(self.bytes);
@@ -320,7 +417,13 @@ impl Prompts {
         Some(cached.clip.clone())
     }
 
-    fn keep(&mut self, now: Time, key: Key, clip: &Clip, stamp: Option<Stamp>) {
+    fn keep(&mut self, now: Time, key: Key, loaded: &Loaded) {
+        let Loaded { clip, stamp, left } = loaded;
+        // Whoever takes a prompt back need not wait for a restart.
+        let until = match &key {
+            Key::Url { .. } | Key::Made { .. } => Some(now + left.unwrap_or(limits::PROMPT_FETCHED_AGE).min(limits::PROMPT_FETCHED_AGE)),
+            _ => None,
+        };
         if matches!(key, Key::Tone { .. }) {
             if self.tones >= limits::TONES {
                 return;
@@ -329,7 +432,8 @@ impl Prompts {
         }
         self.uses += 1;
         self.bytes += size(clip);
-        if let Some(before) = self.cache.insert(key, Cached { clip: clip.clone(), stamp, checked: now, used: self.uses }) {
+        let cached = Cached { clip: clip.clone(), stamp: stamp.clone(), checked: now, until, used: self.uses };
+        if let Some(before) = self.cache.insert(key, cached) {
             self.bytes -= size(&before.clip);
         }
         while self.bytes > limits::PROMPT_CACHE_BYTES {
@@ -344,7 +448,7 @@ impl Prompts {
     }
 }
 
-fn prepared(session: SessionId, number: u32, clips: Vec<Option<Result<Clip, String>>>) -> Input {
+fn prepared(session: SessionId, number: u32, clips: Vec<Option<Result<Clip, NoClip>>>) -> Input {
     let clips: Clips = clips.into_iter().map(|clip| clip.unwrap_or_else(|| Err("not read".into()))).collect();
     Input::Prepared { session, number, clips }
 }
@@ -369,29 +473,66 @@ fn find_file(folders: &PromptFolders, domain: &str, name: &str) -> Option<Stamp>
 
 struct Worker {
     folders: PromptFolders,
+    cache: Option<Arc<PhraseCache>>,
 }
 
 impl Worker {
-    fn load(&self, job: &Job) -> Result<(Clip, Option<Stamp>), String> {
+    fn load(&self, job: &Job) -> Result<Loaded, String> {
         match (&job.key, &job.what) {
             (Key::File { domain, name }, _) => {
                 let (stamp, audio) = self.open(domain, name)?;
-                Ok((decode(BufReader::new(audio))?, Some(stamp)))
+                Ok(Loaded { clip: decode(BufReader::new(audio))?, stamp: Some(stamp), left: None })
             }
             (Key::Sealed { domain, name, .. }, What::Source(PromptSource::Sealed { cipher, .. })) => {
                 let (_, mut audio) = self.open(domain, name)?;
                 let mut sealed = Vec::new();
                 audio.read_to_end(&mut sealed).map_err(|e| e.to_string())?;
                 let plain = cbc::decrypt(sealed, cipher).map_err(|e| e.to_string())?;
-                Ok((decode(&plain[..])?, None))
+                Ok(decode(&plain[..])?.into())
             }
-            (Key::Url { .. }, What::Fetched(bytes)) => Ok((decode(&bytes[..])?, None)),
+            (Key::Url { .. }, What::Fetched(bytes)) => Ok(decode(&bytes[..])?.into()),
+            (Key::Made { domain, .. }, What::Made(made)) => {
+                let clips = made.parts.iter().map(|part| decode(&part[..])).collect::<Result<Vec<Clip>, String>>()?;
+                // Only what is audio is kept.
+                if let (Some(keep), [audio]) = (&made.keep, made.parts.as_slice()) {
+                    self.keep(domain, keep, audio);
+                }
+                Ok(Loaded { clip: joined(clips), stamp: None, left: Some(made.left) })
+            }
             (Key::Tone { ms, .. }, What::Source(PromptSource::Tone { hz, level_dbm0, .. })) => {
                 let spec = ToneSpec { hz: hz.clone(), level_dbm0: *level_dbm0, on_ms: ms[0], off_ms: ms[1], total_ms: ms[2] };
                 let clip = catch_unwind(move || spec.clip()).map_err(|_| "the tone could not be made".to_string())?;
-                Ok((clip, None))
+                Ok(clip.into())
             }
             _ => Err("no such prompt".into()),
+        }
+    }
+
+    /// What could not be kept is made anew next time.
+    fn keep(&self, domain: &str, keep: &ToKeep, audio: &[u8]) {
+        let cached = match (&keep.cache, &self.cache) {
+            (Some((name, time)), Some(cache)) => cache.keep(domain, name, *time, audio),
+            _ => Ok(()),
+        };
+        if let Err(error) = cached {
+            tracing::warn!(domain, %error, "a phrase was not kept in the cache");
+        }
+        let Some(file_name) = keep.file_name.as_deref() else { return };
+        let folder = self.folders.prompts.join(safe_name(domain, "unknown"));
+        let path = folder.join(file_name);
+        // One from the cache is the tenant's prompt already, unless somebody has removed it.
+        if keep.cache.is_none() && path.exists() {
+            return;
+        }
+        let stored = match check_file_name(file_name) {
+            Err(why) => Err(io::Error::other(why)),
+            Ok(()) if !path.exists() && std::fs::read_dir(&folder).is_ok_and(|all| all.count() >= limits::PROMPTS) => {
+                Err(io::Error::other(format!("the tenant has {} prompts already", limits::PROMPTS)))
+            }
+            Ok(()) => store_prompt(&folder, &path, audio),
+        };
+        if let Err(error) = stored {
+            tracing::warn!(domain, file_name, %error, "a phrase was not kept as a prompt");
         }
     }
 
@@ -406,6 +547,17 @@ impl Worker {
             None => Box::new(File::open(&stamp.path).map_err(|e| e.to_string())?.take(limits::PROMPT_FILE)),
         };
         Ok((stamp, audio))
+    }
+}
+
+/// One behind the other.
+fn joined(clips: Vec<Clip>) -> Clip {
+    match <[Clip; 1]>::try_from(clips) {
+        Ok([clip]) => clip,
+        Err(clips) => Clip {
+            pcmu: clips.iter().flat_map(|clip| clip.pcmu.iter().copied()).collect(),
+            pcma: clips.iter().flat_map(|clip| clip.pcma.iter().copied()).collect(),
+        },
     }
 }
 
@@ -481,8 +633,27 @@ fn read_wav(mut reader: impl Read) -> Result<(Vec<i16>, u32), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::outbox::Fetcher;
+    use crate::speech::{Places, Speech, Tenants, local};
+    use hookswitch_call::hook::Keep;
     use std::io::Cursor;
     use std::path::Path;
+    use std::sync::atomic::Ordering;
+
+    /// Tenants that keep nothing.
+    struct Nothing;
+
+    impl Tenants for Nothing {
+        fn settings(
+            &self,
+            _: &str,
+        ) -> std::pin::Pin<Box<dyn Future<Output = Result<std::collections::BTreeMap<String, String>, String>> + Send>> {
+            Box::pin(std::future::ready(Ok(Default::default())))
+        }
+        fn secret(&self, _: &str, _: &'static str) -> std::pin::Pin<Box<dyn Future<Output = Result<String, String>> + Send>> {
+            Box::pin(std::future::ready(Err("none".into())))
+        }
+    }
 
     fn wav(channels: u16, rate: u32, bits: u16, format: hound::SampleFormat, frames: u32) -> Vec<u8> {
         let spec = hound::WavSpec { channels, sample_rate: rate, bits_per_sample: bits, sample_format: format };
@@ -563,7 +734,10 @@ mod tests {
         let policy = crate::outbox::Policy { origins: Arc::new(move |_| vec![format!("http://{address}")]), http: true, loopback: None };
         let fetcher = Fetcher::new(policy, Some(tokio_rustls::rustls::RootCertStore::empty()));
         let folders = world.prompts.folders.clone();
-        let (prompts, _worker) = start(folders, Some((fetcher, runtime.handle().clone())), world.wake.clone(), Arc::default()).unwrap();
+        let speech = Speech::new(local::Engine::new(local::find()), Arc::new(Nothing), fetcher.clone(), Places::default());
+        let cache = Arc::new(PhraseCache::below(world.folder.path()));
+        let maker = Arc::new(Maker::new(fetcher, speech, cache, folders.prompts.clone()));
+        let (prompts, _worker) = start(folders, Some((maker, runtime.handle().clone())), world.wake.clone(), Arc::default()).unwrap();
         World { prompts, ..world }
     }
 
@@ -585,7 +759,7 @@ mod tests {
             }
             let Some(Input::Prepared { session: s, number: 3, clips }) = got else { panic!("{got:?}") };
             assert_eq!(s, session);
-            (clips.into_iter().map(|c| c.map(|c| c.pcmu.len())).collect(), at_once)
+            (clips.into_iter().map(|c| c.map(|c| c.pcmu.len()).map_err(|failed| failed.why)).collect(), at_once)
         }
     }
 
@@ -630,7 +804,7 @@ mod tests {
     /// Answers every request with a WAV file of 16 kHz, longer each time, and counts them.
     fn prompt_server() -> (std::net::SocketAddr, Arc<std::sync::atomic::AtomicUsize>) {
         use std::io::Write;
-        use std::sync::atomic::{AtomicUsize, Ordering};
+        use std::sync::atomic::AtomicUsize;
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let (address, asked) = (listener.local_addr().unwrap(), Arc::new(AtomicUsize::new(0)));
         let count = asked.clone();
@@ -653,11 +827,14 @@ mod tests {
 
     #[test]
     fn mg_007_008_a_prompt_is_fetched_resampled_and_kept_by_its_resource_id() {
-        use std::sync::atomic::Ordering;
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let (address, asked) = prompt_server();
         let mut world = fetching(address, &runtime);
-        let url = |path: &str, key: Option<&str>| PromptSource::Url { url: format!("http://{address}{path}"), key: key.map(str::to_owned) };
+        let url = |path: &str, key: Option<&str>| PromptSource::Url {
+            url: format!("http://{address}{path}"),
+            key: key.map(str::to_owned),
+            keep: None,
+        };
         // 100 ms at 16 kHz are 800 samples at 8 kHz. The same twice in one play is fetched once.
         let twice = [url("/hi.wav", Some("1")), url("/hi.wav", Some("1"))];
         assert_eq!(world.play(Time::ZERO, "a.example", &twice), (vec![Ok(800), Ok(800)], false));
@@ -675,7 +852,7 @@ mod tests {
         // What is no audio, or may not be fetched, fails and says why; nothing of it is kept.
         for (source, why) in [
             (url("/bad", Some("2")), "not a WAV file"),
-            (PromptSource::Url { url: "http://127.0.0.2:9/x".into(), key: None }, "not on the tenant's list"),
+            (PromptSource::Url { url: "http://127.0.0.2:9/x".into(), key: None, keep: None }, "not on the tenant's list"),
             (url("/hi.wav", Some(&"x".repeat(limits::PROMPT_KEY + 1))), "too long"),
         ] {
             let (clips, _) = world.play(later, "a.example", &[source]);
@@ -693,7 +870,7 @@ mod tests {
         let address = silent.local_addr().unwrap();
         let mut world = fetching(address, &runtime);
         let mut ask = |domain: &str, path: usize| {
-            let sources = vec![PromptSource::Url { url: format!("http://{address}/{path}"), key: None }];
+            let sources = vec![PromptSource::Url { url: format!("http://{address}/{path}"), key: None, keep: None }];
             let prepare = Prepare { session: SessionId { slot: 1, generation: 2 }, number: 3, domain: domain.into(), sources };
             world.prompts.prepare(Time::ZERO, prepare)
         };
@@ -708,6 +885,131 @@ mod tests {
             assert!(ask(&format!("t{tenant}.example"), 0).is_none());
         }
         assert!(refused(ask("late.example", 0)), "and of all tenants together so many");
+    }
+
+    #[test]
+    fn ic_241_247_248_249_a_phrase_by_url_is_kept_on_the_disk_by_its_address_until_it_is_refreshed() {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let (address, asked) = prompt_server();
+        let mut world = fetching(address, &runtime);
+        let url = |path: &str, keep: Keep| [PromptSource::Url { url: format!("http://{address}{path}"), key: None, keep: Some(keep) }];
+        let week = Keep::default;
+        assert_eq!(world.play(Time::ZERO, "a.example", &url("/a.wav", week())), (vec![Ok(800)], false));
+        assert_eq!(world.play(Time::ZERO, "a.example", &url("/a.wav", week())), (vec![Ok(800)], true), "from memory");
+        // Longer than it stays in memory: it is on the disk.
+        let later = Time::ZERO + limits::PROMPT_FETCHED_AGE;
+        assert_eq!(world.play(later, "a.example", &url("/a.wav", week())), (vec![Ok(800)], false));
+        assert_eq!(asked.load(Ordering::SeqCst), 1);
+        // Another address, another tenant, and one that is to be anew.
+        assert_eq!(world.play(later, "a.example", &url("/b.wav", week())), (vec![Ok(1600)], false));
+        assert_eq!(world.play(later, "b.example", &url("/a.wav", week())), (vec![Ok(2400)], false));
+        assert_eq!(world.play(later, "a.example", &url("/a.wav", Keep { refresh: true, ..week() })), (vec![Ok(3200)], false));
+        assert_eq!(world.play(later, "a.example", &url("/a.wav", week())), (vec![Ok(3200)], true), "the new one is kept");
+        // Under a name it is a prompt of the tenant from then on, and no other tenant's.
+        let named = |name: &str| Keep { file_name: Some(name.into()), ..week() };
+        assert_eq!(world.play(later, "a.example", &url("/a.wav", named("kept.wav"))), (vec![Ok(3200)], false));
+        assert_eq!(world.play(later, "a.example", &[file("kept.wav")]).0, [Ok(3200)]);
+        assert!(world.play(later, "b.example", &[file("kept.wav")]).0[0].is_err());
+        assert_eq!(world.play(later, "a.example", &url("/a.wav", named(".hidden"))).0, [Ok(3200)], "it plays all the same");
+        assert!(!world.folder.path().join("prompts/a.example/.hidden").exists());
+        assert_eq!(asked.load(Ordering::SeqCst), 4);
+        // What is no audio is not kept, and a failure is no answer for the next.
+        for n in 5..7 {
+            assert!(world.play(later, "a.example", &url("/bad", week())).0[0].as_ref().is_err_and(|e| e.contains("not a WAV file")));
+            assert_eq!(asked.load(Ordering::SeqCst), n);
+        }
+        let denied = [PromptSource::Url { url: "http://127.0.0.2:9/x".into(), key: None, keep: Some(week()) }];
+        assert!(world.play(later, "a.example", &denied).0[0].as_ref().is_err_and(|e| e.contains("not on the tenant's list")));
+        assert!(self::world().play(later, "a.example", &denied).0[0].as_ref().is_err_and(|e| e.contains("by this node")));
+    }
+
+    #[test]
+    fn ic_241_a_slow_server_is_told_apart_and_holds_up_no_other_tenant() {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = silent.local_addr().unwrap();
+        let mut world = fetching(address, &runtime);
+        let mut ask = |domain: &str, path: usize| {
+            let url = format!("http://{address}/{path}");
+            let sources = vec![PromptSource::Url { url, key: None, keep: Some(Keep::default()) }];
+            world
+                .prompts
+                .prepare(Time::ZERO, Prepare { session: SessionId { slot: 1, generation: 2 }, number: 3, domain: domain.into(), sources })
+        };
+        for path in 0..limits::PHRASES_MADE_OF_TENANT {
+            assert!(ask("a.example", path).is_none(), "it waits");
+        }
+        let refused = |input: Option<Input>| matches!(input, Some(Input::Prepared { clips, .. }) if clips[0].is_err());
+        assert!(refused(ask("a.example", 9999)) && ask("b.example", 0).is_none());
+        let (mut late, began) = (0, std::time::Instant::now());
+        while late <= limits::PHRASES_MADE_OF_TENANT {
+            assert!(began.elapsed() < limits::PROMPT_FETCH * 3, "{late} of them");
+            world.wake.sleep(&[], &mut Vec::new(), Some(Duration::from_millis(5)), || true);
+            world.prompts.answer(Time::ZERO, |input| {
+                let Input::Prepared { clips, .. } = input else { panic!("{input:?}") };
+                assert!(clips[0].as_ref().is_err_and(|failed| failed.late), "{clips:?}");
+                late += 1;
+            });
+        }
+    }
+
+    #[test]
+    fn ic_242_247_a_text_is_spoken_once_and_kept_by_its_parameters() {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let mut world = fetching("127.0.0.1:9".parse().unwrap(), &runtime);
+        let tts = |engine: &str, parameters: &str| {
+            [PromptSource::Tts { engine: engine.into(), parameters: parameters.into(), keep: Keep::default() }]
+        };
+        let hello = tts("local", r#"{"text":"Hello there"}"#);
+        let (first, at_once) = world.play(Time::ZERO, "a.example", &hello);
+        let samples = *first[0].as_ref().expect("scripts/setup.sh test installs espeak-ng");
+        assert!((3000..20_000).contains(&samples) && !at_once);
+        assert_eq!(world.play(Time::ZERO, "a.example", &hello), (vec![Ok(samples)], true));
+        let folder = world.folder.path().join("cache/phrases/a.example");
+        let kept = || std::fs::read_dir(&folder).map_or(0, Iterator::count);
+        assert_eq!(kept(), 1);
+        // The vendors' parameters say the same by the same voice.
+        for (engine, parameters) in [
+            ("awstts", r#"{"Text":"Hello there","VoiceId":"Joanna","OutputFormat":"pcm"}"#),
+            ("googletts", r#"{"input":{"text":"Hello there"},"voice":{"languageCode":"en-US"},"audioConfig":{}}"#),
+        ] {
+            let (clips, _) = world.play(Time::ZERO, "a.example", &tts(engine, parameters));
+            assert!(clips[0].as_ref().is_ok_and(|n| n.abs_diff(samples) < samples / 2), "{engine}: {clips:?} {samples}");
+        }
+        assert_eq!(kept(), 3);
+        for (engine, parameters, why) in [("local", "{}", "text"), ("klingon", "{}", "engine"), ("awstts", r#"{"Text":""}"#, "Text")] {
+            assert!(
+                world.play(Time::ZERO, "a.example", &tts(engine, parameters)).0[0].as_ref().is_err_and(|e| e.contains(why)),
+                "{engine}"
+            );
+        }
+        assert_eq!(kept(), 3, "no failure is kept");
+    }
+
+    #[test]
+    fn ic_246_a_value_is_said_by_the_tenants_own_words_where_it_has_them() {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let mut world = fetching("127.0.0.1:9".parse().unwrap(), &runtime);
+        let say = |value: &str| {
+            let (language, words) = hookswitch_call::say::words("number", value, "en").unwrap();
+            [PromptSource::Say { language, words }]
+        };
+        let length =
+            |world: &mut World, domain: &str, now: Time, value: &str| *world.play(now, domain, &say(value)).0[0].as_ref().expect("spoken");
+        let now = Time::ZERO;
+        let (twenty, four, both) = (
+            length(&mut world, "a.example", now, "20"),
+            length(&mut world, "a.example", now, "4"),
+            length(&mut world, "a.example", now, "24"),
+        );
+        assert_eq!(both, twenty + four, "one behind the other");
+        // Both ways to have a word of one's own.
+        std::fs::create_dir_all(world.folder.path().join("prompts/a.example/say/en")).unwrap();
+        world.put("prompts/a.example/say/en/twenty.wav", 111);
+        world.put("prompts/a.example/say-en-four.wav", 222);
+        let later = now + limits::PROMPT_FETCHED_AGE;
+        assert_eq!(length(&mut world, "a.example", later, "24"), 333);
+        assert_eq!(length(&mut world, "b.example", later, "24"), both, "another tenant has none");
     }
 
     #[test]

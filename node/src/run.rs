@@ -35,8 +35,7 @@ use crate::metrics::{Metrics, add};
 use crate::net::resolve::Resolver;
 use crate::net::tcp::{self, Listening, Tcp};
 use crate::net::{self, Clock, Wake};
-use crate::outbox::Fetcher;
-use crate::prompt::{self, PromptFolders};
+use crate::prompt::{self, Maker, PromptFolders};
 use crate::record::keys::Keys;
 use crate::record::repair::{Repaired, repair, sweep};
 use crate::record::{self, Folders, Reader, RecorderThreads};
@@ -204,8 +203,8 @@ pub struct Prepared {
     listening: Vec<Listening>,
     /// Recordings that a crash had left behind; the caller announces them, and what he does not is here again at the next start.
     pub repaired: Vec<Repaired>,
-    /// Fetches prompts that lie elsewhere. None: nothing is fetched.
-    pub fetcher: Option<Fetcher>,
+    /// Fetches prompts that lie elsewhere, and has texts spoken. None: nobody does.
+    pub maker: Option<Arc<Maker>>,
 }
 
 impl Core {
@@ -236,8 +235,8 @@ impl Core {
         let repaired = repair(&folders, &store, &metrics).map_err(io_error("the spool of recordings"))?;
         let commands = Commands::new(inbox.clone());
         let clock = Clock::new();
-        let fetcher = None;
-        Ok(Prepared { config, store, inbox, commands, inputs, wake, metrics, clock, folders, sockets, listening, repaired, fetcher })
+        let maker = None;
+        Ok(Prepared { config, store, inbox, commands, inputs, wake, metrics, clock, folders, sockets, listening, repaired, maker })
     }
 }
 
@@ -262,7 +261,7 @@ impl Prepared {
 
     /// Starts the threads, with the tenants that the store has now.
     pub fn start(self, handlers: impl Handlers + 'static) -> Result<Core, StartError> {
-        let Prepared { config, store, inbox, commands, inputs, wake, metrics, clock, folders, sockets, listening, fetcher, .. } = self;
+        let Prepared { config, store, inbox, commands, inputs, wake, metrics, clock, folders, sockets, listening, maker, .. } = self;
         let seed = net::seed().map_err(io_error("the kernel's random numbers"))?;
         let thread = || io_error("a thread could not be started");
         let (recorder, blocks, recorder_threads) = record::start(
@@ -281,7 +280,7 @@ impl Prepared {
         let recordings = Some(Reader::new(folders.keys.clone(), store.clone()));
         let prompt_folders = PromptFolders { prompts: prompts_folder(&config), blobs: folders.blobs, recordings };
         let io = Builder::new_multi_thread().worker_threads(1).thread_name("sip-io").enable_all().build().map_err(thread())?;
-        let fetch = fetcher.map(|fetcher| (fetcher, io.handle().clone()));
+        let fetch = maker.map(|maker| (maker, io.handle().clone()));
         let (prompts, prompt_thread) = prompt::start(prompt_folders, fetch, wake.clone(), metrics.clone()).map_err(thread())?;
 
         let udp = sockets.iter().map(|s| ListenUri { scheme: Scheme::Udp, address: s.local });

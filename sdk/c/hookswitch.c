@@ -103,6 +103,68 @@ void hs_tone(hs_command *answer, float hz, uint32_t ms) {
   tone->total_ms = ms;
 }
 
+hookswitch_call_types_url_phrase_t *hs_play_url(hs_command *answer, const char *url) {
+  hookswitch_call_types_url_phrase_t *phrase_url = &phrase(answer, HOOKSWITCH_CALL_TYPES_PHRASE_URL)->val.url;
+  phrase_url->url = text(url);
+  return phrase_url;
+}
+
+// A text as JSON has it.
+static char *quoted(const char *plain) {
+  char *out = malloc(strlen(plain) * 6 + 3), *at = out;
+  if (out == NULL) abort();
+  *at++ = '"';
+  for (const unsigned char *c = (const unsigned char *)plain; *c; c++) {
+    if (*c < ' ') {
+      const char *hex = "0123456789abcdef";
+      memcpy(at, "\\u00", 4);
+      at += 4;
+      *at++ = hex[*c >> 4];
+      *at++ = hex[*c & 15];
+      continue;
+    }
+    if (*c == '"' || *c == '\\') *at++ = '\\';
+    *at++ = (char)*c;
+  }
+  *at++ = '"';
+  *at = 0;
+  return out;
+}
+
+hookswitch_call_types_tts_phrase_t *hs_speak(hs_command *answer, const char *said, const char *language) {
+  hookswitch_call_types_tts_phrase_t *tts = &phrase(answer, HOOKSWITCH_CALL_TYPES_PHRASE_TTS)->val.tts;
+  char *json_text = quoted(said), *json_language = quoted(language);
+  char *parameters = hs_concat(5, "{\"text\":", json_text, ",\"language\":", json_language, "}");
+  tts->engine = text("local");
+  tts->parameters = text(parameters);
+  free(json_text);
+  free(json_language);
+  free(parameters);
+  return tts;
+}
+
+void hs_say(hs_command *answer, const char *kind, const char *value, const char *language) {
+  hookswitch_call_types_say_phrase_t *say = &phrase(answer, HOOKSWITCH_CALL_TYPES_PHRASE_SAY)->val.say;
+  say->kind = text(kind);
+  say->value = text(value);
+  say->language = text(language);
+}
+
+void hs_background(hs_command *answer, const char *file_name, uint32_t pause_s) {
+  answer->background.is_some = true;
+  answer->background.val.tag = HOOKSWITCH_CALL_TYPES_BACKGROUND_PLAY;
+  hookswitch_call_types_background_prompt_t *prompt = &answer->background.val.val.play;
+  memset(prompt, 0, sizeof *prompt);
+  prompt->source.tag = HOOKSWITCH_CALL_TYPES_AUDIO_SOURCE_FILE;
+  prompt->source.val.file = text(file_name);
+  prompt->repeat_pause_ms = pause_s * 1000;
+}
+
+void hs_stop_background(hs_command *answer) {
+  answer->background.is_some = true;
+  answer->background.val.tag = HOOKSWITCH_CALL_TYPES_BACKGROUND_STOP;
+}
+
 void hs_echo(hs_command *answer, uint32_t seconds) {
   phrase(answer, HOOKSWITCH_CALL_TYPES_PHRASE_ECHO)->val.echo = seconds * 1000;
 }

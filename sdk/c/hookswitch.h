@@ -52,6 +52,15 @@ void hs_remember(hs_routing *answer, const char *session_reference);
 void hs_play(hs_command *answer, const char *file_name);
 // Plays one frequency for so many milliseconds.
 void hs_tone(hs_command *answer, float hz, uint32_t ms);
+// Plays audio from elsewhere, within the tenant's allowed origins. What is returned takes further settings: file_name, refresh_cache, ...
+hookswitch_call_types_url_phrase_t *hs_play_url(hs_command *answer, const char *url);
+// Speaks a text by the node's own engine, in this language, e.g. "en-GB". The same of what is returned; it is valid until the next phrase.
+hookswitch_call_types_tts_phrase_t *hs_speak(hs_command *answer, const char *text, const char *language);
+// Says a value: kind "number", "digits", "date", "time" or "currency".
+void hs_say(hs_command *answer, const char *kind, const char *value, const char *language);
+// Loops a file under everything, 15 dB down while phrases play, until hs_stop_background or the end of the IVR.
+void hs_background(hs_command *answer, const char *file_name, uint32_t pause_s);
+void hs_stop_background(hs_command *answer);
 // Sends back what the caller says for so many seconds.
 void hs_echo(hs_command *answer, uint32_t seconds);
 // Records the caller. What is returned takes further settings: beep, max_duration_ms, ... It is valid until the next phrase.

@@ -2,6 +2,7 @@
 
 /// <reference path="./host.d.ts" />
 import type {
+  CacheTime,
   CallEventRequest,
   Collect,
   IvrCommand,
@@ -48,6 +49,9 @@ export function join(participantId: string): Route;
 export type RecordSettings = { maxSeconds?: number; stopOn?: string } & Partial<RecordingOptions>;
 export type CollectSettings = { timeout?: number; between?: number; endOn?: string } & Partial<Collect>;
 
+/** Of audio that is fetched or synthesised: how long the node keeps it, whether anew, and as which prompt. */
+export type Kept = { keepFor?: CacheTime; refresh?: boolean; keepAs?: string };
+
 export class Ivr implements IvrCommand {
   sessionId: IvrCommand["sessionId"];
   sessionReference: IvrCommand["sessionReference"];
@@ -65,17 +69,24 @@ export class Ivr implements IvrCommand {
   tone(hz: number[], ms?: number): this;
   silence(ms: number): this;
   echo(seconds: number): this;
+  playUrl(url: string, kept?: Kept): this;
+  speak(text: string, language?: string, kept?: Kept): this;
+  tts(engine: "local" | "awstts" | "googletts", parameters: object, kept?: Kept): this;
   say(kind: string, value: string, language: string): this;
   record(fileName: string, settings?: RecordSettings): this;
   tellWhenRecorded(): this;
   collect(maxDigits: number, settings?: CollectSettings): this;
   bargeInOn(what?: "all" | "current"): this;
+  playInBackground(source: string, pauseSeconds?: number): this;
+  stopBackground(): this;
   thenHangup(): this;
   thenRoute(route: Routing): this;
   remember(sessionReference: string): this;
 }
 
 export function play(fileName: string): Ivr;
+export function playUrl(url: string, kept?: Kept): Ivr;
+export function speak(text: string, language?: string, kept?: Kept): Ivr;
 export function tone(hz: number[], ms?: number): Ivr;
 export function echo(seconds: number): Ivr;
 export function record(fileName: string, settings?: RecordSettings): Ivr;

@@ -98,6 +98,14 @@ export const redirect = (...contacts) => new Route("redirect", { status: 302, co
 export const join = (participantId) =>
   new Route("join", { participantId, sessionReference: null, callRecording: false, recordingFileName: null, recording: null, extra: [] });
 
+/** What becomes of audio that was fetched or synthesised. */
+const made = ({ keepFor, refresh, keepAs }) => ({
+  cacheTimeToLive: keepFor ?? null,
+  refreshCache: refresh ?? false,
+  fileName: keepAs ?? null,
+  extra: [],
+});
+
 /** One command of the IVR: phrases, then digits if asked for, then the next `getIvrCommand`, or the end. */
 export class Ivr {
   sessionId = null;
@@ -131,6 +139,18 @@ export class Ivr {
   /** Sends back what the caller says for so many seconds. */
   echo(seconds) {
     return this.phrase({ tag: "echo", val: seconds * 1000 });
+  }
+  /** Plays audio from elsewhere, within the tenant's allowed origins. `kept`: `{ keepFor: "day", refresh: true, keepAs: "hello.wav" }`. */
+  playUrl(url, kept = {}) {
+    return this.phrase({ tag: "url", val: { url, ...made(kept) } });
+  }
+  /** Speaks a text by the node's own engine. */
+  speak(text, language = "en", kept = {}) {
+    return this.tts("local", { text, language }, kept);
+  }
+  /** Speaks by an engine (`local`, `awstts`, `googletts`), with its parameters as an object. */
+  tts(engine, parameters, kept = {}) {
+    return this.phrase({ tag: "tts", val: { engine, parameters: JSON.stringify(parameters), ...made(kept) } });
   }
   /** Says a value, e.g. `say("number", "42", "en-GB")`. */
   say(kind, value, language) {
@@ -197,6 +217,16 @@ export class Ivr {
     this.bargeIn = what;
     return this;
   }
+  /** Loops a file, or audio of an address, under everything, 15 dB down while phrases play, until `stopBackground` or the end of the IVR. */
+  playInBackground(source, pauseSeconds = 0) {
+    const tag = /^https?:/.test(source) ? "url" : "file";
+    this.background = { tag: "play", val: { source: { tag, val: source }, repeatPauseMs: pauseSeconds * 1000, extra: [] } };
+    return this;
+  }
+  stopBackground() {
+    this.background = { tag: "stop" };
+    return this;
+  }
   /** Release the party after the phrases. */
   thenHangup() {
     this.hangup = true;
@@ -216,6 +246,8 @@ export class Ivr {
 
 /** How a command begins; `new Ivr()` plays nothing yet. */
 export const play = (fileName) => new Ivr().play(fileName);
+export const playUrl = (url, kept) => new Ivr().playUrl(url, kept);
+export const speak = (text, language, kept) => new Ivr().speak(text, language, kept);
 export const tone = (hz, ms) => new Ivr().tone(hz, ms);
 export const echo = (seconds) => new Ivr().echo(seconds);
 export const record = (fileName, options) => new Ivr().record(fileName, options);

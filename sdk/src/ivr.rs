@@ -2,7 +2,7 @@
 
 use crate::Route;
 use crate::types::{
-    AudioSource, Background, BackgroundPrompt, BargeIn, Collect, DigitProtection, Extension, FilePhrase, IvrCommand, Phrase,
+    AudioSource, Background, BackgroundPrompt, BargeIn, CacheTime, Collect, DigitProtection, Extension, FilePhrase, IvrCommand, Phrase,
     RecordingOptions, SayPhrase, TonePhrase, TtsPhrase, UrlPhrase,
 };
 use std::fmt;
@@ -64,6 +64,14 @@ impl Ivr {
     pub fn echo_s(seconds: u32) -> Ivr {
         Ivr::new().then_echo_s(seconds)
     }
+    /// Plays audio from elsewhere, within the tenant's allowed origins.
+    pub fn play_url(url: impl Into<String>) -> Ivr {
+        Ivr::new().then_play_url(url)
+    }
+    /// Speaks a text by the node's own engine: `Ivr::speak("Welcome.", "en-GB")`.
+    pub fn speak(text: &str, language: &str) -> Ivr {
+        Ivr::new().then_speak(text, language)
+    }
     /// Says a value: `Ivr::say("number", "42", "en-GB")`; kinds are `number`, `digits`, `date`, `time`, `currency`.
     pub fn say(kind: impl Into<String>, value: impl Into<String>, language: impl Into<String>) -> Ivr {
         Ivr::new().then_say(kind, value, language)
@@ -109,6 +117,10 @@ impl Ivr {
     pub fn then_say(self, kind: impl Into<String>, value: impl Into<String>, language: impl Into<String>) -> Ivr {
         self.then(Phrase::Say(SayPhrase { kind: kind.into(), value: value.into(), language: language.into(), extra: Vec::new() }))
     }
+    /// Speaks a text by the node's own engine.
+    pub fn then_speak(self, text: &str, language: &str) -> Ivr {
+        self.then_tts("local", format!("{{\"text\":{},\"language\":{}}}", quoted(text), quoted(language)))
+    }
     /// Speech synthesis: engine (`local`, `awstts`, `googletts`) and its parameters as JSON.
     pub fn then_tts(self, engine: impl Into<String>, parameters: impl Into<String>) -> Ivr {
         self.then(Phrase::Tts(TtsPhrase {
@@ -129,6 +141,35 @@ impl Ivr {
     pub fn then_route(mut self, route: Route) -> Ivr {
         self.mistakes.extend(route.mistakes);
         self.command.routing = Some(*route.routing);
+        self
+    }
+}
+
+/// What becomes of audio that was fetched or synthesised: each of these is about the last `play_url`, `speak` or `tts`.
+impl Ivr {
+    /// The node keeps it so long; a week if not given.
+    pub fn keep_for(self, time: CacheTime) -> Ivr {
+        self.made("Ivr::keep_for needs play_url or speak before it", |keep, _, _| *keep = Some(time))
+    }
+    /// It is fetched or synthesised anew now, in place of what is kept.
+    pub fn refresh(self) -> Ivr {
+        self.made("Ivr::refresh needs play_url or speak before it", |_, refresh, _| *refresh = true)
+    }
+    /// It becomes a prompt of the tenant under this name.
+    pub fn keep_as(self, file_name: impl Into<String>) -> Ivr {
+        self.made("Ivr::keep_as needs play_url or speak before it", |_, _, name| *name = Some(file_name.into()))
+    }
+
+    fn made(mut self, mistake: &'static str, change: impl FnOnce(&mut Option<CacheTime>, &mut bool, &mut Option<String>)) -> Ivr {
+        let last = self.command.phrases.iter_mut().rev().find_map(|phrase| match phrase {
+            Phrase::Url(url) => Some((&mut url.cache_time_to_live, &mut url.refresh_cache, &mut url.file_name)),
+            Phrase::Tts(tts) => Some((&mut tts.cache_time_to_live, &mut tts.refresh_cache, &mut tts.file_name)),
+            _ => None,
+        });
+        match last {
+            Some((keep, refresh, name)) => change(keep, refresh, name),
+            None => self.mistakes.push(mistake),
+        }
         self
     }
 }
@@ -232,10 +273,24 @@ impl Ivr {
 
 /// The rest.
 impl Ivr {
-    /// Loop this file quietly under everything, until [`stop_background`](Ivr::stop_background) or the end of the IVR.
-    pub fn background(mut self, file_name: impl Into<String>) -> Ivr {
-        let prompt = BackgroundPrompt { source: AudioSource::File(file_name.into()), repeat_pause_ms: 0, extra: Vec::new() };
-        self.command.background = Some(Background::Play(prompt));
+    /// Loop this file under everything, 15 dB down while phrases play, until [`stop_background`](Ivr::stop_background) or the end of the IVR.
+    pub fn background(self, file_name: impl Into<String>) -> Ivr {
+        self.looping(AudioSource::File(file_name.into()))
+    }
+    /// The same with audio from elsewhere, within the tenant's allowed origins.
+    pub fn background_url(self, url: impl Into<String>) -> Ivr {
+        self.looping(AudioSource::Url(url.into()))
+    }
+    /// Of a background: silence between two rounds.
+    pub fn background_pause_s(mut self, seconds: u32) -> Ivr {
+        match &mut self.command.background {
+            Some(Background::Play(prompt)) => prompt.repeat_pause_ms = ms(seconds),
+            _ => self.mistakes.push("Ivr::background_pause_s needs background before it"),
+        }
+        self
+    }
+    fn looping(mut self, source: AudioSource) -> Ivr {
+        self.command.background = Some(Background::Play(BackgroundPrompt { source, repeat_pause_ms: 0, extra: Vec::new() }));
         self
     }
     pub fn stop_background(mut self) -> Ivr {
@@ -286,6 +341,21 @@ impl TonePhrase {
     }
 }
 
+/// As JSON has it.
+fn quoted(text: &str) -> String {
+    let mut out = String::with_capacity(text.len() + 2);
+    out.push('"');
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => out.extend(['\\', c]),
+            c if c < ' ' => out.push_str(&format!("\\u{:04x}", c as u32)),
+            c => out.push(c),
+        }
+    }
+    out.push('"');
+    out
+}
+
 fn seconds(ms: u32) -> String {
     format!("{} s", f64::from(ms) / 1000.0)
 }
@@ -330,6 +400,14 @@ impl fmt::Display for Ivr {
 impl fmt::Display for IvrCommand {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut steps: Vec<String> = self.phrases.iter().map(Phrase::to_string).collect();
+        match &self.background {
+            Some(Background::Play(prompt)) => steps.push(match &prompt.source {
+                AudioSource::File(name) | AudioSource::Url(name) => format!("in the background {name}"),
+                AudioSource::Ext(ext) => format!("in the background ext {}", ext.name),
+            }),
+            Some(Background::Stop) => steps.push("stop the background".into()),
+            Some(Background::Ext(_)) | None => {}
+        }
         if let Some(collect) = &self.dtmf {
             let most = collect.max_digits.map(|n| format!(" {n}")).unwrap_or_default();
             let keys = if collect.termination_keys.is_empty() { String::new() } else { format!(" until {}", collect.termination_keys) };
@@ -357,6 +435,18 @@ mod tests {
         check(Ivr::play("pin").collect_until("#").between_s(5), "play pin, collect until #");
         check(Ivr::play("a").then_route(Route::call("sip:x@y")), "play a, call sip:x@y");
         check(Ivr::new(), "nothing");
+        check(Ivr::play("a").background("wait.wav").background_pause_s(2), "play a, in the background wait.wav");
+        check(Ivr::speak("Hi", "en").stop_background(), "speak by local, stop the background");
+        check(Ivr::play_url("https://x/a.wav").keep_as("a.wav").refresh(), "play https://x/a.wav");
+    }
+
+    #[test]
+    fn what_is_spoken_is_json_whatever_it_is() {
+        let ivr = Ivr::speak("say \"hi\" \\ twice\n, å", "sv-SE").keep_for(CacheTime::Day).then_play("b").keep_as("hi.wav");
+        let Phrase::Tts(tts) = &ivr.command.phrases[0] else { panic!("{ivr}") };
+        assert_eq!(tts.parameters, r#"{"text":"say \"hi\" \\ twice\u000a, å","language":"sv-SE"}"#);
+        assert_eq!((tts.cache_time_to_live, tts.file_name.as_deref(), tts.refresh_cache), (Some(CacheTime::Day), Some("hi.wav"), false));
+        assert!(Ivr::play("a").refresh().mistakes[0].contains("refresh"));
     }
 
     #[test]

@@ -121,6 +121,20 @@ pub fn ffprobe(path: &Path, channels: u16) -> f64 {
     seconds.unwrap_or_else(|| panic!("ffprobe says no duration: {text}"))
 }
 
+/// How loud a part of a file is as sox sees it, in dBFS; of a band alone, where one is given in Hz. Of nothing: -120.
+pub fn sox_level(path: &Path, from: f64, seconds: f64, band: Option<(u32, u32)>) -> f64 {
+    require("sox", "sox");
+    let mut command = Command::new("sox");
+    command.arg(path).args(["-n", "trim", &from.to_string(), &seconds.to_string()]);
+    if let Some((low, high)) = band {
+        command.args(["sinc", &format!("{low}-{high}")]);
+    }
+    let output = command.arg("stat").output().expect("sox runs");
+    let text = String::from_utf8_lossy(&output.stderr);
+    let level = text.lines().find_map(|line| line.strip_prefix("RMS     amplitude:")).and_then(|value| value.trim().parse::<f64>().ok());
+    20.0 * level.unwrap_or_else(|| panic!("sox says no level: {text}")).max(1e-6).log10()
+}
+
 /// The main frequency of a part of a file as sox sees it.
 pub fn sox_hz(path: &Path, from: f64, seconds: f64) -> f64 {
     sox_channel_hz(path, 1, from, seconds)

@@ -16,6 +16,7 @@ pub const CANCEL_FAILED: &str = "cancelFailed";
 pub const UNEXPECTED_REINVITE_RESPONSE: &str = "unexpectedReinviteResponse";
 pub const INVALID_SDP: &str = "invalidSdp";
 pub const PHRASE_ERROR: &str = "phraseError";
+pub const PHRASE_LATE: &str = "phraseRemoteCacheTimeout";
 pub const IVR_EMPTY: &str = "Empty body in getIvrCommand response";
 pub const IVR_REQUEST_ERROR: &str = "getIvrCommand request error";
 pub const IVR_COMMAND_FAILED: &str = "IVR command failed";

@@ -2,7 +2,7 @@
 //!
 //! Pure and without timers of its own: it says when they are due. Phrases, barge-in and recordings are `ivr.rs`'s.
 
-use crate::hook::{Collect, DtmfParams, DtmfReason};
+use crate::hook::{Collect, DigitProtection, DtmfParams, DtmfReason};
 use hookswitch_proto::Time;
 use hookswitch_proto::limits::DIGITS;
 
@@ -12,6 +12,9 @@ pub struct DigitBuffer {
     matched: String,
     /// Typed ahead: they count toward the next collection (IC-230).
     pending: String,
+    /// Some of them were asked for in this form. It stays with them until they are flushed: a later command that says nothing of it must not
+    /// bring a PIN to light.
+    protection: Option<DigitProtection>,
 }
 
 impl DigitBuffer {
@@ -31,12 +34,13 @@ impl DigitBuffer {
     pub fn flush(&mut self) {
         self.matched.clear();
         self.pending.clear();
+        self.protection = None;
     }
 
-    /// For `dtmfBuffer`: `None` when empty.
+    /// For `dtmfBuffer`: `None` when empty. A digest where digits are protected.
     pub fn text(&self) -> Option<String> {
         let all = format!("{}{}", self.matched, self.pending);
-        (!all.is_empty()).then_some(all)
+        (!all.is_empty()).then(|| self.protection.as_ref().map_or_else(|| all.clone(), |protection| protection.digest(&all)))
     }
 
     fn take(&mut self, count: usize) -> String {
@@ -65,10 +69,13 @@ pub struct Collector {
 }
 
 impl Collector {
-    /// Flushes the buffer where the command says so (IC-230).
+    /// Flushes the buffer where the command says so (IC-230), and protects what is and what comes in it (IC-231).
     pub fn new(spec: Collect, buffer: &mut DigitBuffer) -> Collector {
         if spec.flush {
             buffer.flush();
+        }
+        if spec.encryption.is_some() {
+            buffer.protection.clone_from(&spec.encryption);
         }
         Collector { spec, since: None, last_digit: None }
     }
@@ -136,13 +143,15 @@ impl Match {
         self.taken > 0 || self.key.is_some()
     }
 
-    /// Takes the digits out of the buffer and says what they were (IC-220 to IC-223).
-    pub fn take(self, buffer: &mut DigitBuffer) -> DtmfParams {
+    /// Takes the digits out of the buffer and says what they were (IC-220 to IC-224).
+    pub fn take(self, buffer: &mut DigitBuffer, collector: Option<&Collector>) -> DtmfParams {
         let mut digits = buffer.take(self.taken);
         if self.key.is_some() && digits.ends_with(|last| Some(last) == self.key) {
             digits.pop();
         }
-        DtmfParams { dtmf_match: digits, reason: self.reason, matched_termination_key: self.key, encryption: None }
+        let encryption = collector.and_then(|c| c.spec.encryption.clone());
+        let dtmf_match = encryption.as_ref().map_or_else(|| digits.clone(), |protection| protection.digest(&digits));
+        DtmfParams { dtmf_match, reason: self.reason, matched_termination_key: self.key, encryption }
     }
 }
 
@@ -178,7 +187,7 @@ mod tests {
             if now >= 1000 {
                 let over = collector.matched(&buffer).or_else(|| collector.timed_out(Time::from_millis(now), &buffer));
                 if let Some(over) = over {
-                    let params = over.take(&mut buffer);
+                    let params = over.take(&mut buffer, None);
                     let got = (now, params.dtmf_match.as_str(), params.reason, params.matched_termination_key);
                     assert_eq!(got, expected, "{spec:?} {ahead} {keys:?}");
                     return;
@@ -247,11 +256,11 @@ mod tests {
         "12#9".chars().for_each(|c| assert!(buffer.push(c)));
         let spec = Collect { termination_keys: "#".into(), max_digits: None, ..MENU };
         let first = Collector::new(spec.clone(), &mut buffer).matched(&buffer).expect("the key is there");
-        assert_eq!(first.take(&mut buffer).dtmf_match, "12");
+        assert_eq!(first.take(&mut buffer, None).dtmf_match, "12");
         assert_eq!(buffer.text().as_deref(), Some("12#9"));
         let second = Collector::new(spec.clone(), &mut buffer);
         assert_eq!(second.matched(&buffer), None, "only 9 is left");
-        assert_eq!(second.cut(DtmfReason::Interrupted, &buffer).take(&mut buffer).dtmf_match, "9");
+        assert_eq!(second.cut(DtmfReason::Interrupted, &buffer).take(&mut buffer, None).dtmf_match, "9");
         Collector::new(Collect { flush: true, ..spec }, &mut buffer);
         assert_eq!(buffer.text(), None);
     }
@@ -261,8 +270,30 @@ mod tests {
         let mut buffer = DigitBuffer::default();
         assert_eq!((0..100).filter(|_| buffer.push('1')).count(), DIGITS);
         let all = Collector::new(MENU, &mut buffer).cut(DtmfReason::Interrupted, &buffer);
-        assert_eq!(all.take(&mut buffer).dtmf_match.len(), DIGITS);
+        assert_eq!(all.take(&mut buffer, None).dtmf_match.len(), DIGITS);
         assert!(buffer.push('2'), "matched digits make room");
         assert_eq!(buffer.text().map(|t| t.len()), Some(DIGITS));
+    }
+
+    #[test]
+    fn ic_224_231_protected_digits_never_leave_the_buffer_in_the_clear() {
+        let pepper = DigitProtection::Md5 { salt: "pepper".into() };
+        let mut buffer = DigitBuffer::default();
+        let spec = Collect { termination_keys: "#".into(), max_digits: None, encryption: Some(pepper.clone()), ..MENU };
+        let collector = Collector::new(spec.clone(), &mut buffer);
+        assert_eq!(buffer.text(), None);
+        "4711#".chars().for_each(|c| assert!(buffer.push(c)));
+        assert_eq!(buffer.text(), Some(pepper.digest("4711#")), "before they are matched, too");
+        let params = collector.matched(&buffer).expect("the key is there").take(&mut buffer, Some(&collector));
+        assert_eq!((params.dtmf_match, params.encryption), (pepper.digest("4711"), Some(pepper.clone())));
+        // A command that asks for nothing of the kind: its own digits are in the clear, the buffer that holds the others is not.
+        let plain = Collector::new(Collect { encryption: None, ..spec.clone() }, &mut buffer);
+        "5#".chars().for_each(|c| assert!(buffer.push(c)));
+        let params = plain.matched(&buffer).expect("the key is there").take(&mut buffer, Some(&plain));
+        assert_eq!((params.dtmf_match.as_str(), params.encryption), ("5", None));
+        assert_eq!(buffer.text(), Some(pepper.digest("4711#5#")));
+        Collector::new(Collect { encryption: None, flush: true, ..spec }, &mut buffer);
+        assert!(buffer.push('6'));
+        assert_eq!(buffer.text().as_deref(), Some("6"));
     }
 }

@@ -2,8 +2,9 @@
 
 use crate::admission::{Quota, Spent};
 use crate::destination::Destination;
-use crate::hook::{Hook, HookFailure, Notification, OutboundCall, Phrase, RecordingDetails, ReplyTo, Verdict};
+use crate::hook::{Hook, HookFailure, Keep, Notification, OutboundCall, Phrase, RecordingDetails, ReplyTo, Verdict};
 use crate::recording::{CbcKey, PauseBehavior, Policy, RecordingOptions, RecordingStatus, Target};
+use crate::say::Word;
 use bytes::Bytes;
 use hookswitch_proto::Wall;
 use hookswitch_proto::media::{Clip, LegId, MediaCmd, MediaEvent, RecordingId};
@@ -153,9 +154,53 @@ pub struct Prepare {
 #[derive(Clone, Debug, PartialEq)]
 pub enum PromptSource {
     File(String),
-    Tone { hz: Vec<f32>, level_dbm0: f32, on: Duration, off: Duration, total: Duration },
-    Url { url: String, key: Option<String> },
-    Sealed { file_name: String, cipher: CbcKey },
+    Tone {
+        hz: Vec<f32>,
+        level_dbm0: f32,
+        on: Duration,
+        off: Duration,
+        total: Duration,
+    },
+    Url {
+        url: String,
+        key: Option<String>,
+        keep: Option<Keep>,
+    },
+    Sealed {
+        file_name: String,
+        cipher: CbcKey,
+    },
+    Tts {
+        engine: String,
+        parameters: String,
+        keep: Keep,
+    },
+    /// Prompts of one value, as one clip.
+    Say {
+        language: &'static str,
+        words: Vec<Word>,
+    },
+}
+
+/// Why there is no clip.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{why}")]
+pub struct NoClip {
+    pub why: String,
+    /// It would have been had from elsewhere, but not in time.
+    pub late: bool,
+}
+
+impl From<String> for NoClip {
+    fn from(why: String) -> NoClip {
+        NoClip { why, late: false }
+    }
+}
+
+impl From<&str> for NoClip {
+    fn from(why: &str) -> NoClip {
+        why.to_owned().into()
+    }
 }
 
 /// Where a SIP URI leads (RFC 3263). Addresses as literals are not asked for.
@@ -170,7 +215,7 @@ pub struct Resolve {
 }
 
 /// One result per source, in order.
-pub type Clips = Vec<Result<Clip, String>>;
+pub type Clips = Vec<Result<Clip, NoClip>>;
 
 /// A recording is about to begin: the shell opens its file before the first block comes.
 #[derive(Clone, Debug)]

@@ -161,7 +161,7 @@ fn options(dice: &mut Dice) -> RecordingOptions {
 
 fn phrase(dice: &mut Dice) -> Phrase {
     let duration = dice.millis(3000);
-    match dice.below(9) {
+    match dice.below(11) {
         0 | 1 => Phrase::File { file_name: dice.pick(&["menu.wav", "hello.wav", "missing.wav", "../x", ""]).into() },
         2 => Phrase::Tone { hz: vec![dice.pick(&[440.0, 0.0, f32::NAN])], level_dbm0: -9.0, on: duration, off: duration, total: duration },
         3 => Phrase::Silence { duration: if dice.one_in(30) { Duration::MAX } else { duration } },
@@ -176,7 +176,9 @@ fn phrase(dice: &mut Dice) -> Phrase {
             sensitivity: dice.one_in(3).then_some(60),
             ..options(dice)
         })),
-        7 => Phrase::Url { url: "http://x".into(), key: None },
+        7 => Phrase::Url { url: dice.pick(&["hello.wav", "slow"]).into(), key: None, keep: Some(Keep::default()) },
+        8 => Phrase::Tts { engine: "local".into(), parameters: "{}".into(), keep: Keep::default() },
+        9 => Phrase::Say { kind: "number".into(), value: dice.pick(&["1204", "x"]).into(), language: String::new() },
         _ => Phrase::Ext { name: "n".into(), json: String::new() },
     }
 }
@@ -188,7 +190,7 @@ fn command(dice: &mut Dice, ids: &Shared) -> IvrCommand {
         first_timeout: dice.millis(4000),
         between_timeout: dice.millis(2000),
         termination_keys: dice.pick(&["", "#", "*#", "0"]).into(),
-        encryption: None,
+        encryption: dice.one_in(4).then(|| DigitProtection::Md5 { salt: "s".into() }),
     };
     IvrCommand {
         session_id: dice.one_in(30).then(|| "another".into()),
@@ -196,7 +198,12 @@ fn command(dice: &mut Dice, ids: &Shared) -> IvrCommand {
         phrases: (0..dice.below(4)).map(|_| phrase(dice)).collect(),
         dtmf: dice.one_in(2).then_some(dtmf),
         barge_in: dice.pick(&[BargeIn::None, BargeIn::Current, BargeIn::All]),
-        background: None,
+        background: dice.one_in(5).then(|| BackgroundPrompt {
+            file_name: Some(dice.pick(&["menu.wav", "missing.wav", "slow"]).into()),
+            url: dice.one_in(20).then(|| "http://x".into()),
+            repeat_pause: dice.millis(2000),
+            stop: dice.one_in(3),
+        }),
         hangup: dice.one_in(10),
         recorded_callback: dice.one_in(2),
         next_after: if dice.one_in(3) { dice.millis(3000) } else { Duration::ZERO },

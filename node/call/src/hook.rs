@@ -326,10 +326,12 @@ pub enum Phrase {
     Echo {
         duration: Duration,
     },
-    /// Fetched from where the tenant's handlers may post to. `key`: it is kept under that name; without one it is fetched each time.
+    /// Fetched from where the tenant's handlers may post to. Without `keep`: kept for an hour under the name `key`; without either it is
+    /// fetched each time.
     Url {
         url: String,
         key: Option<String>,
+        keep: Option<Keep>,
     },
     /// A recording that was encrypted for its client, who brings the key (AC-016).
     Sealed {
@@ -340,6 +342,7 @@ pub enum Phrase {
     Tts {
         engine: String,
         parameters: String,
+        keep: Keep,
     },
     /// Say a value: kind (`number`, `digits`, `date`, `time`, `currency`), value, language.
     Say {
@@ -351,6 +354,23 @@ pub enum Phrase {
         name: String,
         json: String,
     },
+}
+
+/// What becomes of a phrase that was fetched or synthesised (IC-247 to IC-249).
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Keep {
+    /// In the node's cache, so long.
+    pub time: Duration,
+    /// It is made anew now, in place of the one that is kept.
+    pub refresh: bool,
+    /// As a prompt of the tenant under this name, beside that.
+    pub file_name: Option<String>,
+}
+
+impl Default for Keep {
+    fn default() -> Keep {
+        Keep { time: crate::limits::KEEP_USUAL, refresh: false, file_name: None }
+    }
 }
 
 /// Record the caller as an IVR step (IC-244). Stop digits of `None`: the command's termination keys, if it collects digits.

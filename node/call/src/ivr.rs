@@ -6,14 +6,17 @@
 use crate::admission::Quota;
 use crate::alarm;
 use crate::collect::{Collector, DigitBuffer, Match};
-use crate::door::{Clips, CommandError, Counter, PromptSource};
+use crate::door::{Clips, CommandError, Counter, NoClip, PromptSource};
 use crate::exchange::Mint;
-use crate::hook::{DtmfParams, DtmfReason, HookFailure, IvrCommand, Phrase, RecordingResult, Routing};
+use crate::hook::{BackgroundPrompt, DtmfParams, DtmfReason, HookFailure, IvrCommand, Keep, Phrase, RecordingResult, Routing};
 use crate::limits;
 use crate::recording::{Mode, Place, Policy, RecordingOptions, Unwritable};
+use crate::say;
 use hookswitch_proto::Time;
 use hookswitch_proto::limits::PLAY_SEGMENTS;
-use hookswitch_proto::media::{BargeIn, DigitSet, Ended, FRAME, FRAME_TIME, PlayId, RecordingId, RecordingTotals, Segment, StopReason};
+use hookswitch_proto::media::{
+    BargeIn, Clip, DigitSet, Ended, FRAME, FRAME_TIME, PlayId, RecordingId, RecordingTotals, Segment, StopReason,
+};
 use std::collections::VecDeque;
 use std::time::Duration;
 
@@ -48,6 +51,8 @@ pub(crate) enum Effect {
         barge_in: BargeIn,
     },
     StopPlay,
+    /// In a loop with this pause, under whatever plays; `None`: no more.
+    Background(Option<(Clip, Duration)>),
     StopRecording(RecordingId, StopReason),
     /// An ivrCommandError.
     Alarm {
@@ -78,6 +83,19 @@ enum State {
     Collecting(Box<Run>),
     /// getIVRCommandAfter.
     Waiting(Box<Run>, Time),
+}
+
+/// What plays under all commands (IC-251). It holds up none of them: it begins when it is there.
+#[derive(Debug)]
+enum Background {
+    Off,
+    /// Fetched; with this pause between two rounds. `over`: another one plays until then.
+    Fetched {
+        number: u32,
+        pause: Duration,
+        over: bool,
+    },
+    On,
 }
 
 /// The command that runs.
@@ -176,6 +194,7 @@ pub(crate) struct Ivr {
     first: bool,
     retried: bool,
     idle: u32,
+    background: Background,
     /// Counts on from IVR to IVR of the same party, so that news of an earlier play are never taken for this one's.
     plays: u64,
 }
@@ -192,6 +211,7 @@ impl Ivr {
             first: true,
             retried: false,
             idle: 0,
+            background: Background::Off,
             plays: 0,
         }
     }
@@ -228,12 +248,15 @@ impl Ivr {
     /// Whether these clips are for it.
     pub fn awaits(&self, prepare: u32) -> bool {
         matches!(self.state, State::Preparing(_, number) if number == prepare)
+            || matches!(self.background, Background::Fetched { number, .. } if number == prepare)
     }
 
-    /// The party is gone or leaves: nothing runs, nothing is asked any more (IC-264).
-    pub fn stop(&mut self) {
+    /// The party is gone or leaves: nothing runs, nothing is asked any more (IC-264). Whether something plays in the background that its
+    /// leg must be told to end.
+    pub fn stop(&mut self) -> bool {
         self.state = State::Off;
         self.effects.clear();
+        self.end_background()
     }
 
     pub fn on_timeout(&mut self, now: Time) {
@@ -275,9 +298,8 @@ impl Ivr {
         self.retried = false;
         self.dtmf = None;
         self.recording = None;
-        if command.background.as_ref().is_some_and(|b| !b.stop) {
-            self.effects.push_back(Effect::Count(Counter::ExtensionIgnored));
-            self.alarm(alarm::PHRASE_ERROR, "backgroundPrompt: not played by this node".into());
+        if let Some(background) = command.background {
+            self.background(background, mint);
         }
         for _ in command.ext.iter().take(limits::EXTENSIONS) {
             self.effects.push_back(Effect::Count(Counter::ExtensionIgnored));
@@ -334,16 +356,15 @@ impl Ivr {
             sources.push(source);
             sources.len() - 1
         };
-        let mut recordings = 0;
-        for phrase in phrases {
+        let (mut recordings, mut unkept) = (0, Vec::new());
+        for (i, mut phrase) in phrases.into_iter().enumerate() {
+            if may.full
+                && let Phrase::Url { keep: Some(keep), .. } | Phrase::Tts { keep, .. } = &mut phrase
+                && keep.file_name.take().is_some()
+            {
+                unkept.push(i);
+            }
             run.plan.push(match phrase {
-                Phrase::File { file_name } => match file_name_error(&file_name) {
-                    None => Plan::Source(add(PromptSource::File(file_name.clone())), format!("file {file_name}")),
-                    Some(why) => Plan::Failed(format!("file: {why}")),
-                },
-                Phrase::Tone { hz, level_dbm0, on, off, total } => {
-                    Plan::Source(add(PromptSource::Tone { hz, level_dbm0, on, off, total }), "tone".into())
-                }
                 Phrase::Silence { duration } => Plan::Silence(duration),
                 Phrase::Echo { duration } => Plan::Echo(duration),
                 Phrase::Record(phrase) => {
@@ -363,15 +384,16 @@ impl Ivr {
                         }
                     }
                 }
-                Phrase::Url { .. } => Plan::Failed("url: not played by this node".into()),
-                Phrase::Sealed { file_name, cipher } => match file_name_error(&file_name) {
-                    None => Plan::Source(add(PromptSource::Sealed { file_name: file_name.clone(), cipher }), format!("file {file_name}")),
-                    Some(why) => Plan::Failed(format!("file: {why}")),
-                },
-                Phrase::Tts { engine, .. } => Plan::Failed(format!("tts {}: not played by this node", alarm::printable(&engine, 32))),
-                Phrase::Say { kind, .. } => Plan::Failed(format!("{}: not played by this node", alarm::printable(&kind, 32))),
                 Phrase::Ext { name, .. } => Plan::Failed(format!("{}: not played by this node", alarm::printable(&name, 32))),
+                phrase => match source_of(&phrase) {
+                    Some(Ok((source, name))) => Plan::Source(add(source), name),
+                    Some(Err(why)) => Plan::Failed(why),
+                    None => Plan::Failed("not played by this node".into()),
+                },
             });
+        }
+        for i in unkept {
+            self.phrase_failed(i, alarm::PHRASE_ERROR, &format!("fileName: {}: the tenant's quota is used up", Quota::Storage.name()));
         }
         if sources.is_empty() {
             return self.play(now, run, Vec::new(), mint);
@@ -382,10 +404,53 @@ impl Ivr {
     }
 
     pub fn on_prepared(&mut self, now: Time, number: u32, clips: Clips, mint: &mut Mint) {
+        if let Background::Fetched { number: expected, pause, over } = self.background
+            && expected == number
+        {
+            match clips.into_iter().next() {
+                Some(Ok(clip)) => {
+                    self.background = Background::On;
+                    self.effects.push_back(Effect::Background(Some((clip, pause))));
+                }
+                missing => {
+                    self.background = if over { Background::On } else { Background::Off };
+                    let failed = missing.and_then(Result::err).unwrap_or_else(|| "not prepared".into());
+                    self.alarm(alarm_of(&failed), format!("backgroundPrompt: {}", alarm::printable(&failed.why, 512)));
+                }
+            }
+            return;
+        }
         match std::mem::replace(&mut self.state, State::Off) {
             State::Preparing(run, expected) if expected == number => self.play(now, *run, clips, mint),
             other => self.state = other,
         }
+    }
+
+    /// IC-251 to IC-253. Its values were checked.
+    fn background(&mut self, prompt: BackgroundPrompt, mint: &mut Mint) {
+        if prompt.stop {
+            if self.end_background() {
+                self.effects.push_back(Effect::Background(None));
+            }
+            return;
+        }
+        let source = match (prompt.file_name, prompt.url) {
+            (Some(file_name), _) => match file_name_error(&file_name) {
+                None => PromptSource::File(file_name),
+                Some(why) => return self.alarm(alarm::PHRASE_ERROR, format!("backgroundPrompt: {why}")),
+            },
+            (None, Some(url)) => PromptSource::Url { url, key: None, keep: Some(Keep::default()) },
+            (None, None) => return,
+        };
+        let over = matches!(self.background, Background::On | Background::Fetched { over: true, .. });
+        let number = mint.prepare();
+        self.background = Background::Fetched { number, pause: prompt.repeat_pause, over };
+        self.effects.push_back(Effect::Prepare { number, sources: vec![source] });
+    }
+
+    /// Whether it plays already.
+    fn end_background(&mut self) -> bool {
+        matches!(std::mem::replace(&mut self.background, Background::Off), Background::On | Background::Fetched { over: true, .. })
     }
 
     // ------------------------------------------------------------------------------------------------ Playing, Recording
@@ -400,7 +465,7 @@ impl Ivr {
                         run.took_time |= clip.pcmu.len() >= FRAME;
                         run.segments.push(Segment::Clip(clip));
                     }
-                    Err(why) => self.phrase_failed(i, &format!("{name}: {why}")),
+                    Err(failed) => self.phrase_failed(i, alarm_of(&failed), &format!("{name}: {failed}")),
                 },
                 Plan::Silence(duration) => {
                     run.took_time |= duration >= FRAME_TIME;
@@ -414,12 +479,12 @@ impl Ivr {
                     match beep.map(clip) {
                         Some(Ok(beep)) => run.segments.push(Segment::Clip(beep)),
                         // A message without its beep is better than none.
-                        Some(Err(why)) => self.phrase_failed(i, &format!("beep: {why}")),
+                        Some(Err(why)) => self.phrase_failed(i, alarm::PHRASE_ERROR, &format!("beep: {why}")),
                         None => {}
                     }
                     self.record(&mut run, options, mint);
                 }
-                Plan::Failed(why) => self.phrase_failed(i, &why),
+                Plan::Failed(why) => self.phrase_failed(i, alarm::PHRASE_ERROR, &why),
             }
         }
         if run.segments.is_empty() {
@@ -562,7 +627,7 @@ impl Ivr {
                 match run.collector.as_ref().and_then(|c| c.matched(&self.buffer)) {
                     // IC-261: a digit that completes the collection ends the wait.
                     Some(over) => {
-                        self.dtmf = Some(over.take(&mut self.buffer));
+                        self.dtmf = Some(over.take(&mut self.buffer, run.collector.as_ref()));
                         self.next(at, *run);
                     }
                     None => self.state = State::Waiting(run, until),
@@ -628,7 +693,7 @@ impl Ivr {
     fn finish(&mut self, at: Time, mut run: Box<Run>, over: Option<Match>) {
         run.took_time |= run.interrupted || over.is_some_and(Match::took_digits);
         let completed = over.is_some_and(|m| matches!(m.reason, DtmfReason::TerminationKey | DtmfReason::MaxDigits));
-        self.dtmf = over.map(|m| m.take(&mut self.buffer));
+        self.dtmf = over.map(|m| m.take(&mut self.buffer, run.collector.as_ref()));
         self.recording = run.recording.take();
         if run.interrupted {
             // IC-082: the next request says so even where no digits were wanted.
@@ -701,16 +766,59 @@ impl Ivr {
 
     fn leave(&mut self, how: Effect) {
         self.state = State::Off;
+        if self.end_background() {
+            self.effects.push_back(Effect::Background(None));
+        }
         self.effects.push_back(how);
     }
 
-    fn phrase_failed(&mut self, index: usize, why: &str) {
-        self.alarm(alarm::PHRASE_ERROR, format!("phrase {}: {}", index + 1, alarm::printable(why, 512)));
+    fn phrase_failed(&mut self, index: usize, error: &'static str, why: &str) {
+        self.alarm(error, format!("phrase {}: {}", index + 1, alarm::printable(why, 512)));
     }
 
     fn alarm(&mut self, error: &'static str, details: String) {
         self.effects.push_back(Effect::Alarm { error, details });
     }
+}
+
+/// Where the sound of a phrase comes from, and what alarms call it: never by its address or text, which may hold what is nobody's
+/// business. `None`: it is no sound from somewhere.
+pub(crate) fn source_of(phrase: &Phrase) -> Option<Result<(PromptSource, String), String>> {
+    let named = |file_name: &str| file_name_error(file_name).map_or(Ok(()), |why| Err(why.to_owned()));
+    let kept = |keep: &Keep| keep.file_name.as_deref().map_or(Ok(()), named);
+    Some(match phrase.clone() {
+        Phrase::File { file_name } => named(&file_name)
+            .map_err(|why| format!("file: {why}"))
+            .map(|()| (PromptSource::File(file_name.clone()), format!("file {file_name}"))),
+        Phrase::Sealed { file_name, cipher } => named(&file_name)
+            .map_err(|why| format!("file: {why}"))
+            .map(|()| (PromptSource::Sealed { file_name: file_name.clone(), cipher }, format!("file {file_name}"))),
+        Phrase::Tone { hz, level_dbm0, on, off, total } => Ok((PromptSource::Tone { hz, level_dbm0, on, off, total }, "tone".into())),
+        Phrase::Url { url, key, keep } => match keep.as_ref().map_or(Ok(()), kept) {
+            Ok(()) => Ok((PromptSource::Url { url, key, keep }, "url".into())),
+            Err(why) => Err(format!("url: {why}")),
+        },
+        Phrase::Tts { engine, parameters, keep } => {
+            let name = format!("tts {}", alarm::printable(&engine, 32));
+            match kept(&keep) {
+                Ok(()) => Ok((PromptSource::Tts { engine, parameters, keep }, name)),
+                Err(why) => Err(format!("{name}: {why}")),
+            }
+        }
+        Phrase::Say { kind, value, language } => {
+            let name = format!("say {}", alarm::printable(&kind, 32));
+            match say::words(&kind, &value, &language) {
+                Ok((language, words)) => Ok((PromptSource::Say { language, words }, name)),
+                Err(why) => Err(format!("{name}: {why}")),
+            }
+        }
+        Phrase::Silence { .. } | Phrase::Echo { .. } | Phrase::Record(_) | Phrase::Ext { .. } => return None,
+    })
+}
+
+/// IC-241: what came too late from elsewhere has an alarm of its own.
+fn alarm_of(failed: &NoClip) -> &'static str {
+    if failed.late { alarm::PHRASE_LATE } else { alarm::PHRASE_ERROR }
 }
 
 /// UR-017: 1000 Hz, 250 ms, -12 dBm0.
@@ -739,6 +847,14 @@ pub(crate) fn check(command: &IvrCommand) -> Result<(), (&'static str, String)> 
     if command.next_after > limits::COLLECT_TIMEOUT {
         return bad("getIVRCommandAfter", "too long");
     }
+    if let Some(background) = command.background.as_ref().filter(|b| !b.stop) {
+        if background.file_name.is_some() == background.url.is_some() {
+            return bad("backgroundPrompt", "one of fileName and url");
+        }
+        if background.repeat_pause > limits::COLLECT_TIMEOUT {
+            return bad("backgroundPrompt.repeatPause", "too long");
+        }
+    }
     let mut segments = command.phrases.len();
     let mut tones = Duration::ZERO;
     for phrase in &command.phrases {
@@ -758,6 +874,9 @@ pub(crate) fn check(command: &IvrCommand) -> Result<(), (&'static str, String)> 
                 if tones > limits::TONE_DURATION {
                     return bad("phrases.tone.total", "more than two minutes of tones in a command");
                 }
+            }
+            Phrase::Url { keep: Some(keep), .. } | Phrase::Tts { keep, .. } if keep.time > limits::KEEP_LONGEST => {
+                return bad("phrases.cacheTimeToLive", "too long");
             }
             Phrase::Silence { duration } if *duration > limits::COLLECT_TIMEOUT => return bad("phrases.silence", "too long"),
             Phrase::Echo { duration } if *duration > limits::SESSION_DURATION => return bad("phrases.echo", "too long"),
@@ -786,10 +905,6 @@ pub(crate) fn check(command: &IvrCommand) -> Result<(), (&'static str, String)> 
         }
         if DigitSet::parse(&dtmf.termination_keys).is_none() {
             return bad("dtmf.terminationKey", "not DTMF digits");
-        }
-        // Refused rather than ignored: the handler asked that digits never travel in the clear.
-        if dtmf.encryption.is_some() {
-            return bad("dtmf.encryption", "not served by this node");
         }
     }
     Ok(())

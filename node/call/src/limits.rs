@@ -93,6 +93,11 @@ pub const FILE_BYTES_MIN: u64 = 4096;
 pub const FILE_HEADER: u64 = 128;
 /// Longest that a file can be asked to stay. Beyond that it is no retention.
 pub const RETENTION: Duration = Duration::from_secs(10 * 366 * 86_400);
+/// Words of one value that is said: sixteen digits of a card with what stands between them, and more than any number has. More: the phrase fails.
+pub const SAY_WORDS: usize = 64;
+/// How long a fetched or synthesised phrase may be kept (IC-247), and how long where nothing is said.
+pub const KEEP_LONGEST: Duration = Duration::from_secs(182 * 86_400);
+pub const KEEP_USUAL: Duration = Duration::from_secs(7 * 86_400);
 /// Bytes of a URL.
 pub const URL: usize = 2048;
 /// Timers that a session has at a time. More: `limit`.

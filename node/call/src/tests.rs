@@ -897,7 +897,7 @@ fn ic_250_a_phrase_that_fails_is_skipped_with_an_alarm() {
         file("hello.wav"),
         file("missing.wav"),
         file("../secret"),
-        Phrase::Url { url: "http://x/".into(), key: None },
+        Phrase::Url { url: "http://x/".into(), key: None, keep: None },
         Phrase::Ext { name: "video".into(), json: "{}".into() },
         file("bye.wav"),
     ];
@@ -915,6 +915,70 @@ fn ic_250_a_phrase_that_fails_is_skipped_with_an_alarm() {
     // Equal alarms within 10 s are counted, not sent.
     assert_eq!(world.count(Counter::AlarmSuppressed), 3);
     no_leaks(&mut world);
+}
+
+#[test]
+fn ic_241_242_246_phrases_from_elsewhere_play_in_one_queue_and_their_alarms_hide_what_they_are() {
+    let keep = Keep { time: secs(86_400), refresh: true, file_name: Some("welcome.wav".into()) };
+    let url = |url: &str, keep: &Keep| Phrase::Url { url: url.into(), key: None, keep: Some(keep.clone()) };
+    let tts = |keep: &Keep| Phrase::Tts { engine: "local".into(), parameters: r#"{"text":"hi"}"#.into(), keep: keep.clone() };
+    let say = |value: &str| Phrase::Say { kind: "number".into(), value: value.into(), language: "en-GB".into() };
+    let phrases = vec![url("hello.wav", &keep), tts(&keep), say("42"), file("bye.wav")];
+    let mut world = World::new(answers(vec![Ok(play(phrases.clone()))]));
+    world.call("100");
+    world.run_to(20 * S);
+    check(
+        &ivr_ladder(&world),
+        "0.000 node -> guest getIvrCommand
+         0.000 node -> media play clip 1000 ms, clip 260 ms, clip 600 ms, clip 500 ms
+         2.360 node -> guest getIvrCommand
+         2.360 node -> guest sessionCompleted ivrHangup",
+    );
+    assert!(matches!(&world.prepares[0].sources[0], PromptSource::Url { keep: Some(asked), .. } if *asked == keep));
+    assert!(matches!(&world.prepares[0].sources[1], PromptSource::Tts { keep: asked, .. } if *asked == keep));
+    assert!(matches!(&world.prepares[0].sources[2], PromptSource::Say { language: "en", words } if words.len() == 2));
+
+    // What is wrong with each is said without its address, text or value, and the others play.
+    let path = Keep { file_name: Some("../x".into()), ..Keep::default() };
+    let wrong = [
+        (url("slow/secret-4711", &keep), "phraseRemoteCacheTimeout", "phrase 1: url: not in time"),
+        (url("missing/secret-4711", &keep), "phraseError", "phrase 1: url: no such file"),
+        (url("hello.wav", &path), "phraseError", "phrase 1: url: file name has a path separator, .. or a control character"),
+        (tts(&path), "phraseError", "phrase 1: tts local: file name has"),
+        (tts(&Keep::default()), "phraseError", "phrase 1: tts local: no local"),
+        (say("secret-4711"), "phraseError", "phrase 1: say number: value: a number like"),
+    ];
+    for (phrase, error, details) in wrong {
+        let mut world = World::new(answers(vec![Ok(play(vec![phrase, file("bye.wav")]))]));
+        world.engines = false;
+        world.call("100");
+        world.run_to(20 * S);
+        let alarm =
+            world.notifications.iter().find_map(|n| if let Notification::Alarm(alarm) = n { Some(alarm) } else { None }).expect(details);
+        assert_eq!((alarm.kind, alarm.error.as_str()), (AlarmKind::IvrCommandError, error));
+        let told = alarm.details.as_deref().unwrap_or_default();
+        assert!(told.starts_with(details) && !told.contains("4711"), "{told}");
+        assert!(world.ladder(&[]).contains("play clip 500 ms"));
+        no_leaks(&mut world);
+    }
+    let long = Keep { time: limits::KEEP_LONGEST + secs(1), ..Keep::default() };
+    let mut world = World::new(answers(vec![Ok(play(vec![tts(&long)]))]));
+    world.call("100");
+    world.run_to(20 * S);
+    assert_eq!(world.alarms(), ["ivrCommandError IVR command failed"]);
+}
+
+#[test]
+fn ic_249_a_full_storage_keeps_no_result_as_a_prompt_and_plays_it() {
+    let keep = Keep { file_name: Some("welcome.wav".into()), ..Keep::default() };
+    let tts = Phrase::Tts { engine: "local".into(), parameters: "{}".into(), keep };
+    let mut world = World::new(answers(vec![Ok(play(vec![tts]))]));
+    world.input(Input::Spent(Spent { storage: [DOMAIN.to_owned()].into(), ..Spent::default() }));
+    world.call("100");
+    world.run_to(20 * S);
+    assert_eq!(world.alarms(), ["ivrCommandError phraseError"]);
+    assert!(matches!(&world.prepares[0].sources[0], PromptSource::Tts { keep: Keep { file_name: None, .. }, .. }));
+    assert!(world.ladder(&[]).contains("play clip 40 ms"));
 }
 
 #[test]
@@ -1081,7 +1145,7 @@ fn ic_263_a_failed_request_is_retried_once_then_the_error_prompt_plays() {
 
 #[test]
 fn impossible_values_fail_the_command_and_name_the_field() {
-    let spoil: [fn(&mut IvrCommand); 11] = [
+    let spoil: [fn(&mut IvrCommand); 10] = [
         |c| c.phrases = vec![file("hello.wav"); limits::PHRASES + 1],
         |c| c.next_after = limits::COLLECT_TIMEOUT + secs(1),
         |c| c.phrases = vec![Phrase::Silence { duration: Duration::MAX }],
@@ -1092,7 +1156,6 @@ fn impossible_values_fail_the_command_and_name_the_field() {
         |c| c.phrases = vec![Phrase::Tone { hz: vec![440.0], level_dbm0: 0.0, on: secs(1), off: secs(1), total: secs(61) }; 2],
         |c| c.dtmf = Some(Collect { max_digits: Some(0), ..Collect::default() }),
         |c| c.dtmf = Some(Collect { termination_keys: "##é".into(), ..Collect::default() }),
-        |c| c.dtmf = Some(Collect { encryption: Some(DigitProtection::Md5 { salt: "s".into() }), ..Collect::default() }),
     ];
     for (i, spoil) in spoil.into_iter().enumerate() {
         let mut command = hold();
@@ -1101,6 +1164,28 @@ fn impossible_values_fail_the_command_and_name_the_field() {
         world.call("100");
         world.run_to(20 * S);
         assert_eq!((world.alarms(), world.reason()), (vec!["ivrCommandError IVR command failed".to_owned()], Some("ivrHangup")), "{i}");
+    }
+}
+
+#[test]
+fn ic_224_231_232_protected_digits_are_told_as_a_digest_and_nowhere_else() {
+    for protection in [DigitProtection::Md5 { salt: "pepper".into() }, DigitProtection::HmacSha256 { salt: "pepper".into() }] {
+        let dtmf = Collect { termination_keys: "#".into(), encryption: Some(protection.clone()), ..Collect::default() };
+        let pin = IvrCommand { dtmf: Some(dtmf), ..hold() };
+        let mut world = World::new(answers(vec![Ok(pin), Ok(play(vec![file("hello.wav")]))]));
+        world.call("100");
+        world.run_to(S);
+        "7391#".chars().for_each(|key| world.press(key));
+        world.run_to(20 * S);
+        let told = requests(&world);
+        let params = told[1].dtmf.clone().expect("it collected");
+        assert_eq!((params.dtmf_match, params.matched_termination_key), (protection.digest("7391"), Some('#')));
+        assert_eq!(params.encryption, Some(protection.clone()));
+        assert_eq!(told[1].dtmf_buffer, Some(protection.digest("7391#")));
+        assert_eq!(told[2].dtmf_buffer, Some(protection.digest("7391#")), "a command without digits reveals none");
+        let all = format!("{:?} {:?} {:?} {:?}", world.asks, world.notifications, world.logs, world.steps);
+        assert!(!all.contains("7391"), "{all}");
+        no_leaks(&mut world);
     }
 }
 
@@ -1194,19 +1279,97 @@ fn ic_296_a_command_that_takes_time_or_digits_starts_the_count_again() {
     no_leaks(&mut world);
 }
 
+fn background(file_name: &str) -> Option<BackgroundPrompt> {
+    Some(BackgroundPrompt { file_name: Some(file_name.into()), url: None, repeat_pause: secs(1), stop: false })
+}
+
+#[test]
+fn ic_251_to_254_a_background_goes_on_across_commands_until_it_is_stopped() {
+    let stop = BackgroundPrompt { file_name: None, url: None, repeat_pause: Duration::ZERO, stop: true };
+    let mut world = World::new(answers(vec![
+        Ok(IvrCommand { background: background("menu.wav"), ..play(vec![file("hello.wav")]) }),
+        Ok(play(vec![file("bye.wav")])),
+        // Another one takes its place; one that is not there leaves what plays.
+        Ok(IvrCommand { background: background("hello.wav"), ..play(vec![file("bye.wav")]) }),
+        Ok(IvrCommand { background: background("missing.wav"), ..play(vec![file("bye.wav")]) }),
+        Ok(IvrCommand { background: Some(stop.clone()), ..play(vec![file("bye.wav")]) }),
+        Ok(IvrCommand { background: Some(stop), ..play(vec![file("bye.wav")]) }),
+    ]));
+    world.call("100");
+    world.run_to(20 * S);
+    check(
+        &ivr_ladder(&world),
+        "0.000 node -> guest getIvrCommand
+         0.000 node -> media background clip 2000 ms, pause 1000 ms
+         0.000 node -> media play clip 1000 ms
+         1.000 node -> guest getIvrCommand
+         1.000 node -> media play clip 500 ms
+         1.500 node -> guest getIvrCommand
+         1.500 node -> media background clip 1000 ms, pause 1000 ms
+         1.500 node -> media play clip 500 ms
+         2.000 node -> guest getIvrCommand
+         2.000 node -> guest alarm ivrCommandError phraseError
+         2.000 node -> media play clip 500 ms
+         2.500 node -> guest getIvrCommand
+         2.500 node -> media no background
+         2.500 node -> media play clip 500 ms
+         3.000 node -> guest getIvrCommand
+         3.000 node -> media play clip 500 ms
+         3.500 node -> guest getIvrCommand
+         3.500 node -> guest sessionCompleted ivrHangup",
+    );
+    no_leaks(&mut world);
+}
+
+#[test]
+fn ic_251_254_a_slow_background_holds_up_no_phrase_and_ends_on_leaving_the_ivr() {
+    // Both are fetched at a time; the phrases of the second command play while the background of the first is on.
+    let leave = IvrCommand {
+        routing: Some(Box::new(Routing::Drop { drop_code: None, session_reference: None })),
+        ..play(vec![Phrase::Silence { duration: secs(1) }])
+    };
+    let first = IvrCommand { background: background("menu.wav"), ..play(vec![Phrase::Silence { duration: secs(1) }]) };
+    let mut world = World::new(answers(vec![Ok(first), Ok(leave)]));
+    world.fetching = secs(1) / 2;
+    world.call("100");
+    world.run_to(20 * S);
+    check(
+        &ivr_ladder(&world),
+        "0.000 node -> guest getIvrCommand
+         0.000 node -> media play silence 1000 ms
+         0.500 node -> media background clip 2000 ms, pause 1000 ms
+         1.000 node -> guest getIvrCommand
+         1.000 node -> media play silence 1000 ms
+         2.000 node -> media no background
+         2.000 node -> guest sessionCompleted ivrHangup",
+    );
+    // One that is not there before the IVR is left never begins.
+    let both = IvrCommand { background: background("menu.wav"), hangup: true, ..hold() };
+    let mut world = World::new(answers(vec![Ok(both)]));
+    world.fetching = secs(1);
+    world.call("100");
+    world.run_to(20 * S);
+    assert!(!world.ladder(&[]).contains("background"), "{}", world.ladder(&[]));
+    for wrong in [
+        BackgroundPrompt { file_name: None, ..background("").expect("one") },
+        BackgroundPrompt { url: Some("https://x/".into()), ..background("menu.wav").expect("one") },
+        BackgroundPrompt { repeat_pause: secs(601), ..background("menu.wav").expect("one") },
+    ] {
+        let mut world = World::new(answers(vec![Ok(IvrCommand { background: Some(wrong), ..hold() })]));
+        world.call("100");
+        world.run_to(20 * S);
+        assert_eq!(world.alarms(), ["ivrCommandError IVR command failed"]);
+    }
+}
+
 #[test]
 fn parts_of_a_newer_command_are_counted_and_ignored() {
-    let background = BackgroundPrompt { file_name: Some("menu.wav".into()), url: None, repeat_pause: Duration::ZERO, stop: false };
-    let command = IvrCommand {
-        background: Some(background),
-        ext: vec![("video".into(), "{}".into()), ("haptics".into(), "{}".into())],
-        ..play(vec![file("hello.wav")])
-    };
+    let command = IvrCommand { ext: vec![("video".into(), "{}".into()), ("haptics".into(), "{}".into())], ..play(vec![file("hello.wav")]) };
     let mut world = World::new(answers(vec![Ok(command)]));
     world.call("100");
     world.run_to(20 * S);
-    assert_eq!(world.count(Counter::ExtensionIgnored), 3);
-    assert_eq!((world.alarms(), world.reason()), (vec!["ivrCommandError phraseError".to_owned()], Some("ivrHangup")));
+    assert_eq!(world.count(Counter::ExtensionIgnored), 2);
+    assert_eq!((world.alarms(), world.reason()), (vec![], Some("ivrHangup")));
 }
 
 // ---------------------------------------------------------------------------------------------------- SIP in the middle

@@ -184,6 +184,10 @@ pub(crate) fn media_text(command: &MediaCmd) -> Option<String> {
         MediaCmd::ResumeRecording { .. } => "resume recording".into(),
         MediaCmd::Bridge { hears: Some(_), .. } => "bridge".into(),
         MediaCmd::Bridge { hears: None, .. } => "unbridge".into(),
+        MediaCmd::Background { audio: Some((clip, pause)), .. } => {
+            format!("background clip {} ms, pause {} ms", clip.pcmu.len() / 8, pause.as_millis())
+        }
+        MediaCmd::Background { audio: None, .. } => "no background".into(),
         MediaCmd::Warn { on, .. } => format!("warning tone {}", if *on { "on" } else { "off" }),
         MediaCmd::SendDigit { .. } => "send digit".into(),
         MediaCmd::Open { .. } | MediaCmd::Update { .. } | MediaCmd::Close { .. } => return None,

@@ -44,6 +44,9 @@ const BEGIN: u64 = 1_700_000_000_000;
 /// By then transactions are forgotten (64*T1), unanswered BYEs given up and releases over (40 s).
 const AFTERMATH: Duration = Duration::from_secs(120);
 
+/// What a letter of spoken text takes.
+const LETTER: Duration = Duration::from_millis(60);
+
 /// A phone of the world, by the order in which they were added.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct PhoneId(pub usize);
@@ -701,8 +704,11 @@ impl World {
     fn on_prepare(&mut self, prepare: Prepare) {
         let clips = prepare.sources.iter().map(|source| match source {
             PromptSource::File(name) | PromptSource::Sealed { file_name: name, .. } | PromptSource::Url { url: name, .. } => {
-                self.files.get(name).or(self.other_file.as_ref()).cloned().ok_or_else(|| "no such file".to_owned())
+                self.files.get(name).or(self.other_file.as_ref()).cloned().ok_or_else(|| "no such file".into())
             }
+            // Nobody speaks here: it is quiet for about as long.
+            PromptSource::Tts { parameters, .. } => Ok(quiet(parameters.len())),
+            PromptSource::Say { words, .. } => Ok(quiet(words.iter().map(|word| word.text.len() + 1).sum())),
             PromptSource::Tone { hz, level_dbm0, on, off, total } => Ok(ToneSpec {
                 hz: hz.clone(),
                 level_dbm0: *level_dbm0,
@@ -791,4 +797,10 @@ impl World {
         found.extend(self.replies.iter().filter(|(_, r)| r.len() != 1).map(|(id, r)| format!("{id:?} has {} replies", r.len())));
         found
     }
+}
+
+/// Silence for as long as so many letters take to be said.
+fn quiet(letters: usize) -> Clip {
+    let samples = letters * usize::try_from(LETTER.as_millis()).unwrap_or(0) * 8;
+    Clip { pcmu: vec![0xff; samples].into(), pcma: vec![0xd5; samples].into() }
 }

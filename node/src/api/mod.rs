@@ -45,6 +45,7 @@ pub use access::{ADMIN_TOKEN_FILE, AdminToken};
 pub use apply::apply_at_start;
 pub use ivrfallback::with_fallbacks;
 use prompts::check_url;
+pub(crate) use prompts::store_prompt;
 pub use prompts::{bytes_in, check_file_name};
 pub use reply::rfc3339;
 pub use server::Server;

@@ -22,8 +22,6 @@ use std::time::UNIX_EPOCH;
 
 /// Largest prompt taken: ten minutes of 16-bit mono at 16 kHz. More: 413.
 const PROMPT_BYTES: usize = 20 << 20;
-/// Prompts of a tenant; a large spoken menu in several languages has some hundred. More: 409.
-const PROMPTS: usize = 5000;
 /// Bytes of a file's name (IC-038).
 const NAME: usize = hookswitch_call::limits::FILE_NAME;
 /// Files whose names begin so are on their way in, or somebody's own.
@@ -100,11 +98,11 @@ async fn take(api: Arc<Api>, caller: Caller, domain: String, name: String, reque
         let duration = api.node.decode_prompt(&bytes).map_err(|why| ApiError::bad("prompt", why))?;
         let folder = api.prompts.join(&domain);
         let new = !path.exists();
-        if new && fs::read_dir(&folder).is_ok_and(|entries| entries.count() >= PROMPTS) {
-            return Err(ApiError::conflict(format!("prompt: this domain has {PROMPTS} prompts already")));
+        if new && fs::read_dir(&folder).is_ok_and(|entries| entries.count() >= limits::PROMPTS) {
+            return Err(ApiError::conflict(format!("prompt: this domain has {} prompts already", limits::PROMPTS)));
         }
         check_storage(&api, &domain, &path, bytes.len())?;
-        store(&folder, &path, &bytes).map_err(|error| failed(&path, &error))?;
+        store_prompt(&folder, &path, &bytes).map_err(|error| failed(&path, &error))?;
         api.store.save_audit(&caller.to_string(), &domain, "prompt stored", &name);
         Ok((new, duration))
     })
@@ -159,7 +157,7 @@ fn recording(api: &Api, domain: &str, name: &str) -> Result<RecordingRow, ApiErr
 }
 
 /// Renamed into place: a call that starts meanwhile hears the old prompt or the new one, never half of it.
-fn store(folder: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
+pub(crate) fn store_prompt(folder: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
     let half = folder.join(format!("{HIDDEN}upload-{}", uuid::Uuid::new_v4()));
     let write = || {

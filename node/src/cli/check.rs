@@ -6,6 +6,7 @@ use crate::api::Tls;
 use crate::config::{Config, Scheme};
 use crate::limits;
 use crate::net::{Priority, disk_free, raise_open_files, set_priority};
+use crate::speech;
 use hookswitch_wasm::Engine;
 use serde_json::json;
 use std::fs;
@@ -125,6 +126,10 @@ fn findings(config: &Config) -> Vec<Finding> {
             State::Weak,
             "may not be raised: other work on this machine will be heard in calls (needs CAP_SYS_NICE)".into(),
         ),
+    }
+    match speech::local::find() {
+        Some(program) => add("speech", State::Fine, program.display().to_string()),
+        None => add("speech", State::Weak, "espeak-ng is not installed: phrases that this machine is to speak fail (phraseError)".into()),
     }
     match sysctl("net/core/rmem_max").and_then(|text| text.parse::<usize>().ok()) {
         Some(bytes) if bytes < limits::SIP_SOCKET_BUFFER => {

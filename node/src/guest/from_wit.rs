@@ -5,7 +5,7 @@
 
 use super::limits;
 use hookswitch_call::door::{Command, PlaceIvrCall, WhichRecording};
-use hookswitch_call::hook::{BackgroundPrompt, Collect, DigitProtection, HookFailure, IvrCommand, OutboundCall, Phrase, Routing};
+use hookswitch_call::hook::{BackgroundPrompt, Collect, DigitProtection, HookFailure, IvrCommand, Keep, OutboundCall, Phrase, Routing};
 use hookswitch_call::limits as call_limits;
 use hookswitch_call::recording::{
     CbcKey, Channels, Container, Dialect, Direction, Encoding, Mode, PauseBehavior, QueuePolicy, RecordingOptions, StorageClass, Target,
@@ -365,13 +365,16 @@ pub(crate) fn phrase(index: usize, phrase: wit::Phrase) -> Checked<Phrase> {
     let at = |name: &str| format!("phrases[{index}].{name}");
     Ok(match phrase {
         wit::Phrase::File(f) => Phrase::File { file_name: file_name(&at("file-name"), f.file_name)? },
-        // How long a fetched or synthesised phrase is kept matters only where it is fetched; the switch skips these kinds with an alarm.
-        wit::Phrase::Url(u) => Phrase::Url { url: url(&at("url"), u.url)?, key: None },
+        wit::Phrase::Url(u) => {
+            let keep = keep(&at, u.cache_time_to_live, u.refresh_cache, u.file_name)?;
+            Phrase::Url { url: url(&at("url"), u.url)?, key: None, keep: Some(keep) }
+        }
         wit::Phrase::Tts(t) => {
             if !matches!(t.engine.as_str(), "local" | "awstts" | "googletts") {
                 return bad(&at("engine"), "not local, awstts or googletts");
             }
-            Phrase::Tts { engine: t.engine, parameters: json(&at("parameters"), t.parameters, limits::JSON)? }
+            let keep = keep(&at, t.cache_time_to_live, t.refresh_cache, t.file_name)?;
+            Phrase::Tts { engine: t.engine, parameters: json(&at("parameters"), t.parameters, limits::JSON)?, keep }
         }
         wit::Phrase::Tone(t) => tone(&at, t)?,
         wit::Phrase::Silence(ms) => Phrase::Silence { duration: duration(&at("silence"), ms, call_limits::COLLECT_TIMEOUT)? },
@@ -396,6 +399,23 @@ pub(crate) fn phrase(index: usize, phrase: wit::Phrase) -> Checked<Phrase> {
             let (name, json) = extension(&at("ext"), e)?;
             Phrase::Ext { name, json }
         }
+    })
+}
+
+/// IC-247 to IC-249.
+fn keep(at: &dyn Fn(&str) -> String, time: Option<wit::CacheTime>, refresh: bool, name: Option<String>) -> Checked<Keep> {
+    let days = |days: u64| Duration::from_secs(days * 86_400);
+    Ok(Keep {
+        time: match time {
+            None => call_limits::KEEP_USUAL,
+            Some(wit::CacheTime::Day) => days(1),
+            Some(wit::CacheTime::Week) => days(7),
+            Some(wit::CacheTime::Month) => days(30),
+            Some(wit::CacheTime::Quarter) => days(91),
+            Some(wit::CacheTime::HalfYear) => days(182),
+        },
+        refresh,
+        file_name: name.map(|name| file_name(&at("file-name"), name)).transpose()?,
     })
 }
 
@@ -801,6 +821,50 @@ pub(super) mod tests {
             (wit::Collect { termination_keys: "1".repeat(17), ..collecting() }, "dtmf.termination-keys"),
         ] {
             assert_eq!(refused(collect(change)).as_deref(), Some(field));
+        }
+    }
+
+    #[test]
+    fn ic_241_242_247_to_249_how_a_made_phrase_is_kept_is_taken_over() {
+        let days = |n: u64| Duration::from_secs(n * 86_400);
+        for (asked, time) in [
+            (None, days(7)),
+            (Some(wit::CacheTime::Day), days(1)),
+            (Some(wit::CacheTime::Week), days(7)),
+            (Some(wit::CacheTime::Month), days(30)),
+            (Some(wit::CacheTime::Quarter), days(91)),
+            (Some(wit::CacheTime::HalfYear), call_limits::KEEP_LONGEST),
+        ] {
+            let url = |address: &str, name: Option<&str>| {
+                let url = wit::UrlPhrase {
+                    url: address.into(),
+                    cache_time_to_live: asked,
+                    refresh_cache: true,
+                    file_name: name.map(str::to_owned),
+                    extra: vec![],
+                };
+                phrase(0, wit::Phrase::Url(url))
+            };
+            let keep = Keep { time, refresh: true, file_name: Some("a.wav".into()) };
+            let expected = Phrase::Url { url: "https://x/a".into(), key: None, keep: Some(keep.clone()) };
+            assert_eq!(url("https://x/a", Some("a.wav")), Ok(expected));
+            assert_eq!(refused(url("https://x/a", Some("../a"))).as_deref(), Some("phrases[0].file-name"));
+            assert_eq!(refused(url("file:///etc/passwd", None)).as_deref(), Some("phrases[0].url"));
+            let tts = |engine: &str, parameters: &str| {
+                let tts = wit::TtsPhrase {
+                    engine: engine.into(),
+                    parameters: parameters.into(),
+                    cache_time_to_live: asked,
+                    refresh_cache: true,
+                    file_name: Some("a.wav".into()),
+                    extra: vec![],
+                };
+                phrase(0, wit::Phrase::Tts(tts))
+            };
+            let expected = Phrase::Tts { engine: "awstts".into(), parameters: "{}".into(), keep };
+            assert_eq!(tts("awstts", "{}"), Ok(expected));
+            assert_eq!(refused(tts("other", "{}")).as_deref(), Some("phrases[0].engine"));
+            assert_eq!(refused(tts("local", "{")).as_deref(), Some("phrases[0].parameters"));
         }
     }
 

@@ -92,10 +92,22 @@ fn phrase(phrase: &Phrase, length: &dyn Fn(&str) -> Option<Duration>) -> String 
         Phrase::Silence { duration } => format!("silence {}", seconds(*duration)),
         Phrase::Record(options) => format!("record {}", options.file_name.as_deref().unwrap_or("the caller")),
         Phrase::Echo { duration } => format!("echo {}", seconds(*duration)),
-        Phrase::Tts { engine, .. } => format!("speak by {engine}"),
+        Phrase::Tts { engine, parameters, .. } => match spoken(parameters) {
+            Some(text) => format!("speak \"{text}\" by {engine}"),
+            None => format!("speak by {engine}"),
+        },
         Phrase::Say { kind, value, .. } => format!("say {kind} {value}"),
         Phrase::Ext { name, .. } => format!("phrase {name:?}"),
     }
+}
+
+/// The beginning of what is to be said, wherever an engine's parameters have it.
+fn spoken(parameters: &str) -> Option<String> {
+    const SHOWN: usize = 60;
+    let fields: serde_json::Value = serde_json::from_str(parameters).ok()?;
+    let text = ["/text", "/Text", "/input/text"].iter().find_map(|place| fields.pointer(place)?.as_str())?;
+    let more = if text.chars().nth(SHOWN).is_some() { "…" } else { "" };
+    Some(text.chars().take(SHOWN).map(|c| if c.is_control() || c == '"' { ' ' } else { c }).collect::<String>() + more)
 }
 
 /// One word for programs.
@@ -129,6 +141,7 @@ pub(crate) fn failure(failure: &HookFailure) -> String {
 mod tests {
     use super::*;
     use hookswitch_call::Collect;
+    use hookswitch_call::hook::Keep;
 
     #[test]
     fn commands_read_like_what_they_do() {
@@ -138,6 +151,20 @@ mod tests {
         assert_eq!(
             command(IvrCommand { phrases: vec![file("a.wav"), file("b.wav")], dtmf: Some(collect), ..IvrCommand::default() }),
             "play a.wav, play b.wav, collect 4 digits until # within 30 s"
+        );
+        let tts = |parameters: &str| Phrase::Tts { engine: "local".into(), parameters: parameters.into(), keep: Keep::default() };
+        let long = format!(r#"{{"input":{{"text":"{}"}}}}"#, "x".repeat(61));
+        let phrases = vec![tts(r#"{"text":"Hello\nthere"}"#), tts(r#"{"Text":"Hi"}"#), tts("{}"), tts(&long)];
+        assert_eq!(
+            command(IvrCommand { phrases, ..IvrCommand::default() }),
+            format!(r#"speak "Hello there" by local, speak "Hi" by local, speak by local, speak "{}…" by local"#, "x".repeat(60))
+        );
+        let kept = Phrase::Url { url: "https://x.example/a.wav".into(), key: None, keep: Some(Keep::default()) };
+        let say = Phrase::Say { kind: "time".into(), value: "14:05".into(), language: String::new() };
+        let background = BackgroundPrompt { file_name: Some("music.wav".into()), url: None, repeat_pause: Duration::ZERO, stop: false };
+        assert_eq!(
+            command(IvrCommand { phrases: vec![kept, say], background: Some(background), ..IvrCommand::default() }),
+            "play https://x.example/a.wav, say time 14:05, in the background music.wav"
         );
         assert_eq!(command(IvrCommand { hangup: true, ..IvrCommand::default() }), "hang up");
         assert_eq!(command(IvrCommand::default()), "nothing");

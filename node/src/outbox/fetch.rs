@@ -5,6 +5,9 @@ use super::client::{Answer, Client, Sent, Unanswered, native_roots};
 use super::origin::{Policy, Target};
 use super::request::RequestError;
 use crate::limits;
+use hookswitch_call::door::NoClip;
+use hyper::Method;
+use hyper::header::HeaderMap;
 use std::sync::Arc;
 use tokio_rustls::rustls::RootCertStore;
 
@@ -38,12 +41,46 @@ impl Fetcher {
     }
 
     /// All of it, or why not. The reason names the origin at most: the rest of a URL may hold a key.
-    pub async fn get(&self, domain: &str, url: &str) -> Result<Vec<u8>, String> {
+    pub async fn get(&self, domain: &str, url: &str) -> Result<Vec<u8>, NoClip> {
         let (policy, client) = &*self.shared;
         let target = Target::parse(url)?;
         policy.check(domain, &target)?;
         let answer = tokio::time::timeout(limits::PROMPT_FETCH, client.get(&target, limits::PROMPT_FETCH_BYTES)).await;
-        answer.map_err(|_| format!("nothing whole within {} s", limits::PROMPT_FETCH.as_secs()))?
+        Ok(answer.map_err(|_| too_slow())??)
+    }
+}
+
+/// Of what should have come from elsewhere.
+pub(crate) fn too_slow() -> NoClip {
+    NoClip { why: format!("nothing whole within {} s", limits::PROMPT_FETCH.as_secs()), late: true }
+}
+
+/// A service that the node itself chose: no tenant named it, so no tenant's list is asked.
+pub struct Service(Target);
+
+/// What it answers.
+pub struct Served {
+    pub status: u16,
+    pub headers: HeaderMap,
+    pub body: Vec<u8>,
+}
+
+impl Service {
+    pub fn at(url: &str) -> Result<Service, String> {
+        Target::parse(url).map(Service)
+    }
+
+    /// As the Host header says it.
+    pub fn authority(&self) -> &str {
+        &self.0.authority
+    }
+
+    /// One POST, and its whole answer. The reason names the origin at most.
+    pub async fn ask(&self, fetcher: &Fetcher, headers: HeaderMap, body: Vec<u8>) -> Result<Served, String> {
+        let sent = Sent { method: Method::POST, headers, body };
+        // A connection of the node's own, as no domain is empty.
+        let answer = fetcher.exchange("", &self.0, sent, limits::SPEECH_ANSWER).await.map_err(|error| error.to_string())?;
+        Ok(Served { status: answer.status, headers: answer.headers, body: answer.body })
     }
 }
 
@@ -59,7 +96,7 @@ mod tests {
 
     fn get(fetcher: &Fetcher, domain: &str, url: &str) -> Result<Vec<u8>, String> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-        runtime.block_on(fetcher.get(domain, url))
+        runtime.block_on(fetcher.get(domain, url)).map_err(|failed| failed.why)
     }
 
     #[test]

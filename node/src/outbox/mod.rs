@@ -21,7 +21,8 @@ mod sign;
 #[cfg(test)]
 mod tests;
 
-pub use fetch::Fetcher;
+pub(crate) use fetch::too_slow;
+pub use fetch::{Fetcher, Served, Service};
 pub use origin::{Origins, Policy};
 pub use request::{Request, RequestError, Requests, Response};
 pub use sign::{CALLBACK_KEY, Signer, public_half};

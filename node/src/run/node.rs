@@ -10,8 +10,10 @@ use crate::guest::{Compiler, Follower, Guests, Options, Services, Vault};
 use crate::limits;
 use crate::metrics::{Metrics, render_guests};
 use crate::outbox::{self, CALLBACK_KEY, Fetcher, Outbox, OutboxThread, Policy, Requests, Signer};
+use crate::prompt::{Maker, PhraseCache};
 use crate::record::private_folder;
 use crate::reply_keys::ReplyKeys;
+use crate::speech::{self, Speech};
 use crate::store::{Store, StoreError, StoreThread, wall_ms};
 use crate::switch_thread::Handlers;
 use crate::tenants_file;
@@ -123,7 +125,6 @@ impl Node {
         // What the list may say of http is checked where it is set: this machine alone.
         let policy = Policy { origins: Arc::new(move |domain| listed.of(domain)), http: true, loopback: args.demo.then_some(demo::DOMAIN) };
         let fetcher = Fetcher::new(policy.clone(), None);
-        prepared.fetcher = Some(fetcher.clone());
         let vault = Vault::open(store.clone(), &data).map_err(io_error("the key of tenants' secrets"))?;
         let signer = signer(vault.clone());
         let options_of_outbox = outbox::Options { signer: Some(signer.clone()), ..outbox::Options::new(policy) };
@@ -131,6 +132,14 @@ impl Node {
         let options_of_archive = deliver::Options { public_url: config.api.public_url.clone(), ..deliver::Options::default() };
         let archive = Archive::open(store.clone(), &data, prepared.keys(), prepared.metrics(), options_of_archive)
             .map_err(io_error("the keys of the archive"))?;
+        let engine_of_speech = speech::local::find();
+        if engine_of_speech.is_none() {
+            tracing::warn!("espeak-ng is not installed: phrases that are to be spoken by this machine fail with phraseError");
+        }
+        let tenants = Arc::new(speech::Stored { store: store.clone(), vault: vault.clone() });
+        let speech = Speech::new(speech::local::Engine::new(engine_of_speech), tenants, fetcher.clone(), speech::Places::default());
+        let cache = Arc::new(PhraseCache::below(&data));
+        prepared.maker = Some(Arc::new(Maker::new(fetcher.clone(), speech, cache, prompts_folder(&config))));
         let guest_io = guest_io(store.clone()).map_err(io_error("a thread could not be started"))?;
         let services = Services {
             commands: prepared.commands(),

@@ -40,13 +40,13 @@ impl Store {
     /// A tenant's settings in the order of their keys.
     pub fn settings(&self, domain: &str) -> Result<Vec<SettingRow>, StoreError> {
         let domain = domain.to_owned();
-        self.wait(move |db| {
-            let mut rows = db.prepare_cached("SELECT key, value, changed_at FROM handler_settings WHERE domain = ? ORDER BY key")?;
-            let rows = rows.query_map([&domain], |row| {
-                Ok(SettingRow { key: row.get(0)?, value: row.get(1)?, changed_at: row.get::<_, i64>(2)?.cast_unsigned() })
-            })?;
-            Ok(rows.collect::<Result<_, _>>()?)
-        })
+        self.wait(move |db| settings(db, &domain))
+    }
+
+    /// The same for async tasks.
+    pub fn settings_soon(&self, domain: &str) -> impl Future<Output = Result<Vec<SettingRow>, StoreError>> + Send + 'static {
+        let domain = domain.to_owned();
+        self.soon(move |db| settings(db, &domain))
     }
 
     /// Gives whether it is new. `most`: settings of a tenant.
@@ -118,6 +118,14 @@ impl Store {
             ledger::note(db, &who, &domain, "secret removed", &name)
         })
     }
+}
+
+fn settings(db: &Connection, domain: &str) -> Result<Vec<SettingRow>, StoreError> {
+    let mut rows = db.prepare_cached("SELECT key, value, changed_at FROM handler_settings WHERE domain = ? ORDER BY key")?;
+    let rows = rows.query_map([domain], |row| {
+        Ok(SettingRow { key: row.get(0)?, value: row.get(1)?, changed_at: row.get::<_, i64>(2)?.cast_unsigned() })
+    })?;
+    Ok(rows.collect::<Result<_, _>>()?)
 }
 
 /// Whether it is a new one, for which there is room. `table` and `column` are ours.

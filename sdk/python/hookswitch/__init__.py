@@ -4,6 +4,7 @@ Behind every answer stands the record of the contract (`types`), so whatever has
 """
 
 import dataclasses
+import json
 import pathlib
 import sys
 import typing
@@ -158,6 +159,21 @@ class Ivr:
         """Sends back what the caller says for so many seconds."""
         return self.phrase(types.Phrase_Echo(seconds * 1000))
 
+    def play_url(self, url, *, keep_for=None, refresh=False, keep_as=None):
+        """Plays audio from elsewhere, within the tenant's allowed origins. `keep_for` is a `types.CacheTime`, a week if not given; `keep_as` makes
+        it a prompt of the tenant."""
+        made = {"cache_time_to_live": keep_for, "refresh_cache": refresh, "file_name": keep_as}
+        return self.phrase(types.Phrase_Url(fill(types.UrlPhrase, url=url, **made)))
+
+    def speak(self, text, language="en", **kept):
+        """Speaks a text by the node's own engine; the rest as in `play_url`."""
+        return self.tts("local", {"text": text, "language": language}, **kept)
+
+    def tts(self, engine, parameters, *, keep_for=None, refresh=False, keep_as=None):
+        """Speaks by an engine (`local`, `awstts`, `googletts`), with its parameters as a dict."""
+        made = {"cache_time_to_live": keep_for, "refresh_cache": refresh, "file_name": keep_as}
+        return self.phrase(types.Phrase_Tts(fill(types.TtsPhrase, engine=engine, parameters=json.dumps(parameters), **made)))
+
     def say(self, kind, value, language):
         """Says a value, e.g. `say("number", "42", "en-GB")`."""
         return self.phrase(types.Phrase_Say(fill(types.SayPhrase, kind=kind, value=value, language=language)))
@@ -185,6 +201,18 @@ class Ivr:
         self.command.barge_in = what
         return self
 
+    def background(self, source, pause=0):
+        """Loops a file, or audio of an address, under everything, 15 dB down while phrases play, until `stop_background` or the end of the IVR."""
+        is_url = source.startswith(("https://", "http://"))
+        kind = types.AudioSource_Url if is_url else types.AudioSource_File
+        prompt = types.BackgroundPrompt(source=kind(source), repeat_pause_ms=pause * 1000, extra=[])
+        self.command.background = types.Background_Play(prompt)
+        return self
+
+    def stop_background(self):
+        self.command.background = types.Background_Stop()
+        return self
+
     def then_hangup(self):
         """Release the party after the phrases."""
         self.command.hangup = True
@@ -203,6 +231,14 @@ class Ivr:
 
 def play(file_name):
     return Ivr().play(file_name)
+
+
+def play_url(url, **kept):
+    return Ivr().play_url(url, **kept)
+
+
+def speak(text, language="en", **kept):
+    return Ivr().speak(text, language, **kept)
 
 
 def tone(hz, ms=1000):

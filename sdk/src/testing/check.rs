@@ -81,8 +81,10 @@ pub(super) fn command(command: &IvrCommand) -> Check {
     at_most("next-after-ms", Some(command.next_after_ms), WAIT_MS)?;
     if let Some(Background::Play(prompt)) = &command.background {
         at_most("repeat-pause-ms", Some(prompt.repeat_pause_ms), WAIT_MS)?;
-        if let AudioSource::File(name) = &prompt.source {
-            file_name(name)?;
+        match &prompt.source {
+            AudioSource::File(name) => file_name(name)?,
+            AudioSource::Url(url) => web_address(url)?,
+            AudioSource::Ext(_) => {}
         }
     }
     command.routing.as_ref().map_or(Ok(()), routing)
@@ -95,11 +97,23 @@ fn phrase(phrase: &Phrase) -> Check {
         Phrase::Echo(ms) => at_most("echo", Some(*ms), WAIT_MS),
         Phrase::Tone(wanted) => tone(wanted),
         Phrase::Record(options) => recording(options),
-        Phrase::Url(url) => ensure(url.url.len() <= 2048, || "url: more than 2048 bytes".into()),
-        Phrase::Tts(tts) => ensure(tts.parameters.len() <= 8192, || "parameters: more than 8192 bytes".into()),
+        Phrase::Url(url) => {
+            web_address(&url.url)?;
+            url.file_name.as_deref().map_or(Ok(()), file_name)
+        }
+        Phrase::Tts(tts) => {
+            ensure(["local", "awstts", "googletts"].contains(&tts.engine.as_str()), || "engine: not local, awstts or googletts".into())?;
+            ensure(tts.parameters.len() <= 8192, || "parameters: more than 8192 bytes".into())?;
+            tts.file_name.as_deref().map_or(Ok(()), file_name)
+        }
         Phrase::Say(say) => ensure(say.value.len() <= 128, || "value: more than 128 bytes".into()),
         Phrase::Ext(_) => Ok(()),
     }
+}
+
+fn web_address(url: &str) -> Check {
+    ensure(url.len() <= 2048, || "url: more than 2048 bytes".into())?;
+    ensure(url.starts_with("https://") || url.starts_with("http://"), || format!("url: `{url}` is neither https nor http"))
 }
 
 fn tone(tone: &TonePhrase) -> Check {

@@ -16,6 +16,7 @@ mod isolation;
 mod langs;
 mod menu;
 mod openapi;
+mod phrases;
 mod proxied;
 mod recording_faults;
 mod simulate;

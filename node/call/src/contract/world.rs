@@ -4,7 +4,7 @@
 use super::callee::{Callee, Plan};
 use crate::adapter::Adapter;
 use crate::door::{
-    Ask, Begun, CallRecord, Command, CommandId, CommandResult, Configuration, Counter, Input, Output, Prepare, PromptSource,
+    Ask, Begun, CallRecord, Command, CommandId, CommandResult, Configuration, Counter, Input, NoClip, Output, Prepare, PromptSource,
     RecordingReport, RecordingStart, SessionId, Tenant, Trunk,
 };
 use crate::hook::{Hook, HookFailure, Notification, RecordingDetails, RecordingResult, Routing, Verdict};
@@ -87,6 +87,8 @@ pub struct World {
     announced: BTreeMap<RecordingId, RecordingStart>,
     /// Prompts that exist, and how long they are.
     pub files: BTreeMap<String, Duration>,
+    /// Speech is synthesised.
+    pub engines: bool,
     /// SIP host names, and where they lead.
     pub hosts: BTreeMap<String, Vec<SocketAddr>>,
     /// How long the caller speaks when recorded; then silence.
@@ -183,6 +185,7 @@ impl World {
             files: [("menu.wav", 2000), ("hello.wav", 1000), ("bye.wav", 500), ("error.wav", 1500)]
                 .map(|(name, ms)| (name.to_owned(), Duration::from_millis(ms)))
                 .into(),
+            engines: true,
             hosts: BTreeMap::new(),
             speech: Duration::from_secs(3),
             thinking: Duration::ZERO,
@@ -398,10 +401,16 @@ impl World {
             let law: Arc<[u8]> = vec![0xd5; usize::try_from(duration.as_millis() * 8).unwrap_or(0)].into();
             Clip { pcmu: law.clone(), pcma: law }
         };
+        let late = || NoClip { why: "not in time".into(), late: true };
         let clips = prepare.sources.iter().map(|source| match source {
             PromptSource::File(name) | PromptSource::Sealed { file_name: name, .. } | PromptSource::Url { url: name, .. } => {
-                self.files.get(name).map(|d| clip(*d)).ok_or_else(|| "no such file".to_owned())
+                self.files.get(name).map(|d| clip(*d)).ok_or_else(|| if name.contains("slow") { late() } else { "no such file".into() })
             }
+            // As fast as a fast speaker: what is not said here is no part of the story.
+            PromptSource::Tts { engine, parameters, .. } => {
+                self.engines.then(|| clip(Duration::from_millis(parameters.len() as u64 * 20))).ok_or_else(|| format!("no {engine}").into())
+            }
+            PromptSource::Say { words, .. } => Ok(clip(Duration::from_millis(words.len() as u64 * 300))),
             PromptSource::Tone { total, .. } => Ok(clip(*total)),
         });
         let input = Input::Prepared { session: prepare.session, number: prepare.number, clips: clips.collect() };
@@ -489,6 +498,12 @@ impl World {
             MediaCmd::Warn { leg, on } => {
                 let of = self.legs.keys().position(|l| *l == leg).map_or(0, |n| n + 1);
                 self.step("node", "media", &format!("party {of} hears that it is recorded: {on}"));
+            }
+            MediaCmd::Background { audio, .. } => {
+                let what = audio.as_ref().map_or("no background".to_owned(), |(clip, pause)| {
+                    format!("background {}, pause {} ms", segment_text(&Segment::Clip(clip.clone())), pause.as_millis())
+                });
+                self.step("node", "media", &what);
             }
             MediaCmd::SendDigit { digit, .. } => self.sent_digits.push(digit),
             MediaCmd::Record { leg, recording, spec } => {

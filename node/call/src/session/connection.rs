@@ -284,6 +284,7 @@ impl Session {
     pub(super) fn release(&mut self, now: Time, x: &mut Exchange, key: PartyKey, leave: Leave) {
         let caller = self.is_caller(key);
         let Some(party) = self.party_mut(key).filter(|p| p.is_live()) else { return };
+        // What plays in the background ends with its leg.
         party.ivr.stop();
         party.command = None;
         party.give_up = Some(now + limits::RELEASE);
@@ -451,9 +452,12 @@ impl Session {
     /// Its command is interrupted (IC-033); what it recorded so far is kept.
     pub(super) fn leave_ivr(&mut self, x: &mut Exchange, key: PartyKey) {
         let Some(party) = self.party_mut(key).filter(|p| p.ivr.is_on()) else { return };
-        party.ivr.stop();
+        let background = party.ivr.stop();
         party.command = None;
         if let Some(leg) = party.open_leg() {
+            if background {
+                self.media(x, MediaCmd::Background { leg, audio: None });
+            }
             self.media(x, MediaCmd::StopPlay { leg });
         }
         // The question that runs is the IVR's: its answer is void.

@@ -350,6 +350,11 @@ impl Session {
                     self.media(x, MediaCmd::StopPlay { leg });
                 }
             }
+            Effect::Background(audio) => {
+                if let Some(leg) = party.open_leg() {
+                    self.media(x, MediaCmd::Background { leg, audio });
+                }
+            }
             Effect::StopRecording(recording, reason) => {
                 if let Some(leg) = party.open_leg() {
                     self.media(x, MediaCmd::StopRecording { leg, recording, reason });

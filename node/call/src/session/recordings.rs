@@ -5,7 +5,7 @@
 
 use super::*;
 use crate::admission::Quota;
-use crate::door::{CommandResult, Prepare, PromptSource, RecordingMoved, RecordingStart, WhichRecording};
+use crate::door::{CommandResult, Prepare, RecordingMoved, RecordingStart, WhichRecording};
 use crate::hook::{IvrCommand, Phrase, RecordingResult};
 use crate::ivr;
 use crate::recording::{Channels, Dialect, Direction, Mode, PauseBehavior, Phase, Place, QueuePolicy, RecordingOptions, Target};
@@ -646,30 +646,15 @@ fn lead(prompts: &[Phrase], beep: bool) -> Result<Lead, CommandError> {
     let (mut sources, mut sounds) = (Vec::new(), Vec::new());
     for phrase in prompts {
         match phrase {
-            Phrase::File { file_name } => {
-                if let Some(why) = ivr::file_name_error(file_name) {
-                    return Err(bad(why.to_owned()));
-                }
-                sources.push(PromptSource::File(file_name.clone()));
-                sounds.push(Sound::Clip);
-            }
-            Phrase::Tone { hz, level_dbm0, on, off, total } => {
-                sources.push(PromptSource::Tone { hz: hz.clone(), level_dbm0: *level_dbm0, on: *on, off: *off, total: *total });
-                sounds.push(Sound::Clip);
-            }
-            Phrase::Url { url, key } => {
-                sources.push(PromptSource::Url { url: url.clone(), key: key.clone() });
-                sounds.push(Sound::Clip);
-            }
-            Phrase::Sealed { file_name, cipher } => {
-                if let Some(why) = ivr::file_name_error(file_name) {
-                    return Err(bad(why.to_owned()));
-                }
-                sources.push(PromptSource::Sealed { file_name: file_name.clone(), cipher: cipher.clone() });
-                sounds.push(Sound::Clip);
-            }
             Phrase::Silence { duration } => sounds.push(Sound::Silence(*duration)),
-            _ => return Err(bad("files, addresses, tones and silence are possible".to_owned())),
+            phrase => match ivr::source_of(phrase) {
+                Some(Ok((source, _))) => {
+                    sources.push(source);
+                    sounds.push(Sound::Clip);
+                }
+                Some(Err(why)) => return Err(bad(why)),
+                None => return Err(bad("what is played, spoken or silent is possible".to_owned())),
+            },
         }
     }
     if beep {

@@ -13,6 +13,7 @@
 //! Frames out of the jitter buffer are made only for who wants frames: recordings ([`Leg::overhear`]), an echo, or a far end that
 //! insists on another packet time.
 
+use super::background::Background;
 use super::dtmf::{Keypad, Press, Presses};
 use super::jitter::{Frame, Jitter, Packet, Verdict};
 use super::pace::{FRAME_NANOS, Lead};
@@ -61,6 +62,7 @@ pub struct Leg {
     keypad: Keypad,
     tones: Vec<(Clip, usize)>,
     warning: Option<Box<Warning>>,
+    background: Option<Box<Background>>,
     rtcp: Rtcp,
     rtcp_from: Option<SocketAddr>,
     flowing: bool,
@@ -110,6 +112,7 @@ impl Leg {
             keypad: Keypad::new(),
             tones: Vec::new(),
             warning: None,
+            background: None,
             rtcp: Rtcp::new(now, config.ssrc, &config.cname),
             rtcp_from: None,
             flowing: false,
@@ -157,6 +160,7 @@ impl Leg {
             MediaCmd::ResumeRecording { recording, .. } => {
                 self.taps.iter_mut().filter(|t| t.recording == recording).for_each(Tap::resume);
             }
+            MediaCmd::Background { audio, .. } => self.background = audio.and_then(|(clip, pause)| Background::new(clip, pause)),
             MediaCmd::Warn { on, .. } => self.warning = on.then(|| Box::new(Warning::new(now))),
             MediaCmd::SendDigit { digit, duration, .. } => self.press(digit, duration),
         }
@@ -665,23 +669,34 @@ impl Leg {
         let Some(to) = target else {
             // On hold time goes on without packets.
             self.sender.skip();
+            self.skip_background();
             return;
         };
         let event = digit.and_then(|payload_type| self.keypad.frame(self.sender.timestamp).map(|e| (payload_type, e)));
         match event {
             Some((payload_type, event)) => {
                 self.sender.skip();
+                self.skip_background();
                 self.sender.packet(io, to, payload_type, event.first, event.timestamp, &event.payload());
             }
             None if hears_other && !self.framed && !self.sender.waited() => {}
             None => {
                 // Behind the recordings, which have had this frame.
+                if let Some(background) = self.background.as_mut().filter(|_| !hears_other) {
+                    background.mix(codec, self.player.plays(), filled == 0 && !toned, &mut law);
+                }
                 if let Some(warning) = &mut self.warning {
                     warning.mix(codec, &mut law);
                 }
                 let samples = self.samples();
                 self.sender.audio(io, to, self.negotiated.payload_type, samples, &law);
             }
+        }
+    }
+
+    fn skip_background(&mut self) {
+        if let Some(background) = &mut self.background {
+            background.skip(FRAME);
         }
     }
 

@@ -3,6 +3,7 @@
 //! This file holds the seam between a session and its media: commands down, events up, blocks of recorded audio out.
 //! Start reading at [`Leg`].
 
+mod background;
 mod dtmf;
 pub mod g711;
 mod jitter;
@@ -329,6 +330,12 @@ pub enum MediaCmd {
         leg: LegId,
         hears: Option<LegId>,
     },
+    /// From now on this plays under whatever else does, in a loop with this pause between two rounds, and 15 dB down while a queue plays
+    /// (IC-254); `None`: no more. Whom a bridge lets speak is heard without it, and it is in no recording.
+    Background {
+        leg: LegId,
+        audio: Option<(Clip, Duration)>,
+    },
     /// From now on the peer hears every 15 s, and at once, that it is recorded (UR-028); `false`: no more. It is in no recording.
     Warn {
         leg: LegId,
@@ -360,6 +367,7 @@ impl MediaCmd {
             | MediaCmd::PauseRecording { leg, .. }
             | MediaCmd::ResumeRecording { leg, .. }
             | MediaCmd::Bridge { leg, .. }
+            | MediaCmd::Background { leg, .. }
             | MediaCmd::Warn { leg, .. }
             | MediaCmd::SendDigit { leg, .. }
             | MediaCmd::Close { leg, .. } => *leg,

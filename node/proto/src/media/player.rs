@@ -73,6 +73,11 @@ impl Player {
         }
     }
 
+    /// Whether a queue is under way, be it in a silence or a recording of its own.
+    pub fn plays(&self) -> bool {
+        self.play.is_some()
+    }
+
     /// Whether what is heard must be kept for an echo.
     pub fn echoes(&self) -> bool {
         // Asked in every tick: what records does not have its segments looked at, which are far away in memory.

@@ -1253,6 +1253,59 @@ fn ur_028_who_is_recorded_hears_a_tone_every_15_s_that_is_in_no_recording() {
 }
 
 #[test]
+fn ic_251_254_a_background_is_heard_ducked_by_what_plays_and_is_in_no_recording() {
+    let sine = |hz: f32, ms| tone::ToneSpec { hz: vec![hz], level_dbm0: -10.0, on_ms: ms, off_ms: 0, total_ms: ms }.clip();
+    let mut rig = Rig::new();
+    let mut peer = Peer::new();
+    rig.record(RecordSpec { direction: TapDirection::Both, ..spec() });
+    // 1400 Hz: what `warns` hears.
+    rig.command(MediaCmd::Background { leg: LegId(1), audio: Some((sine(1400.0, 1000), Duration::ZERO)) });
+    talk(&mut rig, &mut peer, &[(false, 50)]);
+    rig.play(vec![Segment::Clip(sine(440.0, 1000)), Segment::Silence(Duration::from_secs(1))], BargeIn::None);
+    talk(&mut rig, &mut peer, &[(false, 150)]);
+    rig.command(MediaCmd::Background { leg: LegId(1), audio: None });
+    talk(&mut rig, &mut peer, &[(false, 50)]);
+    let sent = rig.sent_audio();
+    let amplitude = |frames: std::ops::Range<usize>| {
+        let law = &sent[frames.start * FRAME..frames.end * FRAME];
+        let turn = |n: usize| std::f64::consts::TAU * 1400.0 * n as f64 / 8000.0;
+        let (re, im) = law.iter().enumerate().fold((0.0, 0.0), |(re, im), (n, byte)| {
+            let s = f64::from(g711::decode(Codec::Pcmu, *byte));
+            (re + s * turn(n).cos(), im + s * turn(n).sin())
+        });
+        20.0 * (re.hypot(im) * 2.0 / law.len() as f64).max(1.0).log10()
+    };
+    let (full, under, in_a_silence, after, off) =
+        (amplitude(5..45), amplitude(55..95), amplitude(105..145), amplitude(155..195), amplitude(205..245));
+    for (down, what) in [(full - under, "under a clip"), (full - in_a_silence, "in a silence of the queue")] {
+        assert!((down - 15.0).abs() < 0.5, "{what}: {down} dB");
+    }
+    assert!((full - after).abs() < 0.3 && off < 10.0, "{full} {after} {off}");
+    rig.close();
+    for heard in [true, false] {
+        assert!(rig.recorded(heard).iter().all(|(_, law)| !warns(law)), "it is in the recording: {heard}");
+    }
+}
+
+#[test]
+fn ic_254_on_hold_and_under_a_digit_a_background_goes_on_unheard() {
+    let clip = Clip::from_linear(&(0..4000).map(|n| (n * 5) as i16).collect::<Vec<_>>());
+    let mut rig = Rig::new();
+    rig.command(MediaCmd::Background { leg: LegId(1), audio: Some((clip.clone(), Duration::ZERO)) });
+    rig.ticks(5);
+    rig.command(MediaCmd::Update { leg: LegId(1), negotiated: Box::new(Negotiated { direction: Direction::Inactive, ..negotiated() }) });
+    rig.ticks(5);
+    rig.command(MediaCmd::Update { leg: LegId(1), negotiated: Box::new(negotiated()) });
+    rig.ticks(5);
+    let sent = rig.sent_audio();
+    assert_eq!(sent, [&clip.pcmu[..800], &clip.pcmu[1600..2400]].concat());
+    rig.command(MediaCmd::SendDigit { leg: LegId(1), digit: '5', duration: Duration::from_millis(60) });
+    rig.ticks(10);
+    let after = &rig.sent_audio()[1600..];
+    assert!(after.len() < 1600 && after[after.len() - FRAME..] == clip.pcmu[4000 - FRAME..], "{}", after.len());
+}
+
+#[test]
 fn mutated_packets_never_panic_and_totals_add_up() {
     let mut random = Random::new([9; 32]);
     for round in 0..60u32 {

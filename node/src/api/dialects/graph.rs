@@ -231,7 +231,7 @@ fn prompt(given: Value, domain: &str) -> Result<Phrase, ApiError> {
         check_file_name(name).map_err(|why| media.bad("uri", why))?;
         return Ok(Phrase::File { file_name: name.to_owned() });
     }
-    Ok(Phrase::Url { url: check_url(uri).map_err(|why| media.bad("uri", why))?, key })
+    Ok(Phrase::Url { url: check_url(uri).map_err(|why| media.bad("uri", why))?, key, keep: None })
 }
 
 /// MG-038 of one whose session no longer follows it: what is stored says the rest.
@@ -462,7 +462,7 @@ mod tests {
         let own = Phrase::File { file_name: "hi.wav".into() };
         assert_eq!(of(json!({ "uri": "https://n/a.example/promptfile/hi.wav" })), own);
         assert_eq!(of(json!({ "uri": "/a.example/promptfile/hi.wav", "resourceId": "1" })), own);
-        let url = |url: &str, key: Option<&str>| Phrase::Url { url: url.into(), key: key.map(str::to_owned) };
+        let url = |url: &str, key: Option<&str>| Phrase::Url { url: url.into(), key: key.map(str::to_owned), keep: None };
         assert_eq!(of(json!({ "uri": "https://bot/hi.wav", "resourceId": "1D6DE2D4" })), url("https://bot/hi.wav", Some("1D6DE2D4")));
         assert_eq!(of(json!({ "uri": "https://bot/hi.wav?sig=x", "resourceId": "" })), url("https://bot/hi.wav?sig=x", None));
         // Another tenant's store is another server's, and that is not on the list.

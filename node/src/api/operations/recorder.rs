@@ -252,6 +252,7 @@ fn prompts(value: Option<Value>) -> Result<Vec<Phrase>, ApiError> {
                 Ok(Phrase::Url {
                     url: super::super::check_url(url).map_err(|why| members.bad("url", why))?,
                     key: members.text("cacheKey")?,
+                    keep: None,
                 })
             }
             Some("silence") => Ok(Phrase::Silence { duration: time(&mut members, "durationMs")? }),
@@ -562,7 +563,7 @@ mod tests {
         ]);
         let Ok(read) = prompts(Some(given)) else { panic!("taken") };
         assert_eq!(read.len(), 4);
-        assert_eq!(read[2], Phrase::Url { url: "https://prompts.example/a.wav".into(), key: Some("a".into()) });
+        assert_eq!(read[2], Phrase::Url { url: "https://prompts.example/a.wav".into(), key: Some("a".into()), keep: None });
         assert!(matches!(&read[3], Phrase::Tone { level_dbm0, .. } if *level_dbm0 == -12.0));
         for (bad, field) in [
             (json!({}), "prompts"),
