@@ -1,4 +1,4 @@
-//! A tenant that means harm, beside those who are measured: calls to every number of `tests/guests/hostile`, some of which stay up and spend
+//! Two tenants that mean harm, beside those who are measured: calls to every number of `tests/guests/hostile`, some of which stay up and spend
 //! all the processor time that they get, and a new version of its handler a hundred times a minute.
 //!
 //! It works on the generator's core when nobody else wants to.
@@ -18,7 +18,11 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-pub const DOMAIN: &str = "hostile.localhost";
+/// Whose handlers break, and who pushes. A version that breaks again and again is not asked for a while, which would keep out the others, too.
+const DOMAIN: &str = "hostile.localhost";
+const BREAKING: [&str; 6] = ["spin", "allocate", "recurse", "trap", "huge-strings", "huge-answer"];
+/// Whose handlers answer, after they took all that they get.
+const GREEDY: &str = "greedy.localhost";
 /// Calls that stay up, each of whose hooks takes two fifths of what a hook may: a guest thread is full with three of them.
 const BUSY: usize = 8;
 /// Calls a second to each of the others.
@@ -27,6 +31,7 @@ const EACH: f64 = 2.0;
 const AT_A_TIME: usize = 64;
 /// Of versions pushed a minute.
 const PUSHES: f64 = 100.0;
+const CPU: &str = "microseconds of its hooks";
 /// What is under way when it is told to stop.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -36,7 +41,7 @@ pub struct Harm {
     pub calls: u64,
     /// Pushes by the status of their answer.
     pub pushes: BTreeMap<u16, u64>,
-    /// What the node refused it, by why: its hooks' failures, limits that bit, lines of its log.
+    /// What the node refused it, by why: its hooks' failures, limits that bit, lines of its log. And the time that its hooks took.
     pub refused: BTreeMap<String, u64>,
 }
 
@@ -59,14 +64,17 @@ impl<'a> Hostile<'a> {
         let silent = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
         let (url, slow) = (receiver.url(""), format!("http://{}/", silent.local_addr()?));
         let origins = [url.trim_end_matches('/'), slow.trim_end_matches('/')];
-        node.put(&format!("/admin/tenants/{DOMAIN}"), &json!({ "numbers": HARM, "outbox_origins": origins }))?;
-        // A version that fails its first calls would be taken back: here it is to fail all of them.
-        node.put(&format!("/admin/tenants/{DOMAIN}/guest-policy"), &json!({ "trial_calls": 0 }))?;
-        for (key, value) in [("url", &url), ("slow", &slow)] {
-            node.put(&format!("/{DOMAIN}/guests/settings/{key}"), &json!({ "value": value }))?;
+        for domain in [DOMAIN, GREEDY] {
+            let numbers: Vec<&str> = HARM.into_iter().filter(|number| BREAKING.contains(number) == (domain == DOMAIN)).collect();
+            node.put(&format!("/admin/tenants/{domain}"), &json!({ "numbers": numbers, "outbox_origins": origins }))?;
+            // A version that fails its first calls would be taken back: here it is to fail all of them.
+            node.put(&format!("/admin/tenants/{domain}/guest-policy"), &json!({ "trial_calls": 0 }))?;
+            for (key, value) in [("url", &url), ("slow", &slow)] {
+                node.put(&format!("/{domain}/guests/settings/{key}"), &json!({ "value": value }))?;
+            }
+            let status = node.push(domain, &component)?;
+            ensure!(status == 201, "the hostile handler was not taken: {status}");
         }
-        let status = node.push(DOMAIN, &component)?;
-        ensure!(status == 201, "the hostile handler was not taken: {status}");
         Ok(Hostile { node, component, seed: AtomicU32::new(1), _receiver: receiver, _silent: silent })
     }
 
@@ -149,16 +157,23 @@ impl<'a> Hostile<'a> {
         let metrics = self.node.metrics()?;
         let of_us = |name: &str| {
             let (name, labels) = name.strip_prefix("hookswitch_guest_")?.split_once('{')?;
-            let why = labels.strip_prefix(&format!("domain=\"{DOMAIN}\""))?;
+            let why = [DOMAIN, GREEDY].iter().find_map(|domain| labels.strip_prefix(&format!("domain=\"{domain}\"")))?;
             match (name, why.strip_prefix(",why=\"").and_then(|why| why.strip_suffix("\"}"))) {
                 ("failures_total", Some(why)) => Some(why.to_owned()),
                 ("limited_total", _) => Some("limits that it may live with".to_owned()),
                 ("log_dropped_total", _) => Some("lines of its log".to_owned()),
+                ("cpu_microseconds_total", _) => Some(CPU.to_owned()),
                 ("rests_total", _) => Some("versions not asked for a while".to_owned()),
                 _ => None,
             }
         };
-        Ok(metrics.iter().filter(|(_, times)| **times > 0.0).filter_map(|(name, times)| Some((of_us(name)?, *times as u64))).collect())
+        let mut sums = BTreeMap::new();
+        for (what, times) in
+            metrics.iter().filter(|(_, times)| **times > 0.0).filter_map(|(name, times)| Some((of_us(name)?, *times as u64)))
+        {
+            *sums.entry(what).or_default() += times;
+        }
+        Ok(sums)
     }
 }
 
