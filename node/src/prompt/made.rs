@@ -81,7 +81,7 @@ impl Maker {
             match wanted {
                 Wanted::Url { url, keep } => self.url(domain, url, keep).await,
                 Wanted::Tts { engine, parameters, keep } => self.tts(domain, engine, parameters, keep).await,
-                Wanted::Say { language, words } => self.words(domain, *language, words).await,
+                Wanted::Say { language, words } => self.words(domain, language, words).await,
             }
         };
         tokio::time::timeout(limits::PROMPT_FETCH, made).await.unwrap_or_else(|_| Err(too_slow()))

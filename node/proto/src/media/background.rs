@@ -58,7 +58,7 @@ impl Background {
         for byte in law {
             self.gain = if self.gain < wanted { (self.gain + STEP).min(wanted) } else { (self.gain - STEP).max(wanted) };
             if let Some(under) = sound.get(self.at) {
-                let under = i32::from(g711::decode(codec, *under)) * self.gain >> 15;
+                let under = (i32::from(g711::decode(codec, *under)) * self.gain) >> 15;
                 let sum = i32::from(g711::decode(codec, *byte)) + under;
                 *byte = g711::encode(codec, sum.clamp(i32::from(i16::MIN), i32::from(i16::MAX)) as i16);
             }
