@@ -82,7 +82,9 @@ fn answer(mut stream: TcpStream, answers: &impl Fn(&Posted) -> Option<Vec<u8>>, 
     let path = target.split('?').next().unwrap_or_default().to_owned();
     let request = Posted { path, headers: head, body: serde_json::from_slice(&told).unwrap_or(Value::Null) };
     let answer = match answers(&request) {
-        Some(body) => [format!("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {}\r\n\r\n", body.len()).into_bytes(), body].concat(),
+        Some(body) => {
+            [format!("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {}\r\n\r\n", body.len()).into_bytes(), body].concat()
+        }
         None => b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n".to_vec(),
     };
     list.lock().unwrap_or_else(PoisonError::into_inner).push(request);

@@ -335,7 +335,8 @@ impl Greeting {
             Some("callerFirst") => Some(types::PlayMode::CallerFirst),
             _ => None,
         };
-        let phrases = |side: Option<Phrases>| side.map_or_else(Vec::new, |side| side.phrases.into_iter().map(Phrase::into_phrase).collect());
+        let phrases =
+            |side: Option<Phrases>| side.map_or_else(Vec::new, |side| side.phrases.into_iter().map(Phrase::into_phrase).collect());
         types::Greeting { play_mode, caller: phrases(self.caller), callee: phrases(self.callee) }
     }
 }

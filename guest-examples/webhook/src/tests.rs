@@ -25,7 +25,8 @@ fn ic_016_a_call_is_asked_about_and_its_news_told() {
     call.assert_plays(&["bye.wav"]);
     call.wait();
     call.assert_ended("ivrHangup");
-    let asked: Vec<String> = ["newCall", "getIvrCommand", "getIvrCommand"].map(|name| format!("POST https://app.example/hooks/{name}")).into();
+    let asked: Vec<String> =
+        ["newCall", "getIvrCommand", "getIvrCommand"].map(|name| format!("POST https://app.example/hooks/{name}")).into();
     assert_eq!(call.orders(), asked);
     let told = urls(&call);
     assert_eq!(told.last().map(String::as_str), Some("https://app.example/hooks/sessionCompleted"), "{told:?}");

@@ -42,9 +42,9 @@ pub use adapter::Adapter;
 pub use admission::{Quota, Spent};
 pub use destination::Destination;
 pub use door::{
-    Ask, AskId, Begun, CallRecord, Clips, Command, CommandError, CommandId, CommandResult, Configuration, Done, Fallback, FallbackMode, Input,
-    NoClip, NumberFallback, Output, PlaceIvrCall, Prepare, PromptSource, RecordingMoved, RecordingReport, RecordingStart, Resolve, SessionId,
-    Tenant, WhichRecording,
+    Ask, AskId, Begun, CallRecord, Clips, Command, CommandError, CommandId, CommandResult, Configuration, Done, Fallback, FallbackMode,
+    Input, NoClip, NumberFallback, Output, PlaceIvrCall, Prepare, PromptSource, RecordingMoved, RecordingReport, RecordingStart, Resolve,
+    SessionId, Tenant, WhichRecording,
 };
 pub use hook::{
     Alarm, AlarmKind, AlarmLeg, BackgroundPrompt, CallEvent, CallEventKind, Collect, DigitProtection, DtmfParams, DtmfReason, Hook,

@@ -80,12 +80,7 @@ pub(super) async fn put(
     reply::with_status(if new { StatusCode::CREATED } else { StatusCode::OK }, json!({}))
 }
 
-pub(super) async fn remove(
-    State(api): Shared,
-    caller: Caller,
-    Domain(domain): Domain,
-    Path((_, number)): Path<(String, String)>,
-) -> Reply {
+pub(super) async fn remove(State(api): Shared, caller: Caller, Domain(domain): Domain, Path((_, number)): Path<(String, String)>) -> Reply {
     blocking(move || {
         api.store.delete_fallback(&domain, &number, &caller.to_string())?;
         api.node.configure();

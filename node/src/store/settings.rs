@@ -129,7 +129,14 @@ fn settings(db: &Connection, domain: &str) -> Result<Vec<SettingRow>, StoreError
 }
 
 /// Whether it is a new one, for which there is room. `table` and `column` are ours.
-pub(super) fn has_room(db: &Connection, table: &str, column: &'static str, domain: &str, name: &str, most: usize) -> Result<bool, StoreError> {
+pub(super) fn has_room(
+    db: &Connection,
+    table: &str,
+    column: &'static str,
+    domain: &str,
+    name: &str,
+    most: usize,
+) -> Result<bool, StoreError> {
     if !db.prepare_cached("SELECT 1 FROM tenants WHERE domain = ?")?.exists([domain])? {
         return Err(StoreError::Unknown("domain"));
     }

@@ -81,7 +81,8 @@ fn node_with(app_key: bool) -> (Node, App) {
 fn callback_key(node: &Node) -> PathBuf {
     require("openssl", "openssl");
     let pem = node.file("callback.pem");
-    let made = Command::new("openssl").args(["genpkey", "-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048", "-out"]).arg(&pem).output();
+    let made =
+        Command::new("openssl").args(["genpkey", "-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048", "-out"]).arg(&pem).output();
     assert!(made.expect("openssl runs").status.success());
     let private = fs::read(&pem).expect("the key");
     let mut child = node.command(&["guest", "secret", "set", "callback-key"]).stdin(Stdio::piped()).spawn().expect("the binary runs");
@@ -137,7 +138,8 @@ fn ic_017_the_callback_key_is_no_key_of_the_api_and_no_handlers() {
     let (node, app) = node_with(true);
     // Without the right signature the application refuses, and the call falls back.
     fs::write(node.file("other.pem"), "hunter2").expect("written");
-    let mut child = node.command(&["guest", "secret", "set", "callback-key"]).stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("runs");
+    let mut child =
+        node.command(&["guest", "secret", "set", "callback-key"]).stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("runs");
     child.stdin.take().expect("piped").write_all(b"hunter2").expect("written");
     let refused = child.wait_with_output().expect("it ends");
     let said = String::from_utf8_lossy(&refused.stderr).into_owned();
@@ -164,9 +166,7 @@ fn ic_018_019_020_021_what_a_bad_application_says_is_an_alarm_and_the_fallback()
         node.phone(number).seconds("10").run().fails(&["503"]);
         assert!(asked.elapsed() < Duration::from_secs(7), "{number} took {:?}", asked.elapsed());
         if !matches!(number, "nonsense") {
-            wait_for("the session's end", || {
-                app.heard().iter().filter(|line| line["callback"] == "sessionCompleted").count() > at
-            });
+            wait_for("the session's end", || app.heard().iter().filter(|line| line["callback"] == "sessionCompleted").count() > at);
         }
         let alarms: Vec<Value> = app.heard().into_iter().filter(|line| line["callback"] == "alarms").collect();
         assert!(alarms.iter().any(|line| line["body"]["error"] == error), "{number}: {alarms:#?}");

@@ -67,9 +67,7 @@ fn every_payload_of_the_page_goes_through_without_loss() {
     );
     both_ways::<answer::Routing>(ROUTING);
     both_ways::<GetCallIdentifier>(r#"{"sessionId":"9bb07660-c747-11ea-afa0-bd07728b88b7","calledParty":"ivr"}"#);
-    both_ways::<answer::Identified>(
-        r#"{"sessionId":"9bb07660-c747-11ea-afa0-bd07728b88b7","sessionReferenceId":{"foo":1,"bar":2}}"#,
-    );
+    both_ways::<answer::Identified>(r#"{"sessionId":"9bb07660-c747-11ea-afa0-bd07728b88b7","sessionReferenceId":{"foo":1,"bar":2}}"#);
     both_ways::<SessionCompleted>(
         r#"{"sessionId":"9bb07660-c747-11ea-afa0-bd07728b88b7","domain":"customer.prod-eu-north-1.iotcomms.io","sessionDuration":46890510,
         "reason":"d93f0370-c787-11eb-a47c-c9c4e460ef16","sessionReferenceId":{},"ivrServer":"127.0.0.1",

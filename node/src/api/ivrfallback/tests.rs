@@ -31,7 +31,10 @@ fn ic_091_to_095_a_fallback_is_read_with_all_its_fields() {
     assert!(matches!(&phrases[1], Phrase::Tts { engine, .. } if engine == "awstts"), "{phrases:?}");
     let call = call.expect("a call");
     assert_eq!((call.dest_addr.as_str(), call.max_ring_time), ("sip:112@192.0.2.5", Some(std::time::Duration::from_secs(20))));
-    assert_eq!((call.sip_to.as_deref(), call.sip_rpid.as_deref(), call.sip_diversion.as_deref()), (Some("112"), Some("123456"), Some("123456")));
+    assert_eq!(
+        (call.sip_to.as_deref(), call.sip_rpid.as_deref(), call.sip_diversion.as_deref()),
+        (Some("112"), Some("123456"), Some("123456"))
+    );
     assert_eq!((call.x_headers.len(), call.p_headers.len(), call.copy_headers.as_slice()), (2, 1, &["X-Trunk".to_owned()][..]));
     let (phrases, call) = read_command(r#"{"action":{"type":"hangup"}}"#).expect("read");
     assert!(phrases.is_empty() && call.is_none());
