@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
-use tokio::time::Instant;
+use std::time::Instant;
 
 /// The secret of this name is a tenant's callback key: not shown to its handlers, since it may outlive each of them.
 pub const CALLBACK_KEY: &str = "callback-key";
@@ -43,9 +43,14 @@ impl Signer {
 
     /// What a request of this tenant to this origin is signed with.
     pub(super) async fn authorization(&self, domain: &Arc<str>, origin: &str) -> Option<HeaderValue> {
+        self.authorization_at(Instant::now(), domain, origin).await
+    }
+
+    async fn authorization_at(&self, now: Instant, domain: &Arc<str>, origin: &str) -> Option<HeaderValue> {
+        let is_fresh = |since: Instant| now.saturating_duration_since(since) < limits::SIGNATURE_FRESH;
         let key = (domain.clone(), origin.to_owned());
         if let Some((since, value)) = self.made.lock().unwrap_or_else(PoisonError::into_inner).get(&key)
-            && since.elapsed() < limits::SIGNATURE_FRESH
+            && is_fresh(*since)
         {
             return value.clone();
         }
@@ -57,10 +62,10 @@ impl Signer {
         };
         let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
         if made.len() >= limits::SIGNATURES {
-            made.retain(|_, (since, _)| since.elapsed() < limits::SIGNATURE_FRESH);
+            made.retain(|_, (since, _)| is_fresh(*since));
         }
         if made.len() < limits::SIGNATURES {
-            made.insert(key, (Instant::now(), value.clone()));
+            made.insert(key, (now, value.clone()));
         }
         value
     }
