@@ -30,11 +30,11 @@ pub type Keys = Arc<dyn Fn(Arc<str>) -> Pin<Box<dyn Future<Output = Option<Strin
 #[derive(Clone)]
 pub struct Signer {
     keys: Keys,
-    /// Domain and receiver's origin; `None`: the tenant has no key.
-    made: Arc<Mutex<BTreeMap<(Arc<str>, String), Made>>>,
+    made: Arc<Mutex<Made>>,
 }
 
-type Made = (Instant, Option<HeaderValue>);
+/// When each was made, by domain and receiver's origin; `None`: the tenant has no key.
+type Made = BTreeMap<(Arc<str>, String), (Instant, Option<HeaderValue>)>;
 
 impl Signer {
     pub fn new(keys: Keys) -> Signer {
