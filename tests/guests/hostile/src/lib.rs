@@ -212,7 +212,7 @@ fn scan() {
 
 fn is_planted(word: u64) -> bool {
     // Memory that nobody has used is zero, and most of it is that.
-    word != 0 && WINDOWS.contains(&(word ^ u64::from(black_box(MASK)) * 0x0101_0101_0101_0101))
+    word != 0 && WINDOWS.contains(&(word ^ (u64::from(black_box(MASK)) * 0x0101_0101_0101_0101)))
 }
 
 /// All of the instance's memory, whoever of it is in use.
