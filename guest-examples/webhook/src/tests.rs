@@ -1,3 +1,5 @@
+//! The handler in the harness: what it asks and tells, and what a bad answer becomes.
+
 use super::*;
 use hookswitch_sdk::HostError;
 use hookswitch_sdk::testing::Call;

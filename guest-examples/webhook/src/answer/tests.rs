@@ -1,3 +1,5 @@
+//! What each answer of the application becomes.
+
 use super::*;
 use serde_json::json;
 

@@ -1,3 +1,5 @@
+//! What is read of a fallback, what is refused, and the four operations over HTTP.
+
 use super::*;
 use crate::api::tests::{TENANT, TOKEN, world};
 

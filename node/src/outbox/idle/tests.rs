@@ -1,3 +1,5 @@
+//! Which connection serves whose next request, and until when.
+
 use super::*;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};

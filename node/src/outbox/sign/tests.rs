@@ -1,3 +1,5 @@
+//! Whom a signature is for, for how long, and which keys cannot make one.
+
 use super::*;
 use ring::signature::{RSA_PKCS1_2048_8192_SHA256, RsaPublicKeyComponents};
 use std::sync::atomic::{AtomicUsize, Ordering};
