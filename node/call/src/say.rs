@@ -1,6 +1,6 @@
 //! Values as words (IC-246): `1,234,567`, `2026-11-29` and `14:05` as the prompts that say them, one after the other.
 //!
-//! A language is a file of `say/` and its line in [`LANGUAGES`]. Its parts:
+//! A language is a file of `say/` and its line in `LANGUAGES`. Its parts:
 //! - A part of rules, `[number]`, `[ordinal]` and others that those name. A rule is a value from which on it holds, then what is said: a
 //!   word; `<` how often the value's power of ten goes into it; `>` what is left then, unless that is nothing. `<part`, `>part` say these
 //!   by another part's rules, nothing included; `=part` says the whole value by it. `1100/100` divides by 100.

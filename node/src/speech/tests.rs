@@ -2,9 +2,14 @@
 
 use super::*;
 use crate::outbox::Policy;
+#[cfg(any(feature = "polly", feature = "google"))]
 use crate::prompt::decode;
+#[cfg(any(feature = "polly", feature = "google"))]
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
+#[cfg(any(feature = "polly", feature = "google"))]
+use std::net::TcpListener;
+#[cfg(any(feature = "polly", feature = "google"))]
 use std::thread::JoinHandle;
 use tokio_rustls::rustls::RootCertStore;
 
@@ -23,9 +28,11 @@ impl Tenants for Fake {
 }
 
 /// A request line, its headers in lower case, and its body.
+#[cfg(any(feature = "polly", feature = "google"))]
 type Asked = (String, BTreeMap<String, String>, Vec<u8>);
 
 /// Answers so many requests, one each.
+#[cfg(any(feature = "polly", feature = "google"))]
 fn server(answers: Vec<Vec<u8>>) -> (SocketAddr, JoinHandle<Vec<Asked>>) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = listener.local_addr().expect("bound");
@@ -52,6 +59,7 @@ fn server(answers: Vec<Vec<u8>>) -> (SocketAddr, JoinHandle<Vec<Asked>>) {
     (address, thread)
 }
 
+#[cfg(any(feature = "polly", feature = "google"))]
 fn answer(status: &str, headers: &str, body: &[u8]) -> Vec<u8> {
     [format!("HTTP/1.1 {status}\r\n{headers}Content-Length: {}\r\n\r\n", body.len()).as_bytes(), body].concat()
 }
