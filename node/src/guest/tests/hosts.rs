@@ -299,7 +299,7 @@ fn a_request_of_one_guest_holds_up_no_other_and_ends_with_its_hook() {
     // An answer, and it goes on.
     let mut asked = [0; 16];
     stream.read_exact(&mut asked).expect("a request");
-    std::io::Write::write_all(&mut stream, b"HTTP/1.1 204 No Content\r\n\r\n").expect("answered");
+    std::io::Write::write_all(&mut stream, b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n").expect("answered");
     let (id, verdict) = equipped.world.verdict();
     assert_eq!((id, code(&verdict)), (waiting, 400));
     // No answer: what the hook has left is the request's, and a little of it the handler's.
