@@ -54,10 +54,11 @@ fn ic_019_020_what_fails_says_why() {
 
 #[test]
 fn ic_260_an_action_leads_out_of_the_ivr() {
-    let call = call()
+    let mut call = call()
         .response(200, r#"{"action":"ivr"}"#)
         .response(200, r#"{"phrases":[],"action":"call","destAddr":"sip:agent@pbx.example","maxRingTime":20}"#)
         .dial::<Webhook>();
+    call.wait();
     call.assert_routed("call sip:agent@pbx.example");
 }
 
