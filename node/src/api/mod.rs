@@ -402,7 +402,6 @@ fn endpoints() -> Vec<Endpoint> {
             .says("What calls to this number do without the handler.")
             .succeeds(200, "It has one.", &ivrfallback::fields()),
         post("/{domain}/ivrfallback/{number}", "putFallback", ivrfallback::put)
-            .deploys()
             .says(
                 "Says what calls to this number do without the handler: phrases, then a call or the end. `onError` where newCall failed for \
                  good, `always` in place of newCall; for an emergency number always. It lies on this node's disk.",
@@ -412,7 +411,6 @@ fn endpoints() -> Vec<Endpoint> {
             .succeeds(201, "Set.", &[])
             .refuses(&[409]),
         delete("/{domain}/ivrfallback/{number}", "removeFallback", ivrfallback::remove)
-            .deploys()
             .says("Forgets it: the handler decides again.")
             .succeeds(200, "Forgotten.", &[]),
         post("/{domain}/guests/rollback", "rollBack", guests::roll_back)

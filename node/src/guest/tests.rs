@@ -89,8 +89,12 @@ impl World {
     /// Wait until the room has done what was sent before: a question to another session of the thread, whose guest dies in its start
     /// code and so takes no place.
     fn settle(&mut self) {
-        self.activate("settle.example", 1, &Guest { module: "(func $no (unreachable)) (start $no)".into(), ..Guest::default() });
-        assert!(matches!(self.ask(session(9998), call_event("settle.example")), Err(HookFailure::Trap { .. })));
+        // A tenant and a session of its own each time: a version that dies again and again is not asked for a while.
+        static SETTLED: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
+        let n = SETTLED.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let domain = format!("settle-{n}.example");
+        self.activate(&domain, 1, &Guest { module: "(func $no (unreachable)) (start $no)".into(), ..Guest::default() });
+        assert!(matches!(self.ask(session(9_000 + n), call_event(&domain)), Err(HookFailure::Trap { .. })));
     }
 
     fn stats(&self, domain: &str) -> super::Stats {

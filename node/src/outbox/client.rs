@@ -29,6 +29,8 @@ const OURS: [&str; 10] =
 const AGENT: &str = concat!("hookswitch/", env!("CARGO_PKG_VERSION"));
 const OUR_PREFIXES: [&str; 2] = ["hookswitch-", "proxy-"];
 
+const NOT_CONNECTED: &str = "not connected";
+
 pub(super) struct Client {
     tls: TlsConnector,
     /// The addresses of a name, or why there are none.
@@ -136,7 +138,15 @@ impl Client {
     }
 
     async fn handshake(&self, target: &Target) -> Result<Open, Unanswered> {
-        let io = self.open(target).await.map_err(Unanswered::Because)?;
+        // IC-019: what could not be connected to is tried once more, since a caller waits.
+        let io = match self.open(target).await {
+            Err(why) if why.starts_with(NOT_CONNECTED) => {
+                tokio::time::sleep(limits::CONNECT_AGAIN).await;
+                self.open(target).await
+            }
+            opened => opened,
+        };
+        let io = io.map_err(Unanswered::Because)?;
         Open::handshake(TokioIo::new(io)).await.map_err(|error| Unanswered::Because(format!("no HTTP: {error}")))
     }
 
@@ -150,27 +160,21 @@ impl Client {
         Ok(Box::new(tls))
     }
 
-    /// Connects to the first address that may be connected to and answers; a second time where none does (IC-019). Looked up once: a name
-    /// cannot lead elsewhere in between.
+    /// Connects to the first address that may be connected to and answers. Looked up once: a name cannot lead elsewhere in between.
     async fn connect(&self, target: &Target) -> Result<TcpStream, String> {
         let addresses = match target.ip() {
             Some(ip) => vec![SocketAddr::new(ip, target.port)],
             None => (self.look_up)(target.host.clone(), target.port).await.map_err(|_| "its host is unknown".to_owned())?,
         };
-        let allowed: Vec<_> = addresses.iter().filter(|address| target.may_lead_to(address.ip())).collect();
-        if allowed.is_empty() {
-            return Err(if addresses.is_empty() { "its host has no address" } else { "its host leads to a private address" }.to_owned());
-        }
-        let mut last = String::new();
-        for again in [false, true] {
-            if again {
-                tokio::time::sleep(limits::CONNECT_AGAIN).await;
+        let mut last = "its host has no address".to_owned();
+        for address in addresses {
+            if !target.may_lead_to(address.ip()) {
+                last = "its host leads to a private address".into();
+                continue;
             }
-            for address in &allowed {
-                match TcpStream::connect(address).await {
-                    Ok(stream) => return Ok(stream),
-                    Err(error) => last = format!("not connected: {error}"),
-                }
+            match TcpStream::connect(address).await {
+                Ok(stream) => return Ok(stream),
+                Err(error) => last = format!("{NOT_CONNECTED}: {error}"),
             }
         }
         Err(last)
