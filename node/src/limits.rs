@@ -309,5 +309,7 @@ pub const TOKEN_OVERLAP_LONGEST: Duration = Duration::from_secs(31 * 86_400);
 /// Between measurements of what tenants use. What a measurement adds is lost by a crash before it, and a storage or a month is found used up so
 /// much later.
 pub const USAGE_EVERY: Duration = Duration::from_secs(10);
+/// Bytes of the site's name, which every hook says.
+pub const SITE: usize = 64;
 /// Parts of a hundred of a quota from which on the tenant is warned.
 pub const QUOTA_WARNING: u64 = 80;

@@ -4,6 +4,7 @@
 //! Here it is read and written; what it changes is `api/apply.rs`'s to say.
 
 use crate::store::{FallbackRow, Quotas};
+use hookswitch_call::Country;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -40,6 +41,10 @@ struct Tenant {
     #[serde(skip_serializing_if = "Option::is_none")]
     recording_retention_s: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    country: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    codecs: Option<Vec<String>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     fallback: Option<FallbackRow>,
     #[serde(skip_serializing_if = "Option::is_none")]
     quotas: Option<Quotas>,
@@ -71,6 +76,7 @@ fn unusual(tenant: &Map<String, Value>) -> Map<String, Value> {
         let value = match (name.as_str(), value) {
             ("created_at", _) | (_, Value::Null | Value::Bool(false)) => continue,
             ("fallback", value) if *value == usual => continue,
+            ("country", Value::String(code)) if code == Country::default().code() => continue,
             (_, Value::Array(items)) if items.is_empty() => continue,
             ("quotas", Value::Object(quotas)) => {
                 let said = quotas.iter().filter(|(name, value)| !(value.is_null() || *name == "cpu_weight" && **value == 1));
@@ -101,12 +107,12 @@ mod tests {
                 "quotas": { "calls_per_second": 3, "instances": null, "cpu_ms_per_second": null, "cpu_weight": 2, "storage_bytes": 1_099_511_627_776u64,
                             "minutes_per_month": null },
                 "error_prompt": "sorry \"so\".wav", "destinations": ["192.0.2.0/24"], "mediaservice_ids": [], "trusted": true,
-                "outbox_origins": ["https://x"], "recording_retention_s": 86400, "created_at": "2026-01-01T00:00:00.000Z",
+                "outbox_origins": ["https://x"], "recording_retention_s": 86400, "country": "US", "codecs": ["PCMU"], "created_at": "2026-01-01T00:00:00.000Z",
             }),
             json!({
                 "domain": "a.example", "default": false, "numbers": [], "fallback": { "action": "refuse", "status": 503 }, "trunks": [],
                 "max_sessions": 100, "quotas": { "cpu_weight": 1 }, "error_prompt": null, "destinations": [], "mediaservice_ids": [],
-                "trusted": false, "outbox_origins": [], "recording_retention_s": null, "created_at": "2026-01-01T00:00:00.000Z",
+                "trusted": false, "outbox_origins": [], "recording_retention_s": null, "country": "SE", "codecs": [], "created_at": "2026-01-01T00:00:00.000Z",
             }),
         ];
         let text = write(&shown).expect("written");
@@ -115,9 +121,18 @@ mod tests {
         assert_eq!(again[1]["numbers"], shown[0]["numbers"]);
         assert_eq!(again[1]["quotas"], shown[0]["quotas"]);
         assert_eq!(again[1]["fallback"], shown[0]["fallback"]);
-        for field in
-            ["default", "trunks", "max_sessions", "error_prompt", "destinations", "trusted", "outbox_origins", "recording_retention_s"]
-        {
+        for field in [
+            "default",
+            "trunks",
+            "max_sessions",
+            "error_prompt",
+            "destinations",
+            "trusted",
+            "outbox_origins",
+            "recording_retention_s",
+            "country",
+            "codecs",
+        ] {
             assert_eq!(again[1][field], shown[0][field], "{field}");
         }
         assert_eq!(read("").expect("empty"), Vec::<Value>::new());

@@ -36,6 +36,7 @@ export type Route = Routing & {
   remember(sessionReference: string): Route;
   ringFor(seconds: number): Route;
   record(fileName: string): Route;
+  greet(words: { caller?: Ivr; callee?: Ivr; playMode?: "callee-first" | "caller-first" | "both" }): Route;
   with(fields: Partial<OutboundCall>): Route;
 };
 

@@ -45,6 +45,10 @@ export class Route {
   record(fileName) {
     return this.with({ callRecording: true, recordingFileName: fileName });
   }
+  /** Of a call: what each is told after the callee answered, by phrases of `new Ivr()`: `{ caller, callee, playMode }`. */
+  greet({ caller, callee, playMode = null }) {
+    return this.with({ greeting: { playMode, caller: caller?.phrases ?? [], callee: callee?.phrases ?? [] } });
+  }
   /** Everything else that the record behind this answer has, by its fields. */
   with(fields) {
     Object.assign(this.val, fields);

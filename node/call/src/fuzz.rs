@@ -7,7 +7,10 @@
 use crate::contract::Script;
 use crate::contract::callee::Plan;
 use crate::contract::world::{self, World, configuration, offer, switch_config, tenant};
-use crate::door::{AskId, Command, CommandId, Counter, Done, Fallback, Input, PlaceIvrCall, SessionId, Tenant, WhichRecording};
+use crate::door::{
+    AskId, Command, CommandId, Counter, Done, Fallback, HoldAudio, Input, Mute, PlaceIvrCall, SessionId, Tenant, TransferTarget,
+    WhichRecording,
+};
 use crate::hook::*;
 use crate::recording::{Channels, Dialect, Mode, PauseBehavior, Phase, QueuePolicy, RecordingOptions, Target};
 use hookswitch_proto::Random;
@@ -103,6 +106,11 @@ fn outbound(dice: &mut Dice) -> OutboundCall {
         max_ring_time: dice.one_in(3).then(|| dice.millis(400_000)),
         call_recording: dice.one_in(3),
         recording_file_name: dice.one_in(4).then(|| dice.pick(&["t.wav", "t", "a/b.wav"]).to_owned()),
+        greeting: dice.one_in(4).then(|| Greeting {
+            order: dice.pick(&[PlayMode::Both, PlayMode::CallerFirst, PlayMode::CalleeFirst]),
+            caller: (0..dice.below(3)).map(|_| phrase(dice)).collect(),
+            callee: (0..dice.below(3)).map(|_| phrase(dice)).collect(),
+        }),
         ringback_tone: dice.one_in(2).then(|| dice.pick(&["default", "none", "early", "menu.wav", "missing.wav", "../x"]).to_owned()),
         sip_from: dice.one_in(6).then(|| dice.pick(&["+4670", "a\r\nX: y", ""]).to_owned()),
         display_name: dice.one_in(8).then(|| "A \"B\"".to_owned()),
@@ -310,7 +318,7 @@ fn order(dice: &mut Dice, world: &World) -> Command {
         _ => None,
     });
     // Splits and recordings mostly mean the connection that came last, or hardly one would be there.
-    let what = dice.below(14);
+    let what = dice.below(18);
     if let Some(newest) = newest.filter(|_| (2..=6).contains(&what) && !dice.one_in(4)) {
         (session_id, connection_id) = newest;
     }
@@ -359,7 +367,15 @@ fn order(dice: &mut Dice, world: &World) -> Command {
             }
         }
         7 => Command::InterruptIvrCommand { session_id, command: dice.pick(&[None, Some(1), Some(3)]) },
-        8 => Command::SendDtmf { session_id, participant_id, digits: dice.pick(&["1", "12#", "", "x"]).to_owned() },
+        8 => Command::SendDtmf { session_id, participant_id, digits: dice.pick(&["1", "12#", "", "x"]).to_owned(), length: None },
+        14 => Command::Hold { session_id, participant_id, audio: dice.pick(&[HoldAudio::Silence, HoldAudio::File("menu.wav".into())]) },
+        15 => Command::Resume { session_id, participant_id },
+        16 => Command::Mute { session_id, participant_id, mute: Mute { speak: dice.one_in(2), listen: dice.one_in(2) } },
+        17 => {
+            let blind = dice.pick(&["sip:x@127.0.0.1", "sip:x@named.test", "sip:x@192.0.2.66", "x"]).to_owned();
+            let target = if dice.one_in(3) { TransferTarget::Attended(participant_id.clone()) } else { TransferTarget::Blind(blind) };
+            Command::Transfer { session_id, participant_id, target }
+        }
         9 => Command::SetTimer { session_id, name: dice.pick(&["a", "b", ""]).to_owned(), after: dice.millis(20_000) },
         10 => Command::CancelTimer { session_id, name: "a".to_owned() },
         _ => Command::PlaceIvrCall(Box::new(PlaceIvrCall {
@@ -381,7 +397,11 @@ fn give(world: &mut World, domain: &str, command: Command) {
 fn operate(dice: &mut Dice, world: &mut World, ids: &Shared) {
     let calls = world.phones.len() as u64;
     let call = |dice: &mut Dice| usize::try_from(dice.below(calls.max(1))).unwrap();
-    match dice.below(27) {
+    match dice.below(28) {
+        27 if calls > 0 => {
+            let i = call(dice);
+            world.refer_news(i, dice.pick(&[100, 180, 200, 486]));
+        }
         0..=3 if calls < 12 => {
             let sdp = match dice.below(8) {
                 0 => None,

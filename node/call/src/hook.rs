@@ -16,7 +16,10 @@ pub struct SessionInfo {
     pub domain: String,
     /// Address of this node.
     pub ivr_server: String,
+    /// One for the whole call, also over sessions (IC-098).
     pub trace_id: String,
+    /// Of the node that asks, where the operator named one (IC-099).
+    pub site_id: Option<String>,
     /// A new instance serves this session after an earlier one failed (IC-298).
     pub restarted: bool,
 }
@@ -243,6 +246,8 @@ pub struct OutboundCall {
     /// The other properties of that recording. Where set, the connection is recorded even if `call_recording` is false.
     pub recording: Option<Box<RecordingOptions>>,
     pub ringback_tone: Option<String>,
+    /// What both are told before they hear each other (IC-173, IC-174).
+    pub greeting: Option<Greeting>,
     pub sip_from: Option<String>,
     pub sip_to: Option<String>,
     pub sip_pai: Option<String>,
@@ -258,6 +263,24 @@ pub struct OutboundCall {
     pub copy_headers: Vec<String>,
     pub participant_id: Option<String>,
     pub session_reference: Option<String>,
+}
+
+/// Phrases for each side, after the callee answered.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Greeting {
+    pub order: PlayMode,
+    pub caller: Vec<Phrase>,
+    pub callee: Vec<Phrase>,
+}
+
+/// Which of two greetings plays first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PlayMode {
+    CalleeFirst,
+    CallerFirst,
+    /// At the same time; the longer one is waited for.
+    #[default]
+    Both,
 }
 
 /// getIvrCommand's response (IC-227 to IC-264).
@@ -441,6 +464,14 @@ pub enum Notification {
         duration: Duration,
         reason: &'static str,
     },
+    /// A transfer that was ordered has come so far: SIP status of the call that its party makes (IC-300).
+    TransferState {
+        info: SessionInfo,
+        participant_id: String,
+        sip_code: u16,
+        /// No more news of it will come.
+        last: bool,
+    },
     /// A timer that the handler set is due.
     Timer {
         info: SessionInfo,
@@ -456,6 +487,7 @@ impl Notification {
             | Notification::CallNotify { info, .. }
             | Notification::RecordingReady { info, .. }
             | Notification::RecordingState { info, .. }
+            | Notification::TransferState { info, .. }
             | Notification::Timer { info, .. }
             | Notification::SessionCompleted { info, .. } => info,
             Notification::Alarm(alarm) => &alarm.info,
@@ -467,6 +499,7 @@ impl Notification {
             | Notification::CallNotify { info, .. }
             | Notification::RecordingReady { info, .. }
             | Notification::RecordingState { info, .. }
+            | Notification::TransferState { info, .. }
             | Notification::Timer { info, .. }
             | Notification::SessionCompleted { info, .. } => info,
             Notification::Alarm(alarm) => &mut alarm.info,

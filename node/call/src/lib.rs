@@ -24,7 +24,10 @@ mod participant;
 pub mod recording;
 #[cfg(test)]
 mod recording_ladders;
+mod ringing;
 pub mod route;
+#[cfg(test)]
+mod routing_ladders;
 pub mod rules;
 mod session;
 pub mod switch;
@@ -38,12 +41,14 @@ pub use adapter::Adapter;
 pub use admission::{Quota, Spent};
 pub use destination::Destination;
 pub use door::{
-    Ask, AskId, Begun, CallRecord, Clips, Command, CommandError, CommandId, CommandResult, Configuration, Done, Fallback, Input, Output,
-    PlaceIvrCall, Prepare, PromptSource, RecordingMoved, RecordingReport, RecordingStart, Resolve, SessionId, Tenant, WhichRecording,
+    Ask, AskId, Begun, CallRecord, Clips, Command, CommandError, CommandId, CommandResult, Configuration, Done, Fallback, HoldAudio, Input,
+    Mute, Output, PlaceIvrCall, Prepare, PromptSource, RecordingMoved, RecordingReport, RecordingStart, Resolve, SessionId, Tenant,
+    TransferTarget, WhichRecording,
 };
 pub use hook::{
-    Alarm, AlarmKind, AlarmLeg, BackgroundPrompt, CallEvent, CallEventKind, Collect, DigitProtection, DtmfParams, DtmfReason, Hook,
-    HookFailure, IvrCommand, IvrRequest, NewCall, Notification, OutboundCall, Phrase, Privacy, RecordPhrase, RecordingDetails,
-    RecordingResult, ReplyTo, Routing, Verdict,
+    Alarm, AlarmKind, AlarmLeg, BackgroundPrompt, CallEvent, CallEventKind, Collect, DigitProtection, DtmfParams, DtmfReason, Greeting,
+    Hook, HookFailure, IvrCommand, IvrRequest, NewCall, Notification, OutboundCall, Phrase, PlayMode, Privacy, RecordPhrase,
+    RecordingDetails, RecordingResult, ReplyTo, Routing, Verdict,
 };
+pub use ringing::Country;
 pub use switch::{Switch, SwitchConfig, SwitchGauges};

@@ -154,6 +154,7 @@ pub(crate) fn notification_text(notification: &Notification) -> String {
         Notification::RecordingReady { reason, .. } => format!("recording-ready failed: {}", reason.as_deref().unwrap_or("-")),
         Notification::RecordingState { status, .. } => format!("recording-state {}", status.phase.name()),
         Notification::SessionCompleted { reason, .. } => format!("session-completed {reason}"),
+        Notification::TransferState { sip_code, last, .. } => format!("transfer-state {sip_code}{}", if *last { ", last" } else { "" }),
         Notification::Timer { name, .. } => format!("timer {name}"),
         Notification::Alarm(alarm) => format!("alarm {} {}", alarm.kind.name(), alarm.error),
     }

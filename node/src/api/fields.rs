@@ -46,6 +46,10 @@ pub(super) enum Kind {
     Digits,
     /// Decimal seconds within bounds.
     Seconds(u16, u16),
+    /// Whole milliseconds within bounds.
+    Millis(u32, u32),
+    /// One of these words.
+    OneOf(&'static [&'static str]),
     Flag,
     /// Header names that begin so, each with a value or a list of values.
     Headers(&'static str),
@@ -142,6 +146,20 @@ impl Kind {
                     _ => return bad(&format!("must be a number of seconds from {from} to {to}")),
                 }
             }
+            Kind::Millis(from, to) => {
+                let text = if raw.starts_with('"') { text(name, raw, SHORT)? } else { raw.to_owned() };
+                match text.trim().parse::<u32>() {
+                    Ok(ms) if (from..=to).contains(&ms) => Held::Time(Duration::from_millis(ms.into())),
+                    _ => return bad(&format!("must be a whole number of milliseconds from {from} to {to}")),
+                }
+            }
+            Kind::OneOf(words) => {
+                let word = text(name, raw, SHORT)?;
+                if !words.contains(&&*word) {
+                    return bad(&format!("must be one of {}", words.join(", ")));
+                }
+                Held::Text(word)
+            }
             Kind::Flag => match raw {
                 "true" => Held::Flag(true),
                 "false" => Held::Flag(false),
@@ -173,6 +191,8 @@ impl Kind {
             Kind::Text => json!({ "type": ["string", "number", "null"], "maxLength": SHORT }),
             Kind::FileName => json!({ "type": ["string", "number", "null"], "maxLength": call_limits::FILE_NAME }),
             Kind::Seconds(from, to) => json!({ "type": ["number", "string", "null"], "minimum": from, "maximum": to }),
+            Kind::Millis(from, to) => json!({ "type": ["integer", "string", "null"], "minimum": from, "maximum": to }),
+            Kind::OneOf(words) => json!({ "enum": words }),
             Kind::Flag => json!({ "type": ["boolean", "null"] }),
             Kind::Headers(_) => json!({
                 "type": ["object", "null"],
@@ -244,6 +264,8 @@ mod tests {
         optional("file", Kind::FileName, ""),
         optional("wait", Kind::Seconds(1, 300), ""),
         optional("flag", Kind::Flag, ""),
+        optional("ms", Kind::Millis(40, 2000), ""),
+        optional("way", Kind::OneOf(&["in", "out"]), ""),
         optional("xHeaders", Kind::Headers("x-"), ""),
         optional("parameters", Kind::Parameters, ""),
         optional("reference", Kind::Json, ""),
@@ -321,6 +343,11 @@ mod tests {
             (r#"{"id":"a","wait":1e999}"#, "wait"),
             (r#"{"id":"a","wait":[]}"#, "wait"),
             (r#"{"id":"a","flag":"yes"}"#, "flag"),
+            (r#"{"id":"a","ms":39}"#, "ms"),
+            (r#"{"id":"a","ms":100.5}"#, "ms"),
+            (r#"{"id":"a","ms":-1}"#, "ms"),
+            (r#"{"id":"a","way":"up"}"#, "way"),
+            (r#"{"id":"a","way":["in"]}"#, "way"),
             (r#"{"id":"a","flag":1}"#, "flag"),
             (r#"{"id":"a","parameters":{"":"x"}}"#, "parameters"),
             (r#"{"id":"a","parameters":{"x":["y"]}}"#, "parameters"),

@@ -16,7 +16,7 @@ use crate::limits;
 use crate::reply_keys::{BadReplyId, ReplyId};
 use axum::extract::{Request, State};
 use hookswitch_call::ReplyTo;
-use hookswitch_call::door::{Command, CommandError, Done, PlaceIvrCall, WhichRecording};
+use hookswitch_call::door::{Command, CommandError, Done, HoldAudio, Mute, PlaceIvrCall, TransferTarget, WhichRecording};
 use hookswitch_call::hook::OutboundCall;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -31,6 +31,10 @@ pub(super) enum Operation {
     SplitConnection,
     InterruptIvrCommand,
     SendDtmf,
+    Transfer,
+    Hold,
+    Resume,
+    Mute,
     PlaceIvrCall,
 }
 
@@ -69,6 +73,28 @@ const SEND_DTMF: &[Field] = &[
     required("replyId", Kind::ReplyId, REPLY_ID),
     required("participantId", Kind::Id, PARTICIPANT),
     required("digits", Kind::Digits, "1 to 64 of 0-9, *, # and A-D, sent as telephone events."),
+    optional("digitMs", Kind::Millis(40, 2000), "Milliseconds of each digit; 100 where it is not said."),
+];
+const TRANSFER: &[Field] = &[
+    required("replyId", Kind::ReplyId, REPLY_ID),
+    required("participantId", Kind::Id, "The participant that is sent away. Not connected: 409."),
+    optional("destAddr", Kind::Uri, "SIP URI that it calls. The tenant's list of destinations must have it."),
+    optional("toParticipantId", Kind::Id, "In place of destAddr: the participant whose far end it calls, which takes our place there."),
+];
+const HOLD: &[Field] = &[
+    required("replyId", Kind::ReplyId, REPLY_ID),
+    required("participantId", Kind::Id, "The participant. Not connected with another one: 409."),
+    optional("fileName", Kind::FileName, "Prompt that it hears in a loop; silence where it is not said."),
+];
+const RESUME: &[Field] = &[required("replyId", Kind::ReplyId, REPLY_ID), required("participantId", Kind::Id, PARTICIPANT)];
+const MUTE: &[Field] = &[
+    required("replyId", Kind::ReplyId, REPLY_ID),
+    required("participantId", Kind::Id, PARTICIPANT),
+    required(
+        "direction",
+        Kind::OneOf(&["speak", "listen", "both", "off"]),
+        "`speak`: nobody hears it; `listen`: it hears nobody; `both`; `off`: neither.",
+    ),
 ];
 const PLACE_IVR_CALL: &[Field] = &[
     required("destAddr", Kind::Uri, "SIP URI to call. The tenant's list of destinations must have it."),
@@ -76,6 +102,9 @@ const PLACE_IVR_CALL: &[Field] = &[
     optional("mediaserviceId", Kind::Text, "One of the tenant's mediaservice ids. Another: 404."),
     optional("maxRingTime", Kind::Seconds(1, 300), "Seconds to wait for an answer; 60 where it is not said."),
     optional("sipFrom", Kind::Text, "User part of From."),
+    optional("sipTo", Kind::Text, "User part of To; that of destAddr where it is not said."),
+    optional("sipPAI", Kind::Text, "P-Asserted-Identity; only for tenants marked trusted."),
+    optional("sipRPID", Kind::Text, "Remote-Party-ID; only for tenants marked trusted."),
     optional("displayName", Kind::Text, "Display name of From."),
     optional("callerPrivacy", Kind::Flag, "Hide the caller: From is anonymous."),
     optional("sipDiversion", Kind::Text, "Number for a Diversion header."),
@@ -88,7 +117,7 @@ const PLACE_IVR_CALL: &[Field] = &[
 ];
 
 impl Operation {
-    pub(super) const ALL: [Operation; 8] = [
+    pub(super) const ALL: [Operation; 12] = [
         Operation::StartRecording,
         Operation::StopRecording,
         Operation::HangupParticipant,
@@ -96,6 +125,10 @@ impl Operation {
         Operation::SplitConnection,
         Operation::InterruptIvrCommand,
         Operation::SendDtmf,
+        Operation::Transfer,
+        Operation::Hold,
+        Operation::Resume,
+        Operation::Mute,
         Operation::PlaceIvrCall,
     ];
 
@@ -122,6 +155,10 @@ impl Operation {
                 ("/{domain}/interruptivrcommand", Some(("/admin/sessions/{session}/interruptivrcommand", "sessionInterruptIvrCommand")))
             }
             Operation::SendDtmf => ("/{domain}/senddtmf", Some(("/admin/sessions/{session}/senddtmf", "sessionSendDtmf"))),
+            Operation::Transfer => ("/{domain}/transfer", Some(("/admin/sessions/{session}/transfer", "sessionTransfer"))),
+            Operation::Hold => ("/{domain}/hold", Some(("/admin/sessions/{session}/hold", "sessionHold"))),
+            Operation::Resume => ("/{domain}/resume", Some(("/admin/sessions/{session}/resume", "sessionResume"))),
+            Operation::Mute => ("/{domain}/mute", Some(("/admin/sessions/{session}/mute", "sessionMute"))),
             Operation::PlaceIvrCall => ("/{domain}/placeivrcall", None),
         }
     }
@@ -142,6 +179,12 @@ impl Operation {
             Operation::SplitConnection => "Parts the participants of a connection; call-event asks for each of them what follows.",
             Operation::InterruptIvrCommand => "Cuts the running IVR command short; getIvrCommand asks for the next one.",
             Operation::SendDtmf => "Sends digits to a participant.",
+            Operation::Transfer => {
+                "Asks a participant to call somebody else (REFER). It leaves when that call is answered; transfer-state tells how it goes."
+            }
+            Operation::Hold => "Parts a participant from the other one of its connection for a while, with music or silence.",
+            Operation::Resume => "Ends a hold. One that is not on hold is a success.",
+            Operation::Mute => "Keeps a participant from being heard, from hearing, or both, for the rest of its call.",
             Operation::PlaceIvrCall => "Places a call that is connected to the IVR when it is answered.",
         }
     }
@@ -155,6 +198,10 @@ impl Operation {
             Operation::SplitConnection => SPLIT_CONNECTION,
             Operation::InterruptIvrCommand => INTERRUPT_IVR_COMMAND,
             Operation::SendDtmf => SEND_DTMF,
+            Operation::Transfer => TRANSFER,
+            Operation::Hold => HOLD,
+            Operation::Resume => RESUME,
+            Operation::Mute => MUTE,
             Operation::PlaceIvrCall => PLACE_IVR_CALL,
         }
     }
@@ -201,7 +248,28 @@ impl Operation {
                 session_id: of_session,
                 participant_id: values.required("participantId"),
                 digits: values.required("digits"),
+                length: values.time("digitMs"),
             },
+            Operation::Transfer => {
+                let target = match (values.text("destAddr"), values.text("toParticipantId")) {
+                    (Some(uri), None) => TransferTarget::Blind(uri),
+                    (None, Some(other)) => TransferTarget::Attended(other),
+                    (None, None) => return Err(ApiError::bad("destAddr", "is missing, and so is toParticipantId")),
+                    (Some(_), Some(_)) => return Err(ApiError::bad("toParticipantId", "is given beside destAddr")),
+                };
+                Command::Transfer { session_id: of_session, participant_id: values.required("participantId"), target }
+            }
+            Operation::Hold => Command::Hold {
+                session_id: of_session,
+                participant_id: values.required("participantId"),
+                audio: values.text("fileName").map_or(HoldAudio::Silence, HoldAudio::File),
+            },
+            Operation::Resume => Command::Resume { session_id: of_session, participant_id: values.required("participantId") },
+            Operation::Mute => {
+                let direction = values.required("direction");
+                let mute = Mute { speak: ["speak", "both"].contains(&&*direction), listen: ["listen", "both"].contains(&&*direction) };
+                Command::Mute { session_id: of_session, participant_id: values.required("participantId"), mute }
+            }
             Operation::PlaceIvrCall => Command::PlaceIvrCall(Box::new(PlaceIvrCall {
                 session_id: values.text("sessionId"),
                 mediaservice_id: values.text("mediaserviceId"),
@@ -209,6 +277,9 @@ impl Operation {
                     dest_addr: values.required("destAddr"),
                     max_ring_time: values.time("maxRingTime"),
                     sip_from: values.text("sipFrom"),
+                    sip_to: values.text("sipTo"),
+                    sip_pai: values.text("sipPAI"),
+                    sip_rpid: values.text("sipRPID"),
                     display_name: values.text("displayName"),
                     caller_privacy: values.flag("callerPrivacy"),
                     sip_diversion: values.text("sipDiversion"),

@@ -11,7 +11,7 @@ use crate::limits;
 use crate::store::{FallbackRow, NumberRow, Quotas, TenantRow, TokenRow, wall_ms};
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
-use hookswitch_call::Destination;
+use hookswitch_call::{Country, Destination};
 use serde_json::{Map, Value, json};
 
 /// A tenant's configuration: 10,000 numbers fit.
@@ -31,6 +31,8 @@ const MEDIASERVICES: usize = 64;
 const ORIGINS: usize = 64;
 /// Seconds that a tenant may keep its recordings for: a hundred years. Longer is for ever, which is null.
 const RETENTION: u64 = 100 * 366 * 24 * 3600;
+/// What can be offered, by its name in SDP.
+const CODECS: [&str; 2] = ["PCMA", "PCMU"];
 /// Calls at a time of a tenant that says nothing.
 const MAX_SESSIONS: u32 = 100;
 
@@ -322,8 +324,15 @@ pub(super) fn to_json(tenant: &TenantRow) -> Value {
         "outbox_origins": tenant.outbox_origins,
         "recording_retention_s": tenant.recording_retention_ms.map(|ms| ms / 1000),
         "large_components": tenant.large_components,
+        "country": country(&tenant.country),
+        "codecs": tenant.codecs,
         "created_at": rfc3339(tenant.created_at),
     })
+}
+
+/// As it is shown: a row of before there were countries has none.
+fn country(code: &str) -> &'static str {
+    code.parse::<Country>().unwrap_or_default().code()
 }
 
 /// The whole configuration: what is not named gets its default, but for the role of default tenant, which is `default` then.
@@ -395,6 +404,15 @@ pub(super) fn from_json(domain: String, mut body: Map<String, Value>, default: b
         Value::Bool(large) => large,
         _ => return Err(ApiError::bad("large_components", "must be true or false")),
     };
+    let country = match body.remove("country").unwrap_or_default() {
+        Value::Null => Country::default().code().to_owned(),
+        Value::String(code) => code.parse::<Country>().map_err(|why| ApiError::bad("country", why.to_string()))?.code().to_owned(),
+        _ => return Err(ApiError::bad("country", "must be a code of two letters")),
+    };
+    let codecs = texts(&mut body, "codecs", CODECS.len(), |text| match CODECS.into_iter().find(|c| c.eq_ignore_ascii_case(text)) {
+        Some(name) => Ok(name.to_owned()),
+        None => Err(format!("must be one of {}", CODECS.join(", "))),
+    })?;
     // What a listing says about a tenant may be sent back with changes.
     body.remove("created_at");
     if let Some(named) = body.remove("domain")
@@ -420,6 +438,8 @@ pub(super) fn from_json(domain: String, mut body: Map<String, Value>, default: b
         outbox_origins,
         recording_retention_ms,
         large_components,
+        country,
+        codecs,
         default,
         created_at: 0,
     })
@@ -575,6 +595,14 @@ fn properties() -> Value {
         "destinations": texts(DESTINATIONS, "Whom its handlers may call: an address with an optional /prefix, a host name, *.domain or                                              trunk:NAME, the first three perhaps with :port. None: nobody."),
         "mediaservice_ids": texts(MEDIASERVICES, "Names that placeivrcall may give as mediaserviceId."),
         "trusted": endpoint::flag("P-Asserted-Identity of its handlers goes out."),
+        "country": {
+            "enum": Country::codes().map(Value::from).chain([Value::Null]).collect::<Vec<_>>(),
+            "description": "Whose ringing tone its waiting parties hear. Null: SE.",
+        },
+        "codecs": {
+            "type": "array", "maxItems": CODECS.len(), "items": { "enum": CODECS },
+            "description": "Codecs that are offered before the node's others, best first.",
+        },
         "large_components": endpoint::flag("It may upload components of up to 32 MiB, whose instances may have 64 MiB of memory: Python's."),
         "recording_retention_s": {
             "type": ["integer", "null"], "minimum": 1, "maximum": RETENTION,

@@ -150,6 +150,12 @@ pub(super) struct PutArgs {
     /// Whether P-Asserted-Identity of its handlers goes out
     #[arg(long, value_name = "true|false")]
     trusted: Option<bool>,
+    /// The country whose ringing tone its waiting parties hear, by its code of two letters
+    #[arg(long, value_name = "CODE")]
+    country: Option<String>,
+    /// A codec to offer before the others: PCMA or PCMU; may be repeated, replaces the list, '' empties it
+    #[arg(long = "codec", value_name = "NAME")]
+    codecs: Vec<String>,
     /// Whether it may upload components of up to 32 MiB, as Python's, whose instances may have 64 MiB of memory
     #[arg(long, value_name = "true|false")]
     large_components: Option<bool>,
@@ -380,6 +386,7 @@ fn put(common: &Common, client: &Client, args: PutArgs) -> Outcome {
         ("destinations", args.destinations),
         ("mediaservice_ids", args.mediaservice_ids),
         ("outbox_origins", args.outbox_origins),
+        ("codecs", args.codecs),
     ] {
         if !given.is_empty() {
             tenant.insert(field.into(), given.into_iter().filter(|text| !text.is_empty()).collect());
@@ -390,6 +397,9 @@ fn put(common: &Common, client: &Client, args: PutArgs) -> Outcome {
     }
     if let Some(trusted) = args.trusted {
         tenant.insert("trusted".into(), trusted.into());
+    }
+    if let Some(country) = args.country {
+        tenant.insert("country".into(), country.into());
     }
     if let Some(large) = args.large_components {
         tenant.insert("large_components".into(), large.into());

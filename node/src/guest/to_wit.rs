@@ -31,7 +31,7 @@ fn info(info: SessionInfo, transaction_id: String) -> wit::SessionInfo {
         domain: info.domain,
         ivr_server: info.ivr_server,
         trace_id: info.trace_id,
-        site_id: None,
+        site_id: info.site_id,
         transaction_id,
         restarted: info.restarted,
         extra: vec![],
@@ -321,6 +321,15 @@ pub(crate) fn notification(notification: Notification, transaction: String, keys
             reason: completion(reason),
             extra: vec![],
         }),
+        Notification::TransferState { info: session, participant_id, sip_code, last } => {
+            wit::Notification::TransferState(wit::TransferState {
+                info: info(session, transaction),
+                participant_id,
+                sip_code,
+                last,
+                extra: vec![],
+            })
+        }
         Notification::Timer { info: session, name } => wit::Notification::Timer(wit::Timer { info: info(session, transaction), name }),
         Notification::Alarm(alarm) => wit::Notification::Alarm(self::alarm(alarm, transaction)),
     }

@@ -355,6 +355,11 @@ const STEPS: &[&str] = &[
     "
     ALTER TABLE tenants ADD COLUMN large_components INTEGER NOT NULL DEFAULT 0;
     ",
+    // Whose ringing tone is heard, and in which order codecs are offered.
+    "
+    ALTER TABLE tenants ADD COLUMN country TEXT NOT NULL DEFAULT 'SE';
+    ALTER TABLE tenants ADD COLUMN codecs  TEXT NOT NULL DEFAULT '[]';
+    ",
 ];
 
 /// Brings the database to the newest version. Refuses one that a newer node has written: its meaning is unknown here.

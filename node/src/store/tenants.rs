@@ -2,6 +2,7 @@
 
 use super::{Store, StoreError, ledger, wall_ms};
 use hookswitch_call::{Configuration, Fallback, Phrase, Tenant};
+use hookswitch_proto::media::Codec;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -32,6 +33,10 @@ pub struct TenantRow {
     pub recording_retention_ms: Option<u64>,
     /// It may upload large components: with more bytes, modules and memory.
     pub large_components: bool,
+    /// Whose ringing tone its waiting parties hear, as `hookswitch_call::Country` reads it. Empty: the usual one.
+    pub country: String,
+    /// Codecs that are offered first, by their names in SDP.
+    pub codecs: Vec<String>,
     /// Takes what no number and no domain matches. At most one tenant does.
     pub default: bool,
     pub created_at: u64,
@@ -352,6 +357,8 @@ impl TenantRow {
             mediaservice_ids: self.mediaservice_ids.clone(),
             trusted: self.trusted,
             error_prompt: self.error_prompt.clone(),
+            country: self.country.parse().unwrap_or_default(),
+            codecs: self.codecs.iter().filter_map(|name| Codec::of_name(name)).collect(),
         }
     }
 }
@@ -361,13 +368,14 @@ fn put(db: &Connection, tenant: &TenantRow, who: &str) -> Result<bool, StoreErro
     let known = db.prepare_cached("SELECT 1 FROM tenants WHERE domain = ?")?.exists([&tenant.domain])?;
     db.prepare_cached(
         "INSERT INTO tenants (domain, max_sessions, fallback, error_prompt, created_at, destinations, mediaservice_ids, trusted,
-                              outbox_origins, recording_retention_ms, quotas, trunks, large_components)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+                              outbox_origins, recording_retention_ms, quotas, trunks, large_components, country, codecs)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
          ON CONFLICT (domain) DO UPDATE SET
              max_sessions = excluded.max_sessions, fallback = excluded.fallback, error_prompt = excluded.error_prompt,
              destinations = excluded.destinations, mediaservice_ids = excluded.mediaservice_ids, trusted = excluded.trusted,
              outbox_origins = excluded.outbox_origins, recording_retention_ms = excluded.recording_retention_ms,
-             quotas = excluded.quotas, trunks = excluded.trunks, large_components = excluded.large_components",
+             quotas = excluded.quotas, trunks = excluded.trunks, large_components = excluded.large_components,
+             country = excluded.country, codecs = excluded.codecs",
     )?
     .execute(params![
         tenant.domain,
@@ -382,7 +390,9 @@ fn put(db: &Connection, tenant: &TenantRow, who: &str) -> Result<bool, StoreErro
         tenant.recording_retention_ms.map(u64::cast_signed),
         serde_json::to_string(&tenant.quotas).expect("plain data becomes JSON"),
         list(&tenant.trunks),
-        tenant.large_components
+        tenant.large_components,
+        tenant.country,
+        list(&tenant.codecs)
     ])?;
 
     db.prepare_cached("DELETE FROM numbers WHERE domain = ?")?.execute([&tenant.domain])?;
@@ -419,7 +429,8 @@ fn select(db: &Connection, domain: Option<&str>) -> Result<Vec<TenantRow>, Store
     let mut tenants = db.prepare_cached(
         "SELECT domain, max_sessions, fallback, error_prompt, created_at,
                 domain = coalesce((SELECT value FROM settings WHERE key = ?1), ''),
-                destinations, mediaservice_ids, trusted, outbox_origins, recording_retention_ms, quotas, trunks, large_components
+                destinations, mediaservice_ids, trusted, outbox_origins, recording_retention_ms, quotas, trunks, large_components,
+                country, codecs
          FROM tenants WHERE ?2 IS NULL OR domain = ?2 ORDER BY created_at DESC, rowid DESC",
     )?;
     let mut tenants: Vec<TenantRow> = tenants.query_map(params![DEFAULT_DOMAIN, domain], from_row)?.collect::<Result<_, _>>()?;
@@ -483,6 +494,8 @@ fn from_row(row: &Row<'_>) -> rusqlite::Result<TenantRow> {
         outbox_origins: json(row, 9)?,
         recording_retention_ms: row.get::<_, Option<i64>>(10)?.map(i64::cast_unsigned),
         large_components: row.get(13)?,
+        country: row.get(14)?,
+        codecs: json(row, 15)?,
         default: row.get(5)?,
         created_at: row.get::<_, i64>(4)?.cast_unsigned(),
     })

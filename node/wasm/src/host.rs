@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use wasmtime::ResourceLimiter;
 
-pub use api::calls::{IvrCall, PlacedCall};
+pub use api::calls::{HoldAudio, IvrCall, MuteDirection, PlacedCall, TransferTarget};
 pub use api::http::{Request, Response};
 pub use api::log::Level;
 pub use api::outbox::PostRequest;
@@ -29,6 +29,10 @@ pub enum Order {
     InterruptIvrCommand,
     PlaceIvrCall(Box<IvrCall>),
     SendDtmf { participant_id: String, digits: String, digit_ms: Option<u32> },
+    Transfer { participant_id: String, target: TransferTarget },
+    Hold { participant_id: String, audio: HoldAudio },
+    Resume { participant_id: String },
+    Mute { participant_id: String, direction: MuteDirection },
     StartRecording { target: wit::RecordingTarget, options: Box<wit::RecordingOptions>, prompts: Vec<wit::Phrase> },
     StopRecording { recording: Option<String> },
     PauseRecording { recording: Option<String>, behavior: Option<wit::PauseBehavior> },
@@ -71,6 +75,10 @@ impl Order {
             Order::InterruptIvrCommand => "calls.interrupt-ivr-command",
             Order::PlaceIvrCall(_) => "calls.place-ivr-call",
             Order::SendDtmf { .. } => "calls.send-dtmf",
+            Order::Transfer { .. } => "calls.transfer",
+            Order::Hold { .. } => "calls.hold",
+            Order::Resume { .. } => "calls.resume",
+            Order::Mute { .. } => "calls.mute",
             Order::StartRecording { .. } => "recordings.start",
             Order::StopRecording { .. } => "recordings.stop",
             Order::PauseRecording { .. } => "recordings.pause",
@@ -456,15 +464,27 @@ impl api::calls::Host for State {
         self.order(Order::SendDtmf { participant_id, digits, digit_ms }).await
     }
 
+    async fn transfer(&mut self, participant_id: String, target: TransferTarget) -> Answer<()> {
+        self.order(Order::Transfer { participant_id, target }).await
+    }
+
+    async fn hold(&mut self, participant_id: String, audio: HoldAudio) -> Answer<()> {
+        self.order(Order::Hold { participant_id, audio }).await
+    }
+
+    async fn resume(&mut self, participant_id: String) -> Answer<()> {
+        self.order(Order::Resume { participant_id }).await
+    }
+
+    async fn mute(&mut self, participant_id: String, direction: MuteDirection) -> Answer<()> {
+        self.order(Order::Mute { participant_id, direction }).await
+    }
+
     calls_not_here! {
         place_remote_call(call: api::calls::DeviceCall) -> PlacedCall;
         send_remote_call_ringback() -> ();
         answer_remote_call(endpoint: wit::RtpEndpoint, reference: Option<String>) -> ();
         hangup_call() -> ();
-        transfer(participant: String, target: api::calls::TransferTarget) -> ();
-        hold(participant: String, audio: api::calls::HoldAudio) -> ();
-        resume(participant: String) -> ();
-        mute(participant: String, direction: api::calls::MuteDirection) -> ();
         play(participant: String, phrases: Vec<wit::Phrase>) -> ();
     }
 }

@@ -94,6 +94,11 @@ class Route:
         """Of a call: record the connection under this name."""
         return self.set(call_recording=True, recording_file_name=file_name)
 
+    def greet(self, caller=None, callee=None, play_mode=None):
+        """Of a call: what each is told after the callee answered, by the phrases of an `Ivr`."""
+        phrases = [words.command.phrases if words else [] for words in (caller, callee)]
+        return self.set(greeting=types.Greeting(play_mode=play_mode, caller=phrases[0], callee=phrases[1]))
+
     def set(self, **fields):
         """Everything else that the record behind this answer has, by its fields."""
         for name, value in fields.items():

@@ -17,6 +17,7 @@ mod menu;
 mod openapi;
 mod proxied;
 mod recording_faults;
+mod routed;
 mod simulate;
 mod sipp;
 mod tcp;

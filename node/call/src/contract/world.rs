@@ -95,6 +95,8 @@ pub struct World {
     pub thinking: Duration,
     /// What the preparation of prompts takes.
     pub fetching: Duration,
+    /// What callers say to a REFER.
+    pub refer_status: u16,
     /// The handler never says anything, not even that it failed.
     pub mute: bool,
     pub open_fails: bool,
@@ -187,6 +189,7 @@ impl World {
             speech: Duration::from_secs(3),
             thinking: Duration::ZERO,
             fetching: Duration::ZERO,
+            refer_status: 202,
             mute: false,
             open_fails: false,
             max_forwards: 70,
@@ -823,23 +826,34 @@ impl World {
             Some(Method::Bye) => "BYE",
             Some(Method::Invite) => return self.on_reinvite(i, name, message),
             Some(Method::Ack) => return self.step("node", name, "ACK"),
+            Some(Method::Refer) => "REFER",
             Some(_) => "?",
             None => return,
         };
         let reason = message.header("Reason").map(|r| format!(" {}", r.split(";text").next().unwrap_or_default())).unwrap_or_default();
-        self.step("node", name, &format!("{method}{reason}"));
+        let refer_to = message.header("Refer-To").map(|r| format!(" {r}")).unwrap_or_default();
+        self.step("node", name, &format!("{method}{reason}{refer_to}"));
         if self.phones[i].deaf {
             return;
         }
-        self.phones[i].over = true;
-        let mut text = String::from("SIP/2.0 200 OK\r\n");
+        let status = if method == "REFER" { self.refer_status } else { 200 };
+        self.phones[i].over = method != "REFER";
+        let mut text = format!("SIP/2.0 {status} X\r\n");
         for name in ["Via", "From", "To", "Call-ID", "CSeq"] {
             for value in message.headers(name) {
                 let _ = write!(text, "{name}: {value}\r\n");
             }
         }
         text.push_str("Content-Length: 0\r\n\r\n");
-        self.send_text(i, "200", text);
+        self.send_text(i, &status.to_string(), text);
+    }
+
+    /// What the caller tells of the call that it was asked to make.
+    pub fn refer_news(&mut self, i: usize, status: u16) {
+        let state = if status < 200 { "active;expires=60" } else { "terminated;reason=noresource" };
+        let extra = format!("Event: refer\r\nSubscription-State: {state}\r\n");
+        let body = format!("SIP/2.0 {status} X\r\n");
+        self.in_dialog(i, "NOTIFY", &extra, Some(("message/sipfrag", &body)));
     }
 }
 
@@ -978,6 +992,10 @@ impl World {
                 self.callees[i].over = true;
                 let ok = self.callees[i].response(message, 200, "", "", None);
                 self.callee_sends(i, "200", ok);
+            }
+            Method::Refer => {
+                let accepted = self.callees[i].response(message, self.refer_status, "", "", None);
+                self.callee_sends(i, &self.refer_status.to_string(), accepted);
             }
             Method::Invite if self.callees[i].finished => {
                 self.callees[i].heard.push(body);
@@ -1126,6 +1144,7 @@ fn notification_text(notification: &Notification) -> String {
             format!("recordingState {} {}{why}", status.control_id.get(..8).unwrap_or(&status.control_id), status.phase.name())
         }
         Notification::SessionCompleted { reason, .. } => format!("sessionCompleted {reason}"),
+        Notification::TransferState { sip_code, last, .. } => format!("transferState {sip_code}{}", if *last { ", last" } else { "" }),
         Notification::Timer { name, .. } => format!("timer {name}"),
         Notification::Alarm(alarm) => format!("alarm {} {}", alarm.kind.name(), alarm.error),
     }

@@ -1,6 +1,7 @@
 //! Who hears whom (SM-006, SM-007): a connection joins two parties, or a party and the IVR. Here they are connected and separated,
 //! and here it is decided what follows for one party when the other leaves.
 
+use super::greetings::Greetings;
 use super::*;
 use crate::alarm::RoutingHook;
 use crate::hook::{CallEvent, CallEventKind};
@@ -44,6 +45,8 @@ pub(super) struct Connection {
     /// Record so from the moment it is connected (IC-167, IC-168).
     pub record: Option<Box<RecordingOptions>>,
     pub ringback: Ringback,
+    /// Of those that are not over yet; before them nobody hears the other.
+    pub greetings: Option<Box<Greetings>>,
     /// The preparation of the ringback that plays.
     pub ringback_prepare: Option<u32>,
 }
@@ -58,6 +61,11 @@ impl Connection {
             (End::Party(caller), End::Party(called)) => Some((*caller, *called)),
             _ => None,
         }
+    }
+
+    /// Both are there, and at least one of them is being told something.
+    pub fn is_greeted(&self) -> bool {
+        self.greetings.as_ref().is_some_and(|g| g.begun)
     }
 
     /// Whose leg feeds a recording of it: what that party says is the left side.
@@ -156,6 +164,7 @@ impl Session {
             bridged: false,
             record: None,
             ringback: Ringback::Standard,
+            greetings: None,
             ringback_prepare: None,
         });
         self.connections.last_mut().expect("it was just pushed")
@@ -210,6 +219,9 @@ impl Session {
         let Some(at) = self.connections.iter().position(|c| c.has(key)) else { return };
         match self.connections[at].parties() {
             Some((caller, called)) => {
+                if self.greet(now, x, at) {
+                    return;
+                }
                 let state = |key| self.live(key).map(|p| (p.is_answered(), p.is_up(), p.open_leg().is_some()));
                 let (Some(caller_is), Some(called_is)) = (state(caller), state(called)) else { return };
                 if caller_is.0 && called_is.0 && caller_is.2 && called_is.2 {
@@ -234,12 +246,20 @@ impl Session {
         let Some((caller, called)) = connection.parties() else { return };
         connection.bridged = true;
         connection.ringback_prepare = None;
-        let leg = |key| self.party(key).and_then(Participant::open_leg);
-        let (Some(a), Some(b)) = (leg(caller), leg(called)) else { return };
-        self.stop_ringback(x, caller);
-        self.stop_ringback(x, called);
-        self.media(x, MediaCmd::Bridge { leg: a, hears: Some(b) });
-        self.media(x, MediaCmd::Bridge { leg: b, hears: Some(a) });
+        self.stop_own_play(x, caller);
+        self.stop_own_play(x, called);
+        self.wire(x, at);
+    }
+
+    /// Who of a connection hears the other now: each, but for holds and mutes.
+    pub(super) fn wire(&self, x: &mut Exchange, at: usize) {
+        let Some((caller, called)) = self.connections.get(at).and_then(Connection::parties) else { return };
+        let (Some(caller), Some(called)) = (self.party(caller), self.party(called)) else { return };
+        let (Some(a), Some(b)) = (caller.open_leg(), called.open_leg()) else { return };
+        let on = self.connections[at].bridged && caller.held.is_none() && called.held.is_none();
+        let hears = |who: &Participant, whom: &Participant| on && !who.mute.listen && !whom.mute.speak;
+        self.media(x, MediaCmd::Bridge { leg: a, hears: hears(caller, called).then_some(b) });
+        self.media(x, MediaCmd::Bridge { leg: b, hears: hears(called, caller).then_some(a) });
     }
 
     /// IC-112: both are up and hear each other.
@@ -313,6 +333,7 @@ impl Session {
         self.end_dialog(now, x, &mut party, leave.status, &leave.headers, leave.q850.clone());
         self.parties.insert(at, party);
         self.forget_questions(key);
+        self.end_transfer(x, key);
         if !leave.keep_reason || self.reason.is_none() {
             self.reason = Some(leave.reason);
         }
@@ -364,7 +385,8 @@ impl Session {
             return self.release(now, x, other, Leave::refuse(now, 487, leave.reason).keeping_reason());
         }
         let kind = match caller {
-            true if connection.connected && !leave.failed => CallEventKind::CallingPartyDrop,
+            // IC-174: also while they are greeted.
+            true if (connection.connected || connection.is_greeted()) && !leave.failed => CallEventKind::CallingPartyDrop,
             true => CallEventKind::CallingPartyFailure,
             false if answered && !leave.failed => CallEventKind::CalledPartyDrop,
             false => CallEventKind::CalledPartyFailure,
@@ -375,9 +397,12 @@ impl Session {
 
     /// A party that is no longer connected hears silence (IC-034), and nobody holds it any more.
     fn separate(&mut self, now: Time, x: &mut Exchange, key: PartyKey) {
-        self.stop_ringback(x, key);
+        self.stop_own_play(x, key);
         if let Some(leg) = self.party(key).and_then(Participant::open_leg) {
             self.media(x, MediaCmd::Bridge { leg, hears: None });
+        }
+        if let Some(party) = self.party_mut(key) {
+            (party.held, party.hold_prepare) = (None, None);
         }
         self.set_direction(now, x, key, Direction::SendRecv);
     }

@@ -638,7 +638,7 @@ fn running_phase(one: &Recording) -> Phase {
 }
 
 /// UR-016, UR-017: prompts, then the beep.
-fn lead(prompts: &[Phrase], beep: bool) -> Result<Lead, CommandError> {
+pub(super) fn lead(prompts: &[Phrase], beep: bool) -> Result<Lead, CommandError> {
     let bad = |why: String| CommandError::BadValue { field: "prompts", why };
     let command = IvrCommand { phrases: prompts.to_vec(), ..IvrCommand::default() };
     ivr::check(&command).map_err(|(field, why)| bad(format!("{field}: {why}")))?;

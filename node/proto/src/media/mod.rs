@@ -57,6 +57,9 @@ impl Codec {
             Codec::Pcma => 8,
         }
     }
+    pub fn of_name(name: &str) -> Option<Codec> {
+        [Codec::Pcmu, Codec::Pcma].into_iter().find(|codec| codec.name() == name)
+    }
     /// The encoding name in `a=rtpmap`.
     pub fn name(self) -> &'static str {
         match self {
