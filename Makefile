@@ -2,7 +2,7 @@
 # make test   everything: format, lints, licences, docs, unit tests, end-to-end tests against real peers
 # make check  the quick checks alone      make build   target/release/hookswitch
 # make guests the example components (languages: those in C, JavaScript and Python)      make bench   the published numbers, into target/bench.json and bench.svg
-# make soak   load in waves for MINUTES=10, HOSTILE=2 beside a hostile tenant, then FAULTS=5 minutes of faults; whether anything is left behind or lost, into target/soak.json
+# make soak   load in waves for MINUTES=10, HOSTILE=2 minutes more beside a hostile tenant (0 if not said), then FAULTS=5 minutes of faults; whether anything is left behind or lost, into target/soak.json
 
 TARGET := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),$(CURDIR)/target)
 HOOKSWITCH := $(TARGET)/debug/hookswitch
@@ -72,7 +72,7 @@ bench: setup-bench build guests languages
 	cargo run --locked --release -p hookswitch-bench -- --node $(TARGET)/release/hookswitch --guests $(GUESTS) --output $(TARGET)/bench.json $(BENCH)
 
 MINUTES ?= 10
-HOSTILE ?= 2
+HOSTILE ?= 0
 FAULTS ?= 5
 soak: setup-bench build guests
 	$(HOOKSWITCH) guest build tests/guests/hostile --output $(GUESTS)/hostile.component.wasm
