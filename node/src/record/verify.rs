@@ -183,6 +183,6 @@ fn row_fault(row: &RecordingRow, seen: &Seen, missing: u64) -> Option<String> {
     (missing != 0).then(|| "the counters do not add up".into())
 }
 
-pub(super) fn hex(bytes: &[u8]) -> String {
+pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|b| format!("{b:02x}")).collect()
 }

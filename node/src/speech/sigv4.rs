@@ -1,5 +1,6 @@
 //! AWS Signature Version 4 over one request whose body is known: what Polly asks for. (S3's signatures are `object_store`'s.)
 
+use crate::record::verify::hex;
 use hyper::header::HeaderMap;
 use ring::hmac;
 use sha2::{Digest, Sha256};
@@ -45,13 +46,6 @@ pub fn authorization(key: &Key, request: &Signed<'_>) -> String {
         tag = step(tag.as_ref(), part);
     }
     format!("AWS4-HMAC-SHA256 Credential={}/{scope}, SignedHeaders={names}, Signature={}", key.id, hex(tag.as_ref()))
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 #[cfg(test)]

@@ -128,7 +128,7 @@ fn ic_016_017_an_application_takes_calls_by_signed_callbacks() {
     assert!(completed["sessionDuration"].as_str().is_some_and(|text| text.parse::<u64>().is_ok()), "{completed}");
     let heard = app.heard();
     assert!(heard.iter().all(|line| line["signed"] == json!(true)), "{heard:#?}");
-    // What is asked goes over connections that stay open; a question that comes soon after another needs no new one.
+    // Neither key nor signature is in a log.
     let log = node.log();
     assert!(!log.contains("PRIVATE KEY") && !log.contains("Bearer "), "{log}");
 }
