@@ -166,8 +166,11 @@ pub const API_RESETS_OF_ERRORS: usize = 64;
 /// Bytes of one stream, and of a connection, that a peer may send before somebody reads them: 20 Mbit/s at a round trip of 200 ms.
 pub const API_STREAM_WINDOW: u32 = 512 << 10;
 pub const API_CONNECTION_WINDOW: u32 = 1 << 20;
-/// An API connection on which nothing moved for so long, or on which no request was made over QUIC, is closed; in the middle of a request too.
+/// An API connection on which nothing moved for so long, or on which no request was made over QUIC, is closed; in the middle of a request too, but
+/// not while the node works on its answer.
 pub const API_IDLE: Duration = Duration::from_secs(60);
+/// How often the node shows that it is there to who waits for an answer over QUIC: thrice within the idle time.
+pub const API_KEEP_ALIVE: Duration = Duration::from_secs(20);
 /// What a request's body may take, and that it comes at so many bytes a second beyond: a component of 1 MB in five minutes. Slower: broken off.
 pub const API_BODY_GRACE: Duration = Duration::from_secs(30);
 pub const API_BODY_RATE: u64 = 4 << 10;

@@ -76,6 +76,10 @@ impl Histogram {
         Duration::from_micros(self.max_us.load(Ordering::Relaxed))
     }
 
+    pub fn sum_us(&self) -> u64 {
+        self.sum_us.load(Ordering::Relaxed)
+    }
+
     pub fn count(&self) -> u64 {
         self.buckets.iter().map(|b| b.load(Ordering::Relaxed)).sum()
     }
@@ -398,6 +402,7 @@ pub fn render_guests(tenants: &[(Arc<str>, Stats)]) -> String {
             taken_back: _,
             quota_refused: _,
             cpu_us: _,
+            decisions: _,
         } = *stats;
         let domain = label(domain);
         for (why, value) in [
@@ -431,6 +436,17 @@ pub fn render_guests(tenants: &[(Arc<str>, Stats)]) -> String {
             let _ = writeln!(out, "{name}{{domain=\"{}\"}} {}", label(domain), field(stats));
         }
     }
+    let name = "hookswitch_guest_decision_seconds";
+    let _ = write!(out, "# HELP {name} From a call's question to its handler's answer, since start.\n# TYPE {name} summary\n");
+    let seconds = |us: u64| Duration::from_micros(us).as_secs_f64();
+    for (domain, Stats { decisions, .. }) in tenants {
+        let domain = label(domain);
+        for (part, us) in [("0.5", decisions.p50_us), ("0.99", decisions.p99_us)] {
+            let _ = writeln!(out, "{name}{{domain=\"{domain}\",quantile=\"{part}\"}} {}", seconds(us));
+        }
+        let _ = writeln!(out, "{name}_sum{{domain=\"{domain}\"}} {}", seconds(decisions.sum_us));
+        let _ = writeln!(out, "{name}_count{{domain=\"{domain}\"}} {}", decisions.count);
+    }
     out
 }
 
@@ -442,6 +458,7 @@ fn label(value: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::guest::Decisions;
 
     #[test]
     fn each_tenants_failures_are_told_apart() {
@@ -456,6 +473,7 @@ mod tests {
             hooks: 30,
             notifications_dropped: 8,
             log_lines_dropped: 9,
+            decisions: Decisions { count: 30, sum_us: 30_000, p50_us: 900, p99_us: 1_500 },
             ..Stats::default()
         };
         let text = render_guests(&[("a.example".into(), stats), ("q\"\\\n".into(), Stats { cpu: 10, ..Stats::default() })]);
@@ -468,10 +486,14 @@ mod tests {
         assert!(text.contains("hookswitch_guest_log_dropped_total{domain=\"a.example\"} 9\n"), "{text}");
         assert!(text.contains("hookswitch_guest_hooks_total{domain=\"a.example\"} 30\n"), "{text}");
         let names: Vec<&str> = text.lines().filter_map(|l| l.strip_prefix("# TYPE ")).collect();
-        assert_eq!(names.len(), 11);
+        assert_eq!(names.len(), 12);
         for name in names {
             let (name, kind) = name.split_once(' ').unwrap();
-            assert_eq!((kind, text.matches(&format!("# HELP {name} ")).count()), ("counter", 1));
+            let expected = if name == "hookswitch_guest_decision_seconds" { "summary" } else { "counter" };
+            assert_eq!((kind, text.matches(&format!("# HELP {name} ")).count()), (expected, 1));
+        }
+        for line in ["{domain=\"a.example\",quantile=\"0.99\"} 0.0015", "_sum{domain=\"a.example\"} 0.03", "_count{domain=\"a.example\"} 30"] {
+            assert!(text.contains(&format!("hookswitch_guest_decision_seconds{line}\n")), "{line}{text}");
         }
     }
 

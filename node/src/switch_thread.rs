@@ -17,7 +17,7 @@ use crate::metrics::{Metrics, add};
 use crate::net::resolve::Resolver;
 use crate::net::tcp::Tcp;
 use crate::net::udp::{self, Receiver};
-use crate::net::{Clock, Priority, Wake, set_priority};
+use crate::net::{Clock, Priority, Wake, set_priority, thread_time};
 use crate::prompt::Prompts;
 use crate::record::Recorder;
 use crate::store::{CallRow, Store};
@@ -37,6 +37,10 @@ use tokio::sync::oneshot;
 
 /// Gauges of the switch are published so often.
 const GAUGES_EVERY: Duration = Duration::from_millis(100);
+/// The processor time that the thread takes, over so long, decides its priority: above the first it is crowded, below the second no more.
+const LOAD_WINDOW: Duration = Duration::from_millis(250);
+const CROWDED: Duration = Duration::from_millis(75);
+const AT_EASE: Duration = Duration::from_millis(40);
 /// Lines of the switch logged in a second; what is beyond is counted and said in one line, so that a flood fills no disk.
 const LOG_LINES: u32 = 200;
 
@@ -194,6 +198,34 @@ struct Work {
     gauges_at: Time,
     sent: u64,
     released: bool,
+    load: Load,
+}
+
+/// What the thread took since it was last looked at.
+#[derive(Default)]
+struct Load {
+    since: Time,
+    then: Duration,
+    crowded: bool,
+}
+
+impl Load {
+    /// Chooses the priority by the load, once in a window.
+    fn weigh(&mut self, now: Time) {
+        if now.since(self.since) < LOAD_WINDOW {
+            return;
+        }
+        let time = thread_time();
+        // A window that a sleep has lengthened counts as that much longer.
+        let took = time.saturating_sub(self.then).mul_f64(LOAD_WINDOW.as_secs_f64() / now.since(self.since).as_secs_f64());
+        (self.since, self.then) = (now, time);
+        let crowded = took > if self.crowded { AT_EASE } else { CROWDED };
+        if crowded != self.crowded {
+            self.crowded = crowded;
+            // Refused, it runs as others do.
+            let _ = set_priority(if crowded { Priority::PromptCrowded } else { Priority::Prompt });
+        }
+    }
 }
 
 /// So many lines a second; those beyond are counted.
@@ -249,6 +281,7 @@ impl<H: Handlers> SwitchThread<H> {
             }
             self.flush(&mut work);
             let now = self.clock.now();
+            work.load.weigh(now);
             if now.since(work.gauges_at) >= GAUGES_EVERY || !busy {
                 work.gauges_at = now;
                 self.metrics.set_switch(&self.switch.gauges());

@@ -5,7 +5,7 @@
 
 use super::access::Peer;
 use super::body::Paced;
-use super::listener::{Bounded, Connection};
+use super::listener::{Answering, Bounded, Connection};
 use super::{Api, Tls};
 use crate::limits;
 use axum::Router;
@@ -150,7 +150,8 @@ async fn connection(
     watcher: Watcher,
     mut stopped: watch::Receiver<bool>,
 ) {
-    let Some(acceptor) = acceptor else { return http1(stream, peer, app, watcher).await };
+    let answering = stream.answering();
+    let Some(acceptor) = acceptor else { return http1(stream, peer, app, answering, watcher).await };
     let stream = tokio::select! {
         () = told(&mut stopped) => return,
         shaken = tokio::time::timeout(limits::API_HANDSHAKE, acceptor.accept(stream)) => match shaken {
@@ -161,22 +162,34 @@ async fn connection(
         },
     };
     match stream.get_ref().1.alpn_protocol() {
-        Some(b"h2") => http2(stream, peer, app, watcher).await,
-        _ => http1(stream, peer, app, watcher).await,
+        Some(b"h2") => http2(stream, peer, app, answering, watcher).await,
+        _ => http1(stream, peer, app, answering, watcher).await,
     }
 }
 
-async fn http1(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, peer: SocketAddr, app: App, watcher: Watcher) {
-    let service = service_fn(async |request| Ok::<_, Infallible>(app.answer(peer, request).await));
+async fn http1(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    peer: SocketAddr,
+    app: App,
+    answering: Answering,
+    watcher: Watcher,
+) {
+    let service = service_fn(async |request| Ok::<_, Infallible>(answering.while_(app.answer(peer, request)).await));
     let mut builder = http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(limits::API_HEAD_TIME).max_buf_size(limits::API_HEAD);
     end(watcher, peer, builder.serve_connection(TokioIo::new(stream), service)).await;
 }
 
-async fn http2(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, peer: SocketAddr, app: App, watcher: Watcher) {
+async fn http2(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    peer: SocketAddr,
+    app: App,
+    answering: Answering,
+    watcher: Watcher,
+) {
     let service = service_fn(move |request| {
-        let app = app.clone();
-        async move { Ok::<_, Infallible>(app.answer(peer, request).await) }
+        let (app, answering) = (app.clone(), answering.clone());
+        async move { Ok::<_, Infallible>(answering.while_(app.answer(peer, request)).await) }
     });
     let mut builder = http2::Builder::new(TokioExecutor::new());
     builder

@@ -7,6 +7,7 @@
 //! Start with [`Explains`]; [`Question`] and [`Said`] are also what a capture file holds and what a simulator asks again.
 
 use super::limits;
+use super::redact;
 use super::tenants::now_ms;
 use super::vault::Told;
 use super::words;
@@ -18,6 +19,20 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+
+/// An entry as it is kept: without secrets, those included that its handler was told, and without digits unless they are to be kept.
+fn redacted(entry: &HookEntry<'_>, digits: bool, told: Option<&Told>) -> String {
+    let text = redact::json(entry, !digits);
+    match told.filter(|told| !told.is_empty()) {
+        None => text,
+        // They may stand anywhere in any text.
+        Some(told) => {
+            let mut entry: Value = serde_json::from_str(&text).unwrap_or_default();
+            told.cover(&mut entry);
+            entry.to_string()
+        }
+    }
+}
 
 /// What a handler is asked or told, in the contract's types.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -54,30 +69,44 @@ pub enum Said {
 impl Said {
     /// As it is kept and compared: without secrets.
     pub fn value(&self) -> Value {
-        let mut value = serde_json::to_value(self).unwrap_or_default();
-        take_out(&mut value, SECRETS, "");
-        value
+        serde_json::from_str(&redact::json(self, false)).unwrap_or_default()
     }
 }
 
-/// Fields and cases whose values open something or protect digits.
-const SECRETS: &[&str] = &["reply_id", "access_token", "AesCbc", "key", "iv", "Md5", "HmacSha256", "crypto"];
-/// Fields that hold what a caller pressed.
-const DIGITS: &[&str] = &["dtmf_buffer", "dtmf_match", "matched_termination_key", "stop_digit"];
+/// A hook as it is kept.
+#[derive(Serialize)]
+struct HookEntry<'a> {
+    at_ms: u64,
+    kind: &'static str,
+    hook: &'static str,
+    request: Option<Request<'a>>,
+    answer: Option<&'a Said>,
+    verdict: Option<String>,
+    failure: Option<FailureEntry>,
+    took_us: u64,
+    ran_us: Option<u64>,
+    memory: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cut: Option<bool>,
+}
 
-/// Puts something in place of each value with such a name that says nothing but how long it was: a text of `*`, of numbers zeros.
-fn take_out(value: &mut Value, names: &[&str], name: &str) {
-    let hidden = names.contains(&name);
-    match value {
-        Value::Object(fields) => {
-            for (field, value) in fields.iter_mut() {
-                take_out(value, names, if hidden { name } else { field });
-            }
+#[derive(Serialize)]
+struct FailureEntry {
+    kind: &'static str,
+    text: String,
+}
+
+/// What was asked, without the hook's name.
+struct Request<'a>(&'a Question);
+
+impl Serialize for Request<'_> {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self.0 {
+            Question::NewCall(request) => request.serialize(serializer),
+            Question::GetIvrCommand(request) => request.serialize(serializer),
+            Question::CallEvent(request) => request.serialize(serializer),
+            Question::Notify(news) => news.serialize(serializer),
         }
-        Value::Array(items) => items.iter_mut().for_each(|item| take_out(item, names, name)),
-        Value::String(text) if hidden => *text = text.chars().map(|_| '*').collect(),
-        Value::Number(number) if hidden => *number = 0.into(),
-        _ => {}
     }
 }
 
@@ -184,55 +213,47 @@ impl Explains {
 
     pub fn asked(&self, domain: &Arc<str>, session_id: &str, asked: &Asked<'_>) {
         let took = asked.began.since.elapsed();
-        let digits = self.digits_of(domain, session_id);
-        let request = asked.question.map(|question| {
-            let mut value = serde_json::to_value(question).unwrap_or_default();
-            let request = value.get_mut("request").map(Value::take).unwrap_or_default();
-            cleaned(request, digits)
-        });
-        let answer = asked.said.map(Said::value);
+        let micros = |duration: Duration| u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
         let (verdict, failure) = match asked.outcome {
             Ok(Some(verdict)) => (Some(words::verdict(verdict)), None),
             Ok(None) => (None, None),
-            Err(failure) => (None, Some(json!({ "kind": words::failure_kind(failure), "text": words::failure(failure) }))),
+            Err(failure) => (None, Some(FailureEntry { kind: words::failure_kind(failure), text: words::failure(failure) })),
         };
-        let micros = |duration: Duration| u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
-        let mut entry = json!({
-            "at_ms": asked.began.at_ms,
-            "kind": "hook",
-            "hook": asked.hook,
-            "request": request,
-            "answer": answer,
-            "verdict": verdict,
-            "failure": failure,
-            "took_us": micros(took),
-            "ran_us": asked.cost.map(|cost| micros(cost.ran)),
-            "memory": asked.cost.map(|cost| cost.memory),
-        });
-        if let Some(told) = asked.told {
-            told.cover(&mut entry);
+        let mut entry = HookEntry {
+            at_ms: asked.began.at_ms,
+            kind: "hook",
+            hook: asked.hook,
+            request: asked.question.map(Request),
+            answer: asked.said,
+            verdict,
+            failure,
+            took_us: micros(took),
+            ran_us: asked.cost.map(|cost| micros(cost.ran)),
+            memory: asked.cost.map(|cost| cost.memory),
+            cut: None,
+        };
+        let digits = self.digits_of(domain, session_id);
+        let mut text = redacted(&entry, digits, asked.told);
+        if text.len() > limits::EXPLAIN_ENTRY {
+            (entry.request, entry.answer, entry.cut) = (None, None, Some(true));
+            text = redacted(&entry, digits, asked.told);
         }
-        if entry.to_string().len() > limits::EXPLAIN_ENTRY {
-            entry["request"] = Value::Null;
-            entry["answer"] = Value::Null;
-            entry["cut"] = true.into();
-        }
-        self.keep(domain, session_id, asked.began.place, &entry);
+        self.keep(domain, session_id, asked.began.place, text);
     }
 
     /// A line of the handler.
     pub fn log(&self, domain: &Arc<str>, session_id: &str, level: &str, text: &str) {
-        self.keep(domain, session_id, self.place(), &json!({ "at_ms": now_ms(), "kind": "log", "level": level, "text": text }));
+        self.keep(domain, session_id, self.place(), json!({ "at_ms": now_ms(), "kind": "log", "level": level, "text": text }).to_string());
     }
 
     /// An order of the handler, by its name, and how it was taken.
     pub fn order(&self, domain: &Arc<str>, session_id: &str, order: &str, refused: Option<String>) {
         let entry = json!({ "at_ms": now_ms(), "kind": "order", "order": order, "refused": refused });
-        self.keep(domain, session_id, self.place(), &entry);
+        self.keep(domain, session_id, self.place(), entry.to_string());
     }
 
-    fn keep(&self, domain: &Arc<str>, session_id: &str, place: u64, entry: &Value) {
-        let text: Box<str> = entry.to_string().into();
+    fn keep(&self, domain: &Arc<str>, session_id: &str, place: u64, text: String) {
+        let text: Box<str> = text.into();
         let mut kept = self.lock();
         let Some(tenant) = kept.tenants.get_mut(domain) else { return };
         let Some(session) = tenant.by_id.get(session_id).and_then(|place| tenant.sessions.get_mut(place)) else { return };
@@ -279,15 +300,6 @@ impl Explains {
             "entries": entries,
         }))
     }
-}
-
-/// Without secrets, and without digits unless they are to be kept.
-fn cleaned(mut request: Value, digits: bool) -> Value {
-    take_out(&mut request, SECRETS, "");
-    if !digits {
-        take_out(&mut request, DIGITS, "");
-    }
-    request
 }
 
 impl OfTenant {

@@ -2,8 +2,12 @@
 //!
 //! What a tenant's handlers spend, divided by its weight, is its service. Who is no more than a quantum ahead of the least served of those that
 //! are active runs at once; who is further ahead waits for a round, which comes when everybody who could run had its turn, and lets one of each
-//! tenant go that is no longer ahead. A tenant that comes back after a pause begins where the least served one is: it saves nothing up. One with
-//! an allowance a second waits, too, until its allowance has grown again.
+//! tenant go that is no longer ahead. A tenant that comes back after a pause begins a credit before the least served one: who asks little is
+//! answered before those who compute on, and yet saves no more than that up. One with an allowance a second waits, too, until its allowance has
+//! grown again.
+//!
+//! A question that was put and whose handler has not begun is a knock: it goes before the handlers of other tenants that were served as much, also
+//! before one that runs, so that a call does not wait for pieces of others.
 //!
 //! [`Fair`] is pure: time is an argument. [`Turns`] is one of a thread, with the task that gives the rounds.
 
@@ -17,7 +21,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::limits::{QUANTUM, TENANTS_REMEMBERED};
+use super::limits::{CREDIT, KNOCKS_LOOKED_AT, QUANTUM, TENANTS_REMEMBERED};
 
 /// What a tenant may have of the processor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +37,11 @@ pub(super) struct Fair<T> {
     shares: BTreeMap<Arc<str>, Share<T>>,
     /// Service of the least served tenant that was active in the last round, in nanoseconds. Never falls.
     level: u64,
+    /// The tenants whose questions wait to be begun, by their service; each question has a number of its own.
+    knocks: BTreeMap<(u64, u64), Arc<str>>,
+    knocked: u64,
+    /// The tenant whose handler runs, and its service.
+    runs: Option<(Arc<str>, u64)>,
 }
 
 struct Share<T> {
@@ -49,7 +58,7 @@ struct Share<T> {
 
 impl<T> Default for Fair<T> {
     fn default() -> Fair<T> {
-        Fair { shares: BTreeMap::new(), level: 0 }
+        Fair { shares: BTreeMap::new(), level: 0, knocks: BTreeMap::new(), knocked: 0, runs: None }
     }
 }
 
@@ -83,17 +92,22 @@ impl<T> Share<T> {
 }
 
 impl<T> Fair<T> {
+    /// Where a tenant begins that has paused, if it was not served more.
+    fn entry(&self) -> u64 {
+        self.level.saturating_sub(nanos(CREDIT).unsigned_abs())
+    }
+
     /// Whether a handler of this tenant may run now. If not, `ticket` waits for a round.
     pub fn ask(&mut self, now: Time, tenant: &Arc<str>, allowance: Allowance, ticket: impl FnOnce() -> T) -> bool {
-        let level = self.level;
+        let (level, entry) = (self.level, self.entry());
         if self.shares.len() >= TENANTS_REMEMBERED && !self.shares.contains_key(tenant) {
             self.shares.retain(|_, share| !share.waiting.is_empty() || share.service > level || share.saved < 0);
         }
-        let share = self.shares.entry(tenant.clone()).or_insert_with(|| Share::new(now, allowance, level));
+        let share = self.shares.entry(tenant.clone()).or_insert_with(|| Share::new(now, allowance, entry));
         share.allowance = allowance;
         share.grow(now);
         if share.waiting.is_empty() && !share.ran {
-            share.service = share.service.max(level);
+            share.service = share.service.max(entry);
         }
         if share.may_run(level) {
             return true;
@@ -102,8 +116,38 @@ impl<T> Fair<T> {
         false
     }
 
+    /// A question for this tenant's handler was put. Whether one runs that should give way to it.
+    pub fn knock(&mut self, tenant: &Arc<str>) -> ((u64, u64), bool) {
+        let service = match self.shares.get(tenant) {
+            Some(share) if share.ran || !share.waiting.is_empty() => share.service,
+            Some(share) => share.service.max(self.entry()),
+            None => self.entry(),
+        };
+        self.knocked += 1;
+        let knock = (service, self.knocked);
+        self.knocks.insert(knock, tenant.clone());
+        (knock, self.runs.as_ref().is_some_and(|(runs, served)| runs != tenant && *served >= service))
+    }
+
+    /// That question's handler begins, or will not.
+    pub fn enter(&mut self, knock: (u64, u64)) {
+        self.knocks.remove(&knock);
+    }
+
+    /// Whether questions wait for handlers of other tenants that were served no more than this one.
+    pub fn gives_way(&self, tenant: &Arc<str>) -> bool {
+        let service = self.shares.get(tenant).map_or(self.entry(), |share| share.service);
+        self.knocks.range(..=(service, u64::MAX)).take(KNOCKS_LOOKED_AT).any(|(_, knocks)| knocks != tenant)
+    }
+
+    /// A handler of this tenant begins a piece, or goes on.
+    pub fn begins(&mut self, tenant: &Arc<str>) {
+        self.runs = Some((tenant.clone(), self.shares.get(tenant).map_or(self.entry(), |share| share.service)));
+    }
+
     /// A handler of this tenant ran so long.
     pub fn charge(&mut self, now: Time, tenant: &Arc<str>, spent: Duration) {
+        self.runs = None;
         if let Some(share) = self.shares.get_mut(tenant) {
             share.grow(now);
             share.ran = true;
@@ -159,34 +203,32 @@ pub(super) struct Turns {
     begun: Instant,
     /// Guest threads that there are: sessions are spread evenly, so each has its part of an allowance.
     threads: u32,
-    /// A handler runs whose tenant is ahead of others: it had to wait for a round.
-    ahead: AtomicBool,
-    /// Questions that were put and that the thread has not read.
-    unread: AtomicUsize,
+    /// Turns that a round gave and that were not taken yet.
+    granted: AtomicUsize,
+}
+
+/// A question on its way to its handler. Gone when that begins, or will not.
+pub(super) struct Knock {
+    turns: Arc<Turns>,
+    knock: (u64, u64),
+}
+
+impl Drop for Knock {
+    fn drop(&mut self) {
+        self.turns.fair().enter(self.knock);
+    }
 }
 
 impl Turns {
     pub fn new(threads: usize) -> Arc<Turns> {
         let threads = u32::try_from(threads.max(1)).unwrap_or(u32::MAX);
-        Arc::new(Turns {
-            fair: Mutex::default(),
-            waits: Notify::new(),
-            begun: Instant::now(),
-            threads,
-            ahead: AtomicBool::new(false),
-            unread: AtomicUsize::new(0),
-        })
+        Arc::new(Turns { fair: Mutex::default(), waits: Notify::new(), begun: Instant::now(), threads, granted: AtomicUsize::new(0) })
     }
 
-    /// A question is on its way to the thread. True: it should not wait until who runs there has had its time.
-    pub fn asked(&self) -> bool {
-        self.unread.fetch_add(1, Ordering::Relaxed);
-        self.ahead.load(Ordering::Relaxed)
-    }
-
-    /// The thread has it, or it did not come that far.
-    pub fn read(&self) {
-        self.unread.fetch_sub(1, Ordering::Relaxed);
+    /// A question is put to a handler of this tenant. True: who runs there should give way at once.
+    pub fn knock(self: &Arc<Turns>, tenant: &Arc<str>) -> (Knock, bool) {
+        let (knock, gives_way) = self.fair().knock(tenant);
+        (Knock { turns: self.clone(), knock }, gives_way)
     }
 
     /// This thread's part.
@@ -209,14 +251,15 @@ impl Turns {
             match due {
                 None => self.waits.notified().await,
                 Some(at) if at <= self.now() => {
-                    // Everybody who can run goes first: who is not ahead runs at once and never waits for this. So does whose question is here and
-                    // is not read: the thread reads after some tasks.
+                    // Everybody who can run goes first: who is not ahead runs at once and never waits for this.
                     tokio::task::yield_now().await;
-                    while self.unread.load(Ordering::Relaxed) > 0 {
+                    // Nor are there two turns of a tenant at a time, where those of the round before gave way.
+                    while self.granted.load(Ordering::Relaxed) > 0 {
                         tokio::task::yield_now().await;
                     }
                     for turn in self.fair().round(self.now()).iter().filter_map(Weak::upgrade) {
                         turn.granted.store(true, Ordering::Relaxed);
+                        self.granted.fetch_add(1, Ordering::Relaxed);
                         turn.wake();
                     }
                 }
@@ -257,18 +300,38 @@ impl Turn {
             waker.wake();
         }
     }
+
+    /// Whether a round gave it a turn, which is taken with this.
+    fn take(&self) -> bool {
+        let granted = self.granted.swap(false, Ordering::Relaxed);
+        if granted {
+            self.turns.granted.fetch_sub(1, Ordering::Relaxed);
+        }
+        granted
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        // Its hook was given up before it took it.
+        self.take();
+    }
 }
 
 impl hookswitch_wasm::Turns for Turn {
     fn poll_turn(&self, context: &mut Context<'_>) -> Poll<()> {
-        if self.granted.swap(false, Ordering::Relaxed) {
-            self.waiting.store(false, Ordering::Relaxed);
-            self.turns.ahead.store(true, Ordering::Relaxed);
-            return Poll::Ready(());
-        }
-        if !self.waiting.load(Ordering::Relaxed) {
-            let (turns, own) = (&self.turns, &self.own);
-            if turns.fair().ask(turns.now(), &self.tenant.domain, turns.part(self.tenant.allowance()), || own.clone()) {
+        let mut fair = self.turns.fair();
+        let domain = &self.tenant.domain;
+        let granted = self.granted.load(Ordering::Relaxed);
+        if granted || !self.waiting.load(Ordering::Relaxed) {
+            if fair.gives_way(domain) {
+                // Who knocked is in the run queue, or will be when the thread has read it, which it does after some tasks.
+                context.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            if self.take() || fair.ask(self.turns.now(), domain, self.turns.part(self.tenant.allowance()), || self.own.clone()) {
+                self.waiting.store(false, Ordering::Relaxed);
+                fair.begins(domain);
                 return Poll::Ready(());
             }
             self.waiting.store(true, Ordering::Relaxed);
@@ -278,8 +341,11 @@ impl hookswitch_wasm::Turns for Turn {
         Poll::Pending
     }
 
+    fn gives_way(&self, ran: Duration) -> bool {
+        ran >= QUANTUM || self.turns.fair().gives_way(&self.tenant.domain)
+    }
+
     fn ran(&self, cpu: Duration) {
-        self.turns.ahead.store(false, Ordering::Relaxed);
         self.tenant.spent(cpu);
         self.turns.fair().charge(self.turns.now(), &self.tenant.domain, cpu);
     }
@@ -429,5 +495,38 @@ mod tests {
         thread.run_for(Duration::from_secs(3));
         assert_eq!(thread.spent[0], Duration::ZERO);
         assert!(thread.spent[1] >= Duration::from_secs(3));
+    }
+
+    #[test]
+    fn a_question_goes_before_other_tenants_that_were_served_as_much() {
+        let (mut fair, now) = (Fair::<usize>::default(), Time::ZERO);
+        let (loud, quiet) = (Arc::<str>::from("loud"), Arc::<str>::from("quiet"));
+        let allowance = Allowance { weight: 1, per_second: None };
+        assert!(fair.ask(now, &loud, allowance, || 1));
+        fair.begins(&loud);
+        assert!(!fair.knock(&loud).1 && !fair.gives_way(&loud), "it is its own");
+        let (first, interrupts) = fair.knock(&quiet);
+        assert!(interrupts && fair.gives_way(&loud), "both have had nothing");
+        fair.charge(now, &loud, 3 * MS);
+        fair.begins(&loud);
+        let (second, interrupts) = fair.knock(&quiet);
+        assert!(interrupts);
+        fair.charge(now, &loud, MS);
+        fair.enter(first);
+        assert!(fair.gives_way(&loud));
+        fair.enter(second);
+        assert!(!fair.gives_way(&loud));
+        // Quiet runs for long: now the other one goes first.
+        assert!(fair.ask(now, &quiet, allowance, || 2));
+        fair.begins(&quiet);
+        fair.charge(now, &quiet, 5 * MS);
+        fair.begins(&quiet);
+        assert!(!fair.knock(&quiet).1, "nobody gives way to its own");
+        let (knock, interrupts) = fair.knock(&loud);
+        assert!(interrupts && fair.gives_way(&quiet) && !fair.gives_way(&loud));
+        fair.charge(now, &quiet, MS);
+        fair.enter(knock);
+        // Nobody runs: nothing to interrupt.
+        assert!(!fair.knock(&loud).1);
     }
 }

@@ -39,6 +39,12 @@ pub const DIGIT_MS: u32 = 100;
 /// So much CPU time a tenant may be ahead of the least served one on its guest thread before it waits: about what a handler that loops runs at a
 /// time. Shorter, and rounds would cost more than they share out; longer, and others would wait longer.
 pub const QUANTUM: Duration = Duration::from_millis(1);
+/// So much CPU time a tenant that has paused may have before others that compute on: the hooks of some tens of calls. Longer, and one that comes in
+/// waves would hold up the others.
+pub const CREDIT: Duration = Duration::from_millis(5);
+/// Questions that have not begun, of those that were served least, among which one of another tenant is looked for: a tenant that floods its own
+/// handlers must not make each look long.
+pub const KNOCKS_LOOKED_AT: usize = 16;
 /// Tenants that a guest thread keeps an account of. More: those that owe nothing are forgotten, and begin anew.
 pub const TENANTS_REMEMBERED: usize = 4096;
 

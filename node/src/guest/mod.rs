@@ -13,6 +13,7 @@ mod from_wit;
 mod health;
 pub mod limits;
 mod orders;
+mod redact;
 mod tasks;
 mod tenants;
 #[cfg(test)]
@@ -29,7 +30,7 @@ pub use from_wit::Nonsense;
 pub use health::{Judgement, Trial};
 pub use orders::Services;
 pub use tasks::{Guests, Options};
-pub use tenants::{Follower, LogLine, Stats};
+pub use tenants::{Decisions, Follower, LogLine, Stats};
 pub use vault::{Secret, Vault};
 
 /// What a simulator shares with the room: it asks handlers, and reads their answers and orders, as the room does.

@@ -6,7 +6,7 @@
 
 use super::deployment::{Deployment, Judged, Version};
 use super::explain::{Asked, Began, Explains, Question, Said};
-use super::fair::{self, Turns};
+use super::fair::{self, Knock, Turns};
 use super::health::{Judgement, Pass, Turn};
 use super::orders::{Desk, Services};
 use super::tenants::{Follower, InstanceOf, LogLine, Rate, Stats, Tenant, Tenants};
@@ -24,7 +24,7 @@ use hookswitch_call::{Ask, AskId, Input, SessionId};
 use hookswitch_proto::random::Random;
 use hookswitch_wasm::{Cost, Engine, Failure, Instance, Setup, wit};
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, Weak};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -106,7 +106,7 @@ struct Room {
 }
 
 enum Message {
-    Ask { ask: Box<Ask>, until: Instant },
+    Ask { ask: Box<Ask>, until: Instant, knock: Knock },
     Notify { session: SessionId, domain: Arc<str>, notification: Box<Notification> },
     Delivery { session: SessionId, delivery: Delivery },
     End(SessionId),
@@ -156,13 +156,12 @@ impl Guests {
     pub fn ask(&self, ask: Box<Ask>) {
         let until = Instant::now() + ask.deadline;
         let thread = self.thread(ask.id.session);
-        let crowded = thread.turns.asked();
-        match thread.messages.try_send(Message::Ask { ask, until }) {
-            // Who has had more than others gives way at once, and not only when its millisecond is over.
-            Ok(()) if crowded => self.room.engine.interrupt(),
+        let (knock, gives_way) = thread.turns.knock(&ask.domain);
+        match thread.messages.try_send(Message::Ask { ask, until, knock }) {
+            // Who has had more than this one gives way at once, and not only when its millisecond is over.
+            Ok(()) if gives_way => self.room.engine.interrupt(),
             Ok(()) => {}
             Err(refused) => {
-                thread.turns.read();
                 if let Message::Ask { ask, .. } = refused.into_inner() {
                     self.room.refuse(&ask, "the guest threads have too much to do");
                 }
@@ -342,7 +341,7 @@ impl Room {
     fn refuse(&self, ask: &Ask, why: &str) {
         let failure = HookFailure::Unavailable { why: why.to_owned() };
         let session_id = &ask.hook.info().session_id;
-        self.tenants.of(&ask.domain).answered(session_id, ask.hook.name(), 0, Err(&failure));
+        self.tenants.of(&ask.domain).answered(session_id, ask.hook.name(), 0, Duration::ZERO, Err(&failure));
         self.explains.open(&ask.domain, session_id, None);
         let (began, outcome) = (self.explains.begin(), Err(&failure));
         let asked = Asked { began, hook: name_of(&ask.hook), question: None, said: None, outcome, cost: None, told: None };
@@ -429,13 +428,23 @@ struct Sessions {
 /// A session's task, from outside.
 struct Live {
     mailbox: mpsc::Sender<Item>,
+    /// Its task has something to do.
+    busy: Arc<AtomicBool>,
     version: Arc<Version>,
     ending: bool,
 }
 
-/// What waits in a session's mailbox.
+/// A question, and when its answer is too late.
+struct Asking {
+    ask: Box<Ask>,
+    until: Instant,
+    /// None where the session's handler has something else to do before.
+    knock: Option<Knock>,
+}
+
+/// What waits in a session's mailbox. Small: a mailbox has room for 32 of them from the first one on, in each call.
 enum Item {
-    Ask { ask: Box<Ask>, until: Instant },
+    Ask(Box<Asking>),
     Notify(Box<Notification>),
     Delivery(Box<Delivery>),
     End,
@@ -444,19 +453,19 @@ enum Item {
 impl Sessions {
     fn handle(&mut self, message: Message) {
         match message {
-            Message::Ask { ask, until } => {
-                self.turns.read();
-                let mailbox = match self.map.get(&ask.id.session) {
-                    Some(live) => live.mailbox.clone(),
+            Message::Ask { ask, until, knock } => {
+                let (mailbox, busy) = match self.map.get(&ask.id.session) {
+                    Some(live) => (live.mailbox.clone(), live.busy.swap(true, Ordering::Relaxed)),
                     None => match self.room.choose(&ask.domain, &ask.hook.info().session_id, called(&ask.hook)) {
-                        Some(version) => self.open(ask.id.session, version, false),
+                        Some(version) => (self.open(ask.id.session, version, false), false),
                         None => return self.room.refuse(&ask, "the tenant has no active version"),
                     },
                 };
-                if let Err(refused) = mailbox.try_send(Item::Ask { ask, until })
-                    && let Item::Ask { ask, .. } = refused.into_inner()
+                let knock = Some(knock).filter(|_| !busy);
+                if let Err(refused) = mailbox.try_send(Item::Ask(Box::new(Asking { ask, until, knock })))
+                    && let Item::Ask(asking) = refused.into_inner()
                 {
-                    self.room.refuse(&ask, "the session's mailbox is full");
+                    self.room.refuse(&asking.ask, "the session's mailbox is full");
                 }
             }
             Message::Notify { session, domain, notification } => self.notify(session, &domain, notification),
@@ -464,6 +473,7 @@ impl Sessions {
             Message::Delivery { session, delivery } => {
                 if let Some(live) = self.map.get(&session).filter(|live| !live.ending) {
                     let room = live.mailbox.capacity() > limits::MAILBOX_DECISIONS;
+                    live.busy.store(true, Ordering::Relaxed);
                     if !room || live.mailbox.try_send(Item::Delivery(Box::new(delivery))).is_err() {
                         tracing::debug!("a delivery was not told: the session's mailbox is full");
                     }
@@ -523,7 +533,10 @@ impl Sessions {
             tenant.complain(&alarm.info.session_id, &format!("{}{details}", alarm.error));
         }
         let mailbox = match self.map.get(&session).filter(|live| !live.mailbox.is_closed()) {
-            Some(live) => live.mailbox.clone(),
+            Some(live) => {
+                live.busy.store(true, Ordering::Relaxed);
+                live.mailbox.clone()
+            }
             None => match self.late_version(session).or_else(|| self.room.choose(domain, &notification.info().session_id, None)) {
                 Some(version) => {
                     let mailbox = self.open(session, version, self.late_version(session).is_some());
@@ -549,8 +562,10 @@ impl Sessions {
     fn open(&mut self, session: SessionId, version: Arc<Version>, served: bool) -> mpsc::Sender<Item> {
         let (sender, mailbox) = mpsc::channel(limits::MAILBOX + limits::MAILBOX_DECISIONS);
         let tenant = self.room.tenants.of(&version.domain);
+        let busy = Arc::new(AtomicBool::new(true));
         let session_task = Session {
             room: self.room.clone(),
+            busy: busy.clone(),
             turns: self.turns.clone(),
             id: session,
             tenant,
@@ -575,7 +590,7 @@ impl Sessions {
             session_task.run(mailbox).await;
             drop(alive);
         });
-        self.map.insert(session, Live { mailbox: sender.clone(), version, ending: false });
+        self.map.insert(session, Live { mailbox: sender.clone(), busy, version, ending: false });
         sender
     }
 
@@ -642,6 +657,8 @@ impl Sessions {
 /// A session's task.
 struct Session {
     room: Arc<Room>,
+    /// Something is, or was, in its mailbox since it last waited.
+    busy: Arc<AtomicBool>,
     turns: Arc<Turns>,
     id: SessionId,
     tenant: Arc<Tenant>,
@@ -707,15 +724,20 @@ impl Session {
     async fn run(mut self, mut mailbox: mpsc::Receiver<Item>) {
         while let Some(item) = self.next(&mut mailbox).await {
             match item {
-                Item::Ask { ask, until } => {
+                Item::Ask(asking) => {
+                    let Asking { ask, until, knock } = *asking;
+                    // From here to its first piece there is nothing to wait for.
+                    drop(knock);
                     let room = self.room.clone();
                     let owed = Owed { switch: &room.switch, ask: Some(ask.id) };
                     let name = ask.hook.name();
                     let session_id = ask.hook.info().session_id.clone();
+                    let deadline = ask.deadline;
                     let (began, hook) = (self.begin(&session_id), name_of(&ask.hook));
                     // Boxed: what a hook needs while it runs is large, and most of its life a session waits.
                     let verdict = Box::pin(self.ask(ask.hook, until)).await;
-                    self.tenant.answered(&session_id, name, self.version.number, verdict.as_ref().map(|_| ()));
+                    let waited = deadline.saturating_sub(until.saturating_duration_since(Instant::now()));
+                    self.tenant.answered(&session_id, name, self.version.number, waited, verdict.as_ref().map(|_| ()));
                     owed.pay(verdict.clone());
                     self.write_down(began, &session_id, hook, verdict.as_ref().map(Some));
                 }
@@ -732,6 +754,10 @@ impl Session {
     /// What comes next. A guest that has nothing to do for a while rests: hooks of one call often follow each other closely, and waking
     /// costs some microseconds.
     async fn next(&mut self, mailbox: &mut mpsc::Receiver<Item>) -> Option<Item> {
+        if let Ok(item) = mailbox.try_recv() {
+            return Some(item);
+        }
+        self.busy.store(false, Ordering::Relaxed);
         if let Some(guest) = &mut self.guest {
             match tokio::time::timeout(limits::REST_AFTER, mailbox.recv()).await {
                 Ok(item) => return item,

@@ -5,6 +5,7 @@
 
 use super::fair::Allowance;
 use super::limits;
+use crate::metrics::Histogram;
 use crate::store::Quotas;
 use hookswitch_call::hook::HookFailure;
 use hookswitch_wasm::Level;
@@ -57,10 +58,22 @@ pub struct Stats {
     pub quota_refused: u64,
     /// CPU time of its handlers, in microseconds.
     pub cpu_us: u64,
+    pub decisions: Decisions,
+}
+
+/// How long calls waited for their handlers' answers, in microseconds: from the switch's question to the answer on its way back.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Decisions {
+    pub count: u64,
+    pub sum_us: u64,
+    /// Half of them, and 99 of 100, took no longer.
+    pub p50_us: u64,
+    pub p99_us: u64,
 }
 
 #[derive(Default)]
 struct Counters {
+    decisions: Histogram,
     instances: AtomicU64,
     hooks: AtomicU64,
     traps: AtomicU64,
@@ -222,10 +235,11 @@ impl Tenant {
         log.keep(session_id, level, text);
     }
 
-    /// The outcome of a decision.
-    pub fn answered(&self, session_id: &str, hook: &str, version: u32, outcome: Result<(), &HookFailure>) {
+    /// The outcome of a decision that its call waited for so long.
+    pub fn answered(&self, session_id: &str, hook: &str, version: u32, waited: Duration, outcome: Result<(), &HookFailure>) {
         let c = &self.counters;
         add(&c.hooks, 1);
+        c.decisions.record(waited, 1);
         let Err(failure) = outcome else { return };
         let (counter, text) = match failure {
             HookFailure::Trap { message } => (&c.traps, format!("trap: {message}")),
@@ -337,6 +351,12 @@ impl Tenant {
             taken_back: get(&c.taken_back),
             quota_refused: get(&c.quota_refused),
             cpu_us: get(&c.cpu_ns) / 1000,
+            decisions: Decisions {
+                count: c.decisions.count(),
+                sum_us: c.decisions.sum_us(),
+                p50_us: c.decisions.quantile(0.5).as_micros() as u64,
+                p99_us: c.decisions.quantile(0.99).as_micros() as u64,
+            },
         }
     }
 }

@@ -94,6 +94,10 @@ impl Told {
         }
     }
 
+    pub fn is_empty(&self) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+    }
+
     /// `text` with each of them covered.
     pub fn hide(&self, text: &str) -> String {
         let told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -105,7 +109,7 @@ impl Told {
 
     /// Covers them in every text of `value`.
     pub fn cover(&self, value: &mut Value) {
-        if !self.0.lock().unwrap_or_else(PoisonError::into_inner).is_empty() {
+        if !self.is_empty() {
             self.cover_texts(value);
         }
     }

@@ -10,7 +10,7 @@ pub mod udp;
 mod wake;
 
 pub use process::{
-    Priority, confine, die_of_closed_pipes, disk_free, give_memory_back, pin, raise_open_files, seed, set_priority, set_timer_slack,
+    Priority, confine, die_of_closed_pipes, disk_free, give_memory_back, pin, raise_open_files, seed, set_priority, set_timer_slack, thread_time,
     share_memory,
 };
 pub use wake::{Wake, poll};

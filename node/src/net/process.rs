@@ -84,9 +84,12 @@ pub enum Priority {
     /// Media on a core that is nearly full: before everything else, by weight and by a short slice.
     MediaCrowded,
     Usual,
-    /// Signalling: it runs for microseconds, and when it wakes a guest that computes gives way at once.
+    /// Signalling: it runs for microseconds, and when it wakes a guest that computes gives way at once. By weight, too: a thread that has run ahead
+    /// of its share is made to wait for it when it wakes, some milliseconds between threads of like weight.
     Prompt,
-    /// Guests.
+    /// Signalling that takes a good part of a core: guests must come to run, or no call gets its answer.
+    PromptCrowded,
+    /// Behind guests, and yet not only what is left over.
     Low,
     /// Writers and encoders: only what is left over.
     Idle,
@@ -126,8 +129,9 @@ pub fn set_priority(priority: Priority) -> io::Result<()> {
         // one piece, and every call hears it.
         Priority::MediaCrowded => weigh(-20, SHORT_SLICE),
         Priority::Usual => schedule(libc::SCHED_OTHER, 0).and_then(|()| nice(0)),
-        Priority::Prompt => weigh(0, SHORT_SLICE),
-        Priority::Low => nice(5),
+        Priority::Prompt => weigh(-10, SHORT_SLICE).or_else(|_| weigh(0, SHORT_SLICE)),
+        Priority::PromptCrowded => weigh(0, SHORT_SLICE),
+        Priority::Low => schedule(libc::SCHED_OTHER, 0).and_then(|()| nice(10)),
         Priority::Idle => schedule(libc::SCHED_IDLE, 0).or_else(|_| nice(19)),
     }
 }
@@ -146,6 +150,14 @@ pub fn confine(pid: u32, cpu: u64, memory: u64) -> io::Result<()> {
     // SAFETY: setpriority takes no pointers. Refused only where it is lower already.
     let _ = unsafe { libc::setpriority(libc::PRIO_PROCESS, pid.unsigned_abs(), 10) };
     Ok(())
+}
+
+/// Processor time of the calling thread so far.
+pub fn thread_time() -> Duration {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the pointer is to a whole timespec of ours. Every Linux has this clock.
+    unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) };
+    Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), u32::try_from(time.tv_nsec).unwrap_or(0))
 }
 
 /// Pins the calling thread to a core.

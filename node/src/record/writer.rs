@@ -27,6 +27,8 @@ const BATCH: usize = 128;
 /// idle time any more. It is again when fewer than the second number are left.
 const BEHIND: usize = 1024;
 const CAUGHT_UP: usize = 128;
+/// A quarter of all blocks: guests that take what they get must wait, too.
+const FAR_BEHIND: usize = limits::BLOCKS / 4;
 /// A writer with open recordings looks for blocks so often; each brings half a second.
 const NAP: Duration = Duration::from_millis(25);
 /// One without is woken by its next order; this is only a safety net.
@@ -80,7 +82,7 @@ pub(super) struct Writer {
     scratch: Vec<u8>,
     stopping: bool,
     /// It runs at the usual priority, since it was behind.
-    hurried: bool,
+    priority: Priority,
 }
 
 impl Writer {
@@ -103,7 +105,7 @@ impl Writer {
             closing: Vec::new(),
             scratch: Vec::new(),
             stopping: false,
-            hurried: false,
+            priority: Priority::Idle,
         }
     }
 
@@ -131,16 +133,26 @@ impl Writer {
     /// Blocks that pile up cost memory, and in the end recordings.
     fn hurry(&mut self) {
         let left: usize = self.links.iter().map(|link| link.full.slots()).sum();
-        let hurried = if self.hurried { left >= CAUGHT_UP } else { left >= BEHIND };
-        if hurried != self.hurried {
-            self.hurried = hurried;
+        let priority = match left {
+            FAR_BEHIND.. => Priority::Usual,
+            // Once it hurries it goes on until it has caught up.
+            CAUGHT_UP.. if self.priority == Priority::Usual => Priority::Usual,
+            BEHIND.. => Priority::Low,
+            CAUGHT_UP.. if self.priority == Priority::Low => Priority::Low,
+            _ => Priority::Idle,
+        };
+        if priority != self.priority {
+            self.priority = priority;
             tracing::info!(
                 left,
                 "{}",
-                if hurried { "a writer of recordings is behind and hurries" } else { "a writer of recordings has caught up" }
+                match priority {
+                    Priority::Idle => "a writer of recordings has caught up",
+                    _ => "a writer of recordings is behind and hurries",
+                }
             );
             // Refused: it goes on as it was.
-            let _ = set_priority(if hurried { Priority::Usual } else { Priority::Idle });
+            let _ = set_priority(priority);
         }
     }
 

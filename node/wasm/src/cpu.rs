@@ -9,6 +9,8 @@ use std::time::Duration;
 thread_local! {
     /// CPU time of this thread when what runs on it was looked at last.
     static LOOKED: Cell<Duration> = const { Cell::new(Duration::ZERO) };
+    /// And when it got the processor.
+    static BEGAN: Cell<Duration> = const { Cell::new(Duration::ZERO) };
 }
 
 fn thread_time() -> Duration {
@@ -27,6 +29,7 @@ pub(crate) struct Turn {
 pub(crate) fn begin() -> Turn {
     let since = thread_time();
     LOOKED.set(since);
+    BEGAN.set(since);
     Turn { since }
 }
 
@@ -41,4 +44,9 @@ impl Turn {
 pub(crate) fn spent() -> Duration {
     let now = thread_time();
     now.saturating_sub(LOOKED.replace(now))
+}
+
+/// What it had spent of this turn when it was looked at last.
+pub(crate) fn turn() -> Duration {
+    LOOKED.get().saturating_sub(BEGAN.get())
 }

@@ -149,7 +149,10 @@ pub trait Host: Send + Sync + 'static {
 pub trait Turns: Send + Sync + 'static {
     /// Ready when it may run; else it wakes the task when it may.
     fn poll_turn(&self, context: &mut std::task::Context<'_>) -> std::task::Poll<()>;
-    /// CPU time of one turn: at most a tick and what the last one was too late.
+    /// Whether it should give the processor back, having had it for so much CPU time in this turn. Asked when a tick is over, or when somebody
+    /// interrupts.
+    fn gives_way(&self, ran: Duration) -> bool;
+    /// CPU time of one turn.
     fn ran(&self, cpu: Duration);
 }
 

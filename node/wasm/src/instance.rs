@@ -1,16 +1,17 @@
 //! A guest that lives: one store, one session. A hook takes the instance and gives it back; after a trap, a deadline or a dropped call
 //! there is nothing to give back, so a broken instance cannot be used again.
 
-use crate::bindings::exports::hookswitch::call as exports;
 use crate::host::{Kill, Setup, State, Turns, one_line};
-use crate::module::Module;
+use crate::module::{Hooks, Module};
 use crate::{cpu, limits, stack, wit};
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::ready;
 use std::time::Duration;
 use tokio::time::Instant;
+use wasmtime::component::{ComponentNamedList, Func, Lift, Lower, TypedFunc};
 use wasmtime::{Store, Trap, UpdateDeadline};
 
 /// A living guest.
@@ -18,9 +19,14 @@ pub struct Instance {
     store: Store<State>,
     /// Its engine counts instructions.
     counts: bool,
-    handler: exports::handler::Guest,
-    notifications: Option<exports::notifications::Guest>,
+    hooks: Hooks<Func>,
 }
+
+/// What hooks take and give.
+type NewCall<'a> = ((&'a wit::NewCallRequest,), (Result<wit::Routing, wit::Failure>,));
+type GetIvrCommand<'a> = ((&'a wit::IvrRequest,), (Result<wit::IvrCommand, wit::Failure>,));
+type CallEvent<'a> = ((&'a wit::CallEventRequest,), (Result<wit::Routing, wit::Failure>,));
+type Notify<'a> = ((&'a wit::Notification,), ());
 
 /// Why a guest did not answer. Its instance is gone.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -54,7 +60,12 @@ impl Instance {
         store.epoch_deadline_callback(|mut context| {
             let state = context.data_mut();
             state.cpu_used += cpu::spent();
-            if state.cpu_used >= state.cpu_limit { Err(Kill::Cpu.into()) } else { Ok(UpdateDeadline::Yield(1)) }
+            if state.cpu_used >= state.cpu_limit {
+                return Err(Kill::Cpu.into());
+            }
+            // Most hooks take less than a tick, and yet one may end while they run.
+            let gives_way = state.turns.as_ref().is_none_or(|turns| turns.gives_way(cpu::turn()));
+            Ok(if gives_way { UpdateDeadline::Yield(1) } else { UpdateDeadline::Continue(1) })
         });
         arm(&mut store, until, module.counts);
         let turns = store.data().turns.clone();
@@ -64,42 +75,47 @@ impl Instance {
             Some(Err(e)) => return Err(no_instance(&store, &e)),
             None => return Err(Failure::Deadline),
         };
-        let handler = module.handler.load(&mut store, &instance).map_err(|e| no_instance(&store, &e))?;
-        let notifications = match &module.notifications {
-            Some(indices) => Some(indices.load(&mut store, &instance).map_err(|e| no_instance(&store, &e))?),
-            None => None,
-        };
-        Ok(Instance { store, counts: module.counts, handler, notifications })
+        let hooks = hooks(&mut store, &instance, module).map_err(|e| no_instance(&store, &e))?;
+        Ok(Instance { store, counts: module.counts, hooks })
     }
 
-    pub async fn new_call(mut self, request: &wit::NewCallRequest, until: Instant) -> Answer<wit::Routing> {
-        arm(&mut self.store, until, self.counts);
-        let turns = self.store.data().turns.clone();
-        let answer = in_time(until, turns, self.handler.call_new_call(&mut self.store, request)).await;
-        self.finish(answer)
+    pub async fn new_call(self, request: &wit::NewCallRequest, until: Instant) -> Answer<wit::Routing> {
+        let hook = self.hooks.new_call;
+        let (instance, (answer,)) = self.call::<NewCall<'_>, _, _>(hook, (request,), until).await?;
+        Ok((instance, answer))
     }
 
-    pub async fn get_ivr_command(mut self, request: &wit::IvrRequest, until: Instant) -> Answer<wit::IvrCommand> {
-        arm(&mut self.store, until, self.counts);
-        let turns = self.store.data().turns.clone();
-        let answer = in_time(until, turns, self.handler.call_get_ivr_command(&mut self.store, request)).await;
-        self.finish(answer)
+    pub async fn get_ivr_command(self, request: &wit::IvrRequest, until: Instant) -> Answer<wit::IvrCommand> {
+        let hook = self.hooks.get_ivr_command;
+        let (instance, (answer,)) = self.call::<GetIvrCommand<'_>, _, _>(hook, (request,), until).await?;
+        Ok((instance, answer))
     }
 
-    pub async fn call_event(mut self, request: &wit::CallEventRequest, until: Instant) -> Answer<wit::Routing> {
-        arm(&mut self.store, until, self.counts);
-        let turns = self.store.data().turns.clone();
-        let answer = in_time(until, turns, self.handler.call_call_event(&mut self.store, request)).await;
-        self.finish(answer)
+    pub async fn call_event(self, request: &wit::CallEventRequest, until: Instant) -> Answer<wit::Routing> {
+        let hook = self.hooks.call_event;
+        let (instance, (answer,)) = self.call::<CallEvent<'_>, _, _>(hook, (request,), until).await?;
+        Ok((instance, answer))
     }
 
     /// Tell it news; a guest that takes none is left alone.
-    pub async fn notify(mut self, news: &wit::Notification, until: Instant) -> Result<Instance, Failure> {
-        let Some(notifications) = self.notifications.clone() else { return Ok(self) };
+    pub async fn notify(self, news: &wit::Notification, until: Instant) -> Result<Instance, Failure> {
+        let Some(hook) = self.hooks.notify else { return Ok(self) };
+        Ok(self.call::<Notify<'_>, _, _>(hook, (news,), until).await?.0)
+    }
+
+    /// Runs one of its hooks.
+    async fn call<H, P, R>(mut self, hook: Func, parameters: P, until: Instant) -> Result<(Instance, R), Failure>
+    where
+        H: Typed<Parameters = P, Results = R>,
+        P: ComponentNamedList + Lower + Send + Sync,
+        R: ComponentNamedList + Lift + Send + Sync + 'static,
+    {
         arm(&mut self.store, until, self.counts);
         let turns = self.store.data().turns.clone();
-        let answer = in_time(until, turns, notifications.call_notify(&mut self.store, news)).await;
-        self.finish(answer).map(|(instance, ())| instance)
+        // SAFETY: `hooks` has held the hook's type, for this component, against the same `H`.
+        let hook = unsafe { TypedFunc::<P, R>::new_unchecked(hook) };
+        let answer = in_time(until, turns, hook.call_async(&mut self.store, parameters)).await;
+        self.finish(answer)
     }
 
     /// Gives back the memory that only a running guest needs. The next hook takes it again.
@@ -121,6 +137,43 @@ impl Instance {
             None => Err(Failure::Deadline),
         }
     }
+}
+
+/// What a hook takes and gives, as one type.
+trait Typed {
+    type Parameters;
+    type Results;
+}
+
+impl<P, R> Typed for (P, R) {
+    type Parameters = P;
+    type Results = R;
+}
+
+/// The instance's hooks. Whether they have our types is asked of a component's first instance: of each it would take a fifth of the time that a
+/// fresh one needs for its answer.
+fn hooks(store: &mut Store<State>, instance: &wasmtime::component::Instance, module: &Module) -> wasmtime::Result<Hooks<Func>> {
+    let hooks = module.hooks.try_map(|index| {
+        instance.get_func(&mut *store, index).ok_or_else(|| wasmtime::Error::msg("an export is no function"))
+    })?;
+    if !module.checked.load(Ordering::Relaxed) {
+        is::<NewCall<'static>, _, _>(store, hooks.new_call)?;
+        is::<GetIvrCommand<'static>, _, _>(store, hooks.get_ivr_command)?;
+        is::<CallEvent<'static>, _, _>(store, hooks.call_event)?;
+        hooks.notify.map(|hook| is::<Notify<'static>, _, _>(store, hook)).transpose()?;
+        module.checked.store(true, Ordering::Relaxed);
+    }
+    Ok(hooks)
+}
+
+/// Whether a hook is of type `H`.
+fn is<H, P, R>(store: &mut Store<State>, hook: Func) -> wasmtime::Result<()>
+where
+    H: Typed<Parameters = P, Results = R>,
+    P: ComponentNamedList + Lower,
+    R: ComponentNamedList + Lift,
+{
+    hook.typed::<P, R>(store).map(drop)
 }
 
 /// A new budget for the next piece of guest code.

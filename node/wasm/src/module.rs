@@ -3,7 +3,8 @@
 use crate::bindings::exports::hookswitch::call as exports;
 use crate::engine::{Engine, code_digest};
 use crate::host::State;
-use wasmtime::component::{Component, InstancePre};
+use std::sync::atomic::AtomicBool;
+use wasmtime::component::{Component, ComponentExportIndex, InstancePre};
 
 /// What stands before compiled code in a file or buffer: which engine and which component it is for.
 const MAGIC: &[u8; 8] = b"hkswcwm1";
@@ -12,10 +13,31 @@ pub struct Module {
     pub(crate) pre: InstancePre<State>,
     pub(crate) engine: wasmtime::Engine,
     pub(crate) counts: bool,
-    pub(crate) handler: exports::handler::GuestIndices,
-    pub(crate) notifications: Option<exports::notifications::GuestIndices>,
+    pub(crate) hooks: Hooks<ComponentExportIndex>,
+    /// An instance was made whose hooks have the types that we call them with. They are the component's, so those of all others have, too.
+    pub(crate) checked: AtomicBool,
     hash: String,
     optional: Vec<&'static str>,
+}
+
+/// A component's exports: where they are, or those of an instance.
+#[derive(Clone, Copy)]
+pub(crate) struct Hooks<T> {
+    pub new_call: T,
+    pub get_ivr_command: T,
+    pub call_event: T,
+    pub notify: Option<T>,
+}
+
+impl<T> Hooks<T> {
+    pub fn try_map<U, E>(&self, mut f: impl FnMut(&T) -> Result<U, E>) -> Result<Hooks<U>, E> {
+        Ok(Hooks {
+            new_call: f(&self.new_call)?,
+            get_ivr_command: f(&self.get_ivr_command)?,
+            call_event: f(&self.call_event)?,
+            notify: self.notify.as_ref().map(f).transpose()?,
+        })
+    }
 }
 
 impl std::fmt::Debug for Module {
@@ -49,10 +71,9 @@ impl Module {
         let component = unsafe { Component::deserialize(&engine.wasmtime, code) }.map_err(|_| LoadError::Engine)?;
         let interface = |e: wasmtime::Error| LoadError::Interface(format!("{e:#}"));
         let pre = engine.linker.instantiate_pre(&component).map_err(interface)?;
-        let handler = exports::handler::GuestIndices::new(&pre).map_err(interface)?;
-        let notifications = exports::notifications::GuestIndices::new(&pre).ok();
+        let hooks = hooks(&component).map_err(|missing| LoadError::Interface(format!("no function {missing}")))?;
         let mut optional = Vec::new();
-        if notifications.is_some() {
+        if hooks.notify.is_some() {
             optional.push("notifications");
         }
         if exports::call_identifier::GuestIndices::new(&pre).is_ok() {
@@ -61,7 +82,7 @@ impl Module {
         if exports::remote_call::GuestIndices::new(&pre).is_ok() {
             optional.push("remote-call");
         }
-        Ok(Module { pre, engine: engine.wasmtime.clone(), counts: engine.counts, handler, notifications, hash: hash.to_owned(), optional })
+        Ok(Module { pre, engine: engine.wasmtime.clone(), counts: engine.counts, hooks, checked: AtomicBool::new(false), hash: hash.to_owned(), optional })
     }
 
     /// Hex SHA-256 of the component.
@@ -71,7 +92,7 @@ impl Module {
 
     /// Whether it wants news.
     pub fn takes_notifications(&self) -> bool {
-        self.notifications.is_some()
+        self.hooks.notify.is_some()
     }
 
     /// The optional interfaces it exports.
@@ -84,6 +105,21 @@ impl Module {
         let range = self.pre.component().image_range();
         (range.end as usize).saturating_sub(range.start as usize)
     }
+}
+
+/// Where the hooks are; else which is not.
+fn hooks(component: &Component) -> Result<Hooks<ComponentExportIndex>, String> {
+    let find = |interface: &str, name: &str| {
+        let interface = component.get_export_index(None, format!("hookswitch:call/{interface}@0.1.0").as_str())?;
+        component.get_export_index(Some(&interface), name)
+    };
+    let handler = |name: &str| find("handler", name).ok_or_else(|| format!("handler.{name}"));
+    Ok(Hooks {
+        new_call: handler("new-call")?,
+        get_ivr_command: handler("get-ivr-command")?,
+        call_event: handler("call-event")?,
+        notify: find("notifications", "notify"),
+    })
 }
 
 /// Compiled code with its header, as it is kept in a file.

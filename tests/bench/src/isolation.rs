@@ -28,6 +28,9 @@ const NEW: usize = 100;
 const WORST: u64 = 3_000;
 const PATIENCE: u64 = 20_000;
 
+/// The victim's decisions.
+const DECIDED: &str = "hookswitch_guest_decision_seconds{domain=\"demo.localhost\",quantile=\"0.99\"}";
+
 /// What one of the two was like.
 #[derive(Clone, Debug, Default)]
 struct Seen {
@@ -38,6 +41,8 @@ struct Seen {
     /// 99 of 100, in milliseconds.
     late: f64,
     setup: f64,
+    /// The part of that that is its handler's decision, since the node's start.
+    decided: f64,
     harm: Option<Harm>,
 }
 
@@ -49,7 +54,7 @@ pub fn measure(options: &Options, report: &mut Report) -> Result<()> {
             let steal = machine::Steal::now();
             let seen = once(options, calls, hostile)?;
             println!(
-                "isolation, run {run}, {}: {} recordings, {} frames, {} missing; {} calls failed; ticks {:.3} ms late (p99), setup {:.3} ms (p99); steal {:.1} %{}",
+                "isolation, run {run}, {}: {} recordings, {} frames, {} missing; {} calls failed; ticks {:.3} ms late (p99), setup {:.3} ms (p99), decisions {:.3} ms (p99); steal {:.1} %{}",
                 if hostile { "beside" } else { "alone" },
                 seen.recordings,
                 seen.frames,
@@ -57,6 +62,7 @@ pub fn measure(options: &Options, report: &mut Report) -> Result<()> {
                 seen.failed,
                 seen.late,
                 seen.setup,
+                seen.decided,
                 steal.percent(),
                 seen.harm.as_ref().map_or_else(String::new, |harm| format!("; {}", harm.line())),
             );
@@ -141,6 +147,7 @@ fn victim(options: &Options, calls: usize, node: &Node, stop: &AtomicBool, begin
     fresh(&mut g, calls, &mut step, options.seconds * 1000)?;
     let late = Lateness::of(node)?.since(&before, 0.99).context("no tick was counted")?;
     let setup = machine::percentile(&mut g.counts.setup, 99.0).context("no call was set up")? * 1000.0;
+    let decided = node.metrics()?.get(DECIDED).copied().unwrap_or_default() * 1000.0;
     stop.store(true, Ordering::Release);
     // Released as they came, so that the end is no storm either.
     let patience = step + PATIENCE + (calls as f64 * each) as u64;
@@ -160,7 +167,7 @@ fn victim(options: &Options, calls: usize, node: &Node, stop: &AtomicBool, begin
     let lost = (calls.saturating_sub(verdict.recordings)) as u64;
     // A recording that is not there has lost all that was said.
     let missing = verdict.missing + lost * u64::from(g.said().first().copied().unwrap_or(1));
-    Ok(Seen { recordings: verdict.recordings, frames: verdict.frames, missing, failed, late, setup, harm: None })
+    Ok(Seen { recordings: verdict.recordings, frames: verdict.frames, missing, failed, late, setup, decided, harm: None })
 }
 
 /// So many milliseconds with new calls beside those that are held.

@@ -87,6 +87,7 @@ fn transport() -> TransportConfig {
         .receive_window(limits::API_CONNECTION_WINDOW.into())
         .send_window(limits::API_CONNECTION_WINDOW.into())
         .max_idle_timeout(Some(IdleTimeout::try_from(limits::API_IDLE).expect("a minute")))
+        .keep_alive_interval(Some(limits::API_KEEP_ALIVE))
         .datagram_receive_buffer_size(None);
     transport
 }
