@@ -27,8 +27,8 @@ const BATCH: usize = 128;
 /// idle time any more. It is again when fewer than the second number are left.
 const BEHIND: usize = 1024;
 const CAUGHT_UP: usize = 128;
-/// A quarter of all blocks: guests that take what they get must wait, too.
-const FAR_BEHIND: usize = limits::BLOCKS / 4;
+/// Half of what finds room: guests that take what they get must wait, too.
+const FAR_BEHIND: usize = limits::BLOCK_RING / 2;
 /// A writer with open recordings looks for blocks so often; each brings half a second.
 const NAP: Duration = Duration::from_millis(25);
 /// One without is woken by its next order; this is only a safety net.
