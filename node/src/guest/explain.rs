@@ -24,6 +24,7 @@ use std::time::{Duration, Instant};
 #[serde(tag = "hook", content = "request", rename_all = "kebab-case")]
 pub enum Question {
     NewCall(wit::NewCallRequest),
+    GetCallIdentifier(wit::CallIdentifierRequest),
     GetIvrCommand(wit::IvrRequest),
     CallEvent(wit::CallEventRequest),
     Notify(wit::Notification),
@@ -34,6 +35,7 @@ impl Question {
     pub fn name(&self) -> &'static str {
         match self {
             Question::NewCall(_) => "new-call",
+            Question::GetCallIdentifier(_) => "get-call-identifier",
             Question::GetIvrCommand(_) => "get-ivr-command",
             Question::CallEvent(_) => "call-event",
             Question::Notify(_) => "notify",
@@ -47,6 +49,7 @@ impl Question {
 pub enum Said {
     Routing(Box<wit::Routing>),
     Command(Box<wit::IvrCommand>),
+    Identified(wit::CallIdentifierAnswer),
     /// Its own failure.
     Failure(String),
 }

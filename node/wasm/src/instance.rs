@@ -20,6 +20,7 @@ pub struct Instance {
     counts: bool,
     handler: exports::handler::Guest,
     notifications: Option<exports::notifications::Guest>,
+    call_identifier: Option<exports::call_identifier::Guest>,
 }
 
 /// Why a guest did not answer. Its instance is gone.
@@ -69,7 +70,11 @@ impl Instance {
             Some(indices) => Some(indices.load(&mut store, &instance).map_err(|e| no_instance(&store, &e))?),
             None => None,
         };
-        Ok(Instance { store, counts: module.counts, handler, notifications })
+        let call_identifier = match &module.call_identifier {
+            Some(indices) => Some(indices.load(&mut store, &instance).map_err(|e| no_instance(&store, &e))?),
+            None => None,
+        };
+        Ok(Instance { store, counts: module.counts, handler, notifications, call_identifier })
     }
 
     pub async fn new_call(mut self, request: &wit::NewCallRequest, until: Instant) -> Answer<wit::Routing> {
@@ -90,6 +95,17 @@ impl Instance {
         arm(&mut self.store, until, self.counts);
         let turns = self.store.data().turns.clone();
         let answer = in_time(until, turns, self.handler.call_call_event(&mut self.store, request)).await;
+        self.finish(answer)
+    }
+
+    /// A guest that does not export that interface has no answer.
+    pub async fn get_call_identifier(mut self, request: &wit::CallIdentifierRequest, until: Instant) -> Answer<wit::CallIdentifierAnswer> {
+        let Some(call_identifier) = self.call_identifier.clone() else {
+            return Ok((self, Err(wit::Failure { message: "the handler does not export call-identifier".into() })));
+        };
+        arm(&mut self.store, until, self.counts);
+        let turns = self.store.data().turns.clone();
+        let answer = in_time(until, turns, call_identifier.call_get_call_identifier(&mut self.store, request)).await;
         self.finish(answer)
     }
 

@@ -14,6 +14,7 @@ pub struct Module {
     pub(crate) counts: bool,
     pub(crate) handler: exports::handler::GuestIndices,
     pub(crate) notifications: Option<exports::notifications::GuestIndices>,
+    pub(crate) call_identifier: Option<exports::call_identifier::GuestIndices>,
     hash: String,
     optional: Vec<&'static str>,
 }
@@ -55,13 +56,15 @@ impl Module {
         if notifications.is_some() {
             optional.push("notifications");
         }
-        if exports::call_identifier::GuestIndices::new(&pre).is_ok() {
+        let call_identifier = exports::call_identifier::GuestIndices::new(&pre).ok();
+        if call_identifier.is_some() {
             optional.push("call-identifier");
         }
         if exports::remote_call::GuestIndices::new(&pre).is_ok() {
             optional.push("remote-call");
         }
-        Ok(Module { pre, engine: engine.wasmtime.clone(), counts: engine.counts, handler, notifications, hash: hash.to_owned(), optional })
+        let (wasmtime, hash) = (engine.wasmtime.clone(), hash.to_owned());
+        Ok(Module { pre, engine: wasmtime, counts: engine.counts, handler, notifications, call_identifier, hash, optional })
     }
 
     /// Hex SHA-256 of the component.
