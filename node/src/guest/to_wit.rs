@@ -449,7 +449,6 @@ mod tests {
             user: String::new(),
             remote_participant_id: "q".into(),
             remote_user: String::new(),
-            monitoring: false,
             reply_to: ReplyTo::Participant,
             sip_code: None,
             reason_text: None,
