@@ -106,7 +106,7 @@ fn ic_189_192_sm_011_a_listener_is_called_when_the_connection_is_up_and_leaves_w
         })
         .collect();
     assert_eq!(told.len(), 2);
-    assert_eq!((told[0].0, told[1].0, &told[0].1 == &told[1].1), (false, true, true), "it names what it listens to");
+    assert_eq!((told[0].0, told[1].0, told[0].1 == told[1].1), (false, true, true), "it names what it listens to");
     no_leaks(&mut world);
 }
 

@@ -726,7 +726,7 @@ fn ic_300_an_attended_transfer_replaces_our_leg_at_the_other_party() {
     world.callee_request(0, "BYE", None);
     world.refer_news(0, 200);
     world.run_to(4 * S);
-    assert_eq!(world.phones[0].over, true);
+    assert!(world.phones[0].over);
     no_leaks(&mut world);
 }
 

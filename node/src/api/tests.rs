@@ -766,7 +766,7 @@ fn tenants_say_whom_they_may_reach() {
     let (status, answer) = put(json!({
         "destinations": ["192.0.2.0/24", "SIP.Example.com:5080", "trunk:carrier"], "mediaservice_ids": ["one"], "trusted": true,
         "outbox_origins": ["https://CRM.example", "http://127.0.0.1:9000/", "http://localhost:1", "https://[::1]:8443"],
-        "country": "gb", "codecs": ["pcmu"],
+        "country": "gb", "codecs": ["pcmu"], "in_numbers": ["90*", "17"],
     }));
     assert_eq!(status, 201, "{answer}");
     let tenant = &answer["tenant"];
@@ -781,6 +781,7 @@ fn tenants_say_whom_they_may_reach() {
     assert_eq!((configured.destinations.len(), configured.trusted, configured.mediaservice_ids.len()), (3, true, 1));
     assert_eq!((&tenant["country"], &tenant["codecs"]), (&json!("GB"), &json!(["PCMU"])));
     assert_eq!((configured.country.code(), configured.codecs.as_slice()), ("GB", [hookswitch_proto::media::Codec::Pcmu].as_slice()));
+    assert!(configured.is_in_mode("9012") && configured.is_in_mode("17") && !configured.is_in_mode("170"));
 
     let many = |count: usize| vec!["a.example"; count];
     for (body, field) in [
@@ -793,6 +794,8 @@ fn tenants_say_whom_they_may_reach() {
         (json!({ "trusted": "yes" }), "trusted"),
         (json!({ "country": "XX" }), "country"),
         (json!({ "country": 46 }), "country"),
+        (json!({ "in_numbers": ["*"] }), "in_numbers[0]"),
+        (json!({ "in_numbers": ["1 7"] }), "in_numbers[0]"),
         (json!({ "codecs": ["GSM"] }), "codecs[0]"),
         (json!({ "codecs": ["PCMU", "PCMA", "PCMU"] }), "codecs"),
         (json!({ "outbox_origins": ["crm.example"] }), "outbox_origins[0]"),

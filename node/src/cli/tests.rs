@@ -256,11 +256,11 @@ fn commands_reach_the_node() {
     assert!(fails("tenant put b.example --number 100").contains("numbers: 100 belongs to a.example (409)"));
     done("tenant put b.example --destination 192.0.2.0/24 --destination *.Example.com --trusted true --mediaservice-id one");
     done("tenant put b.example --outbox-origin https://crm.example");
-    done("tenant put b.example --country de --codec PCMU --codec PCMA");
+    done("tenant put b.example --country de --codec PCMU --codec PCMA --in-number 90* --in-number 17");
     let tenant = world.store.tenant("b.example").expect("read").expect("there");
     assert_eq!((tenant.destinations, tenant.trusted, tenant.max_sessions), (vec!["192.0.2.0/24".into(), "*.example.com".into()], true, 6));
     assert_eq!((tenant.mediaservice_ids, tenant.outbox_origins), (vec!["one".to_owned()], vec!["https://crm.example".to_owned()]));
-    assert_eq!((tenant.country.as_str(), tenant.codecs.len()), ("DE", 2));
+    assert_eq!((tenant.country.as_str(), tenant.codecs.len(), tenant.in_numbers.len()), ("DE", 2, 2));
     assert!(fails("tenant put b.example --country XX").contains("country: must be one of"));
     assert!(fails("tenant put b.example --destination a/b").contains("destinations[0]"));
     done("tenant list");
