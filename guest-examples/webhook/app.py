@@ -4,7 +4,7 @@
 usage: app.py [--port 9000] [--address 127.0.0.1] [--key JWK-FILE] [--journal FILE]
 
 Called numbers: `ivr` (1: goodbye, 2: the digits are said back), `busy`, `connect` (calls the address in header X-Dest), and how a bad
-application looks: `broken`, `empty`, `nonsense`, `slow`, `lost`. With --key, the public half of the tenant's callback key as JWK, callbacks
+application looks: `broken`, `empty`, `nonsense`, `slow`, `lost`. Numbers in IN mode are the menu too. With --key, the public half of the tenant's callback key as JWK, callbacks
 that are not signed by it are refused. With --journal, each callback becomes a line of JSON in that file.
 """
 
@@ -46,7 +46,12 @@ def call_event(event):
     return {"action": "drop", "dropCode": "decline"}
 
 
-DECISIONS = {"newCall": new_call, "getIvrCommand": get_ivr_command, "callEvent": call_event}
+def get_call_identifier(request):
+    # A service node would look up which call it has sent to this number.
+    return {"sessionId": request["sessionId"], "sessionReferenceId": {"number": request["calledParty"], "asked": 0}}
+
+
+DECISIONS = {"newCall": new_call, "getIvrCommand": get_ivr_command, "callEvent": call_event, "getCallIdentifier": get_call_identifier}
 
 
 def unpadded(text):

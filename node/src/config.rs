@@ -32,6 +32,8 @@ pub struct Sip {
     pub trunks: Vec<hookswitch_call::door::Trunk>,
     /// Called numbers that no quota refuses.
     pub emergency: Vec<String>,
+    /// Name of the site that callbacks say.
+    pub site: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -164,6 +166,7 @@ const KEYS: &[(&str, &str, Kind)] = &[
     ("sip", "known_peers", Kind::List),
     ("sip", "trunks", Kind::Toml),
     ("sip", "emergency", Kind::List),
+    ("sip", "site", Kind::Text),
     ("api", "listen", Kind::Text),
     ("api", "public_url", Kind::Text),
     ("api", "tls_cert", Kind::Text),
@@ -288,6 +291,7 @@ struct RawSip {
     known_peers: Option<toml::Value>,
     trunks: Option<toml::Value>,
     emergency: Option<toml::Value>,
+    site: Option<toml::Value>,
 }
 
 #[derive(Deserialize, Default)]
@@ -412,13 +416,18 @@ impl Raw {
         if let Some(bad) = emergency.iter().find(|number| number.is_empty() || !number.bytes().all(|b| b.is_ascii_graphic())) {
             return Err(wrong("sip.emergency", format!("{bad:?} is not a number as it is called")));
         }
+        let site = text("sip.site", self.sip.site)?;
+        let good = |site: &&String| (1..=crate::limits::SITE).contains(&site.len()) && !site.chars().any(char::is_control);
+        if site.as_ref().is_some_and(|site| !good(&site)) {
+            return Err(wrong("sip.site", format!("must be 1 to {} bytes without control characters", crate::limits::SITE)));
+        }
         let file = text("tenants.file", self.tenants.file)?.map(PathBuf::from);
         let cpus = match self.media.cpus {
             None => Vec::new(),
             Some(value) => value.try_into().map_err(|_| wrong("media.cpus", "must be a list of core numbers"))?,
         };
         Ok(Config {
-            sip: Sip { listen, advertise, known_peers, trunks, emergency },
+            sip: Sip { listen, advertise, known_peers, trunks, emergency, site },
             api: Api { listen: api_listen, public_url, tls },
             rtp: Rtp { address, ports, advertise: rtp_advertise },
             storage: Storage { data, blobs },
@@ -591,6 +600,8 @@ mod tests {
             ("[sip]\nlisten = [\"udp://0.0.0.0:5060\"]", "sip.advertise"),
             ("[sip]\nadvertise = \"a b\"", "sip.advertise"),
             ("[sip]\nknown_peers = [\"example\"]", "sip.known_peers"),
+            ("[sip]\nsite = \"\"", "sip.site"),
+            ("[sip]\nsite = \"a\\u0007\"", "sip.site"),
             ("[[sip.trunks]]\nname = \"t\"", "sip.trunks"),
             ("[sip]\nlistn = []", "sip.listn"),
             ("[spi]\nlisten = []", "spi"),

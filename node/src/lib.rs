@@ -19,6 +19,7 @@ pub mod net;
 pub mod outbox;
 pub mod phone;
 pub mod prompt;
+pub mod prompt_files;
 pub mod record;
 pub mod reply_keys;
 pub mod run;

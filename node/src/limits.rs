@@ -241,6 +241,11 @@ pub const STORE_KEYS: usize = 100;
 /// Looks at keys, values and secrets that one tenant's handlers may take in a second: some for each of a few hundred hooks. More: `limit`,
 /// in its log.
 pub const STORE_RATE: u32 = 1000;
+/// Bytes of a prompt that a handler reads at once, and writes: what one answer of it may hold has room for it beside its other parts.
+pub const GUEST_PROMPT_READ: u32 = 64 << 10;
+pub const GUEST_PROMPT_WRITE: usize = 192 << 10;
+/// Bytes up to which a handler is told how long a prompt plays: a longer one takes too long to be decoded.
+pub const GUEST_PROMPT_LENGTH: u64 = 2 << 20;
 /// How long a handler waits for the store; its writes take 10 ms on a disk that works. Then: `timeout`.
 pub const STORE_WAIT: Duration = Duration::from_secs(1);
 /// Expired values removed at once, so that the store's thread is free again soon.
@@ -358,5 +363,7 @@ pub const TOKEN_OVERLAP_LONGEST: Duration = Duration::from_secs(31 * 86_400);
 /// Between measurements of what tenants use. What a measurement adds is lost by a crash before it, and a storage or a month is found used up so
 /// much later.
 pub const USAGE_EVERY: Duration = Duration::from_secs(10);
+/// Bytes of the site's name, which every hook says.
+pub const SITE: usize = 64;
 /// Parts of a hundred of a quota from which on the tenant is warned.
 pub const QUOTA_WARNING: u64 = 80;

@@ -12,10 +12,10 @@ mod made;
 pub use cache::PhraseCache;
 pub use made::Maker;
 
-use crate::api::{check_file_name, store_prompt};
 use crate::limits;
 use crate::metrics::{Metrics, add};
 use crate::net::Wake;
+use crate::prompt_files::{check_file_name, store_prompt};
 use crate::record::wav::{HEADER, Header};
 use crate::record::{Reader, cbc, safe_name};
 use hookswitch_call::{Clips, Input, NoClip, Prepare, PromptSource, SessionId};

@@ -316,6 +316,7 @@ impl Prepared {
         };
         let mut switch = SwitchConfig::new(endpoint, seed);
         switch.media_advertise = config.rtp.advertise;
+        switch.site = config.sip.site.clone();
         switch.unwritable = record::format::unwritable();
         for (container, why) in &switch.unwritable.0 {
             tracing::warn!("recordings as {} are refused: {why}", container.name());

@@ -4,6 +4,7 @@
 //! Here it is read and written; what it changes is `api/apply.rs`'s to say.
 
 use crate::store::{FallbackRow, Quotas, RecordAnnounce};
+use hookswitch_call::Country;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -46,6 +47,12 @@ struct Tenant {
     #[serde(skip_serializing_if = "Option::is_none")]
     large_components: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    country: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    codecs: Option<Vec<String>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    in_numbers: Option<Vec<String>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     fallback: Option<FallbackRow>,
     #[serde(skip_serializing_if = "Option::is_none")]
     quotas: Option<Quotas>,
@@ -80,6 +87,7 @@ fn unusual(tenant: &Map<String, Value>) -> Map<String, Value> {
             ("fallback", value) if *value == usual => continue,
             ("record_announce", value) if *value == announce => continue,
             ("graph_sample_rate", value) if *value == 16_000 => continue,
+            ("country", Value::String(code)) if code == Country::default().code() => continue,
             (_, Value::Array(items)) if items.is_empty() => continue,
             ("quotas", Value::Object(quotas)) => {
                 let said = quotas.iter().filter(|(name, value)| !(value.is_null() || *name == "cpu_weight" && **value == 1));
@@ -111,13 +119,14 @@ mod tests {
                             "minutes_per_month": null },
                 "error_prompt": "sorry \"so\".wav", "destinations": ["192.0.2.0/24"], "mediaservice_ids": [], "trusted": true,
                 "outbox_origins": ["https://x"], "recording_retention_s": 86400, "record_announce": "always", "graph_sample_rate": 8000,
-                "large_components": true, "created_at": "2026-01-01T00:00:00.000Z",
+                "large_components": true, "country": "US", "codecs": ["PCMU"], "in_numbers": ["9*"],
+                "created_at": "2026-01-01T00:00:00.000Z",
             }),
             json!({
                 "domain": "a.example", "default": false, "numbers": [], "fallback": { "action": "refuse", "status": 503 }, "trunks": [],
                 "max_sessions": 100, "quotas": { "cpu_weight": 1 }, "error_prompt": null, "destinations": [], "mediaservice_ids": [],
                 "trusted": false, "outbox_origins": [], "recording_retention_s": null, "record_announce": "off", "graph_sample_rate": 16000,
-                "large_components": false, "created_at": "2026-01-01T00:00:00.000Z",
+                "large_components": false, "country": "SE", "codecs": [], "in_numbers": [], "created_at": "2026-01-01T00:00:00.000Z",
             }),
         ];
         let text = write(&shown).expect("written");
@@ -138,6 +147,9 @@ mod tests {
             "record_announce",
             "graph_sample_rate",
             "large_components",
+            "country",
+            "codecs",
+            "in_numbers",
         ] {
             assert_eq!(again[1][field], shown[0][field], "{field}");
         }

@@ -6,10 +6,11 @@
 //!
 //! Start with [`judge`], which decides, and [`UsageThread`], which measures.
 
-use crate::api::{bytes_in, first_of_month};
+use crate::api::first_of_month;
 use crate::guest::Guests;
 use crate::inbox::SwitchInbox;
 use crate::limits;
+use crate::prompt_files::bytes_in;
 use crate::store::{self, Measured, Store, StoreError, TenantRow, wall_ms};
 use hookswitch_call::{Input, Quota, Spent};
 use std::collections::{BTreeMap, BTreeSet};

@@ -37,6 +37,8 @@ export type Route = Routing & {
   remember(sessionReference: string): Route;
   ringFor(seconds: number): Route;
   record(fileName: string): Route;
+  greet(words: { caller?: Ivr; callee?: Ivr; playMode?: "callee-first" | "caller-first" | "both" }): Route;
+  monitoredBy(destAddr: string): Route;
   with(fields: Partial<OutboundCall>): Route;
 };
 

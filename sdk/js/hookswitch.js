@@ -45,6 +45,14 @@ export class Route {
   record(fileName) {
     return this.with({ callRecording: true, recordingFileName: fileName });
   }
+  /** Of a call: what each is told after the callee answered, by phrases of `new Ivr()`: `{ caller, callee, playMode }`. */
+  greet({ caller, callee, playMode = null }) {
+    return this.with({ greeting: { playMode, caller: caller?.phrases ?? [], callee: callee?.phrases ?? [] } });
+  }
+  /** Of a call: this SIP URI is called too, hears both parties and is heard by nobody. */
+  monitoredBy(destAddr) {
+    return this.with({ monitor: { destAddr, sipFrom: null, pHeaders: [], xHeaders: [], extra: [] } });
+  }
   /** Everything else that the record behind this answer has, by its fields. */
   with(fields) {
     Object.assign(this.val, fields);

@@ -64,7 +64,8 @@ pub mod calls {
     pub fn hangup_call() -> Result<()> {
         imports::calls::hangup_call()
     }
-    /// Transfer a leg away; notification `transfer-state` tells how it goes.
+    /// Ask a leg's party to call somebody else, within the tenant's destinations. The leg ends when that call is answered, and stays as it is
+    /// where it is not; notification `transfer-state` tells how it goes.
     pub fn transfer(participant_id: &str, target: &TransferTarget) -> Result<()> {
         imports::calls::transfer(participant_id, target)
     }
@@ -72,15 +73,15 @@ pub mod calls {
     pub fn send_dtmf(participant_id: &str, digits: &str, digit_ms: Option<u32>) -> Result<()> {
         imports::calls::send_dtmf(participant_id, digits, digit_ms)
     }
-    /// Put a leg on hold.
+    /// Put a leg on hold that is connected with another one; neither hears the other. It ends with the connection.
     pub fn hold(participant_id: &str, audio: &HoldAudio) -> Result<()> {
         imports::calls::hold(participant_id, audio)
     }
-    /// Take a leg from hold.
+    /// Take a leg from hold. Nothing is done where it is not on hold.
     pub fn resume(participant_id: &str) -> Result<()> {
         imports::calls::resume(participant_id)
     }
-    /// Mute or unmute a leg.
+    /// Mute or unmute a leg, for the rest of its call, whoever it is connected with.
     pub fn mute(participant_id: &str, direction: MuteDirection) -> Result<()> {
         imports::calls::mute(participant_id, direction)
     }
@@ -133,7 +134,7 @@ pub mod recordings {
     }
 }
 
-/// The tenant's prompt files, recordings among them.
+/// The tenant's prompt files. What was recorded is fetched by its URL.
 pub mod prompts {
     use super::{Result, imports};
     pub use crate::wit::hookswitch::call::prompts::PromptInfo;
@@ -142,7 +143,7 @@ pub mod prompts {
     pub fn read(file_name: &str, offset: u64, length: u32) -> Result<Vec<u8>> {
         imports::prompts::read(file_name, offset, length)
     }
-    /// Create or replace a file, at most 1 MiB. It must decode as audio.
+    /// Create or replace a file, at most 192 KiB. It must decode as audio.
     pub fn write(file_name: &str, content: &[u8]) -> Result<()> {
         imports::prompts::write(file_name, content)
     }

@@ -1,7 +1,9 @@
 //! Where a call goes: the answer to `new_call` and `call_event`. Start with [`Route`].
 
+use crate::Ivr;
 use crate::types::{
-    DropAction, DropCode, Extension, HttpCall, IvrAction, JoinAction, OutboundCall, RedirectAction, Ringback, Routing, RtpEndpoint,
+    DropAction, DropCode, Extension, Greeting, HttpCall, IvrAction, IvrCommand, JoinAction, MonitorLeg, OutboundCall, Phrase, PlayMode,
+    RedirectAction, Ringback, Routing, RtpEndpoint,
 };
 use std::fmt;
 
@@ -206,6 +208,48 @@ impl Route {
         self.with(|call| call.ringback_tone = Some(tone))
     }
 
+    /// Of a call: what the caller alone is told, after the callee answered and before they hear each other.
+    ///
+    /// ```
+    /// # use hookswitch_sdk::{Ivr, Route, types::PlayMode};
+    /// Route::call("sip:desk@office.example")
+    ///     .greet_callee(Ivr::play("a-customer-calls.wav"))
+    ///     .greet_caller(Ivr::play("you-are-recorded.wav"))
+    ///     .greet_in_order(PlayMode::CalleeFirst);
+    /// ```
+    pub fn greet_caller(self, words: Ivr) -> Route {
+        self.greet(words, |greeting| &mut greeting.caller)
+    }
+
+    /// Of a call: what the callee alone is told.
+    pub fn greet_callee(self, words: Ivr) -> Route {
+        self.greet(words, |greeting| &mut greeting.callee)
+    }
+
+    /// Of a call: which greeting plays first. Both at once, if not given.
+    pub fn greet_in_order(self, mode: PlayMode) -> Route {
+        self.with(|call| greeting(call).play_mode = Some(mode))
+    }
+
+    fn greet(mut self, words: Ivr, side: fn(&mut Greeting) -> &mut Vec<Phrase>) -> Route {
+        let mut command = words.command;
+        let phrases = std::mem::take(&mut command.phrases);
+        if *command != IvrCommand::default() {
+            self.mistakes.push("Route: a greeting plays and does nothing else");
+        }
+        self.mistakes.extend(words.mistakes);
+        self.with(|call| *side(greeting(call)) = phrases)
+    }
+
+    /// Of a call: this SIP URI is called too, once the two are connected, and hears both of them; nobody hears it, and whatever becomes of
+    /// it the call goes on.
+    pub fn monitored_by(self, dest_addr: impl Into<String>) -> Route {
+        let (dest_addr, none) = (dest_addr.into(), Vec::new);
+        self.with(|call| {
+            call.monitor = Some(MonitorLeg { dest_addr, sip_from: None, p_headers: none(), x_headers: none(), extra: none() });
+        })
+    }
+
     /// Of a call: user part of From; the caller's identity if not given.
     pub fn sip_from(self, user: impl Into<String>) -> Route {
         self.with(|call| call.sip_from = Some(user.into()))
@@ -246,6 +290,10 @@ impl Route {
     }
 }
 
+fn greeting(call: &mut OutboundCall) -> &mut Greeting {
+    call.greeting.get_or_insert_with(|| Greeting { play_mode: None, caller: Vec::new(), callee: Vec::new() })
+}
+
 impl fmt::Display for Route {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.routing.fmt(f)
@@ -273,10 +321,12 @@ mod tests {
     #[test]
     fn a_call_takes_its_details_and_others_say_so() {
         let route = Route::call("sip:a@b").max_ring_s(20).record("x.wav").x_header("x-a", "1").private().remember("{}");
+        let route = route.monitored_by("sip:m@b");
         let Routing::Call(call) = &*route.routing else { panic!("{route}") };
         assert_eq!(call.max_ring_time_ms, Some(20_000));
         assert_eq!((call.call_recording, call.recording_file_name.as_deref()), (true, Some("x.wav")));
         assert_eq!((call.x_headers.len(), call.caller_privacy, call.session_reference.as_deref()), (1, true, Some("{}")));
+        assert_eq!(call.monitor.as_ref().map(|leg| leg.dest_addr.as_str()), Some("sip:m@b"));
         assert!(route.mistakes.is_empty());
         let Routing::Call(call) = Route::call("sip:a@b").ring_for(std::time::Duration::from_millis(1500)).routing.as_ref().clone() else {
             panic!("no call")
@@ -284,6 +334,18 @@ mod tests {
         assert_eq!(call.max_ring_time_ms, Some(1500));
         assert_eq!(Route::ivr().max_ring_s(1).mistakes.len(), 1);
         assert_eq!(Route::ext("mixer-join", "{}").remember("1").mistakes.len(), 1);
+    }
+
+    #[test]
+    fn greetings_are_phrases_and_nothing_else() {
+        let route = Route::call("sip:a@b").greet_caller(Ivr::play("a.wav").then_silence_ms(100)).greet_callee(Ivr::play("b.wav"));
+        let route = route.greet_in_order(PlayMode::CallerFirst);
+        let Routing::Call(call) = &*route.routing else { panic!("{route}") };
+        let greeting = call.greeting.as_ref().expect("there is one");
+        assert_eq!((greeting.caller.len(), greeting.callee.len(), greeting.play_mode), (2, 1, Some(PlayMode::CallerFirst)));
+        assert!(route.mistakes.is_empty(), "{:?}", route.mistakes);
+        assert_eq!(Route::call("sip:a@b").greet_caller(Ivr::play("a.wav").then_hangup()).mistakes.len(), 1);
+        assert_eq!(Route::ivr().greet_callee(Ivr::play("a.wav")).mistakes.len(), 1);
     }
 
     #[test]

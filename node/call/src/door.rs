@@ -4,10 +4,11 @@ use crate::admission::{Quota, Spent};
 use crate::destination::Destination;
 use crate::hook::{Hook, HookFailure, Keep, Notification, OutboundCall, Phrase, RecordingDetails, ReplyTo, Verdict};
 use crate::recording::{CbcKey, PauseBehavior, Policy, RecordingOptions, RecordingStatus, Target};
+use crate::ringing::Country;
 use crate::say::Word;
 use bytes::Bytes;
 use hookswitch_proto::Wall;
-use hookswitch_proto::media::{Clip, LegId, MediaCmd, MediaEvent, RecordingId};
+use hookswitch_proto::media::{Clip, Codec, LegId, MediaCmd, MediaEvent, RecordingId};
 use hookswitch_proto::sip::{Flow, Transport};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -85,6 +86,12 @@ pub struct Tenant {
     /// File played before release when getIvrCommand failed for good (IC-263).
     pub error_prompt: Option<String>,
     pub recordings: Policy,
+    /// Whose ringing tone its waiting parties hear (IC-172).
+    pub country: Country,
+    /// Codecs that are offered first, in this order (IC-194). The node's other ones follow.
+    pub codecs: Vec<Codec>,
+    /// Called numbers in IN mode (IC-125, IC-195): whole ones, or with `*` at the end what they begin with.
+    pub in_numbers: Vec<String>,
 }
 
 impl Tenant {
@@ -103,7 +110,15 @@ impl Tenant {
             trusted: false,
             error_prompt: None,
             recordings: Policy::default(),
+            country: Country::default(),
+            codecs: Vec::new(),
+            in_numbers: Vec::new(),
         }
+    }
+
+    /// Its handler tells which call comes to this number, in place of what becomes of it.
+    pub fn is_in_mode(&self, number: &str) -> bool {
+        self.in_numbers.iter().any(|one| one.strip_suffix('*').map_or(one == number, |prefix| number.starts_with(prefix)))
     }
 }
 
@@ -349,10 +364,42 @@ pub enum Command {
         session_id: String,
         command: Option<u32>,
     },
+    /// `length`: of each digit; `None` is the usual one.
     SendDtmf {
         session_id: String,
         participant_id: String,
         digits: String,
+        length: Option<Duration>,
+    },
+    /// The party is asked to call somebody else (REFER) and leaves when that is answered; `Notification::TransferState` tells how it goes.
+    Transfer {
+        session_id: String,
+        participant_id: String,
+        target: TransferTarget,
+    },
+    /// Of a party that is connected with another one: neither hears the other, and the party is told by re-INVITE.
+    Hold {
+        session_id: String,
+        participant_id: String,
+        audio: HoldAudio,
+    },
+    /// The end of a hold. Resuming one that is not on hold is no error.
+    Resume {
+        session_id: String,
+        participant_id: String,
+    },
+    /// For the rest of the party's call, whoever it is connected with.
+    Mute {
+        session_id: String,
+        participant_id: String,
+        mute: Mute,
+    },
+    /// Phrases to one that is not in the IVR, one command's after another's; whom it is connected with is not heard meanwhile. Guests alone
+    /// order it.
+    Play {
+        session_id: String,
+        participant_id: String,
+        phrases: Vec<Phrase>,
     },
     /// `Notification::Timer` of this name comes after so long. The same name again moves it. Guests alone order it.
     SetTimer {
@@ -384,7 +431,7 @@ pub struct PlaceIvrCall {
     /// Join this session in place of a new one (IC-061).
     pub session_id: Option<String>,
     pub mediaservice_id: Option<String>,
-    /// Recording, ringback and participant id do not apply.
+    /// Recording, ringback, greeting and participant id do not apply.
     pub call: OutboundCall,
 }
 
@@ -425,11 +472,42 @@ impl Command {
             | Command::CancelMedia { session_id }
             | Command::InterruptIvrCommand { session_id, .. }
             | Command::SendDtmf { session_id, .. }
+            | Command::Transfer { session_id, .. }
+            | Command::Hold { session_id, .. }
+            | Command::Resume { session_id, .. }
+            | Command::Mute { session_id, .. }
+            | Command::Play { session_id, .. }
             | Command::SetTimer { session_id, .. }
             | Command::CancelTimer { session_id, .. } => Some(session_id),
             Command::PlaceIvrCall(call) => call.session_id.as_deref(),
         }
     }
+}
+
+/// Where a party is sent to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TransferTarget {
+    /// This SIP URI, which must be among the tenant's destinations.
+    Blind(String),
+    /// The far end of this participant, in our place (RFC 3891).
+    Attended(String),
+}
+
+/// What a party on hold hears.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HoldAudio {
+    Silence,
+    /// A prompt file, in a loop.
+    File(String),
+}
+
+/// What a party is kept from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Mute {
+    /// Nobody hears it. Recordings of it go on.
+    pub speak: bool,
+    /// It hears nobody.
+    pub listen: bool,
 }
 
 /// What a valid command gave. It is valid and handed over; its effect comes later (IC-007).

@@ -67,6 +67,7 @@ pub(crate) struct Settings {
     pub rtp_timeout: Option<Duration>,
     pub learn_any_ip: bool,
     pub unwritable: Unwritable,
+    pub site: Option<String>,
 }
 
 /// A recording whose session is over and whose report is due.

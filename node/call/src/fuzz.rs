@@ -7,7 +7,10 @@
 use crate::contract::Script;
 use crate::contract::callee::Plan;
 use crate::contract::world::{self, World, configuration, offer, switch_config, tenant};
-use crate::door::{AskId, Command, CommandId, Counter, Done, Fallback, Input, PlaceIvrCall, SessionId, Tenant, WhichRecording};
+use crate::door::{
+    AskId, Command, CommandId, Counter, Done, Fallback, HoldAudio, Input, Mute, PlaceIvrCall, SessionId, Tenant, TransferTarget,
+    WhichRecording,
+};
 use crate::hook::*;
 use crate::recording::{Channels, Dialect, Mode, PauseBehavior, Phase, QueuePolicy, RecordingOptions, Target};
 use hookswitch_proto::Random;
@@ -103,11 +106,21 @@ fn outbound(dice: &mut Dice) -> OutboundCall {
         max_ring_time: dice.one_in(3).then(|| dice.millis(400_000)),
         call_recording: dice.one_in(3),
         recording_file_name: dice.one_in(4).then(|| dice.pick(&["t.wav", "t", "a/b.wav"]).to_owned()),
+        greeting: dice.one_in(4).then(|| Greeting {
+            order: dice.pick(&[PlayMode::Both, PlayMode::CallerFirst, PlayMode::CalleeFirst]),
+            caller: (0..dice.below(3)).map(|_| phrase(dice)).collect(),
+            callee: (0..dice.below(3)).map(|_| phrase(dice)).collect(),
+        }),
         ringback_tone: dice.one_in(2).then(|| dice.pick(&["default", "none", "early", "menu.wav", "missing.wav", "../x"]).to_owned()),
         sip_from: dice.one_in(6).then(|| dice.pick(&["+4670", "a\r\nX: y", ""]).to_owned()),
         display_name: dice.one_in(8).then(|| "A \"B\"".to_owned()),
         caller_privacy: dice.one_in(8),
         participant_id: dice.one_in(6).then(|| "preset".to_owned()),
+        monitor: dice.one_in(4).then(|| {
+            let dest_addr =
+                dice.pick(&["sip:carol@127.0.0.1:5080", "sip:dave@127.0.0.1:5080", "sip:erin@named.test", "sip:x@192.0.2.66", "x"]);
+            Box::new(OutboundCall { dest_addr: dest_addr.to_owned(), ..OutboundCall::default() })
+        }),
         session_reference: reference(dice),
         ..OutboundCall::default()
     }
@@ -222,6 +235,10 @@ fn answer(dice: &mut Dice, hook: &Hook, ids: &Shared) -> Result<Verdict, HookFai
         // Somebody who is left by his counterpart is released soon, or nothing but calls would happen.
         Hook::CallEvent(_) if dice.one_in(2) => Ok(Verdict::Routing(Routing::Drop { drop_code: None, session_reference: None })),
         Hook::NewCall(_) | Hook::CallEvent(_) if wrong => Ok(Verdict::Ivr(Box::new(command(dice, ids)))),
+        Hook::GetCallIdentifier(request) if !wrong => {
+            let session_id = dice.pick(&[None, Some(request.info.session_id.clone()), Some("another".to_owned())]);
+            Ok(Verdict::Identified(Identified { session_id, session_reference: reference(dice) }))
+        }
         _ => Ok(Verdict::Routing(routing(dice, ids))),
     }
 }
@@ -230,6 +247,7 @@ fn answer(dice: &mut Dice, hook: &Hook, ids: &Shared) -> Result<Verdict, HookFai
 fn participants(hook: &Hook) -> Vec<String> {
     match hook {
         Hook::NewCall(call) => vec![call.participant_id.clone()],
+        Hook::GetCallIdentifier(request) => vec![request.participant_id.clone()],
         Hook::GetIvrCommand(request) => vec![request.participant_id.clone()],
         Hook::CallEvent(event) => vec![event.participant_id.clone(), event.remote_participant_id.clone()],
     }
@@ -317,7 +335,7 @@ fn order(dice: &mut Dice, world: &World) -> Command {
         _ => None,
     });
     // Splits and recordings mostly mean the connection that came last, or hardly one would be there.
-    let what = dice.below(14);
+    let what = dice.below(19);
     if let Some(newest) = newest.filter(|_| (2..=6).contains(&what) && !dice.one_in(4)) {
         (session_id, connection_id) = newest;
     }
@@ -366,7 +384,16 @@ fn order(dice: &mut Dice, world: &World) -> Command {
             }
         }
         7 => Command::InterruptIvrCommand { session_id, command: dice.pick(&[None, Some(1), Some(3)]) },
-        8 => Command::SendDtmf { session_id, participant_id, digits: dice.pick(&["1", "12#", "", "x"]).to_owned() },
+        8 => Command::SendDtmf { session_id, participant_id, digits: dice.pick(&["1", "12#", "", "x"]).to_owned(), length: None },
+        14 => Command::Hold { session_id, participant_id, audio: dice.pick(&[HoldAudio::Silence, HoldAudio::File("menu.wav".into())]) },
+        15 => Command::Resume { session_id, participant_id },
+        16 => Command::Mute { session_id, participant_id, mute: Mute { speak: dice.one_in(2), listen: dice.one_in(2) } },
+        17 => {
+            let blind = dice.pick(&["sip:x@127.0.0.1", "sip:x@named.test", "sip:x@192.0.2.66", "x"]).to_owned();
+            let target = if dice.one_in(3) { TransferTarget::Attended(participant_id.clone()) } else { TransferTarget::Blind(blind) };
+            Command::Transfer { session_id, participant_id, target }
+        }
+        18 => Command::Play { session_id, participant_id, phrases: (0..dice.below(3)).map(|_| phrase(dice)).collect() },
         9 => Command::SetTimer { session_id, name: dice.pick(&["a", "b", ""]).to_owned(), after: dice.millis(20_000) },
         10 => Command::CancelTimer { session_id, name: "a".to_owned() },
         _ => Command::PlaceIvrCall(Box::new(PlaceIvrCall {
@@ -388,7 +415,11 @@ fn give(world: &mut World, domain: &str, command: Command) {
 fn operate(dice: &mut Dice, world: &mut World, ids: &Shared) {
     let calls = world.phones.len() as u64;
     let call = |dice: &mut Dice| usize::try_from(dice.below(calls.max(1))).unwrap();
-    match dice.below(27) {
+    match dice.below(28) {
+        27 if calls > 0 => {
+            let i = call(dice);
+            world.refer_news(i, dice.pick(&[100, 180, 200, 486]));
+        }
         0..=3 if calls < 12 => {
             let sdp = match dice.below(8) {
                 0 => None,
@@ -511,7 +542,8 @@ fn run(seed: u64) -> (BTreeMap<Counter, u64>, BTreeMap<&'static str, u64>) {
         Fallback::Refuse { status: dice.pick(&[503, 480, 0, 200]) }
     };
     let error_prompt = dice.one_in(2).then(|| "error.wav".to_owned());
-    let tenant = Tenant { fallback, error_prompt, max_sessions: 8, ..tenant() };
+    let in_numbers = dice.one_in(4).then(|| "2*".to_owned()).into_iter().collect();
+    let tenant = Tenant { fallback, error_prompt, in_numbers, max_sessions: 8, ..tenant() };
     let ids = Shared::default();
     let seen = ids.clone();
     let script = Script::new(move |ask| {
@@ -606,6 +638,7 @@ fn reached(world: &World) -> BTreeMap<&'static str, u64> {
     let steps = |text: &str| world.steps.iter().filter(|s| s.contains(text)).count();
     add("bridged", steps("hears leg"));
     add("separated", steps("hears nobody"));
+    add("monitored", steps("listens to leg"));
     add("recorded", steps("media record"));
     add("cancelled", steps(" CANCEL"));
     let state = |phase| {
@@ -671,6 +704,7 @@ fn random_operations_neither_panic_nor_leak() {
     for step in [
         "bridged",
         "separated",
+        "monitored",
         "recorded",
         "cancelled",
         "placed",

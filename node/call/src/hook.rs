@@ -16,7 +16,10 @@ pub struct SessionInfo {
     pub domain: String,
     /// Address of this node.
     pub ivr_server: String,
+    /// One for the whole call, also over sessions (IC-098).
     pub trace_id: String,
+    /// Of the node that asks, where the operator named one (IC-099).
+    pub site_id: Option<String>,
     /// A new instance serves this session after an earlier one failed (IC-298).
     pub restarted: bool,
 }
@@ -57,6 +60,15 @@ pub struct NewCall {
     pub pai_number: Option<String>,
     pub subject: Option<String>,
     pub src_addr: String,
+}
+
+/// getCallIdentifier: which call is it that comes to this number (IC-195 to IC-200)?
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CallIdentifier {
+    pub info: SessionInfo,
+    pub participant_id: String,
+    /// The whole user part of the Request-URI.
+    pub called_party: String,
 }
 
 /// The result of a digit collection (IC-220 to IC-224).
@@ -159,6 +171,8 @@ pub struct CallEvent {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Hook {
     NewCall(Box<NewCall>),
+    /// In place of newCall, for numbers in IN mode.
+    GetCallIdentifier(Box<CallIdentifier>),
     GetIvrCommand(Box<IvrRequest>),
     CallEvent(Box<CallEvent>),
 }
@@ -168,6 +182,7 @@ impl Hook {
     pub fn name(&self) -> &'static str {
         match self {
             Hook::NewCall(_) => "newCall",
+            Hook::GetCallIdentifier(_) => "getCallIdentifier",
             Hook::GetIvrCommand(_) => "getIvrCommand",
             Hook::CallEvent(_) => "callEvent",
         }
@@ -175,6 +190,7 @@ impl Hook {
     pub fn info(&self) -> &SessionInfo {
         match self {
             Hook::NewCall(h) => &h.info,
+            Hook::GetCallIdentifier(h) => &h.info,
             Hook::GetIvrCommand(h) => &h.info,
             Hook::CallEvent(h) => &h.info,
         }
@@ -182,6 +198,7 @@ impl Hook {
     pub fn info_mut(&mut self) -> &mut SessionInfo {
         match self {
             Hook::NewCall(h) => &mut h.info,
+            Hook::GetCallIdentifier(h) => &mut h.info,
             Hook::GetIvrCommand(h) => &mut h.info,
             Hook::CallEvent(h) => &mut h.info,
         }
@@ -193,6 +210,15 @@ impl Hook {
 pub enum Verdict {
     Routing(Routing),
     Ivr(Box<IvrCommand>),
+    Identified(Identified),
+}
+
+/// Answer to getCallIdentifier: the call goes to the IVR.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Identified {
+    /// Echo of the request's session; another value fails the request (IC-198). `None`: not said.
+    pub session_id: Option<String>,
+    pub session_reference: Option<String>,
 }
 
 /// Answer to newCall and callEvent (IC-158 to IC-194, IC-299).
@@ -243,6 +269,8 @@ pub struct OutboundCall {
     /// The other properties of that recording. Where set, the connection is recorded even if `call_recording` is false.
     pub recording: Option<Box<RecordingOptions>>,
     pub ringback_tone: Option<String>,
+    /// What both are told before they hear each other (IC-173, IC-174).
+    pub greeting: Option<Greeting>,
     pub sip_from: Option<String>,
     pub sip_to: Option<String>,
     pub sip_pai: Option<String>,
@@ -257,7 +285,27 @@ pub struct OutboundCall {
     pub p_headers: Vec<(String, String)>,
     pub copy_headers: Vec<String>,
     pub participant_id: Option<String>,
+    /// A silent listener to the connection, called when it is up (IC-189 to IC-192): its address, From user and headers count.
+    pub monitor: Option<Box<OutboundCall>>,
     pub session_reference: Option<String>,
+}
+
+/// Phrases for each side, after the callee answered.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Greeting {
+    pub order: PlayMode,
+    pub caller: Vec<Phrase>,
+    pub callee: Vec<Phrase>,
+}
+
+/// Which of two greetings plays first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PlayMode {
+    CalleeFirst,
+    CallerFirst,
+    /// At the same time; the longer one is waited for.
+    #[default]
+    Both,
 }
 
 /// getIvrCommand's response (IC-227 to IC-264).
@@ -425,6 +473,8 @@ pub enum Notification {
         /// Seconds (RFC 4028), where a timer was agreed on.
         calling_party_expires: Option<u32>,
         called_party_expires: Option<u32>,
+        /// The callee is a connection's silent listener (IC-121), and the caller what it hears.
+        monitoring: bool,
         reply_to: ReplyTo,
     },
     /// 180 or 183 of an outgoing leg (`ringing`), a re-INVITE (`reInvite`) or an UPDATE (`update`) of a party (IC-104 to IC-111).
@@ -436,6 +486,8 @@ pub enum Notification {
         remote_participant_id: Option<String>,
         remote_user: Option<String>,
         sip_call_id: String,
+        /// It is a connection's silent listener (IC-108).
+        monitoring: bool,
         reply_to: ReplyTo,
     },
     RecordingReady {
@@ -461,6 +513,14 @@ pub enum Notification {
         duration: Duration,
         reason: &'static str,
     },
+    /// A transfer that was ordered has come so far: SIP status of the call that its party makes (IC-300).
+    TransferState {
+        info: SessionInfo,
+        participant_id: String,
+        sip_code: u16,
+        /// No more news of it will come.
+        last: bool,
+    },
     /// A timer that the handler set is due.
     Timer {
         info: SessionInfo,
@@ -476,6 +536,7 @@ impl Notification {
             | Notification::CallNotify { info, .. }
             | Notification::RecordingReady { info, .. }
             | Notification::RecordingState { info, .. }
+            | Notification::TransferState { info, .. }
             | Notification::Timer { info, .. }
             | Notification::SessionCompleted { info, .. } => info,
             Notification::Alarm(alarm) => &alarm.info,
@@ -487,6 +548,7 @@ impl Notification {
             | Notification::CallNotify { info, .. }
             | Notification::RecordingReady { info, .. }
             | Notification::RecordingState { info, .. }
+            | Notification::TransferState { info, .. }
             | Notification::Timer { info, .. }
             | Notification::SessionCompleted { info, .. } => info,
             Notification::Alarm(alarm) => &mut alarm.info,

@@ -358,10 +358,7 @@ impl Ivr {
         };
         let (mut recordings, mut unkept) = (0, Vec::new());
         for (i, mut phrase) in phrases.into_iter().enumerate() {
-            if may.full
-                && let Phrase::Url { keep: Some(keep), .. } | Phrase::Tts { keep, .. } = &mut phrase
-                && keep.file_name.take().is_some()
-            {
+            if may.full && unname(&mut phrase) {
                 unkept.push(i);
             }
             run.plan.push(match phrase {
@@ -393,7 +390,7 @@ impl Ivr {
             });
         }
         for i in unkept {
-            self.phrase_failed(i, alarm::PHRASE_ERROR, &format!("fileName: {}: the tenant's quota is used up", Quota::Storage.name()));
+            self.phrase_failed(i, alarm::PHRASE_ERROR, &unkept_why());
         }
         if sources.is_empty() {
             return self.play(now, run, Vec::new(), mint);
@@ -816,8 +813,18 @@ pub(crate) fn source_of(phrase: &Phrase) -> Option<Result<(PromptSource, String)
     })
 }
 
+/// What is fetched or spoken is not to be kept under a name. True: it was.
+pub(crate) fn unname(phrase: &mut Phrase) -> bool {
+    if let Phrase::Url { keep: Some(keep), .. } | Phrase::Tts { keep, .. } = phrase { keep.file_name.take().is_some() } else { false }
+}
+
+/// Why that is so.
+pub(crate) fn unkept_why() -> String {
+    format!("fileName: {}: the tenant's quota is used up", Quota::Storage.name())
+}
+
 /// IC-241: what came too late from elsewhere has an alarm of its own.
-fn alarm_of(failed: &NoClip) -> &'static str {
+pub(crate) fn alarm_of(failed: &NoClip) -> &'static str {
     if failed.late { alarm::PHRASE_LATE } else { alarm::PHRASE_ERROR }
 }
 

@@ -18,16 +18,23 @@ mod fallbacks;
 #[cfg(test)]
 mod fuzz;
 pub mod hook;
+#[cfg(test)]
+mod identifier_ladders;
 mod invite;
 mod ivr;
 pub mod limits;
+#[cfg(test)]
+mod monitor_ladders;
 mod outbound;
 mod participant;
 mod protection;
 pub mod recording;
 #[cfg(test)]
 mod recording_ladders;
+mod ringing;
 pub mod route;
+#[cfg(test)]
+mod routing_ladders;
 pub mod rules;
 pub mod say;
 mod session;
@@ -43,12 +50,13 @@ pub use admission::{Quota, Spent};
 pub use destination::Destination;
 pub use door::{
     Ask, AskId, Begun, CallRecord, Clips, Command, CommandError, CommandId, CommandResult, Configuration, Done, Fallback, FallbackMode,
-    Input, NoClip, NumberFallback, Output, PlaceIvrCall, Prepare, PromptSource, RecordingMoved, RecordingReport, RecordingStart, Resolve,
-    SessionId, Tenant, WhichRecording,
+    HoldAudio, Input, Mute, NoClip, NumberFallback, Output, PlaceIvrCall, Prepare, PromptSource, RecordingMoved, RecordingReport,
+    RecordingStart, Resolve, SessionId, Tenant, TransferTarget, WhichRecording,
 };
 pub use hook::{
-    Alarm, AlarmKind, AlarmLeg, BackgroundPrompt, CallEvent, CallEventKind, Collect, DigitProtection, DtmfParams, DtmfReason, Hook,
-    HookFailure, IvrCommand, IvrRequest, NewCall, Notification, OutboundCall, Phrase, Privacy, RecordPhrase, RecordingDetails,
-    RecordingResult, ReplyTo, Routing, Verdict,
+    Alarm, AlarmKind, AlarmLeg, BackgroundPrompt, CallEvent, CallEventKind, CallIdentifier, Collect, DigitProtection, DtmfParams,
+    DtmfReason, Greeting, Hook, HookFailure, Identified, IvrCommand, IvrRequest, NewCall, Notification, OutboundCall, Phrase, PlayMode,
+    Privacy, RecordPhrase, RecordingDetails, RecordingResult, ReplyTo, Routing, Verdict,
 };
+pub use ringing::Country;
 pub use switch::{Switch, SwitchConfig, SwitchGauges};

@@ -67,6 +67,11 @@ pub const DEPARTED: usize = 32;
 pub const SIP_EXTRAS: usize = 128;
 /// How long one digit is sent (RFC 4733 asks for 40 ms at least; carriers like more).
 pub const DIGIT_DURATION: Duration = Duration::from_millis(100);
+/// And what may be asked for: 64 digits of the longest take two minutes.
+pub const DIGIT_MIN: Duration = Duration::from_millis(40);
+pub const DIGIT_MAX: Duration = Duration::from_secs(2);
+/// Bytes of a trace id that comes from another node: ours are UUIDs.
+pub const TRACE: usize = 64;
 /// Contacts in a redirect.
 pub const CONTACTS: usize = 16;
 /// Bytes of one contact, and of other texts that a handler puts into SIP.

@@ -5,7 +5,7 @@
 
 use crate::hook::OutboundCall;
 use crate::limits;
-use hookswitch_proto::sip::{Header, Uri};
+use hookswitch_proto::sip::{Header, Message, Uri};
 use std::fmt::Write as _;
 
 /// Who calls, as far as a call out says so.
@@ -24,6 +24,8 @@ pub(crate) struct Identity {
 /// Where it is sent from and to.
 pub(crate) struct Context<'a> {
     pub identity: &'a Identity,
+    /// Goes along to nodes of ours (IC-098).
+    pub trace_id: &'a str,
     /// The tenant's: host of From.
     pub domain: &'a str,
     /// The operator lets this tenant assert identities (IC-071).
@@ -33,6 +35,16 @@ pub(crate) struct Context<'a> {
     /// `host:port` for Contact, and whether it is TCP.
     pub contact: String,
     pub tcp: bool,
+}
+
+/// The call's trace between nodes of ours: trunks that trust each other.
+const TRACE: &str = "X-Hookswitch-Trace-Id";
+
+/// What a trusted peer says that this call is part of. Anybody else could have our logs name his calls as another's.
+pub(crate) fn trace_of(invite: &Message, trusted: bool) -> Option<String> {
+    let text = invite.header(TRACE).filter(|_| trusted)?;
+    let good = (1..=limits::TRACE).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
+    good.then_some(text)
 }
 
 pub(crate) struct Parts {
@@ -119,29 +131,32 @@ pub(crate) fn parts(call: &OutboundCall, target: &Uri, context: &Context<'_>) ->
         if secret { "\"Anonymous\" <sip:anonymous@anonymous.invalid>".to_owned() } else { address(display.as_deref(), &from_user, domain) };
     let to_uri = Uri { user: call.sip_to.clone().or_else(|| target.user.clone()), parameters: Vec::new(), headers: None, ..target.clone() };
 
-    add("Contact", contact(call, context));
+    add("Contact", contact(call, context, secret));
     // RFC 3261 16.3: a call that goes in a circle through nodes ends.
     if let Some(left) = identity.max_forwards {
         add("Max-Forwards", left.saturating_sub(1).to_string());
     }
+    // RFC 3325 7: what a caller wants hidden is told inside the trust domain alone, whoever asserts it.
+    let (trusted, may_tell) = (context.trusted, !secret || context.to_trusted_trunk);
+    let asserts = trusted && may_tell;
     let mut withheld = false;
-    let own_pai = call.sip_pai.as_deref().filter(|_| context.trusted);
-    withheld |= call.sip_pai.is_some() && own_pai.is_none();
+    let own_pai = call.sip_pai.as_deref().filter(|_| asserts);
+    withheld |= call.sip_pai.is_some() && !trusted;
     match own_pai {
         Some(pai) => add("P-Asserted-Identity", identity_value(pai, domain)),
-        // RFC 3325 7: only inside the trust domain.
         None if secret && context.to_trusted_trunk => add("P-Asserted-Identity", address(display.as_deref(), &from_user, domain)),
         None => {}
     }
     if secret {
         add("Privacy", "id".into());
     }
-    if let Some(rpid) = &call.sip_rpid {
-        if context.trusted {
-            add("Remote-Party-ID", identity_value(rpid, domain));
-        } else {
-            withheld = true;
-        }
+    if let Some(rpid) = call.sip_rpid.as_deref().filter(|_| asserts) {
+        let privacy = if secret { ";privacy=full" } else { "" };
+        add("Remote-Party-ID", format!("{}{privacy}", identity_value(rpid, domain)));
+    }
+    withheld |= call.sip_rpid.is_some() && !trusted;
+    if context.to_trusted_trunk {
+        add(TRACE, context.trace_id.to_owned());
     }
     if let Some(number) = call.sip_diversion.as_deref().filter(|n| !n.is_empty()) {
         let mut value = identity_value(number, domain);
@@ -156,8 +171,10 @@ pub(crate) fn parts(call: &OutboundCall, target: &Uri, context: &Context<'_>) ->
     let copied = identity.headers.iter().filter(|(name, _)| wanted(name) && !explicit().any(|(n, _)| n.eq_ignore_ascii_case(name)));
     for (name, value) in explicit().chain(copied) {
         let identity_header = ["P-Asserted-Identity", "P-Preferred-Identity"].iter().any(|i| name.eq_ignore_ascii_case(i));
-        if identity_header && !context.trusted {
-            withheld = true;
+        if identity_header && !asserts {
+            withheld |= !trusted;
+        } else if name.eq_ignore_ascii_case(TRACE) {
+            // Ours alone to say.
         } else if is_token(name) && is_text(value) {
             headers.push(Header { name: name.clone(), value: value.clone() });
         }
@@ -166,10 +183,11 @@ pub(crate) fn parts(call: &OutboundCall, target: &Uri, context: &Context<'_>) ->
 }
 
 /// IC-069, IC-072.
-fn contact(call: &OutboundCall, context: &Context<'_>) -> String {
+fn contact(call: &OutboundCall, context: &Context<'_>, secret: bool) -> String {
     let mut user = String::new();
     if !call.contact_user_parameters.is_empty() {
-        let name = call.sip_from.as_deref().unwrap_or(&context.identity.user);
+        // RFC 3323 4.1.1.1: no header may tell what From hides.
+        let name = if secret { "anonymous" } else { call.sip_from.as_deref().unwrap_or(&context.identity.user) };
         let _ = write!(user, "{}", escaped(name));
         for (name, value) in &call.contact_user_parameters {
             let _ = write!(user, ";{}={}", escaped(name), escaped(value));
@@ -187,7 +205,7 @@ fn contact(call: &OutboundCall, context: &Context<'_>) -> String {
 }
 
 /// `"Display" <sip:user@host>`.
-fn address(display: Option<&str>, user: &str, host: &str) -> String {
+pub(crate) fn address(display: Option<&str>, user: &str, host: &str) -> String {
     let quoted = display.filter(|d| !d.is_empty()).map(|d| format!("\"{}\" ", quote(d))).unwrap_or_default();
     let user = if user.is_empty() { "anonymous" } else { user };
     format!("{quoted}<sip:{}@{host}>", escaped(user))
@@ -254,7 +272,11 @@ mod tests {
         let target = target("sip:200@192.0.2.20:5070;user=phone").expect("a good address");
         let contact = "192.0.2.1:5060".to_owned();
         check(call).expect("good values");
-        parts(call, &target, &Context { identity, domain: "demo.test", trusted, to_trusted_trunk: trunk, contact, tcp: false })
+        parts(
+            call,
+            &target,
+            &Context { identity, trace_id: "trace-1", domain: "demo.test", trusted, to_trusted_trunk: trunk, contact, tcp: false },
+        )
     }
 
     fn value<'a>(parts: &'a Parts, name: &str) -> Option<&'a str> {

@@ -3,11 +3,12 @@
 //! It decides nothing; the files of `session/` do.
 
 use crate::alarm;
+use crate::door::{HoldAudio, Mute};
 use crate::exchange::Settings;
 use crate::hook::{AlarmKind, OutboundCall};
 use crate::ivr::Ivr;
 use bytes::Bytes;
-use hookswitch_proto::media::{Codec, Direction, LegConfig, LegId, LegStats, Negotiated};
+use hookswitch_proto::media::{Clip, Codec, Direction, LegConfig, LegId, LegStats, Negotiated};
 use hookswitch_proto::sdp::{Local, Remote, SdpError};
 use hookswitch_proto::sip::{DialogId, Message, Uri};
 use hookswitch_proto::{MediaTime, Random, Time};
@@ -63,6 +64,37 @@ pub(crate) struct Dial {
     pub sdp: Option<Bytes>,
 }
 
+/// What we play to a party that nobody talks to.
+#[derive(Debug)]
+pub(crate) enum OwnPlay {
+    /// Ringing or music, until it is stopped.
+    Loop(Clip),
+    Greeting,
+}
+
+/// A transfer by command.
+#[derive(Debug)]
+pub(crate) enum Transfer {
+    /// The name in its target is being looked up, and until when.
+    Locating { target: Uri, number: u32, until: Time },
+    /// The party was asked. `told`: the status that the handler heard of last; a peer that repeats itself is not passed on.
+    Asked { told: u16 },
+}
+
+impl Transfer {
+    pub fn until(&self) -> Option<Time> {
+        if let Transfer::Locating { until, .. } = self { Some(*until) } else { None }
+    }
+}
+
+/// Of a party that listens to a connection, and is heard by nobody.
+#[derive(Clone, Debug)]
+pub(crate) struct Listener {
+    pub connection_id: String,
+    /// The pseudo-participant that it hears: its id and number (IC-101).
+    pub heard_as: (String, String),
+}
+
 pub(crate) struct Participant {
     pub key: PartyKey,
     /// UUID, or what the handler chose.
@@ -84,16 +116,25 @@ pub(crate) struct Participant {
     pub close_again: Option<Time>,
     /// It hears that it is recorded.
     pub warned: bool,
-    /// Our own tone or loop plays to it.
-    pub ringback: bool,
+    /// What we play to it beside its IVR.
+    pub plays: Option<OwnPlay>,
+    /// On hold by command, and what it hears meanwhile.
+    pub held: Option<HoldAudio>,
+    /// The preparation of that.
+    pub hold_prepare: Option<u32>,
+    pub mute: Mute,
+    pub transfer: Option<Transfer>,
+    pub listener: Option<Box<Listener>>,
     /// What the peer offered and we did not answer yet.
     offer: Option<Remote>,
     /// The SDP that an early answer said: the 200 repeats it.
     said: Option<Bytes>,
     /// Our offer is out, its answer comes with the ACK or the 2xx.
     pub offered: bool,
-    /// What our side of the stream should do; other than both ways while its counterpart holds.
+    /// What our side of the stream should do; other than both ways while its counterpart holds, or a command does.
     pub direction: Direction,
+    /// What its counterpart alone wants of that.
+    pub passed: Direction,
     /// What our last offer said of it.
     pub told: Direction,
     /// A re-INVITE of ours is under way.
@@ -135,11 +176,17 @@ impl Participant {
             give_up: None,
             close_again: None,
             warned: false,
-            ringback: false,
+            plays: None,
+            held: None,
+            hold_prepare: None,
+            mute: Mute::default(),
+            transfer: None,
+            listener: None,
             offer: None,
             said: None,
             offered: false,
             direction: Direction::SendRecv,
+            passed: Direction::SendRecv,
             told: Direction::SendRecv,
             reoffering: false,
             up_since: None,
@@ -178,7 +225,8 @@ impl Participant {
             Phase::Dialling(dial) => (None, [Some(dial.ring_until), dial.resolving.map(|(_, until)| until)].into_iter().flatten().min()),
             Phase::Trying | Phase::Answered | Phase::Up => (self.ivr.next_timeout(), None),
         };
-        [ivr, ring, self.give_up, self.close_again].into_iter().flatten().min()
+        let transfer = self.transfer.as_ref().and_then(Transfer::until);
+        [ivr, ring, transfer, self.give_up, self.close_again].into_iter().flatten().min()
     }
 
     /// The offer in the INVITE. None there: we shall offer in our 200 (RFC 3261 13.2.1).

@@ -3,7 +3,7 @@
 
 use crate::adapter::Adapter;
 use crate::door::Ask;
-use crate::hook::{Hook, HookFailure, IvrCommand, OutboundCall, Phrase, Routing, Verdict};
+use crate::hook::{Hook, HookFailure, Identified, IvrCommand, OutboundCall, Phrase, Routing, Verdict};
 
 /// Answer, play, then call somebody or release.
 #[derive(Clone, Debug)]
@@ -22,6 +22,7 @@ impl Adapter for Announce {
     fn answer(&mut self, ask: &Ask) -> Result<Verdict, HookFailure> {
         Ok(match &ask.hook {
             Hook::NewCall(_) => Verdict::Routing(Routing::Ivr { session_reference: None }),
+            Hook::GetCallIdentifier(_) => Verdict::Identified(Identified::default()),
             // Once: whatever the first command leads to, the next one only releases.
             Hook::GetIvrCommand(_) => {
                 let (phrases, call) = (std::mem::take(&mut self.phrases), self.call.take());

@@ -3,16 +3,22 @@
 //! It does no I/O: SIP goes to the endpoint and everything else out through [`Exchange`]. Which inputs a session gets says `switch.rs`;
 //! what an IVR command does, `ivr.rs`. The path of a call runs through the files below: `asks` (the handler's turn), `routing` (what its
 //! answer means), `dial` (calls out), `legs` (what SIP and media say of one party), `connection` (who hears whom, and what follows when
-//! a party leaves), `commands`, `timers`.
+//! a party leaves), `sounds` and `greetings` (what we play to those who wait), `monitor`
+//! (who listens), `commands`, `hold`, `transfer`, `timers`.
 
 mod asks;
 mod commands;
 mod connection;
 mod dial;
+mod greetings;
+mod hold;
 mod legs;
+mod monitor;
 mod recordings;
 mod routing;
+mod sounds;
 mod timers;
+mod transfer;
 
 use crate::alarm;
 use crate::door::{
@@ -24,7 +30,7 @@ use crate::hook::{AlarmKind, Hook, HookFailure, Notification, ReplyTo, SessionIn
 use crate::ivr::Ivr;
 use crate::limits;
 use crate::outbound::Identity;
-use crate::participant::{LegState, Participant, PartyKey, sdp_details};
+use crate::participant::{LegState, Participant, PartyKey, Transfer, sdp_details};
 use crate::rules::Announce;
 use crate::track::Recording;
 use asks::{Asked, Waiting};
@@ -146,6 +152,7 @@ impl Session {
             domain: tenant.domain.to_string(),
             ivr_server: node_address,
             trace_id: x.mint.uuid(),
+            site_id: x.settings.site.clone(),
             restarted: false,
         };
         Session {
@@ -190,6 +197,9 @@ impl Session {
         let Admitted { id, tenant, node_address, invite, dialog, flow, trusted, urgent } = admitted;
         let mut session = Session::new(now, id, tenant, node_address, x);
         session.incoming = true;
+        if let Some(trace) = crate::outbound::trace_of(invite, trusted) {
+            session.info.trace_id = trace;
+        }
         let participant_id = x.mint.uuid();
         let call = crate::invite::new_call(invite, flow, trusted, session.info.clone(), participant_id.clone());
         session.identity = Identity {
@@ -202,7 +212,7 @@ impl Session {
         (session.caller, session.called) = (call.calling_party.clone(), call.called_party.clone());
         let key = session.new_key();
         let ivr = Ivr::new(session.info.session_id.clone());
-        let local = new_local(x, None);
+        let local = session.new_local(x, None);
         let mut party = Participant::incoming(key, participant_id, call.calling_party.clone(), ivr, invite, dialog, local);
         x.dialogs.insert(dialog, id);
         let offer = party.take_offer(invite);
@@ -210,7 +220,7 @@ impl Session {
         match offer {
             Ok(()) => match session.number_fallback(now, x).filter(|f| urgent || f.mode == FallbackMode::Always) {
                 Some(fallback) => session.run_fallback(now, x, key, &fallback, alarm::TRIGGERED_BY_ALWAYS),
-                None => session.ask(now, x, key, Hook::NewCall(Box::new(call))),
+                None => session.ask(now, x, key, session.first_question(call)),
             },
             Err(error) => {
                 x.count(Counter::BadOffer);
@@ -335,6 +345,14 @@ impl Session {
         self.party(key).filter(|p| p.is_live())
     }
 
+    /// Our side of a new negotiation: what the counterpart speaks first, then codecs in the tenant's order, then in the operator's (IC-194).
+    fn new_local(&self, x: &mut Exchange, first: Option<Codec>) -> Local {
+        let mut codecs = x.settings.codecs.clone();
+        let place = |c: &Codec| self.tenant.codecs.iter().position(|t| t == c).unwrap_or(usize::MAX);
+        codecs.sort_by_key(|c| (Some(*c) != first, place(c)));
+        Local::new(x.mint.random.u64(), codecs)
+    }
+
     fn media(&self, x: &mut Exchange, command: MediaCmd) {
         x.emit(Output::Media { session: self.id, command });
     }
@@ -369,6 +387,10 @@ impl Session {
         if party.give_up.take_if(|t| *t <= now).is_some() {
             return self.on_give_up(now, x, key);
         }
+        if party.transfer.as_ref().and_then(Transfer::until).is_some_and(|t| t <= now) {
+            self.transfer_failed(x, key, 404);
+        }
+        let Some(party) = self.party_mut(key) else { return };
         if party.dial().is_some() {
             self.on_dial_timeout(now, x, key);
         } else if let Some(party) = self.party_mut(key).filter(|p| p.is_live()) {
@@ -471,13 +493,6 @@ impl Session {
     pub fn dialogs(&self) -> impl Iterator<Item = hookswitch_proto::sip::DialogId> + '_ {
         self.parties.iter().filter_map(|p| p.dialog)
     }
-}
-
-/// Our side of a new negotiation, codecs in the operator's order, but what the counterpart speaks first.
-fn new_local(x: &mut Exchange, first: Option<Codec>) -> Local {
-    let mut codecs = x.settings.codecs.clone();
-    codecs.sort_by_key(|c| Some(*c) != first);
-    Local::new(x.mint.random.u64(), codecs)
 }
 
 fn nonsense(field: &str, why: &str) -> HookFailure {

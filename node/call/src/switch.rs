@@ -41,6 +41,8 @@ pub struct SwitchConfig {
     /// Take RTP from another address than signalled (off: RTP bleed).
     pub learn_any_ip: bool,
     pub unwritable: Unwritable,
+    /// Name of the site that callbacks say (IC-099).
+    pub site: Option<String>,
 }
 
 impl SwitchConfig {
@@ -56,6 +58,7 @@ impl SwitchConfig {
             rtp_timeout: Some(crate::limits::RTP_TIMEOUT),
             learn_any_ip: false,
             unwritable: Unwritable::default(),
+            site: None,
         }
     }
 }
@@ -105,6 +108,7 @@ impl Switch {
             rtp_timeout: config.rtp_timeout,
             learn_any_ip: config.learn_any_ip,
             unwritable: config.unwritable,
+            site: config.site,
         };
         let exchange = Exchange {
             endpoint: Endpoint::new(config.endpoint, endpoint),
@@ -229,6 +233,7 @@ impl Switch {
             | SipEvent::Progress { dialog, .. }
             | SipEvent::Answered { dialog, .. }
             | SipEvent::OfferAnswered { dialog, .. }
+            | SipEvent::Referred { dialog, .. }
             | SipEvent::Gone { dialog, .. } => dialog,
         };
         // A dialog without a session: its INVITE was not admitted.
@@ -372,11 +377,21 @@ impl Switch {
             return x.count(Counter::AlarmSuppressed);
         };
         let details = (held_back > 0).then(|| format!("{held_back} equal alarms were held back"));
-        let info = SessionInfo { domain: domain.to_string(), ..SessionInfo::default() };
+        let info = self.nobodys(domain);
         let alarm = Notification::Alarm(Alarm { info, kind: AlarmKind::SessionError, error, details, leg: None });
         let session = self.nobody();
         self.exchange.emit(Output::Notify { session, domain: domain.clone(), notification: Box::new(alarm) });
         self.exchange.emit(Output::EndGuest { session });
+    }
+
+    /// What news say that no session tells.
+    fn nobodys(&self, domain: &str) -> SessionInfo {
+        SessionInfo {
+            domain: domain.to_owned(),
+            ivr_server: self.node_address.clone(),
+            site_id: self.exchange.settings.site.clone(),
+            ..SessionInfo::default()
+        }
     }
 
     /// The id of no session, each time another, since tenants must not share one: sessions count their generations up from one.
@@ -489,7 +504,7 @@ impl Switch {
             return;
         }
         let session = self.nobody();
-        let info = SessionInfo { session_id, domain: domain.to_string(), ..SessionInfo::default() };
+        let info = SessionInfo { session_id, ..self.nobodys(&domain) };
         for notification in track::news_of(info, *status, at) {
             self.exchange.emit(Output::Notify { session, domain: domain.clone(), notification: Box::new(notification) });
         }

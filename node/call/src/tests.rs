@@ -1726,8 +1726,12 @@ fn send_dtmf_is_checked_and_sent() {
     world.call("100");
     world.run_to(500);
     let Command::HangupParticipant { session_id, participant_id } = hangup_of(&world) else { unreachable!() };
-    let send =
-        |digits: &str| Command::SendDtmf { session_id: session_id.clone(), participant_id: participant_id.clone(), digits: digits.into() };
+    let send = |digits: &str| Command::SendDtmf {
+        session_id: session_id.clone(),
+        participant_id: participant_id.clone(),
+        digits: digits.into(),
+        length: None,
+    };
     assert_eq!(world.command(send("12#d")), Ok(Done::Nothing));
     assert_eq!(world.sent_digits, "12#D");
     for bad in ["", "12e", &"1".repeat(65)] {

@@ -6,16 +6,25 @@ use crate::door::{PromptSource, RecordingReport};
 use crate::hook::{Notification, RecordingDetails, RecordingResult, SessionInfo};
 use crate::participant::PartyKey;
 use crate::recording::{Dialect, PauseBehavior, Phase, RecordingOptions, RecordingStatus, StorageClass};
-use hookswitch_proto::media::{PlayId, RecordingId};
+use hookswitch_proto::media::{Clip, PlayId, RecordingId, Segment};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// A piece of what plays before a recording.
+/// A piece of what plays before a recording, or as a greeting.
 #[derive(Clone, Debug)]
 pub(crate) enum Sound {
     /// The next one of the prepared sources.
     Clip,
     Silence(Duration),
+}
+
+/// What is to be played of these, with the clips that were prepared for them; one that is missing is left out.
+pub(crate) fn segments(sounds: &[Sound], mut clips: impl Iterator<Item = Option<Clip>>) -> Vec<Segment> {
+    let mut one = |sound: &Sound| match sound {
+        Sound::Clip => clips.next().flatten().map(Segment::Clip),
+        Sound::Silence(duration) => Some(Segment::Silence(*duration)),
+    };
+    sounds.iter().filter_map(&mut one).collect()
 }
 
 /// What plays before a recording: prompts, then perhaps the beep as the last sound.

@@ -1,6 +1,6 @@
 //! A tenant's handler as a closure: any answer, at any time. It is an [`Adapter`] like a guest or the built-in rules.
 
-use hookswitch_call::{Adapter, Ask, Hook, HookFailure, IvrCommand, Phrase, Routing, Verdict};
+use hookswitch_call::{Adapter, Ask, Hook, HookFailure, Identified, IvrCommand, Phrase, Routing, Verdict};
 
 pub struct Scripted<F>(F);
 
@@ -22,6 +22,7 @@ pub fn ivr(commands: Vec<IvrCommand>) -> Scripted<impl FnMut(&Ask) -> Result<Ver
     Scripted::new(move |ask| {
         Ok(match ask.hook {
             Hook::NewCall(_) => Verdict::Routing(Routing::Ivr { session_reference: None }),
+            Hook::GetCallIdentifier(_) => Verdict::Identified(Identified::default()),
             Hook::GetIvrCommand(_) => Verdict::Ivr(Box::new(commands.next().unwrap_or_else(hang_up))),
             Hook::CallEvent(_) => Verdict::Routing(drop_with(None)),
         })

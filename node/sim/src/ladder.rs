@@ -82,6 +82,7 @@ pub(crate) fn sip_text(message: &Message) -> String {
 pub(crate) fn ask_text(ask: &Ask) -> String {
     let mut text = match &ask.hook {
         Hook::NewCall(_) => "new-call".to_owned(),
+        Hook::GetCallIdentifier(_) => "get-call-identifier".to_owned(),
         Hook::GetIvrCommand(_) => "get-ivr-command".to_owned(),
         Hook::CallEvent(event) => {
             let kind = match event.event {
@@ -125,6 +126,7 @@ pub(crate) fn verdict_text(verdict: &Result<Verdict, HookFailure>) -> String {
             Routing::Redirect { status, .. } => format!("redirect {status}"),
             Routing::Ext { name, .. } => format!("action {name:?}"),
         },
+        Ok(Verdict::Identified(_)) => "identified".into(),
         Ok(Verdict::Ivr(command)) => {
             let mut text = format!("command of {} phrases", command.phrases.len());
             if command.dtmf.is_some() {
@@ -154,6 +156,7 @@ pub(crate) fn notification_text(notification: &Notification) -> String {
         Notification::RecordingReady { reason, .. } => format!("recording-ready failed: {}", reason.as_deref().unwrap_or("-")),
         Notification::RecordingState { status, .. } => format!("recording-state {}", status.phase.name()),
         Notification::SessionCompleted { reason, .. } => format!("session-completed {reason}"),
+        Notification::TransferState { sip_code, last, .. } => format!("transfer-state {sip_code}{}", if *last { ", last" } else { "" }),
         Notification::Timer { name, .. } => format!("timer {name}"),
         Notification::Alarm(alarm) => format!("alarm {} {}", alarm.kind.name(), alarm.error),
     }
@@ -184,6 +187,7 @@ pub(crate) fn media_text(command: &MediaCmd) -> Option<String> {
         MediaCmd::ResumeRecording { .. } => "resume recording".into(),
         MediaCmd::Bridge { hears: Some(_), .. } => "bridge".into(),
         MediaCmd::Bridge { hears: None, .. } => "unbridge".into(),
+        MediaCmd::Listen { to, .. } => format!("listen to {}", to.iter().flatten().count()),
         MediaCmd::Background { audio: Some((clip, pause)), .. } => {
             format!("background clip {} ms, pause {} ms", clip.pcmu.len() / 8, pause.as_millis())
         }

@@ -74,8 +74,8 @@ struct Slot {
     connected: Option<SocketAddr>,
     due: Time,
     ticks: u32,
-    /// The leg that is heard here, and those that hear this one.
-    hears: Option<LegId>,
+    /// The leg that is heard here (of two, by one that listens), and those that hear this one.
+    hears: [Option<LegId>; 2],
     heard_by: Vec<LegId>,
 }
 
@@ -239,7 +239,18 @@ impl Media {
         match command {
             MediaCmd::Open { leg, config } => self.open(now, leg, *config),
             MediaCmd::Close { leg, reason } => self.close(now, leg, reason, tape),
-            MediaCmd::Bridge { leg, hears } => self.bridge(leg, hears),
+            MediaCmd::Bridge { leg, hears } => {
+                let heard = self.hear(leg, [hears, None]);
+                if let Some(slot) = self.legs.get_mut(&leg) {
+                    slot.leg.bridge(heard[0].is_some());
+                }
+            }
+            MediaCmd::Listen { leg, to } => {
+                let heard = self.hear(leg, to);
+                if let Some(slot) = self.legs.get_mut(&leg) {
+                    slot.leg.listen(heard);
+                }
+            }
             command => {
                 let Some(slot) = self.legs.get_mut(&command.leg()) else { return };
                 let mut io = Io { ip: self.ip, port: slot.port, packets: &mut self.packets, events: &mut self.events, tape };
@@ -263,7 +274,7 @@ impl Media {
         let ticks = u32::from(port / 2) % RTCP_EVERY_TICKS;
         self.legs.insert(
             leg,
-            Slot { leg: Leg::new(now, leg, config), port, rtp, rtcp, connected: None, due, ticks, hears: None, heard_by: Vec::new() },
+            Slot { leg: Leg::new(now, leg, config), port, rtp, rtcp, connected: None, due, ticks, hears: [None; 2], heard_by: Vec::new() },
         );
         self.due.insert((due, leg));
         self.ports.insert(port, leg);
@@ -279,28 +290,36 @@ impl Media {
         slot.leg.close(now, reason, &mut io);
         for listener in &slot.heard_by {
             if let Some(other) = self.legs.get_mut(listener) {
-                other.hears = None;
-                other.leg.bridge(false);
+                other.hears = other.hears.map(|heard| heard.filter(|heard| *heard != leg));
+                if other.hears == [None; 2] {
+                    other.leg.bridge(false);
+                }
             }
         }
-        if let Some(other) = slot.hears.and_then(|other| self.legs.get_mut(&other)) {
-            other.heard_by.retain(|listener| *listener != leg);
+        for other in slot.hears.into_iter().flatten() {
+            if let Some(other) = self.legs.get_mut(&other) {
+                other.heard_by.retain(|listener| *listener != leg);
+            }
         }
     }
 
-    fn bridge(&mut self, leg: LegId, hears: Option<LegId>) {
-        let Some(slot) = self.legs.get_mut(&leg) else { return };
-        if let Some(before) = slot.hears.take().and_then(|before| self.legs.get_mut(&before)) {
-            before.heard_by.retain(|listener| *listener != leg);
+    /// Whom it hears then.
+    fn hear(&mut self, leg: LegId, others: [Option<LegId>; 2]) -> [Option<LegId>; 2] {
+        let Some(slot) = self.legs.get_mut(&leg) else { return [None; 2] };
+        for before in std::mem::take(&mut slot.hears).into_iter().flatten() {
+            if let Some(before) = self.legs.get_mut(&before) {
+                before.heard_by.retain(|listener| *listener != leg);
+            }
         }
-        let heard = hears.filter(|other| *other != leg && self.legs.contains_key(other));
-        if let Some(other) = heard.and_then(|other| self.legs.get_mut(&other)) {
-            other.heard_by.push(leg);
-        }
+        let heard = others.map(|other| {
+            let other = other.filter(|other| *other != leg)?;
+            self.legs.get_mut(&other)?.heard_by.push(leg);
+            Some(other)
+        });
         if let Some(slot) = self.legs.get_mut(&leg) {
             slot.hears = heard;
-            slot.leg.bridge(heard.is_some());
         }
+        heard
     }
 
     fn free_port(&mut self) -> Option<u16> {

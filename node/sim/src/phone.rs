@@ -460,7 +460,7 @@ impl Phone {
                 self.start_or_break(now, dialog, agreed);
             }
             SipEvent::OfferAnswered { result, .. } => self.on_offer_answered(now, result),
-            SipEvent::Confirmed { .. } | SipEvent::Info { .. } | SipEvent::Gone { .. } => {}
+            SipEvent::Confirmed { .. } | SipEvent::Info { .. } | SipEvent::Referred { .. } | SipEvent::Gone { .. } => {}
             SipEvent::Refused { why, .. } => self.tell(now, What::Trouble(format!("message not understood: {why}"))),
         }
     }

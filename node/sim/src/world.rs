@@ -762,6 +762,7 @@ impl World {
     pub fn participant_id(&self) -> String {
         let id = |ask: &Ask| match &ask.hook {
             Hook::NewCall(call) => Some(call.participant_id.clone()),
+            Hook::GetCallIdentifier(request) => Some(request.participant_id.clone()),
             _ => None,
         };
         self.asks.iter().rev().find_map(id).unwrap_or_default()

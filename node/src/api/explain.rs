@@ -77,7 +77,7 @@ fn entry() -> Value {
     json!({ "type": "object", "required": ["at_ms", "kind"], "properties": {
         "at_ms": { "type": "integer", "description": "Milliseconds since the Unix epoch." },
         "kind": { "enum": ["hook", "log", "order"] },
-        "hook": { "enum": ["new-call", "get-ivr-command", "call-event", "notify"] },
+        "hook": { "enum": ["new-call", "get-call-identifier", "get-ivr-command", "call-event", "notify"] },
         "request": { "description": "As it was put to the handler: fields as in wit/types.wit, with `_` for `-`. Secrets are `*`." },
         "answer": object("As the handler gave it."),
         "verdict": { "type": ["string", "null"], "description": "The answer in words." },

@@ -6,6 +6,7 @@
 
 use super::reply::ApiError;
 use crate::guest::checks;
+use hookswitch_call::OutboundCall;
 use hookswitch_call::limits as call_limits;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
@@ -36,6 +37,32 @@ pub(super) const fn optional(name: &'static str, kind: Kind, says: &'static str)
     Field { name, kind, required: false, says }
 }
 
+/// One table after another.
+pub(super) const fn joined<const N: usize>(first: &[Field], second: &[Field]) -> [Field; N] {
+    assert!(N > 0 && first.len() + second.len() == N, "N is the length of both");
+    let mut all = [if first.is_empty() { second[0] } else { first[0] }; N];
+    let mut i = 0;
+    while i < N {
+        all[i] = if i < first.len() { first[i] } else { second[i - first.len()] };
+        i += 1;
+    }
+    all
+}
+
+/// What every description of a call out has, whoever places it.
+pub(super) const CALL_OUT: &[Field] = &[
+    optional("maxRingTime", Kind::Seconds(1, 300), "Seconds to wait for an answer; 60 where it is not said."),
+    optional("sipFrom", Kind::Text, "User part of From."),
+    optional("sipTo", Kind::Text, "User part of To; that of destAddr where it is not said."),
+    optional("sipPAI", Kind::Text, "P-Asserted-Identity; only for tenants marked trusted."),
+    optional("sipRPID", Kind::Text, "Remote-Party-ID; only for tenants marked trusted."),
+    optional("sipDiversion", Kind::Text, "Number for a Diversion header."),
+    optional("contactParameters", Kind::Parameters, "URI parameters of Contact."),
+    optional("contactUserParameters", Kind::Parameters, "Parameters of Contact's user part."),
+    optional("xHeaders", Kind::Headers("x-"), "X- headers; a list of values becomes as many lines."),
+    optional("pHeaders", Kind::Headers("p-"), "P- headers; P-Asserted-Identity only for tenants marked trusted."),
+];
+
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Kind {
     Id,
@@ -46,6 +73,10 @@ pub(super) enum Kind {
     Digits,
     /// Decimal seconds within bounds.
     Seconds(u16, u16),
+    /// Whole milliseconds within bounds.
+    Millis(u32, u32),
+    /// One of these words.
+    OneOf(&'static [&'static str]),
     Flag,
     /// Header names that begin so, each with a value or a list of values.
     Headers(&'static str),
@@ -121,6 +152,26 @@ impl Values {
     }
 }
 
+impl Values {
+    /// The call that the fields of `CALL_OUT` describe.
+    pub(super) fn call_to(&mut self, dest_addr: String) -> OutboundCall {
+        OutboundCall {
+            dest_addr,
+            max_ring_time: self.time("maxRingTime"),
+            sip_from: self.text("sipFrom"),
+            sip_to: self.text("sipTo"),
+            sip_pai: self.text("sipPAI"),
+            sip_rpid: self.text("sipRPID"),
+            sip_diversion: self.text("sipDiversion"),
+            contact_parameters: self.pairs("contactParameters"),
+            contact_user_parameters: self.pairs("contactUserParameters"),
+            x_headers: self.pairs("xHeaders"),
+            p_headers: self.pairs("pHeaders"),
+            ..OutboundCall::default()
+        }
+    }
+}
+
 impl Kind {
     fn read(self, name: &str, raw: &str) -> Result<Held, ApiError> {
         let bad = |why: &str| Err(ApiError::bad(name, why));
@@ -141,6 +192,20 @@ impl Kind {
                     Ok(seconds) if (f64::from(from)..=f64::from(to)).contains(&seconds) => Held::Time(Duration::from_secs_f64(seconds)),
                     _ => return bad(&format!("must be a number of seconds from {from} to {to}")),
                 }
+            }
+            Kind::Millis(from, to) => {
+                let text = if raw.starts_with('"') { text(name, raw, SHORT)? } else { raw.to_owned() };
+                match text.trim().parse::<u32>() {
+                    Ok(ms) if (from..=to).contains(&ms) => Held::Time(Duration::from_millis(ms.into())),
+                    _ => return bad(&format!("must be a whole number of milliseconds from {from} to {to}")),
+                }
+            }
+            Kind::OneOf(words) => {
+                let word = text(name, raw, SHORT)?;
+                if !words.contains(&&*word) {
+                    return bad(&format!("must be one of {}", words.join(", ")));
+                }
+                Held::Text(word)
             }
             Kind::Flag => match raw {
                 "true" => Held::Flag(true),
@@ -173,6 +238,8 @@ impl Kind {
             Kind::Text => json!({ "type": ["string", "number", "null"], "maxLength": SHORT }),
             Kind::FileName => json!({ "type": ["string", "number", "null"], "maxLength": call_limits::FILE_NAME }),
             Kind::Seconds(from, to) => json!({ "type": ["number", "string", "null"], "minimum": from, "maximum": to }),
+            Kind::Millis(from, to) => json!({ "type": ["integer", "string", "null"], "minimum": from, "maximum": to }),
+            Kind::OneOf(words) => json!({ "enum": words }),
             Kind::Flag => json!({ "type": ["boolean", "null"] }),
             Kind::Headers(_) => json!({
                 "type": ["object", "null"],
@@ -244,6 +311,8 @@ mod tests {
         optional("file", Kind::FileName, ""),
         optional("wait", Kind::Seconds(1, 300), ""),
         optional("flag", Kind::Flag, ""),
+        optional("ms", Kind::Millis(40, 2000), ""),
+        optional("way", Kind::OneOf(&["in", "out"]), ""),
         optional("xHeaders", Kind::Headers("x-"), ""),
         optional("parameters", Kind::Parameters, ""),
         optional("reference", Kind::Json, ""),
@@ -321,6 +390,11 @@ mod tests {
             (r#"{"id":"a","wait":1e999}"#, "wait"),
             (r#"{"id":"a","wait":[]}"#, "wait"),
             (r#"{"id":"a","flag":"yes"}"#, "flag"),
+            (r#"{"id":"a","ms":39}"#, "ms"),
+            (r#"{"id":"a","ms":100.5}"#, "ms"),
+            (r#"{"id":"a","ms":-1}"#, "ms"),
+            (r#"{"id":"a","way":"up"}"#, "way"),
+            (r#"{"id":"a","way":["in"]}"#, "way"),
             (r#"{"id":"a","flag":1}"#, "flag"),
             (r#"{"id":"a","parameters":{"":"x"}}"#, "parameters"),
             (r#"{"id":"a","parameters":{"x":["y"]}}"#, "parameters"),

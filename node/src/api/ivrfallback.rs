@@ -21,21 +21,14 @@ use std::sync::Arc;
 const BODY: usize = 64 << 10;
 const DAY: u64 = 24 * 60 * 60 * 1000;
 
-const ACTION: &[Field] = &[
-    required("type", Kind::Text, "`call` or `hangup`."),
-    optional("destAddr", Kind::Uri, "SIP URI to call. The tenant's list of destinations must have it."),
-    optional("maxRingTime", Kind::Seconds(1, 300), "Seconds to wait for an answer; 60 where it is not said."),
-    optional("sipFrom", Kind::Text, "User part of From."),
-    optional("sipTo", Kind::Text, "User part of To."),
-    optional("sipPAI", Kind::Text, "P-Asserted-Identity."),
-    optional("sipRPID", Kind::Text, "Remote-Party-ID."),
-    optional("sipDiversion", Kind::Text, "Number for a Diversion header."),
-    optional("contactParameters", Kind::Parameters, "URI parameters of Contact."),
-    optional("contactUserParameters", Kind::Parameters, "Parameters of Contact's user part."),
-    optional("xHeaders", Kind::Headers("x-"), "X- headers; a list of values becomes as many lines."),
-    optional("pHeaders", Kind::Headers("p-"), "P- headers; P-Asserted-Identity only for tenants marked trusted."),
-    optional("copyHeaders", Kind::Json, "Names of X- and P- headers of the INVITE to copy."),
-];
+const ACTION: &[Field] = &fields::joined::<{ fields::CALL_OUT.len() + 3 }>(
+    &[
+        required("type", Kind::Text, "`call` or `hangup`."),
+        optional("destAddr", Kind::Uri, "SIP URI to call. The tenant's list of destinations must have it."),
+        optional("copyHeaders", Kind::Json, "Names of X- and P- headers of the INVITE to copy."),
+    ],
+    fields::CALL_OUT,
+);
 const PHRASE: &[Field] = &[
     required("format", Kind::Text, "`file`, `url`, `awstts`, `googletts` or `tts`."),
     optional("fileName", Kind::FileName, "File to play, or name under which to keep the result."),
@@ -234,21 +227,8 @@ fn action_of(json: &[u8]) -> Result<Option<OutboundCall>, ApiError> {
         Some(list) => serde_json::from_str(&list).map_err(|_| ApiError::bad("copyHeaders", "must be a list of header names"))?,
     };
     let copy_headers = checks::header_names("copyHeaders", names).map_err(|wrong| ApiError::bad(&wrong.field, wrong.why))?;
-    Ok(Some(OutboundCall {
-        dest_addr: values.text("destAddr").ok_or_else(|| ApiError::bad("destAddr", "is missing"))?,
-        max_ring_time: values.time("maxRingTime"),
-        sip_from: values.text("sipFrom"),
-        sip_to: values.text("sipTo"),
-        sip_pai: values.text("sipPAI"),
-        sip_rpid: values.text("sipRPID"),
-        sip_diversion: values.text("sipDiversion"),
-        contact_parameters: values.pairs("contactParameters"),
-        contact_user_parameters: values.pairs("contactUserParameters"),
-        x_headers: values.pairs("xHeaders"),
-        p_headers: values.pairs("pHeaders"),
-        copy_headers,
-        ..OutboundCall::default()
-    }))
+    let dest_addr = values.text("destAddr").ok_or_else(|| ApiError::bad("destAddr", "is missing"))?;
+    Ok(Some(OutboundCall { copy_headers, ..values.call_to(dest_addr) }))
 }
 
 fn to_json(row: &FallbackObject) -> Value {

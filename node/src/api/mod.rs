@@ -45,8 +45,6 @@ pub use access::{ADMIN_TOKEN_FILE, AdminToken};
 pub use apply::apply_at_start;
 pub use ivrfallback::with_fallbacks;
 use prompts::check_url;
-pub(crate) use prompts::store_prompt;
-pub use prompts::{bytes_in, check_file_name};
 pub use reply::rfc3339;
 pub use server::Server;
 pub use tenants::check_domain;
@@ -56,6 +54,7 @@ pub use usage::first_of_month;
 use crate::deliver::Archive;
 use crate::guest::{Follower, Vault};
 use crate::limits;
+use crate::prompt_files::{PromptFiles, check_file_name};
 use crate::reply_keys::ReplyKeys;
 use crate::store::Store;
 use crate::versions::Versions;
@@ -142,8 +141,7 @@ pub struct Api {
     versions: Arc<Versions>,
     node: Arc<dyn Node>,
     token: AdminToken,
-    /// `prompts/<domain>/<name>` below the data folder.
-    prompts: PathBuf,
+    prompts: PromptFiles,
     reply_keys: Arc<ReplyKeys>,
     archive: Archive,
     rate: Mutex<Buckets>,
@@ -179,6 +177,7 @@ impl Api {
         let (rate, answers) = (Mutex::new(Buckets::new(RATE)), Mutex::default());
         let (refusals, stopping) = (Mutex::new(Buckets::new(REFUSALS)), watch::Sender::new(false));
         let started = Instant::now();
+        let prompts = PromptFiles::new(prompts, store.clone());
         Arc::new(Api { store, versions, node, token, prompts, reply_keys, archive, rate, answers, stopping, refusals, started })
     }
 

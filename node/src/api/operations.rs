@@ -16,7 +16,7 @@ use crate::limits;
 use crate::reply_keys::{BadReplyId, ReplyId};
 use axum::extract::{Request, State};
 use hookswitch_call::ReplyTo;
-use hookswitch_call::door::{Command, CommandError, Done, PlaceIvrCall, WhichRecording};
+use hookswitch_call::door::{Command, CommandError, Done, HoldAudio, Mute, PlaceIvrCall, TransferTarget, WhichRecording};
 use hookswitch_call::hook::OutboundCall;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -31,6 +31,10 @@ pub(super) enum Operation {
     SplitConnection,
     InterruptIvrCommand,
     SendDtmf,
+    Transfer,
+    Hold,
+    Resume,
+    Mute,
     PlaceIvrCall,
 }
 
@@ -69,26 +73,44 @@ const SEND_DTMF: &[Field] = &[
     required("replyId", Kind::ReplyId, REPLY_ID),
     required("participantId", Kind::Id, PARTICIPANT),
     required("digits", Kind::Digits, "1 to 64 of 0-9, *, # and A-D, sent as telephone events."),
+    optional("digitMs", Kind::Millis(40, 2000), "Milliseconds of each digit; 100 where it is not said."),
 ];
-const PLACE_IVR_CALL: &[Field] = &[
-    required("destAddr", Kind::Uri, "SIP URI to call. The tenant's list of destinations must have it."),
-    optional("sessionId", Kind::Id, "Join this session in place of a new one."),
-    optional("mediaserviceId", Kind::Text, "One of the tenant's mediaservice ids. Another: 404."),
-    optional("maxRingTime", Kind::Seconds(1, 300), "Seconds to wait for an answer; 60 where it is not said."),
-    optional("sipFrom", Kind::Text, "User part of From."),
-    optional("displayName", Kind::Text, "Display name of From."),
-    optional("callerPrivacy", Kind::Flag, "Hide the caller: From is anonymous."),
-    optional("sipDiversion", Kind::Text, "Number for a Diversion header."),
-    optional("sipDiversionParameters", Kind::Parameters, "Parameters of that header."),
-    optional("contactParameters", Kind::Parameters, "URI parameters of Contact."),
-    optional("contactUserParameters", Kind::Parameters, "Parameters of Contact's user part."),
-    optional("xHeaders", Kind::Headers("x-"), "X- headers; a list of values becomes as many lines."),
-    optional("pHeaders", Kind::Headers("p-"), "P- headers; P-Asserted-Identity only for tenants marked trusted."),
-    optional("sessionReferenceId", Kind::Json, "Any JSON up to 4 KiB, echoed in every hook of the session."),
+const TRANSFER: &[Field] = &[
+    required("replyId", Kind::ReplyId, REPLY_ID),
+    required("participantId", Kind::Id, "The participant that is sent away. Not connected: 409."),
+    optional("destAddr", Kind::Uri, "SIP URI that it calls. The tenant's list of destinations must have it."),
+    optional("toParticipantId", Kind::Id, "In place of destAddr: the participant whose far end it calls, which takes our place there."),
 ];
+const HOLD: &[Field] = &[
+    required("replyId", Kind::ReplyId, REPLY_ID),
+    required("participantId", Kind::Id, "The participant. Not connected with another one: 409."),
+    optional("fileName", Kind::FileName, "Prompt that it hears in a loop; silence where it is not said."),
+];
+const RESUME: &[Field] = &[required("replyId", Kind::ReplyId, REPLY_ID), required("participantId", Kind::Id, PARTICIPANT)];
+const MUTE: &[Field] = &[
+    required("replyId", Kind::ReplyId, REPLY_ID),
+    required("participantId", Kind::Id, PARTICIPANT),
+    required(
+        "direction",
+        Kind::OneOf(&["speak", "listen", "both", "off"]),
+        "`speak`: nobody hears it; `listen`: it hears nobody; `both`; `off`: neither.",
+    ),
+];
+const PLACE_IVR_CALL: &[Field] = &fields::joined::<{ fields::CALL_OUT.len() + 7 }>(
+    &[
+        required("destAddr", Kind::Uri, "SIP URI to call. The tenant's list of destinations must have it."),
+        optional("sessionId", Kind::Id, "Join this session in place of a new one."),
+        optional("mediaserviceId", Kind::Text, "One of the tenant's mediaservice ids. Another: 404."),
+        optional("displayName", Kind::Text, "Display name of From."),
+        optional("callerPrivacy", Kind::Flag, "Hide the caller: From is anonymous."),
+        optional("sipDiversionParameters", Kind::Parameters, "Parameters of the Diversion header."),
+        optional("sessionReferenceId", Kind::Json, "Any JSON up to 4 KiB, echoed in every hook of the session."),
+    ],
+    fields::CALL_OUT,
+);
 
 impl Operation {
-    pub(super) const ALL: [Operation; 8] = [
+    pub(super) const ALL: [Operation; 12] = [
         Operation::StartRecording,
         Operation::StopRecording,
         Operation::HangupParticipant,
@@ -96,6 +118,10 @@ impl Operation {
         Operation::SplitConnection,
         Operation::InterruptIvrCommand,
         Operation::SendDtmf,
+        Operation::Transfer,
+        Operation::Hold,
+        Operation::Resume,
+        Operation::Mute,
         Operation::PlaceIvrCall,
     ];
 
@@ -122,6 +148,10 @@ impl Operation {
                 ("/{domain}/interruptivrcommand", Some(("/admin/sessions/{session}/interruptivrcommand", "sessionInterruptIvrCommand")))
             }
             Operation::SendDtmf => ("/{domain}/senddtmf", Some(("/admin/sessions/{session}/senddtmf", "sessionSendDtmf"))),
+            Operation::Transfer => ("/{domain}/transfer", Some(("/admin/sessions/{session}/transfer", "sessionTransfer"))),
+            Operation::Hold => ("/{domain}/hold", Some(("/admin/sessions/{session}/hold", "sessionHold"))),
+            Operation::Resume => ("/{domain}/resume", Some(("/admin/sessions/{session}/resume", "sessionResume"))),
+            Operation::Mute => ("/{domain}/mute", Some(("/admin/sessions/{session}/mute", "sessionMute"))),
             Operation::PlaceIvrCall => ("/{domain}/placeivrcall", None),
         }
     }
@@ -142,6 +172,12 @@ impl Operation {
             Operation::SplitConnection => "Parts the participants of a connection; call-event asks for each of them what follows.",
             Operation::InterruptIvrCommand => "Cuts the running IVR command short; getIvrCommand asks for the next one.",
             Operation::SendDtmf => "Sends digits to a participant.",
+            Operation::Transfer => {
+                "Asks a participant to call somebody else (REFER). It leaves when that call is answered; transfer-state tells how it goes."
+            }
+            Operation::Hold => "Parts a participant from the other one of its connection for a while, with music or silence.",
+            Operation::Resume => "Ends a hold. One that is not on hold is a success.",
+            Operation::Mute => "Keeps a participant from being heard, from hearing, or both, for the rest of its call.",
             Operation::PlaceIvrCall => "Places a call that is connected to the IVR when it is answered.",
         }
     }
@@ -155,6 +191,10 @@ impl Operation {
             Operation::SplitConnection => SPLIT_CONNECTION,
             Operation::InterruptIvrCommand => INTERRUPT_IVR_COMMAND,
             Operation::SendDtmf => SEND_DTMF,
+            Operation::Transfer => TRANSFER,
+            Operation::Hold => HOLD,
+            Operation::Resume => RESUME,
+            Operation::Mute => MUTE,
             Operation::PlaceIvrCall => PLACE_IVR_CALL,
         }
     }
@@ -201,26 +241,42 @@ impl Operation {
                 session_id: of_session,
                 participant_id: values.required("participantId"),
                 digits: values.required("digits"),
+                length: values.time("digitMs"),
             },
-            Operation::PlaceIvrCall => Command::PlaceIvrCall(Box::new(PlaceIvrCall {
-                session_id: values.text("sessionId"),
-                mediaservice_id: values.text("mediaserviceId"),
-                call: OutboundCall {
-                    dest_addr: values.required("destAddr"),
-                    max_ring_time: values.time("maxRingTime"),
-                    sip_from: values.text("sipFrom"),
-                    display_name: values.text("displayName"),
-                    caller_privacy: values.flag("callerPrivacy"),
-                    sip_diversion: values.text("sipDiversion"),
-                    sip_diversion_parameters: values.pairs("sipDiversionParameters"),
-                    contact_parameters: values.pairs("contactParameters"),
-                    contact_user_parameters: values.pairs("contactUserParameters"),
-                    x_headers: values.pairs("xHeaders"),
-                    p_headers: values.pairs("pHeaders"),
-                    session_reference: values.text("sessionReferenceId"),
-                    ..OutboundCall::default()
-                },
-            })),
+            Operation::Transfer => {
+                let target = match (values.text("destAddr"), values.text("toParticipantId")) {
+                    (Some(uri), None) => TransferTarget::Blind(uri),
+                    (None, Some(other)) => TransferTarget::Attended(other),
+                    (None, None) => return Err(ApiError::bad("destAddr", "is missing, and so is toParticipantId")),
+                    (Some(_), Some(_)) => return Err(ApiError::bad("toParticipantId", "is given beside destAddr")),
+                };
+                Command::Transfer { session_id: of_session, participant_id: values.required("participantId"), target }
+            }
+            Operation::Hold => Command::Hold {
+                session_id: of_session,
+                participant_id: values.required("participantId"),
+                audio: values.text("fileName").map_or(HoldAudio::Silence, HoldAudio::File),
+            },
+            Operation::Resume => Command::Resume { session_id: of_session, participant_id: values.required("participantId") },
+            Operation::Mute => {
+                let direction = values.required("direction");
+                let mute = Mute { speak: ["speak", "both"].contains(&&*direction), listen: ["listen", "both"].contains(&&*direction) };
+                Command::Mute { session_id: of_session, participant_id: values.required("participantId"), mute }
+            }
+            Operation::PlaceIvrCall => {
+                let dest_addr = values.required("destAddr");
+                Command::PlaceIvrCall(Box::new(PlaceIvrCall {
+                    session_id: values.text("sessionId"),
+                    mediaservice_id: values.text("mediaserviceId"),
+                    call: OutboundCall {
+                        display_name: values.text("displayName"),
+                        caller_privacy: values.flag("callerPrivacy"),
+                        sip_diversion_parameters: values.pairs("sipDiversionParameters"),
+                        session_reference: values.text("sessionReferenceId"),
+                        ..values.call_to(dest_addr)
+                    },
+                }))
+            }
         })
     }
 

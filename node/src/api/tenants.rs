@@ -3,15 +3,15 @@
 use super::access::{Caller, RESERVED, hash_hex, new_token};
 use super::apply::{self, Change};
 use super::endpoint::{self, Path};
-use super::prompts::check_file_name;
 use super::reply::{self, ApiError, Reply};
 use super::roles::Roles;
 use super::{Api, Shared, blocking, rfc3339};
 use crate::limits;
+use crate::prompt_files::check_file_name;
 use crate::store::{FallbackRow, NumberRow, Quotas, RecordAnnounce, TenantRow, TokenRow, wall_ms};
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
-use hookswitch_call::Destination;
+use hookswitch_call::{Country, Destination};
 use serde_json::{Map, Value, json};
 
 /// A tenant's configuration: 10,000 numbers fit.
@@ -33,6 +33,10 @@ const ORIGINS: usize = 64;
 const RETENTION: u64 = 100 * 366 * 24 * 3600;
 /// Hz of recordings in Graph's way (MG-035); the first is the usual.
 const GRAPH_RATES: [u32; 2] = [16_000, 8_000];
+/// Numbers and beginnings of numbers in IN mode, which every call is compared with.
+const IN_NUMBERS: usize = 64;
+/// What can be offered, by its name in SDP.
+const CODECS: [&str; 2] = ["PCMA", "PCMU"];
 /// Calls at a time of a tenant that says nothing.
 const MAX_SESSIONS: u32 = 100;
 
@@ -326,8 +330,16 @@ pub(super) fn to_json(tenant: &TenantRow) -> Value {
         "record_announce": tenant.record_announce,
         "graph_sample_rate": tenant.graph_sample_rate.unwrap_or(GRAPH_RATES[0]),
         "large_components": tenant.large_components,
+        "country": country(&tenant.country),
+        "codecs": tenant.codecs,
+        "in_numbers": tenant.in_numbers,
         "created_at": rfc3339(tenant.created_at),
     })
+}
+
+/// As it is shown: a row of before there were countries has none.
+fn country(code: &str) -> &'static str {
+    code.parse::<Country>().unwrap_or_default().code()
 }
 
 /// The whole configuration: what is not named gets its default, but for the role of default tenant, which is `default` then.
@@ -414,6 +426,19 @@ pub(super) fn from_json(domain: String, mut body: Map<String, Value>, default: b
         Value::Bool(large) => large,
         _ => return Err(ApiError::bad("large_components", "must be true or false")),
     };
+    let country = match body.remove("country").unwrap_or_default() {
+        Value::Null => Country::default().code().to_owned(),
+        Value::String(code) => code.parse::<Country>().map_err(|why| ApiError::bad("country", why.to_string()))?.code().to_owned(),
+        _ => return Err(ApiError::bad("country", "must be a code of two letters")),
+    };
+    let codecs = texts(&mut body, "codecs", CODECS.len(), |text| match CODECS.into_iter().find(|c| c.eq_ignore_ascii_case(text)) {
+        Some(name) => Ok(name.to_owned()),
+        None => Err(format!("must be one of {}", CODECS.join(", "))),
+    })?;
+    let in_numbers = texts(&mut body, "in_numbers", IN_NUMBERS, |text| match check_name("", text) {
+        Ok(()) if !text.trim_end_matches('*').is_empty() => Ok(text.to_owned()),
+        _ => Err(format!("must be 1 to {NAME} visible ASCII characters, and more than *")),
+    })?;
     // What a listing says about a tenant may be sent back with changes.
     body.remove("created_at");
     if let Some(named) = body.remove("domain")
@@ -441,6 +466,9 @@ pub(super) fn from_json(domain: String, mut body: Map<String, Value>, default: b
         record_announce,
         graph_sample_rate,
         large_components,
+        country,
+        codecs,
+        in_numbers,
         default,
         created_at: 0,
     })
@@ -596,6 +624,15 @@ fn properties() -> Value {
         "destinations": texts(DESTINATIONS, "Whom its handlers may call: an address with an optional /prefix, a host name, *.domain or                                              trunk:NAME, the first three perhaps with :port. None: nobody."),
         "mediaservice_ids": texts(MEDIASERVICES, "Names that placeivrcall may give as mediaserviceId."),
         "trusted": endpoint::flag("P-Asserted-Identity of its handlers goes out."),
+        "country": {
+            "enum": Country::codes().map(Value::from).chain([Value::Null]).collect::<Vec<_>>(),
+            "description": "Whose ringing tone its waiting parties hear. Null: SE.",
+        },
+        "codecs": {
+            "type": "array", "maxItems": CODECS.len(), "items": { "enum": CODECS },
+            "description": "Codecs that are offered before the node's others, best first.",
+        },
+        "in_numbers": texts(IN_NUMBERS, "Called numbers in IN mode: the handler says by get-call-identifier which call it is, which then goes to the IVR. With * at the end: all that begin so."),
         "large_components": endpoint::flag("It may upload components of up to 32 MiB, whose instances may have 64 MiB of memory: Python's."),
         "recording_retention_s": {
             "type": ["integer", "null"], "minimum": 1, "maximum": RETENTION,

@@ -766,6 +766,7 @@ fn tenants_say_whom_they_may_reach() {
     let (status, answer) = put(json!({
         "destinations": ["192.0.2.0/24", "SIP.Example.com:5080", "trunk:carrier"], "mediaservice_ids": ["one"], "trusted": true,
         "outbox_origins": ["https://CRM.example", "http://127.0.0.1:9000/", "http://localhost:1", "https://[::1]:8443"],
+        "country": "gb", "codecs": ["pcmu"], "in_numbers": ["90*", "17"],
     }));
     assert_eq!(status, 201, "{answer}");
     let tenant = &answer["tenant"];
@@ -778,6 +779,9 @@ fn tenants_say_whom_they_may_reach() {
     let configured = world.store.configuration().expect("read");
     let configured = configured.tenants.iter().find(|tenant| &*tenant.domain == "b.example").expect("there");
     assert_eq!((configured.destinations.len(), configured.trusted, configured.mediaservice_ids.len()), (3, true, 1));
+    assert_eq!((&tenant["country"], &tenant["codecs"]), (&json!("GB"), &json!(["PCMU"])));
+    assert_eq!((configured.country.code(), configured.codecs.as_slice()), ("GB", [hookswitch_proto::media::Codec::Pcmu].as_slice()));
+    assert!(configured.is_in_mode("9012") && configured.is_in_mode("17") && !configured.is_in_mode("170"));
 
     let many = |count: usize| vec!["a.example"; count];
     for (body, field) in [
@@ -788,6 +792,12 @@ fn tenants_say_whom_they_may_reach() {
         (json!({ "mediaservice_ids": [""] }), "mediaservice_ids[0]"),
         (json!({ "mediaservice_ids": many(65) }), "mediaservice_ids"),
         (json!({ "trusted": "yes" }), "trusted"),
+        (json!({ "country": "XX" }), "country"),
+        (json!({ "country": 46 }), "country"),
+        (json!({ "in_numbers": ["*"] }), "in_numbers[0]"),
+        (json!({ "in_numbers": ["1 7"] }), "in_numbers[0]"),
+        (json!({ "codecs": ["GSM"] }), "codecs[0]"),
+        (json!({ "codecs": ["PCMU", "PCMA", "PCMU"] }), "codecs"),
         (json!({ "outbox_origins": ["crm.example"] }), "outbox_origins[0]"),
         (json!({ "outbox_origins": ["http://crm.example"] }), "outbox_origins[0]"),
         (json!({ "outbox_origins": ["https://crm.example/path"] }), "outbox_origins[0]"),
@@ -803,6 +813,7 @@ fn tenants_say_whom_they_may_reach() {
     // Nothing is allowed that was not said.
     let (_, answer) = put(json!({}));
     assert_eq!((&answer["tenant"]["destinations"], &answer["tenant"]["trusted"]), (&json!([]), &json!(false)));
+    assert_eq!((&answer["tenant"]["country"], &answer["tenant"]["codecs"]), (&json!("SE"), &json!([])));
 }
 
 #[test]

@@ -32,7 +32,42 @@ pub(super) enum Command {
     /// Cut the running IVR command short
     Interrupt { session: String },
     /// Send digits to a participant
-    Dtmf { session: String, participant: String, digits: String },
+    Dtmf {
+        session: String,
+        participant: String,
+        digits: String,
+        /// Milliseconds of each digit
+        #[arg(long, value_name = "MS")]
+        length: Option<u32>,
+    },
+    /// Ask a participant to call somebody else; it leaves when that is answered
+    Transfer {
+        session: String,
+        participant: String,
+        /// Whom it calls
+        #[arg(value_name = "SIP-URI", required_unless_present = "to_participant")]
+        destination: Option<String>,
+        /// The far end of this participant instead, which takes our place there
+        #[arg(long, value_name = "PARTICIPANT", conflicts_with = "destination")]
+        to_participant: Option<String>,
+    },
+    /// Part a participant from the other one of its connection for a while
+    Hold {
+        session: String,
+        participant: String,
+        /// A prompt that it hears in a loop; else silence
+        #[arg(long, value_name = "NAME")]
+        music: Option<String>,
+    },
+    /// End a hold
+    Resume { session: String, participant: String },
+    /// Keep a participant from being heard (speak), from hearing (listen), from both, or from neither (off)
+    Mute {
+        session: String,
+        participant: String,
+        #[arg(value_parser = ["speak", "listen", "both", "off"])]
+        direction: String,
+    },
     /// Tell why a call went as it did: its handler's hooks, answers, lines and failures
     Explain {
         session: String,
@@ -77,7 +112,10 @@ pub(super) struct PlaceArgs {
     /// Seconds to wait for an answer
     #[arg(long, value_name = "SECONDS")]
     max_ring_time: Option<f64>,
-    /// An X- header of the INVITE; may be repeated
+    /// Hide the caller
+    #[arg(long)]
+    private: bool,
+    /// An X- or P- header of the INVITE; may be repeated
     #[arg(long = "header", value_name = "NAME: VALUE", value_parser = header)]
     headers: Vec<(String, String)>,
     /// JSON that every hook of the session gets
@@ -118,8 +156,20 @@ pub(super) fn run(common: &Common, command: Command) -> Outcome {
             order(common, &client, &session, "stoprecording", &json!({ "connectionId": connection }))
         }
         Command::Interrupt { session } => order(common, &client, &session, "interruptivrcommand", &json!({})),
-        Command::Dtmf { session, participant, digits } => {
-            order(common, &client, &session, "senddtmf", &json!({ "participantId": participant, "digits": digits }))
+        Command::Dtmf { session, participant, digits, length } => {
+            let body = json!({ "participantId": participant, "digits": digits, "digitMs": length });
+            order(common, &client, &session, "senddtmf", &body)
+        }
+        Command::Transfer { session, participant, destination, to_participant } => {
+            let body = json!({ "participantId": participant, "destAddr": destination, "toParticipantId": to_participant });
+            order(common, &client, &session, "transfer", &body)
+        }
+        Command::Hold { session, participant, music } => {
+            order(common, &client, &session, "hold", &json!({ "participantId": participant, "fileName": music }))
+        }
+        Command::Resume { session, participant } => order(common, &client, &session, "resume", &json!({ "participantId": participant })),
+        Command::Mute { session, participant, direction } => {
+            order(common, &client, &session, "mute", &json!({ "participantId": participant, "direction": direction }))
         }
         Command::Explain { session, capture } => explain(common, &client, &session, capture.as_deref()),
         Command::Digits { time } => {
@@ -214,8 +264,10 @@ fn order(common: &Common, client: &Client, session: &str, operation: &str, body:
 }
 
 fn place(common: &Common, client: &Client, args: PlaceArgs) -> Outcome {
-    let mut headers: Map<String, Value> = Map::new();
+    let (mut headers, mut p_headers) = (Map::new(), Map::new());
     for (name, value) in args.headers {
+        let p = name.get(..2).is_some_and(|prefix| prefix.eq_ignore_ascii_case("p-"));
+        let headers: &mut Map<String, Value> = if p { &mut p_headers } else { &mut headers };
         if let Value::Array(values) = headers.entry(name).or_insert_with(|| json!([])) {
             values.push(value.into());
         }
@@ -226,6 +278,8 @@ fn place(common: &Common, client: &Client, args: PlaceArgs) -> Outcome {
         "displayName": args.display_name,
         "maxRingTime": args.max_ring_time,
         "xHeaders": headers,
+        "pHeaders": p_headers,
+        "callerPrivacy": args.private,
         "sessionReferenceId": args.reference,
     });
     done(common, &client.ask(Method::POST, &client.of_tenant("/placeivrcall")?, Content::Json(&body))?)

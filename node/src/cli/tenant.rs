@@ -157,6 +157,15 @@ pub(super) struct PutArgs {
     /// Whether P-Asserted-Identity of its handlers goes out
     #[arg(long, value_name = "true|false")]
     trusted: Option<bool>,
+    /// A called number in IN mode, or with * at the end what such numbers begin with; may be repeated, replaces the list, '' empties it
+    #[arg(long = "in-number", value_name = "NUMBER")]
+    in_numbers: Vec<String>,
+    /// The country whose ringing tone its waiting parties hear, by its code of two letters
+    #[arg(long, value_name = "CODE")]
+    country: Option<String>,
+    /// A codec to offer before the others: PCMA or PCMU; may be repeated, replaces the list, '' empties it
+    #[arg(long = "codec", value_name = "NAME")]
+    codecs: Vec<String>,
     /// Whether it may upload components of up to 32 MiB, as Python's, whose instances may have 64 MiB of memory
     #[arg(long, value_name = "true|false")]
     large_components: Option<bool>,
@@ -387,6 +396,8 @@ fn put(common: &Common, client: &Client, args: PutArgs) -> Outcome {
         ("destinations", args.destinations),
         ("mediaservice_ids", args.mediaservice_ids),
         ("outbox_origins", args.outbox_origins),
+        ("codecs", args.codecs),
+        ("in_numbers", args.in_numbers),
     ] {
         if !given.is_empty() {
             tenant.insert(field.into(), given.into_iter().filter(|text| !text.is_empty()).collect());
@@ -403,6 +414,9 @@ fn put(common: &Common, client: &Client, args: PutArgs) -> Outcome {
     }
     if let Some(trusted) = args.trusted {
         tenant.insert("trusted".into(), trusted.into());
+    }
+    if let Some(country) = args.country {
+        tenant.insert("country".into(), country.into());
     }
     if let Some(large) = args.large_components {
         tenant.insert("large_components".into(), large.into());

@@ -3,7 +3,7 @@
 use super::*;
 use crate::store::RecordAnnounce;
 use clap::CommandFactory;
-use hookswitch_call::door::{Command as Order, PlaceIvrCall, WhichRecording};
+use hookswitch_call::door::{Command as Order, HoldAudio, Mute, PlaceIvrCall, TransferTarget, WhichRecording};
 use hookswitch_call::hook::OutboundCall;
 
 fn parse(line: &str) -> Result<Cli, clap::error::ErrorKind> {
@@ -256,9 +256,12 @@ fn commands_reach_the_node() {
     assert!(fails("tenant put b.example --number 100").contains("numbers: 100 belongs to a.example (409)"));
     done("tenant put b.example --destination 192.0.2.0/24 --destination *.Example.com --trusted true --mediaservice-id one");
     done("tenant put b.example --outbox-origin https://crm.example");
+    done("tenant put b.example --country de --codec PCMU --codec PCMA --in-number 90* --in-number 17");
     let tenant = world.store.tenant("b.example").expect("read").expect("there");
     assert_eq!((tenant.destinations, tenant.trusted, tenant.max_sessions), (vec!["192.0.2.0/24".into(), "*.example.com".into()], true, 6));
     assert_eq!((tenant.mediaservice_ids, tenant.outbox_origins), (vec!["one".to_owned()], vec!["https://crm.example".to_owned()]));
+    assert_eq!((tenant.country.as_str(), tenant.codecs.len(), tenant.in_numbers.len()), ("DE", 2, 2));
+    assert!(fails("tenant put b.example --country XX").contains("country: must be one of"));
     assert!(fails("tenant put b.example --destination a/b").contains("destinations[0]"));
     done("tenant list");
     assert!(matches!(run("guest list"), Err(Failure::Usage(_))), "two tenants, none the default one");
@@ -295,8 +298,24 @@ fn commands_reach_the_node() {
     world.sends(
         "session dtmf s-1 p-1 12#",
         &run,
-        Order::SendDtmf { session_id: "s-1".into(), participant_id: "p-1".into(), digits: "12#".into() },
+        Order::SendDtmf { session_id: "s-1".into(), participant_id: "p-1".into(), digits: "12#".into(), length: None },
     );
+    let (session_id, participant_id) = (|| "s-1".to_owned(), || "p-1".to_owned());
+    for (line, target) in [
+        ("session transfer s-1 p-1 sip:carol@127.0.0.1", TransferTarget::Blind("sip:carol@127.0.0.1".into())),
+        ("session transfer s-1 p-1 --to-participant p-2", TransferTarget::Attended("p-2".into())),
+    ] {
+        world.sends(line, &run, Order::Transfer { session_id: session_id(), participant_id: participant_id(), target });
+    }
+    let music = HoldAudio::File("music.wav".into());
+    world.sends(
+        "session hold s-1 p-1 --music music.wav",
+        &run,
+        Order::Hold { session_id: session_id(), participant_id: participant_id(), audio: music },
+    );
+    world.sends("session resume s-1 p-1", &run, Order::Resume { session_id: session_id(), participant_id: participant_id() });
+    let mute = Mute { speak: true, listen: true };
+    world.sends("session mute s-1 p-1 both", &run, Order::Mute { session_id: session_id(), participant_id: participant_id(), mute });
     let call = OutboundCall { dest_addr: "sip:bob@127.0.0.1".into(), sip_from: Some("100".into()), ..OutboundCall::default() };
     world.sends(
         "session place sip:bob@127.0.0.1 --from 100",

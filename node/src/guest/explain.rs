@@ -39,6 +39,7 @@ fn redacted(entry: &HookEntry<'_>, digits: bool, told: Option<&Told>) -> String 
 #[serde(tag = "hook", content = "request", rename_all = "kebab-case")]
 pub enum Question {
     NewCall(wit::NewCallRequest),
+    GetCallIdentifier(wit::CallIdentifierRequest),
     GetIvrCommand(wit::IvrRequest),
     CallEvent(wit::CallEventRequest),
     Notify(wit::Notification),
@@ -49,6 +50,7 @@ impl Question {
     pub fn name(&self) -> &'static str {
         match self {
             Question::NewCall(_) => "new-call",
+            Question::GetCallIdentifier(_) => "get-call-identifier",
             Question::GetIvrCommand(_) => "get-ivr-command",
             Question::CallEvent(_) => "call-event",
             Question::Notify(_) => "notify",
@@ -62,6 +64,7 @@ impl Question {
 pub enum Said {
     Routing(Box<wit::Routing>),
     Command(Box<wit::IvrCommand>),
+    Identified(wit::CallIdentifierAnswer),
     /// Its own failure.
     Failure(String),
 }

@@ -4,8 +4,11 @@
 //! A part of the WIT that this node does not carry out yet is refused by name rather than left out in silence.
 
 use super::limits;
-use hookswitch_call::door::{Command, PlaceIvrCall, WhichRecording};
-use hookswitch_call::hook::{BackgroundPrompt, Collect, DigitProtection, HookFailure, IvrCommand, Keep, OutboundCall, Phrase, Routing};
+use hookswitch_call::door::{Command, HoldAudio, Mute, PlaceIvrCall, TransferTarget, WhichRecording};
+use hookswitch_call::hook::{
+    BackgroundPrompt, Collect, DigitProtection, Greeting, HookFailure, Identified, IvrCommand, Keep, OutboundCall, Phrase, PlayMode,
+    Routing,
+};
 use hookswitch_call::limits as call_limits;
 use hookswitch_call::recording::{
     CbcKey, Channels, Container, Dialect, Direction, Encoding, Mode, PauseBehavior, QueuePolicy, RecordingOptions, StorageClass, Target,
@@ -227,6 +230,13 @@ pub(super) fn routing(routing: wit::Routing) -> Checked<Routing> {
     })
 }
 
+pub(super) fn identified(answer: wit::CallIdentifierAnswer) -> Checked<Identified> {
+    Ok(Identified {
+        session_id: some_text("session-id", answer.session_id, limits::SHORT_TEXT)?,
+        session_reference: reference(answer.session_reference)?,
+    })
+}
+
 /// IC-166, by the seed's names.
 fn drop_code(code: wit::DropCode) -> Checked<String> {
     use wit::DropCode as C;
@@ -249,10 +259,6 @@ fn drop_code(code: wit::DropCode) -> Checked<String> {
 }
 
 fn outbound(call: wit::OutboundCall) -> Checked<OutboundCall> {
-    let later = [("call.greeting", call.greeting.is_some()), ("call.monitor", call.monitor.is_some())];
-    if let Some((field, _)) = later.iter().find(|(_, said)| *said) {
-        return not_yet(field);
-    }
     let short = |field: &str, value| some_text(field, value, limits::SHORT_TEXT);
     Ok(OutboundCall {
         dest_addr: sip_uri("call.dest-addr", call.dest_addr)?,
@@ -271,6 +277,7 @@ fn outbound(call: wit::OutboundCall) -> Checked<OutboundCall> {
             Some(wit::Ringback::File(name)) => Some(file_name("call.ringback-tone", name)?),
             Some(wit::Ringback::Url(address)) => Some(url("call.ringback-tone", address)?),
         },
+        greeting: call.greeting.map(greeting).transpose()?,
         sip_from: short("call.sip-from", call.sip_from)?,
         sip_to: short("call.sip-to", call.sip_to)?,
         sip_pai: short("call.sip-pai", call.sip_pai)?,
@@ -285,7 +292,45 @@ fn outbound(call: wit::OutboundCall) -> Checked<OutboundCall> {
         p_headers: headers("call.p-headers", "p-", call.p_headers)?,
         copy_headers: header_names("call.copy-headers", call.copy_headers)?,
         participant_id: call.participant_id.map(|p| id("call.participant-id", p)).transpose()?,
+        monitor: call.monitor.map(|leg| monitor(leg).map(Box::new)).transpose()?,
         session_reference: reference(call.session_reference)?,
+    })
+}
+
+/// IC-189 to IC-191.
+fn monitor(leg: wit::MonitorLeg) -> Checked<OutboundCall> {
+    Ok(OutboundCall {
+        dest_addr: sip_uri("call.monitor.dest-addr", leg.dest_addr)?,
+        sip_from: some_text("call.monitor.sip-from", leg.sip_from, limits::SHORT_TEXT)?,
+        p_headers: headers("call.monitor.p-headers", "p-", leg.p_headers)?,
+        x_headers: headers("call.monitor.x-headers", "x-", leg.x_headers)?,
+        ..OutboundCall::default()
+    })
+}
+
+/// IC-173, IC-174.
+fn greeting(greeting: wit::Greeting) -> Checked<Greeting> {
+    let side = |side: &str, phrases: Vec<wit::Phrase>| {
+        let field = |name: &str| format!("call.greeting.{side}{name}");
+        if phrases.len() > call_limits::PHRASES {
+            return bad(&field(""), format!("{}; at most {}", phrases.len(), call_limits::PHRASES));
+        }
+        let within = |n: Nonsense| Nonsense { field: field(n.field.strip_prefix("phrases").unwrap_or(&n.field)), ..n };
+        let one = |(i, given): (usize, wit::Phrase)| match phrase(i, given).map_err(within)? {
+            // What the parties say to each other is recorded, and nobody talks to an echo before a call.
+            Phrase::Record(_) | Phrase::Echo { .. } => bad(&field(&format!("[{i}]")), "is no sound to play"),
+            phrase => Ok(phrase),
+        };
+        phrases.into_iter().enumerate().map(one).collect::<Checked<Vec<Phrase>>>()
+    };
+    Ok(Greeting {
+        order: match greeting.play_mode {
+            Some(wit::PlayMode::CalleeFirst) => PlayMode::CalleeFirst,
+            Some(wit::PlayMode::CallerFirst) => PlayMode::CallerFirst,
+            None | Some(wit::PlayMode::Both) => PlayMode::Both,
+        },
+        caller: side("caller", greeting.caller)?,
+        callee: side("callee", greeting.callee)?,
     })
 }
 
@@ -461,9 +506,10 @@ pub(crate) fn order(order: Order, session_id: &str) -> Result<Command, wit::Host
         }
         Order::InterruptIvrCommand => Command::InterruptIvrCommand { session_id, command: None },
         Order::SendDtmf { participant_id, digits, digit_ms } => {
-            // How long a digit lasts is the media leg's own choice.
-            if digit_ms.is_some_and(|ms| ms != limits::DIGIT_MS) {
-                not_yet("digit-ms")?;
+            let (least, most) = (call_limits::DIGIT_MIN, call_limits::DIGIT_MAX);
+            let length = digit_ms.map(|ms| Duration::from_millis(u64::from(ms)));
+            if let Some(length) = length.filter(|length| !(least..=most).contains(length)) {
+                bad("digit-ms", format!("{}; {} to {}", length.as_millis(), least.as_millis(), most.as_millis()))?;
             }
             if digits.is_empty() || digits.len() > limits::SEND_DIGITS {
                 bad("digits", format!("{} digits; 1 to {}", digits.len(), limits::SEND_DIGITS))?;
@@ -472,7 +518,35 @@ pub(crate) fn order(order: Order, session_id: &str) -> Result<Command, wit::Host
                 bad("digits", "only the keys 0-9 * # A-D")?;
             }
             let participant_id = id("participant-id", participant_id)?;
-            Command::SendDtmf { session_id, participant_id, digits: digits.to_ascii_uppercase() }
+            Command::SendDtmf { session_id, participant_id, digits: digits.to_ascii_uppercase(), length }
+        }
+        Order::Transfer { participant_id, target } => {
+            let target = match target {
+                hookswitch_wasm::TransferTarget::Blind(uri) => TransferTarget::Blind(sip_uri("target", uri)?),
+                hookswitch_wasm::TransferTarget::Attended(other) => TransferTarget::Attended(id("target", other)?),
+            };
+            Command::Transfer { session_id, participant_id: id("participant-id", participant_id)?, target }
+        }
+        Order::Hold { participant_id, audio } => {
+            let audio = match audio {
+                hookswitch_wasm::HoldAudio::Silence => HoldAudio::Silence,
+                hookswitch_wasm::HoldAudio::File(name) => HoldAudio::File(file_name("audio", name)?),
+            };
+            Command::Hold { session_id, participant_id: id("participant-id", participant_id)?, audio }
+        }
+        Order::Resume { participant_id } => Command::Resume { session_id, participant_id: id("participant-id", participant_id)? },
+        Order::Mute { participant_id, direction } => {
+            let (speak, listen) = match direction {
+                hookswitch_wasm::MuteDirection::Speak => (true, false),
+                hookswitch_wasm::MuteDirection::Listen => (false, true),
+                hookswitch_wasm::MuteDirection::Both => (true, true),
+                hookswitch_wasm::MuteDirection::Off => (false, false),
+            };
+            Command::Mute { session_id, participant_id: id("participant-id", participant_id)?, mute: Mute { speak, listen } }
+        }
+        Order::Play { participant_id, phrases: given } => {
+            let phrases = phrases("phrases", given)?;
+            Command::Play { session_id, participant_id: id("participant-id", participant_id)?, phrases }
         }
         Order::SetTimer { name, after_ms } => Command::SetTimer { session_id, name, after: Duration::from_millis(after_ms) },
         Order::CancelTimer { name } => Command::CancelTimer { session_id, name },
@@ -483,7 +557,9 @@ pub(crate) fn order(order: Order, session_id: &str) -> Result<Command, wit::Host
             let inapplicable = [
                 ("call.call-recording", call.call.call_recording || call.call.recording_file_name.is_some()),
                 ("call.ringback-tone", call.call.ringback_tone.is_some()),
+                ("call.greeting", call.call.greeting.is_some()),
                 ("call.participant-id", call.call.participant_id.is_some()),
+                ("call.monitor", call.call.monitor.is_some()),
             ];
             if let Some((field, _)) = inapplicable.iter().find(|(_, said)| *said) {
                 bad(field, "does not apply to a call into the IVR")?;
@@ -502,10 +578,7 @@ pub(crate) fn order(order: Order, session_id: &str) -> Result<Command, wit::Host
                 wit::RecordingTarget::Ext(_) => not_yet("target.ext")?,
             };
             let options = Box::new(recording(&|field| format!("options.{field}"), *options)?);
-            if prompts.len() > call_limits::PHRASES {
-                bad("prompts", format!("{}; at most {}", prompts.len(), call_limits::PHRASES))?;
-            }
-            let prompts = prompts.into_iter().enumerate().map(|(i, p)| phrase(i, p)).collect::<Checked<Vec<Phrase>>>()?;
+            let prompts = phrases("prompts", prompts)?;
             Command::StartRecording { session_id, target, options, prompts }
         }
         Order::StopRecording { recording } => Command::StopRecording { session_id, which: which(recording)? },
@@ -516,6 +589,13 @@ pub(crate) fn order(order: Order, session_id: &str) -> Result<Command, wit::Host
         Order::DiscardRecording { recording } => Command::DiscardRecording { session_id, which: which(recording)? },
         Order::GetRecording { recording } => Command::GetRecording { session_id, which: which(recording)? },
     })
+}
+
+fn phrases(field: &str, given: Vec<wit::Phrase>) -> Checked<Vec<Phrase>> {
+    if given.len() > call_limits::PHRASES {
+        return bad(field, format!("{}; at most {}", given.len(), call_limits::PHRASES));
+    }
+    given.into_iter().enumerate().map(|(i, p)| phrase(i, p)).collect()
 }
 
 fn which(recording: Option<String>) -> Checked<WhichRecording> {
@@ -936,8 +1016,49 @@ pub(super) mod tests {
         assert_eq!(with(wit::OutboundCall { max_ring_time_ms: Some(0), ..calling() }).as_deref(), Some("call.max-ring-time-ms"));
         assert_eq!(with(wit::OutboundCall { copy_headers: vec!["Via".into()], ..calling() }).as_deref(), Some("call.copy-headers"));
         assert_eq!(with(wit::OutboundCall { display_name: Some("a\u{7}".into()), ..calling() }).as_deref(), Some("call.display-name"));
-        let greeting = wit::Greeting { play_mode: None, caller: vec![], callee: vec![] };
-        assert_eq!(with(wit::OutboundCall { greeting: Some(greeting), ..calling() }).as_deref(), Some("call.greeting"));
+    }
+
+    #[test]
+    fn ic_189_190_191_a_monitor_is_taken_and_what_is_wrong_in_it_is_named() {
+        let leg = || wit::MonitorLeg { dest_addr: "sip:m@b".into(), sip_from: None, p_headers: vec![], x_headers: vec![], extra: vec![] };
+        let with = |leg: wit::MonitorLeg| routing(wit::Routing::Call(wit::OutboundCall { monitor: Some(leg), ..calling() }));
+        let given = wit::MonitorLeg {
+            sip_from: Some("monitor".into()),
+            p_headers: vec![("P-A".into(), "1".into())],
+            x_headers: vec![("X-A".into(), "2".into())],
+            ..leg()
+        };
+        let Ok(Routing::Call(call)) = with(given) else { panic!("it is taken") };
+        let monitor = call.monitor.expect("somebody listens");
+        assert_eq!((monitor.dest_addr.as_str(), monitor.sip_from.as_deref()), ("sip:m@b", Some("monitor")));
+        assert_eq!((monitor.p_headers[0].1.as_str(), monitor.x_headers[0].1.as_str()), ("1", "2"));
+        let field = |leg| refused(with(leg));
+        assert_eq!(field(wit::MonitorLeg { dest_addr: String::new(), ..leg() }).as_deref(), Some("call.monitor.dest-addr"));
+        assert_eq!(field(wit::MonitorLeg { sip_from: Some("a\n".into()), ..leg() }).as_deref(), Some("call.monitor.sip-from"));
+        assert_eq!(
+            field(wit::MonitorLeg { p_headers: vec![("X-A".into(), "1".into())], ..leg() }).as_deref(),
+            Some("call.monitor.p-headers")
+        );
+        assert_eq!(
+            field(wit::MonitorLeg { x_headers: vec![("Via".into(), "1".into())], ..leg() }).as_deref(),
+            Some("call.monitor.x-headers")
+        );
+    }
+
+    #[test]
+    fn ic_173_174_greetings_are_taken_and_what_is_wrong_in_them_is_named() {
+        let with = |caller: Vec<wit::Phrase>, callee: Vec<wit::Phrase>| {
+            let greeting = wit::Greeting { play_mode: Some(wit::PlayMode::CalleeFirst), caller, callee };
+            routing(wit::Routing::Call(wit::OutboundCall { greeting: Some(greeting), ..calling() }))
+        };
+        let Ok(Routing::Call(call)) = with(vec![file("a.wav")], vec![file("b.wav"), wit::Phrase::Silence(100)]) else { panic!("refused") };
+        let greeting = call.greeting.expect("there is one");
+        assert_eq!((greeting.order, greeting.caller.len(), greeting.callee.len()), (PlayMode::CalleeFirst, 1, 2));
+        assert_eq!(refused(with(vec![file("../x")], vec![])).as_deref(), Some("call.greeting.caller[0].file-name"));
+        assert_eq!(refused(with(vec![], vec![file("a.wav"), wit::Phrase::Echo(5)])).as_deref(), Some("call.greeting.callee[1]"));
+        assert_eq!(refused(with(vec![wit::Phrase::Record(options())], vec![])).as_deref(), Some("call.greeting.caller[0]"));
+        let many = (0..65).map(|_| file("a.wav")).collect();
+        assert_eq!(refused(with(many, vec![])).as_deref(), Some("call.greeting.caller"));
     }
 
     #[test]
@@ -989,7 +1110,32 @@ pub(super) mod tests {
                 Command::SplitConnection { session_id: session_id(), connection_id: "c".into() },
             ),
             (Order::InterruptIvrCommand, Command::InterruptIvrCommand { session_id: session_id(), command: None }),
-            (digits("12a#", Some(100)), Command::SendDtmf { session_id: session_id(), participant_id: "p".into(), digits: "12A#".into() }),
+            (
+                digits("12a#", Some(250)),
+                Command::SendDtmf {
+                    session_id: session_id(),
+                    participant_id: "p".into(),
+                    digits: "12A#".into(),
+                    length: Some(Duration::from_millis(250)),
+                },
+            ),
+            (
+                Order::Transfer { participant_id: "p".into(), target: hookswitch_wasm::TransferTarget::Blind("sip:a@b".into()) },
+                Command::Transfer { session_id: session_id(), participant_id: "p".into(), target: TransferTarget::Blind("sip:a@b".into()) },
+            ),
+            (
+                Order::Transfer { participant_id: "p".into(), target: hookswitch_wasm::TransferTarget::Attended("q".into()) },
+                Command::Transfer { session_id: session_id(), participant_id: "p".into(), target: TransferTarget::Attended("q".into()) },
+            ),
+            (
+                Order::Hold { participant_id: "p".into(), audio: hookswitch_wasm::HoldAudio::File("m.wav".into()) },
+                Command::Hold { session_id: session_id(), participant_id: "p".into(), audio: HoldAudio::File("m.wav".into()) },
+            ),
+            (Order::Resume { participant_id: "p".into() }, Command::Resume { session_id: session_id(), participant_id: "p".into() }),
+            (
+                Order::Mute { participant_id: "p".into(), direction: hookswitch_wasm::MuteDirection::Speak },
+                Command::Mute { session_id: session_id(), participant_id: "p".into(), mute: Mute { speak: true, listen: false } },
+            ),
             (
                 start(connection(), wit::RecordingOptions { file_name: Some("x.wav".into()), ..options() }),
                 Command::StartRecording {
@@ -1037,7 +1183,18 @@ pub(super) mod tests {
             (digits("", None), "bad: digits"),
             (digits("12x", None), "bad: digits"),
             (digits(&"1".repeat(65), None), "bad: digits"),
-            (digits("1", Some(200)), "unsupported: digit-ms"),
+            (digits("1", Some(39)), "bad: digit-ms"),
+            (digits("1", Some(2001)), "bad: digit-ms"),
+            (
+                Order::Transfer { participant_id: "p".into(), target: hookswitch_wasm::TransferTarget::Blind("sip:a\r\n@b".into()) },
+                "bad: target",
+            ),
+            (
+                Order::Transfer { participant_id: "p".into(), target: hookswitch_wasm::TransferTarget::Attended("a/b".into()) },
+                "bad: target",
+            ),
+            (Order::Hold { participant_id: "p".into(), audio: hookswitch_wasm::HoldAudio::File("../x".into()) }, "bad: audio"),
+            (Order::Mute { participant_id: String::new(), direction: hookswitch_wasm::MuteDirection::Off }, "bad: participant-id"),
             (whole, "unsupported: target.ext"),
             (prompted, "bad: phrases[0].file-name"),
             (start(wit::RecordingOptions { max_duration_ms: Some(u32::MAX), ..options() }), "bad: options.max-duration-ms"),

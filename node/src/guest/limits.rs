@@ -33,8 +33,6 @@ pub const ORDERS_PER_SECOND: u32 = 20;
 pub const ORDER_WAIT: Duration = Duration::from_secs(1);
 /// Digits of one send-dtmf. More is a bad value.
 pub const SEND_DIGITS: usize = 64;
-/// How long a sent digit lasts, in milliseconds.
-pub const DIGIT_MS: u32 = 100;
 
 /// So much CPU time a tenant may be ahead of the least served one on its guest thread before it waits: about what a handler that loops runs at a
 /// time. Shorter, and rounds would cost more than they share out; longer, and others would wait longer.

@@ -13,6 +13,7 @@ mod from_wit;
 mod health;
 pub mod limits;
 mod orders;
+mod prompts;
 mod redact;
 mod tasks;
 mod tenants;

@@ -8,15 +8,18 @@
 use super::explain::Explains;
 use super::tenants::{Rate, Tenant, level_name, now_ms};
 use super::vault::{Told, Vault};
-use super::{from_wit, limits, to_wit, values};
+use super::{from_wit, limits, prompts, to_wit, values};
 use crate::deliver::Links;
 use crate::outbox::{self, CALLBACK_KEY, Outbox, Post, PostError, RequestError, Requests};
+use crate::prompt_files::PromptFiles;
 use crate::reply_keys::ReplyKeys;
 use crate::store::{Settings, Store};
 use crate::switch_thread::Commands;
 use hookswitch_call::SessionId;
 use hookswitch_call::door::{CommandError, Done};
-use hookswitch_wasm::{Cost, Host, Later, Level, Order, Ordered, PlacedCall, PostRequest, Request, Response, StoreOp, Stored, wit};
+use hookswitch_wasm::{
+    Cost, Host, Later, Level, Order, Ordered, PlacedCall, PostRequest, PromptOp, Prompted, Request, Response, StoreOp, Stored, wit,
+};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -30,6 +33,8 @@ pub struct Services {
     pub links: Option<Arc<Links>>,
     /// Where handlers keep values. `None`: nowhere.
     pub store: Option<Store>,
+    /// Their prompts. `None`: they cannot reach them.
+    pub prompts: Option<PromptFiles>,
     /// Where their secrets are. `None`: they have none.
     pub vault: Option<Vault>,
     /// How they ask elsewhere. `None`: not at all.
@@ -39,7 +44,7 @@ pub struct Services {
 impl Services {
     /// Orders, and nothing beside them: for tools and tests.
     pub fn of(commands: Commands) -> Services {
-        Services { commands, outbox: None, links: None, store: None, vault: None, requests: None }
+        Services { commands, outbox: None, links: None, store: None, prompts: None, vault: None, requests: None }
     }
 }
 
@@ -71,7 +76,7 @@ impl Desk {
         Err(wit::HostError::Limit(format!("orders: {} a second in a session", limits::ORDERS_PER_SECOND)))
     }
 
-    /// Looks at keys, values and secrets together.
+    /// Looks at keys, values, secrets and prompts together.
     fn may_look(&self) -> Result<(), wit::HostError> {
         if self.tenant.may_look() {
             return Ok(());
@@ -165,6 +170,17 @@ impl Host for Desk {
             };
             desk.said(desk.may_look())?;
             desk.said(values::carry_out(store, &desk.tenant.domain, op).await)
+        })
+    }
+
+    fn prompts(&self, op: PromptOp) -> Later<Prompted> {
+        let desk = self.clone();
+        Box::pin(async move {
+            let Some(files) = &desk.services.prompts else {
+                return Err(wit::HostError::Unsupported("this node does not have prompts".into()));
+            };
+            desk.said(desk.may_look())?;
+            desk.said(prompts::carry_out(files, &desk.tenant.domain, op).await)
         })
     }
 

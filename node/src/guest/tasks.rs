@@ -358,6 +358,7 @@ impl Room {
 fn called(hook: &Hook) -> Option<&str> {
     match hook {
         Hook::NewCall(call) => Some(&call.called_party),
+        Hook::GetCallIdentifier(request) => Some(&request.called_party),
         Hook::GetIvrCommand(_) | Hook::CallEvent(_) => None,
     }
 }
@@ -999,6 +1000,7 @@ pub(crate) type Done = Result<(Instance, Result<Verdict, HookFailure>), HookFail
 pub(super) fn name_of(hook: &Hook) -> &'static str {
     match hook {
         Hook::NewCall(_) => "new-call",
+        Hook::GetCallIdentifier(_) => "get-call-identifier",
         Hook::GetIvrCommand(_) => "get-ivr-command",
         Hook::CallEvent(_) => "call-event",
     }
@@ -1008,6 +1010,7 @@ pub(super) fn name_of(hook: &Hook) -> &'static str {
 pub(crate) fn question(hook: Hook, transaction: String, keys: &ReplyKeys) -> Question {
     match hook {
         Hook::NewCall(call) => Question::NewCall(to_wit::new_call(*call, transaction)),
+        Hook::GetCallIdentifier(request) => Question::GetCallIdentifier(to_wit::call_identifier(*request, transaction)),
         Hook::GetIvrCommand(request) => Question::GetIvrCommand(to_wit::ivr_request(*request, transaction, keys)),
         Hook::CallEvent(event) => Question::CallEvent(to_wit::call_event(*event, transaction, keys)),
     }
@@ -1018,6 +1021,9 @@ pub(crate) async fn put(instance: Instance, question: &Question, until: Instant)
     let routing = |r| from_wit::routing(r).map(Verdict::Routing);
     match question {
         Question::NewCall(request) => answered(instance.new_call(request, until).await, |r| Said::Routing(Box::new(r)), routing),
+        Question::GetCallIdentifier(request) => answered(instance.get_call_identifier(request, until).await, Said::Identified, |answer| {
+            from_wit::identified(answer).map(Verdict::Identified)
+        }),
         Question::GetIvrCommand(request) => answered(
             instance.get_ivr_command(request, until).await,
             |c| Said::Command(Box::new(c)),

@@ -305,6 +305,7 @@ fn ringing(domain: &str) -> Notification {
         remote_participant_id: None,
         remote_user: None,
         sip_call_id: "c".into(),
+        monitoring: false,
         reply_to: hookswitch_call::ReplyTo::Participant,
     }
 }

@@ -4,8 +4,8 @@ use crate::outbox::Delivery;
 use crate::reply_keys::ReplyKeys;
 use hookswitch_call::ReplyTo;
 use hookswitch_call::hook::{
-    Alarm, AlarmKind, CallEvent, CallEventKind, DigitProtection, DtmfParams, DtmfReason, IvrRequest, NewCall, Notification, Privacy,
-    RecordingDetails, RecordingResult, SessionInfo,
+    Alarm, AlarmKind, CallEvent, CallEventKind, CallIdentifier, DigitProtection, DtmfParams, DtmfReason, IvrRequest, NewCall, Notification,
+    Privacy, RecordingDetails, RecordingResult, SessionInfo,
 };
 use hookswitch_call::recording::{PauseBehavior, Phase, RecordingStatus};
 use hookswitch_wasm::wit;
@@ -31,7 +31,7 @@ fn info(info: SessionInfo, transaction_id: String) -> wit::SessionInfo {
         domain: info.domain,
         ivr_server: info.ivr_server,
         trace_id: info.trace_id,
-        site_id: None,
+        site_id: info.site_id,
         transaction_id,
         restarted: info.restarted,
         extra: vec![],
@@ -58,6 +58,15 @@ pub(super) fn new_call(call: NewCall, transaction: String) -> wit::NewCallReques
         pai_number: call.pai_number,
         subject: call.subject,
         src_addr: call.src_addr,
+        extra: vec![],
+    }
+}
+
+pub(super) fn call_identifier(request: CallIdentifier, transaction: String) -> wit::CallIdentifierRequest {
+    wit::CallIdentifierRequest {
+        info: info(request.info, transaction),
+        participant_id: request.participant_id,
+        called_party: request.called_party,
         extra: vec![],
     }
 }
@@ -256,6 +265,7 @@ pub(crate) fn notification(notification: Notification, transaction: String, keys
             remote_party_number,
             calling_party_expires,
             called_party_expires,
+            monitoring,
             reply_to,
         } => wit::Notification::CallAnswered(wit::CallAnswered {
             reply_id: reply_id(keys, &session, reply_to),
@@ -270,7 +280,7 @@ pub(crate) fn notification(notification: Notification, transaction: String, keys
             codec: None,
             remote_rtp_ip: None,
             remote_rtp_port: None,
-            monitoring_participant: false,
+            monitoring_participant: monitoring,
             extra: vec![],
         }),
         Notification::CallNotify {
@@ -281,6 +291,7 @@ pub(crate) fn notification(notification: Notification, transaction: String, keys
             remote_participant_id,
             remote_user,
             sip_call_id,
+            monitoring,
             reply_to,
         } => wit::Notification::CallNotify(wit::CallNotify {
             reply_id: reply_id(keys, &session, reply_to),
@@ -291,7 +302,7 @@ pub(crate) fn notification(notification: Notification, transaction: String, keys
                 "update" => wit::CallNotifyKind::Update,
                 other => wit::CallNotifyKind::Ext(ext(other)),
             },
-            monitoring_participant: false,
+            monitoring_participant: monitoring,
             participant_id,
             user,
             remote_participant_id,
@@ -321,6 +332,15 @@ pub(crate) fn notification(notification: Notification, transaction: String, keys
             reason: completion(reason),
             extra: vec![],
         }),
+        Notification::TransferState { info: session, participant_id, sip_code, last } => {
+            wit::Notification::TransferState(wit::TransferState {
+                info: info(session, transaction),
+                participant_id,
+                sip_code,
+                last,
+                extra: vec![],
+            })
+        }
         Notification::Timer { info: session, name } => wit::Notification::Timer(wit::Timer { info: info(session, transaction), name }),
         Notification::Alarm(alarm) => wit::Notification::Alarm(self::alarm(alarm, transaction)),
     }
@@ -378,7 +398,6 @@ mod tests {
         ReplyKeys::in_memory().expect("random numbers")
     }
 
-    /// Rows of devices and monitors: this node has neither, and says so by leaving the fields out.
     #[test]
     fn ic_108_118_119_120_121_an_ordinary_call_has_no_device_and_no_monitor() {
         let answered = Notification::CallAnswered {
@@ -390,6 +409,7 @@ mod tests {
             remote_party_number: "2".into(),
             calling_party_expires: Some(90),
             called_party_expires: Some(120),
+            monitoring: false,
             reply_to: ReplyTo::Connection,
         };
         let wit::Notification::CallAnswered(told) = notification(answered, "t".into(), &keys()) else { panic!("another one") };
@@ -403,6 +423,7 @@ mod tests {
             remote_participant_id: Some("p".into()),
             remote_user: Some("1".into()),
             sip_call_id: "id".into(),
+            monitoring: false,
             reply_to: ReplyTo::Participant,
         };
         let wit::Notification::CallNotify(told) = notification(notify, "t".into(), &keys()) else { panic!("another one") };
@@ -443,6 +464,7 @@ mod tests {
             remote_party_number: String::new(),
             calling_party_expires: None,
             called_party_expires: None,
+            monitoring: false,
             reply_to: ReplyTo::Connection,
         };
         let wit::Notification::CallAnswered(told) = notification(answered, "t".into(), &keys) else { panic!("another one") };
@@ -455,6 +477,7 @@ mod tests {
             remote_participant_id: None,
             remote_user: None,
             sip_call_id: "i".into(),
+            monitoring: false,
             reply_to: ReplyTo::Participant,
         };
         let wit::Notification::CallNotify(told) = notification(ringing, "t".into(), &keys) else { panic!("another one") };

@@ -18,6 +18,7 @@ pub(crate) fn verdict_with(verdict: &Verdict, length: impl Fn(&str) -> Option<Du
     match verdict {
         Verdict::Routing(answer) => routing(answer),
         Verdict::Ivr(command) => ivr(command, &length),
+        Verdict::Identified(_) => "identified".into(),
     }
 }
 

@@ -230,6 +230,50 @@ fn two_bridged_parties_hear_each_other_until_one_leaves() {
 }
 
 #[test]
+fn ic_189_a_leg_listens_to_two_and_goes_on_with_the_one_that_is_left() {
+    let mut node = Node::new();
+    let (mut a, mut b) = (node.open(1, Codec::Pcmu), node.open(2, Codec::Pcma));
+    let mut c = node.open(3, Codec::Pcmu);
+    node.bridge(1, Some(2));
+    node.bridge(2, Some(1));
+    node.send(MediaCmd::Listen { leg: LegId(3), to: [Some(LegId(1)), Some(LegId(2))] });
+    // At their pace: what is heard is a timeline.
+    let say = |party: &mut Party, kind: u8, number: u16| {
+        for _ in 0..10 {
+            party.say(kind, number);
+            std::thread::sleep(FRAME_TIME);
+        }
+    };
+    let hears = |party: &Party, wanted: &[u8]| (0..60).any(|_| party.hear().1 == wanted);
+    let mut other = [0; FRAME];
+    g711::copy(Codec::Pcmu, &mut other, Codec::Pcma, &payload(9));
+    say(&mut a, 0, 3);
+    assert!(hears(&c, &payload(3)), "the one");
+    say(&mut b, 8, 9);
+    assert!(hears(&c, &other), "and the other");
+    // Nobody hears it, and the two hear each other as ever.
+    assert!(hears(&b, &{
+        let mut law = [0; FRAME];
+        g711::copy(Codec::Pcma, &mut law, Codec::Pcmu, &payload(3));
+        law
+    }));
+    say(&mut c, 0, 5);
+    assert!(!(0..30).any(|_| a.hear().1 == payload(5)));
+    node.close(1);
+    say(&mut b, 8, 9);
+    assert!(hears(&c, &other), "the one that is left");
+    node.send(MediaCmd::Listen { leg: LegId(3), to: [None, None] });
+    // What waits in its socket comes first.
+    let mut quiet = 0;
+    while quiet < 25 {
+        quiet = if c.hear().1 == [0xff; FRAME] { quiet + 1 } else { 0 };
+    }
+    say(&mut b, 8, 9);
+    assert!(!(0..20).any(|_| c.hear().1 == other), "nobody any more");
+    node.stop();
+}
+
+#[test]
 fn a_leg_is_heard_by_so_many_and_no_more() {
     let mut node = Node::new();
     let mut speaker = node.open(1, Codec::Pcmu);

@@ -82,9 +82,9 @@ struct Slot {
     ticks: u32,
     /// The last read did not find exactly one datagram, so the next one looks for all that are there.
     uneven: bool,
-    /// Keys of the leg that is heard here, and of those that hear this one. Both ends are cleared when either leg goes, so that a key is
+    /// Keys of the leg that is heard here (of two, by one that listens), and of those that hear this one. Both ends are cleared when either leg goes, so that a key is
     /// always of the leg that was meant.
-    hears: Option<usize>,
+    hears: [Option<usize>; 2],
     heard_by: Vec<usize>,
 }
 
@@ -499,7 +499,18 @@ impl MediaThread {
             match command {
                 MediaCmd::Open { leg, config } => self.open(now, leg, *config),
                 MediaCmd::Close { leg, reason } => self.close(now, leg, reason),
-                MediaCmd::Bridge { leg, hears } => self.bridge(leg, hears),
+                MediaCmd::Bridge { leg, hears } => {
+                    let heard = self.hear(leg, [hears, None]);
+                    if let Some(slot) = self.slot(leg) {
+                        slot.leg.bridge(heard[0].is_some());
+                    }
+                }
+                MediaCmd::Listen { leg, to } => {
+                    let heard = self.hear(leg, to);
+                    if let Some(slot) = self.slot(leg) {
+                        slot.leg.listen(heard);
+                    }
+                }
                 command => {
                     let leg = command.leg();
                     let Some(slot) = self.places.get(&leg).and_then(|key| self.legs.get_mut(*key)) else { continue };
@@ -561,7 +572,7 @@ impl MediaThread {
             // RTCP sockets of legs that opened together are not all read in the same tick.
             ticks: u32::from(pair.port / 2),
             uneven: true,
-            hears: None,
+            hears: [None; 2],
             heard_by: Vec::new(),
         };
         place.insert(Box::new(slot));
@@ -616,25 +627,30 @@ impl MediaThread {
         self.desk.outbox.push(MediaEvent { leg, at, what: MediaKind::Closed { stats: Box::new(LegStats::default()) } });
     }
 
-    /// From now on `leg` hears the other one, or nobody: also where that is unknown (it may just have closed), is itself, or is heard by
-    /// too many.
-    fn bridge(&mut self, leg: LegId, hears: Option<LegId>) {
-        let Some(&key) = self.places.get(&leg) else { return };
-        if let Some(before) = self.legs.get_mut(key).and_then(|slot| slot.hears.take()) {
-            self.forget(before, key);
+    fn slot(&mut self, leg: LegId) -> Option<&mut Slot> {
+        let key = self.places.get(&leg)?;
+        self.legs.get_mut(*key).map(|slot| &mut **slot)
+    }
+
+    /// From now on `leg` hears these, or nobody: also where one is unknown (it may just have closed), is itself, or is heard by too many.
+    /// Says whom it hears then.
+    fn hear(&mut self, leg: LegId, others: [Option<LegId>; 2]) -> [Option<LegId>; 2] {
+        let Some(&key) = self.places.get(&leg) else { return [None; 2] };
+        let before = self.legs.get_mut(key).map(|slot| std::mem::take(&mut slot.hears)).unwrap_or_default();
+        for other in before.into_iter().flatten() {
+            self.forget(other, key);
         }
-        let other = hears.filter(|other| *other != leg).and_then(|other| self.places.get(&other).copied());
-        let heard = other.filter(|other| match self.legs.get_mut(*other) {
-            Some(slot) if slot.heard_by.len() < limits::LISTENERS => {
-                slot.heard_by.push(key);
-                true
-            }
-            _ => false,
+        let heard = others.map(|other| {
+            let other = other.filter(|other| *other != leg)?;
+            let place = *self.places.get(&other)?;
+            let slot = self.legs.get_mut(place).filter(|slot| slot.heard_by.len() < limits::LISTENERS)?;
+            slot.heard_by.push(key);
+            Some((other, place))
         });
         if let Some(slot) = self.legs.get_mut(key) {
-            slot.hears = heard;
-            slot.leg.bridge(heard.is_some());
+            slot.hears = heard.map(|heard| heard.map(|(_, place)| place));
         }
+        heard.map(|heard| heard.map(|(leg, _)| leg))
     }
 
     /// `key` no longer hears `other`.
@@ -648,11 +664,14 @@ impl MediaThread {
     fn part(&mut self, gone: &Slot) {
         for listener in &gone.heard_by {
             if let Some(slot) = self.legs.get_mut(*listener) {
-                slot.hears = None;
-                slot.leg.bridge(false);
+                // One that listens to two goes on with who is left.
+                slot.hears = slot.hears.map(|heard| heard.filter(|heard| *heard != gone.key));
+                if slot.hears == [None; 2] {
+                    slot.leg.bridge(false);
+                }
             }
         }
-        if let Some(other) = gone.hears {
+        for other in gone.hears.into_iter().flatten() {
             self.forget(other, gone.key);
         }
     }

@@ -11,6 +11,7 @@ use crate::limits;
 use crate::metrics::{Metrics, render_guests};
 use crate::outbox::{self, CALLBACK_KEY, Fetcher, Outbox, OutboxThread, Policy, Requests, Signer};
 use crate::prompt::{Maker, PhraseCache};
+use crate::prompt_files::PromptFiles;
 use crate::record::private_folder;
 use crate::reply_keys::ReplyKeys;
 use crate::speech::{self, Speech};
@@ -146,6 +147,7 @@ impl Node {
             outbox: Some(outbox.clone()),
             links: Some(archive.links.clone()),
             store: Some(store.clone()),
+            prompts: Some(PromptFiles::new(prompts_folder(&config), store.clone())),
             vault: Some(vault.clone()),
             requests: Some(Requests::new(fetcher, guest_io.handle().clone()).signed(signer)),
         };

@@ -279,6 +279,7 @@ pub fn length(world: &World, name: &str) -> Option<Duration> {
 fn hook_name(hook: &Hook) -> &'static str {
     match hook {
         Hook::NewCall(_) => "new-call",
+        Hook::GetCallIdentifier(_) => "get-call-identifier",
         Hook::GetIvrCommand(_) => "get-ivr-command",
         Hook::CallEvent(_) => "call-event",
     }
@@ -289,6 +290,6 @@ fn plain_reply_id(question: &mut Question, asked: u64) {
     match question {
         Question::GetIvrCommand(request) => request.reply_id = format!("reply-{asked}"),
         Question::CallEvent(event) => event.reply_id = format!("reply-{asked}"),
-        Question::NewCall(_) | Question::Notify(_) => {}
+        Question::NewCall(_) | Question::GetCallIdentifier(_) | Question::Notify(_) => {}
     }
 }

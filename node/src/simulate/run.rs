@@ -194,7 +194,7 @@ impl Run {
             Order::Interrupt => Command::InterruptIvrCommand { session_id, command: None },
             Order::HangUp => Command::HangupParticipant { session_id, participant_id },
             Order::Split => Command::SplitConnection { session_id, connection_id: connection.unwrap_or_default() },
-            Order::Send(digits) => Command::SendDtmf { session_id, participant_id, digits: digits.clone() },
+            Order::Send(digits) => Command::SendDtmf { session_id, participant_id, digits: digits.clone(), length: None },
         };
         if let Some(Err(error)) = self.world.command(command) {
             self.world.remark("node", "api", &format!("refused: {error}"));

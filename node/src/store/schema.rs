@@ -386,6 +386,15 @@ const STEPS: &[&str] = &[
     ALTER TABLE outbox     ADD COLUMN born INTEGER NOT NULL DEFAULT 0;
     ALTER TABLE deliveries ADD COLUMN born INTEGER NOT NULL DEFAULT 0;
     ",
+    // Whose ringing tone is heard, and in which order codecs are offered.
+    "
+    ALTER TABLE tenants ADD COLUMN country TEXT NOT NULL DEFAULT 'SE';
+    ALTER TABLE tenants ADD COLUMN codecs  TEXT NOT NULL DEFAULT '[]';
+    ",
+    // Called numbers whose calls the handler identifies.
+    "
+    ALTER TABLE tenants ADD COLUMN in_numbers TEXT NOT NULL DEFAULT '[]';
+    ",
 ];
 
 /// Brings the database to the newest version. Refuses one that a newer node has written: its meaning is unknown here.

@@ -3,6 +3,7 @@
 use super::{Store, StoreError, ledger, wall_ms};
 use hookswitch_call::recording::Policy;
 use hookswitch_call::{Configuration, Fallback, Phrase, Tenant};
+use hookswitch_proto::media::Codec;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -38,6 +39,12 @@ pub struct TenantRow {
     pub graph_sample_rate: Option<u32>,
     /// It may upload large components: with more bytes, modules and memory.
     pub large_components: bool,
+    /// Whose ringing tone its waiting parties hear, as `hookswitch_call::Country` reads it. Empty: the usual one.
+    pub country: String,
+    /// Codecs that are offered first, by their names in SDP.
+    pub codecs: Vec<String>,
+    /// Called numbers in IN mode: whole ones, or with `*` at the end what they begin with.
+    pub in_numbers: Vec<String>,
     /// Takes what no number and no domain matches. At most one tenant does.
     pub default: bool,
     pub created_at: u64,
@@ -383,6 +390,9 @@ impl TenantRow {
             mediaservice_ids: self.mediaservice_ids.clone(),
             trusted: self.trusted,
             error_prompt: self.error_prompt.clone(),
+            country: self.country.parse().unwrap_or_default(),
+            codecs: self.codecs.iter().filter_map(|name| Codec::of_name(name)).collect(),
+            in_numbers: self.in_numbers.clone(),
             recordings: Policy { announce: self.record_announce == RecordAnnounce::Always, graph_rate: self.graph_sample_rate },
         }
     }
@@ -394,14 +404,15 @@ fn put(db: &Connection, tenant: &TenantRow, who: &str) -> Result<bool, StoreErro
     db.prepare_cached(
         "INSERT INTO tenants (domain, max_sessions, fallback, error_prompt, created_at, destinations, mediaservice_ids, trusted,
                               outbox_origins, recording_retention_ms, quotas, trunks, large_components, record_announce,
-                              graph_sample_rate)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+                              graph_sample_rate, country, codecs, in_numbers)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
          ON CONFLICT (domain) DO UPDATE SET
              max_sessions = excluded.max_sessions, fallback = excluded.fallback, error_prompt = excluded.error_prompt,
              destinations = excluded.destinations, mediaservice_ids = excluded.mediaservice_ids, trusted = excluded.trusted,
              outbox_origins = excluded.outbox_origins, recording_retention_ms = excluded.recording_retention_ms,
              quotas = excluded.quotas, trunks = excluded.trunks, large_components = excluded.large_components,
-             record_announce = excluded.record_announce, graph_sample_rate = excluded.graph_sample_rate",
+             record_announce = excluded.record_announce, graph_sample_rate = excluded.graph_sample_rate,
+             country = excluded.country, codecs = excluded.codecs, in_numbers = excluded.in_numbers",
     )?
     .execute(params![
         tenant.domain,
@@ -418,7 +429,10 @@ fn put(db: &Connection, tenant: &TenantRow, who: &str) -> Result<bool, StoreErro
         list(&tenant.trunks),
         tenant.large_components,
         tenant.record_announce.name(),
-        tenant.graph_sample_rate
+        tenant.graph_sample_rate,
+        tenant.country,
+        list(&tenant.codecs),
+        list(&tenant.in_numbers)
     ])?;
 
     db.prepare_cached("DELETE FROM numbers WHERE domain = ?")?.execute([&tenant.domain])?;
@@ -456,7 +470,7 @@ fn select(db: &Connection, domain: Option<&str>) -> Result<Vec<TenantRow>, Store
         "SELECT domain, max_sessions, fallback, error_prompt, created_at,
                 domain = coalesce((SELECT value FROM settings WHERE key = ?1), ''),
                 destinations, mediaservice_ids, trusted, outbox_origins, recording_retention_ms, quotas, trunks, large_components,
-                record_announce, graph_sample_rate
+                record_announce, graph_sample_rate, country, codecs, in_numbers
          FROM tenants WHERE ?2 IS NULL OR domain = ?2 ORDER BY created_at DESC, rowid DESC",
     )?;
     let mut tenants: Vec<TenantRow> = tenants.query_map(params![DEFAULT_DOMAIN, domain], from_row)?.collect::<Result<_, _>>()?;
@@ -522,6 +536,9 @@ fn from_row(row: &Row<'_>) -> rusqlite::Result<TenantRow> {
         large_components: row.get(13)?,
         record_announce: RecordAnnounce::of_name(&row.get::<_, String>(14)?).unwrap_or_default(),
         graph_sample_rate: row.get(15)?,
+        country: row.get(16)?,
+        codecs: json(row, 17)?,
+        in_numbers: json(row, 18)?,
         default: row.get(5)?,
         created_at: row.get::<_, i64>(4)?.cast_unsigned(),
     })

@@ -13,10 +13,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use wasmtime::ResourceLimiter;
 
-pub use api::calls::{IvrCall, PlacedCall};
+pub use api::calls::{HoldAudio, IvrCall, MuteDirection, PlacedCall, TransferTarget};
 pub use api::http::{Request, Response};
 pub use api::log::Level;
 pub use api::outbox::PostRequest;
+pub use api::prompts::PromptInfo;
 pub use api::recordings::RecordingStatus;
 pub use api::store::Entry;
 
@@ -29,6 +30,11 @@ pub enum Order {
     InterruptIvrCommand,
     PlaceIvrCall(Box<IvrCall>),
     SendDtmf { participant_id: String, digits: String, digit_ms: Option<u32> },
+    Transfer { participant_id: String, target: TransferTarget },
+    Hold { participant_id: String, audio: HoldAudio },
+    Resume { participant_id: String },
+    Mute { participant_id: String, direction: MuteDirection },
+    Play { participant_id: String, phrases: Vec<wit::Phrase> },
     StartRecording { target: wit::RecordingTarget, options: Box<wit::RecordingOptions>, prompts: Vec<wit::Phrase> },
     StopRecording { recording: Option<String> },
     PauseRecording { recording: Option<String>, behavior: Option<wit::PauseBehavior> },
@@ -61,6 +67,23 @@ pub enum Stored {
     Keys(Vec<String>),
 }
 
+/// What a guest does with its tenant's prompt files. Values are as the guest gave them: the node checks them.
+#[derive(Clone, Debug)]
+pub enum PromptOp {
+    Read { file_name: String, offset: u64, length: u32 },
+    Write { file_name: String, content: Vec<u8> },
+    Delete { file_name: String },
+    Stat { file_name: String },
+}
+
+/// What it gave: each operation has one kind of answer.
+#[derive(Clone, Debug)]
+pub enum Prompted {
+    Nothing,
+    Bytes(Vec<u8>),
+    Info(PromptInfo),
+}
+
 impl Order {
     /// Its name in the contract.
     pub fn name(&self) -> &'static str {
@@ -71,6 +94,11 @@ impl Order {
             Order::InterruptIvrCommand => "calls.interrupt-ivr-command",
             Order::PlaceIvrCall(_) => "calls.place-ivr-call",
             Order::SendDtmf { .. } => "calls.send-dtmf",
+            Order::Transfer { .. } => "calls.transfer",
+            Order::Hold { .. } => "calls.hold",
+            Order::Resume { .. } => "calls.resume",
+            Order::Mute { .. } => "calls.mute",
+            Order::Play { .. } => "calls.play",
             Order::StartRecording { .. } => "recordings.start",
             Order::StopRecording { .. } => "recordings.stop",
             Order::PauseRecording { .. } => "recordings.pause",
@@ -132,6 +160,11 @@ pub trait Host: Send + Sync + 'static {
     fn store(&self, op: StoreOp) -> Later<Stored> {
         let _ = op;
         Box::pin(async { unsupported("store") })
+    }
+    /// Do something with the tenant's prompt files.
+    fn prompts(&self, op: PromptOp) -> Later<Prompted> {
+        let _ = op;
+        Box::pin(async { unsupported("prompts") })
     }
     /// Send a request and wait for its answer. `left`: until the hook's deadline.
     fn fetch(&self, request: Request, left: Duration) -> Later<Response> {
@@ -401,18 +434,6 @@ fn unsupported<T>(what: &str) -> Result<T, wit::HostError> {
     Err(wit::HostError::Unsupported(format!("this node does not have {what}")))
 }
 
-/// An interface whose functions this node does not have.
-macro_rules! not_here {
-    ($interface:ident, $name:literal: $($function:ident($($arg:ident: $ty:ty),*) -> $result:ty;)*) => {
-        impl api::$interface::Host for State {
-            $(async fn $function(&mut self, $($arg: $ty),*) -> Answer<$result> {
-                $(let _ = $arg;)*
-                Ok(unsupported(concat!($name, ".", stringify!($function))))
-            })*
-        }
-    };
-}
-
 /// The guest waits until its order is validated and handed over, and gives one at a time: it has one thread of its own.
 impl State {
     async fn order(&self, order: Order) -> Answer<()> {
@@ -459,16 +480,31 @@ impl api::calls::Host for State {
         self.order(Order::SendDtmf { participant_id, digits, digit_ms }).await
     }
 
+    async fn transfer(&mut self, participant_id: String, target: TransferTarget) -> Answer<()> {
+        self.order(Order::Transfer { participant_id, target }).await
+    }
+
+    async fn hold(&mut self, participant_id: String, audio: HoldAudio) -> Answer<()> {
+        self.order(Order::Hold { participant_id, audio }).await
+    }
+
+    async fn resume(&mut self, participant_id: String) -> Answer<()> {
+        self.order(Order::Resume { participant_id }).await
+    }
+
+    async fn mute(&mut self, participant_id: String, direction: MuteDirection) -> Answer<()> {
+        self.order(Order::Mute { participant_id, direction }).await
+    }
+
+    async fn play(&mut self, participant_id: String, phrases: Vec<wit::Phrase>) -> Answer<()> {
+        self.order(Order::Play { participant_id, phrases }).await
+    }
+
     calls_not_here! {
         place_remote_call(call: api::calls::DeviceCall) -> PlacedCall;
         send_remote_call_ringback() -> ();
         answer_remote_call(endpoint: wit::RtpEndpoint, reference: Option<String>) -> ();
         hangup_call() -> ();
-        transfer(participant: String, target: api::calls::TransferTarget) -> ();
-        hold(participant: String, audio: api::calls::HoldAudio) -> ();
-        resume(participant: String) -> ();
-        mute(participant: String, direction: api::calls::MuteDirection) -> ();
-        play(participant: String, phrases: Vec<wit::Phrase>) -> ();
     }
 }
 
@@ -513,47 +549,58 @@ impl api::outbox::Host for State {
     }
 }
 
-not_here! { prompts, "prompts":
-    read(file_name: String, offset: u64, length: u32) -> Vec<u8>;
-    write(file_name: String, content: Vec<u8>) -> ();
-    delete(file_name: String) -> ();
-    stat(file_name: String) -> api::prompts::PromptInfo;
-}
-
 /// The answer of the kind that the operation has.
-macro_rules! stored {
-    ($host:expr, $op:expr, $kind:pat => $value:expr) => {
-        Ok(match $host.store($op).await {
+macro_rules! of_kind {
+    ($answer:expr, $kind:pat => $value:expr) => {
+        Ok(match $answer.await {
             Ok($kind) => Ok($value),
-            Ok(_) => Err(wit::HostError::NotAvailable("the store gave another kind of answer".into())),
+            Ok(_) => Err(wit::HostError::NotAvailable("the node gave another kind of answer".into())),
             Err(e) => Err(e),
         })
     };
 }
 
+impl api::prompts::Host for State {
+    async fn read(&mut self, file_name: String, offset: u64, length: u32) -> Answer<Vec<u8>> {
+        of_kind!(self.host.prompts(PromptOp::Read { file_name, offset, length }), Prompted::Bytes(bytes) => bytes)
+    }
+
+    async fn write(&mut self, file_name: String, content: Vec<u8>) -> Answer<()> {
+        of_kind!(self.host.prompts(PromptOp::Write { file_name, content }), Prompted::Nothing => ())
+    }
+
+    async fn delete(&mut self, file_name: String) -> Answer<()> {
+        of_kind!(self.host.prompts(PromptOp::Delete { file_name }), Prompted::Nothing => ())
+    }
+
+    async fn stat(&mut self, file_name: String) -> Answer<PromptInfo> {
+        of_kind!(self.host.prompts(PromptOp::Stat { file_name }), Prompted::Info(info) => info)
+    }
+}
+
 impl api::store::Host for State {
     async fn get(&mut self, key: String) -> Answer<Option<Entry>> {
-        stored!(self.host, StoreOp::Get { key }, Stored::Entry(entry) => entry)
+        of_kind!(self.host.store(StoreOp::Get { key }), Stored::Entry(entry) => entry)
     }
 
     async fn set(&mut self, key: String, value: Vec<u8>, ttl_ms: Option<u64>) -> Answer<()> {
-        stored!(self.host, StoreOp::Set { key, value, ttl_ms }, Stored::Nothing => ())
+        of_kind!(self.host.store(StoreOp::Set { key, value, ttl_ms }), Stored::Nothing => ())
     }
 
     async fn set_if(&mut self, key: String, value: Vec<u8>, version: u64, ttl_ms: Option<u64>) -> Answer<bool> {
-        stored!(self.host, StoreOp::SetIf { key, value, version, ttl_ms }, Stored::Written(written) => written)
+        of_kind!(self.host.store(StoreOp::SetIf { key, value, version, ttl_ms }), Stored::Written(written) => written)
     }
 
     async fn delete(&mut self, key: String) -> Answer<()> {
-        stored!(self.host, StoreOp::Delete { key }, Stored::Nothing => ())
+        of_kind!(self.host.store(StoreOp::Delete { key }), Stored::Nothing => ())
     }
 
     async fn increment(&mut self, key: String, by: i64) -> Answer<i64> {
-        stored!(self.host, StoreOp::Increment { key, by }, Stored::Sum(sum) => sum)
+        of_kind!(self.host.store(StoreOp::Increment { key, by }), Stored::Sum(sum) => sum)
     }
 
     async fn keys(&mut self, prefix: String, after: Option<String>) -> Answer<Vec<String>> {
-        stored!(self.host, StoreOp::Keys { prefix, after }, Stored::Keys(keys) => keys)
+        of_kind!(self.host.store(StoreOp::Keys { prefix, after }), Stored::Keys(keys) => keys)
     }
 }
 

@@ -27,6 +27,12 @@ type NewCall<'a> = ((&'a wit::NewCallRequest,), (Result<wit::Routing, wit::Failu
 type GetIvrCommand<'a> = ((&'a wit::IvrRequest,), (Result<wit::IvrCommand, wit::Failure>,));
 type CallEvent<'a> = ((&'a wit::CallEventRequest,), (Result<wit::Routing, wit::Failure>,));
 type Notify<'a> = ((&'a wit::Notification,), ());
+type GetCallIdentifier<'a> = ((&'a wit::CallIdentifierRequest,), (Result<wit::CallIdentifierAnswer, wit::Failure>,));
+type NewRemoteCall<'a> = ((&'a wit::RemoteCallRequest,), (Result<wit::RemoteCallAnswer, wit::Failure>,));
+
+fn not_exported(interface: &str) -> wit::Failure {
+    wit::Failure { message: format!("the handler does not export {interface}") }
+}
 
 /// Why a guest did not answer. Its instance is gone.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -97,6 +103,20 @@ impl Instance {
         Ok((instance, answer))
     }
 
+    /// A guest that does not export that interface has no answer.
+    pub async fn get_call_identifier(self, request: &wit::CallIdentifierRequest, until: Instant) -> Answer<wit::CallIdentifierAnswer> {
+        let Some(hook) = self.hooks.get_call_identifier else { return Ok((self, Err(not_exported("call-identifier")))) };
+        let (instance, (answer,)) = self.call::<GetCallIdentifier<'_>, _, _>(hook, (request,), until).await?;
+        Ok((instance, answer))
+    }
+
+    /// The same.
+    pub async fn new_remote_call(self, request: &wit::RemoteCallRequest, until: Instant) -> Answer<wit::RemoteCallAnswer> {
+        let Some(hook) = self.hooks.new_remote_call else { return Ok((self, Err(not_exported("remote-call")))) };
+        let (instance, (answer,)) = self.call::<NewRemoteCall<'_>, _, _>(hook, (request,), until).await?;
+        Ok((instance, answer))
+    }
+
     /// Tell it news; a guest that takes none is left alone.
     pub async fn notify(self, news: &wit::Notification, until: Instant) -> Result<Instance, Failure> {
         let Some(hook) = self.hooks.notify else { return Ok(self) };
@@ -161,6 +181,8 @@ fn hooks(store: &mut Store<State>, instance: &wasmtime::component::Instance, mod
         is::<GetIvrCommand<'static>, _, _>(store, hooks.get_ivr_command)?;
         is::<CallEvent<'static>, _, _>(store, hooks.call_event)?;
         hooks.notify.map(|hook| is::<Notify<'static>, _, _>(store, hook)).transpose()?;
+        hooks.get_call_identifier.map(|hook| is::<GetCallIdentifier<'static>, _, _>(store, hook)).transpose()?;
+        hooks.new_remote_call.map(|hook| is::<NewRemoteCall<'static>, _, _>(store, hook)).transpose()?;
         module.checked.store(true, Ordering::Relaxed);
     }
     Ok(hooks)

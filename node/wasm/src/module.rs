@@ -1,6 +1,5 @@
 //! A compiled component that this engine can run: its imports are bound and its exports found and checked once, not for every call.
 
-use crate::bindings::exports::hookswitch::call as exports;
 use crate::engine::{Engine, code_digest};
 use crate::host::State;
 use std::sync::atomic::AtomicBool;
@@ -27,6 +26,8 @@ pub(crate) struct Hooks<T> {
     pub get_ivr_command: T,
     pub call_event: T,
     pub notify: Option<T>,
+    pub get_call_identifier: Option<T>,
+    pub new_remote_call: Option<T>,
 }
 
 impl<T> Hooks<T> {
@@ -35,7 +36,9 @@ impl<T> Hooks<T> {
             new_call: f(&self.new_call)?,
             get_ivr_command: f(&self.get_ivr_command)?,
             call_event: f(&self.call_event)?,
-            notify: self.notify.as_ref().map(f).transpose()?,
+            notify: self.notify.as_ref().map(&mut f).transpose()?,
+            get_call_identifier: self.get_call_identifier.as_ref().map(&mut f).transpose()?,
+            new_remote_call: self.new_remote_call.as_ref().map(f).transpose()?,
         })
     }
 }
@@ -76,13 +79,14 @@ impl Module {
         if hooks.notify.is_some() {
             optional.push("notifications");
         }
-        if exports::call_identifier::GuestIndices::new(&pre).is_ok() {
+        if hooks.get_call_identifier.is_some() {
             optional.push("call-identifier");
         }
-        if exports::remote_call::GuestIndices::new(&pre).is_ok() {
+        if hooks.new_remote_call.is_some() {
             optional.push("remote-call");
         }
-        Ok(Module { pre, engine: engine.wasmtime.clone(), counts: engine.counts, hooks, checked: AtomicBool::new(false), hash: hash.to_owned(), optional })
+        let (wasmtime, checked, hash) = (engine.wasmtime.clone(), AtomicBool::new(false), hash.to_owned());
+        Ok(Module { pre, engine: wasmtime, counts: engine.counts, hooks, checked, hash, optional })
     }
 
     /// Hex SHA-256 of the component.
@@ -119,6 +123,8 @@ fn hooks(component: &Component) -> Result<Hooks<ComponentExportIndex>, String> {
         get_ivr_command: handler("get-ivr-command")?,
         call_event: handler("call-event")?,
         notify: find("notifications", "notify"),
+        get_call_identifier: find("call-identifier", "get-call-identifier"),
+        new_remote_call: find("remote-call", "new-remote-call"),
     })
 }
 

@@ -95,6 +95,15 @@ class Route:
         """Of a call: record the connection under this name."""
         return self.set(call_recording=True, recording_file_name=file_name)
 
+    def greet(self, caller=None, callee=None, play_mode=None):
+        """Of a call: what each is told after the callee answered, by the phrases of an `Ivr`."""
+        phrases = [words.command.phrases if words else [] for words in (caller, callee)]
+        return self.set(greeting=types.Greeting(play_mode=play_mode, caller=phrases[0], callee=phrases[1]))
+
+    def monitored_by(self, dest_addr):
+        """Of a call: this SIP URI is called too, hears both parties and is heard by nobody."""
+        return self.set(monitor=types.MonitorLeg(dest_addr=dest_addr, sip_from=None, p_headers=[], x_headers=[], extra=[]))
+
     def set(self, **fields):
         """Everything else that the record behind this answer has, by its fields."""
         for name, value in fields.items():

@@ -70,6 +70,12 @@ fn outbound(call: &OutboundCall) -> Check {
     let ring = call.max_ring_time_ms.unwrap_or(60_000);
     ensure((1000..=300_000).contains(&ring), || "max-ring-time-ms: not 1000 to 300000".into())?;
     call.recording_file_name.as_deref().map_or(Ok(()), file_name)?;
+    for phrases in call.greeting.iter().flat_map(|greeting| [&greeting.caller, &greeting.callee]) {
+        ensure(phrases.len() <= 64, || "greeting: more than 64 phrases".into())?;
+        let sounds = phrases.iter().all(|phrase| !matches!(phrase, Phrase::Record(_) | Phrase::Echo(_)));
+        ensure(sounds, || "greeting: only sounds can be played".into())?;
+        phrases.iter().try_for_each(phrase)?;
+    }
     call.recording.as_ref().map_or(Ok(()), recording)
 }
 

@@ -10,6 +10,7 @@ const DOMAIN: &str = "demo.localhost";
 const CALLER: f64 = 440.0;
 /// What the handler's IVR plays.
 const IVR: f64 = 660.0;
+const MUSIC: f64 = 1200.0;
 
 /// What the handler was told of a connection.
 #[derive(Clone, Debug)]
@@ -205,6 +206,68 @@ fn ic_025_065_a_placed_call_that_rings_is_listed_and_cancelled() {
     office.post("hangupparticipant", &hangup, 200);
     callee.end().ok();
     no_session(&office);
+}
+
+#[test]
+fn ic_300_a_callee_is_transferred_and_the_handler_hears_how_it_goes() {
+    let office = Office::open();
+    let callee = Sipp::callee(&office.node, "callee-is-transferred").start();
+    let heard = office.node.file("heard.wav");
+    let phone = office.node.phone("bridge").header(&format!("X-Dest: {}", callee.uri())).header("X-Then: ivr").record(&heard);
+    let call = phone.seconds("20").start();
+    let connection = office.connection(1);
+    let about = |to: &str| json!({ "replyId": connection.reply_id, "participantId": connection.callee, "destAddr": to });
+    office.post("transfer", &about("sip:carol@192.0.2.66"), 400);
+    office.post("transfer", &about("sip:carol@127.0.0.99"), 200);
+    callee.end().ok();
+    let told = ["transfer 202 false", "transfer 100 false", "transfer 180 false", "transfer 200 true"];
+    wait_for("the end of the transfer", || office.told("transfer") == told);
+    // Who remains is asked about, as after any hang-up.
+    call.end().ok().says("<- BYE");
+    assert_eq!(heard_tones(&read_wav(&heard), &[IVR]).len(), 1, "the caller went to the IVR");
+    no_session(&office);
+}
+
+#[test]
+fn ic_300_a_held_party_hears_music_and_comes_back() {
+    let office = Office::open();
+    let music = office.node.file("music.wav");
+    write_wav(&music, &tone(MUSIC, 1.0));
+    let prompts = office.node.data().join("prompts").join(DOMAIN);
+    std::fs::copy(&music, prompts.join("music.wav")).expect("the demo tenant has prompts");
+    let callee = Sipp::callee(&office.node, "callee-answers").echoes().start();
+    let said = office.node.file("said.wav");
+    write_wav(&said, &tone(CALLER, 60.0));
+    let heard = office.node.file("heard.wav");
+    let phone = office.node.phone("bridge").header(&format!("X-Dest: {}", callee.uri())).play(&said).record(&heard);
+    let call = phone.seconds("30").start();
+    let connection = office.connection(1);
+    office.hear(1.0);
+    let about = |more: Value| {
+        let mut body = json!({ "replyId": connection.reply_id, "participantId": connection.caller });
+        body.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
+        body
+    };
+    office.post("hold", &about(json!({ "fileName": "music.wav" })), 200);
+    // The callee goes on sending; longer than the prompt, so that it comes round.
+    std::thread::sleep(std::time::Duration::from_millis(2500));
+    office.post("resume", &about(json!({})), 200);
+    office.hear(1.0);
+    // Muted, its echo is gone.
+    office.post("mute", &about(json!({ "direction": "speak" })), 200);
+    std::thread::sleep(std::time::Duration::from_millis(1500));
+    let hangup = json!({ "replyId": connection.reply_id, "sessionId": connection.session, "participantId": connection.caller });
+    office.post("hangupparticipant", &hangup, 200);
+    call.end().ok().says("<- BYE");
+    callee.end().ok();
+    let samples = read_wav(&heard);
+    let tones = heard_tones(&samples, &[CALLER, MUSIC]);
+    let mut order: Vec<f64> = tones.iter().map(|(hz, _)| *hz).collect();
+    order.dedup();
+    assert_eq!(order, [CALLER, MUSIC, CALLER], "{tones:?}");
+    let music: f64 = tones.iter().filter(|(hz, _)| *hz == MUSIC).map(|(_, seconds)| seconds).sum();
+    assert!(music > 1.2, "it comes round: {tones:?}");
+    assert!(heard_tones(&samples[samples.len().saturating_sub(8000)..], &[CALLER]).is_empty(), "muted at the end: {tones:?}");
 }
 
 #[track_caller]

@@ -1,4 +1,4 @@
-//! A handler that uses all that the node offers beside the call: settings, secrets, values, requests, posts, timers and its log.
+//! A handler that uses all that the node offers beside the call: settings, secrets, values, prompts, requests, posts, timers and its log.
 
 use hookswitch_tests::guests;
 use hookswitch_tests::node::{Node, address, wait_for};
@@ -47,6 +47,10 @@ fn a_handler_uses_all_that_the_node_offers_and_nobody_sees_its_secret() {
         "set-if true false: Some(\"two\")",
         "keys [\"a/1\", \"a/4\"], a/4 Some(\"x\")",
         "store: HostError::BadValue(\"key: 0 bytes; 1 to 256\")",
+        "prompt of 1644 bytes and Some(100) ms, [82, 73, 70, 70]",
+        "prompt: Some(HostError::Unknown(\"file\"))",
+        "prompt: HostError::BadValue(\"file-name: ",
+        "prompt: HostError::BadValue(\"content: ",
         "fetched 200 \"Bob\"",
         "posted 204",
         "denied: url: ",

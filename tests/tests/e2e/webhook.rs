@@ -1,6 +1,7 @@
 //! An application that was written against the mediaservice API's callbacks takes calls by HTTP: `guest-examples/webhook` asks
 //! `guest-examples/webhook/app.py`, which answers as the vendor's page shows, or as bad applications do.
 
+use hookswitch_tests::audio::{heard_tones, read_wav, tone, write_wav};
 use hookswitch_tests::node::{Node, address, component, root, wait_for};
 use hookswitch_tests::peer::require;
 use hookswitch_tests::sipp::Sipp;
@@ -206,4 +207,39 @@ fn ic_104_112_142_201_an_application_connects_two_parties_and_decides_about_who_
     assert_eq!((&event["event"], &event["connectionId"]), (&json!("calledPartyDrop"), &answered["connectionId"]));
     assert_eq!(event["participantId"], answered["calleeParticipantId"]);
     assert_eq!(app.find("sessionCompleted", 0)["reason"], json!("calledPartyHangup"));
+}
+
+#[test]
+fn ic_125_195_to_199_a_number_in_in_mode_is_identified_by_the_application() {
+    let (node, app) = node_with(false);
+    node.cli(&["tenant", "put", "demo.localhost", "--in-number", "90*"]).ok();
+    node.phone("9017").dtmf("1@2s").seconds("20").run().ok();
+    app.wait("sessionCompleted", 1);
+    let asked = app.find("getCallIdentifier", 0);
+    assert_eq!((&asked["calledParty"], asked["sessionId"].as_str().map(str::len)), (&json!("9017"), Some(36)));
+    let command = app.find("getIvrCommand", 0);
+    assert_eq!((&command["sessionId"], &command["sessionReferenceId"]), (&asked["sessionId"], &json!({ "number": "9017", "asked": 0 })));
+    assert!(app.heard().iter().all(|line| line["callback"] != "newCall"), "{:#?}", app.heard());
+}
+
+#[test]
+fn ic_295_a_fallback_and_its_prompt_outlive_the_application_and_the_node() {
+    const DOMAIN: &str = "demo.localhost";
+    const HZ: f64 = 1200.0;
+    let (mut node, app) = node_with(false);
+    let prompts = node.data().join("prompts").join(DOMAIN);
+    write_wav(&prompts.join("closed.wav"), &tone(HZ, 1.5));
+    let token = node.json(&["tenant", "token", DOMAIN, "office", "--json"])["token"].as_str().expect("a token").to_owned();
+    let command = json!({ "phrases": [{ "format": "file", "fileName": "closed.wav" }], "action": { "type": "hangup" } });
+    let (status, answer) =
+        node.post(&format!("/{DOMAIN}/ivrfallback/lost"), &token, &json!({ "mode": "onError", "expiration": "DAY", "command": command }));
+    assert_eq!(status, 201, "{answer}");
+    // Nobody is left who could be asked, neither for a decision nor for the prompt.
+    drop(app);
+    node.kill();
+    node.start();
+    let heard = node.file("heard.wav");
+    node.phone("lost").record(&heard).seconds("20").run().ok().says("<- BYE");
+    let tones = heard_tones(&read_wav(&heard), &[HZ]);
+    assert!(tones.len() == 1 && tones[0].1 > 1.2, "{tones:?}");
 }

@@ -9,7 +9,7 @@ pub mod world;
 
 use crate::adapter::Adapter;
 use crate::door::Ask;
-use crate::hook::{Collect, Hook, HookFailure, IvrCommand, Phrase, RecordPhrase, Routing, Verdict};
+use crate::hook::{Collect, Hook, HookFailure, Identified, IvrCommand, Phrase, RecordPhrase, Routing, Verdict};
 use crate::rules::Announce;
 use hookswitch_proto::media::BargeIn;
 use std::time::Duration;
@@ -139,6 +139,7 @@ impl Program {
             (Program::IvrTraps, Hook::GetIvrCommand(_)) => trap(),
             (Program::Idles, Hook::GetIvrCommand(_)) => command(IvrCommand::default()),
             (_, Hook::GetIvrCommand(_)) => hello(),
+            (_, Hook::GetCallIdentifier(_)) => Ok(Verdict::Identified(Identified::default())),
             (_, Hook::CallEvent(_)) => Ok(Verdict::Routing(Routing::Drop { drop_code: None, session_reference: None })),
         }
     }
@@ -208,7 +209,9 @@ impl Script {
         let mut commands: std::collections::VecDeque<IvrCommand> = commands.into_iter().collect();
         Script::new(move |ask| match ask.hook {
             Hook::GetIvrCommand(_) => command(commands.pop_front().unwrap_or(IvrCommand { hangup: true, ..IvrCommand::default() })),
-            Hook::NewCall(_) | Hook::CallEvent(_) => Ok(Verdict::Routing(Routing::Ivr { session_reference: None })),
+            Hook::NewCall(_) | Hook::CallEvent(_) | Hook::GetCallIdentifier(_) => {
+                Ok(Verdict::Routing(Routing::Ivr { session_reference: None }))
+            }
         })
     }
 }

@@ -60,6 +60,7 @@ struct FakeLeg {
     negotiated: Negotiated,
     play: Option<Playing>,
     pub hears: Option<LegId>,
+    listens: [Option<LegId>; 2],
     turn: u64,
 }
 
@@ -97,6 +98,8 @@ pub struct World {
     pub thinking: Duration,
     /// What the preparation of prompts takes.
     pub fetching: Duration,
+    /// What callers say to a REFER.
+    pub refer_status: u16,
     /// The handler never says anything, not even that it failed.
     pub mute: bool,
     pub open_fails: bool,
@@ -190,6 +193,7 @@ impl World {
             speech: Duration::from_secs(3),
             thinking: Duration::ZERO,
             fetching: Duration::ZERO,
+            refer_status: 202,
             mute: false,
             open_fails: false,
             max_forwards: 70,
@@ -444,7 +448,7 @@ impl World {
                     return self.media_event(leg, MediaKind::OpenFailed { why: "no port left".into() });
                 }
                 self.leg_configs.push((*config).clone());
-                self.legs.insert(leg, FakeLeg { negotiated: config.negotiated, play: None, hears: None, turn: 0 });
+                self.legs.insert(leg, FakeLeg { negotiated: config.negotiated, play: None, hears: None, listens: [None; 2], turn: 0 });
                 if self.swallow_opened > 0 {
                     self.swallow_opened -= 1;
                     return;
@@ -457,6 +461,17 @@ impl World {
                 self.step("node", "media", &format!("leg {} hears {what}", leg.0));
                 if let Some(leg) = self.legs.get_mut(&leg) {
                     leg.hears = hears;
+                }
+            }
+            MediaCmd::Listen { leg, to } => {
+                let whom: Vec<String> = to.iter().flatten().map(|leg| format!("leg {}", leg.0)).collect();
+                self.step(
+                    "node",
+                    "media",
+                    &format!("leg {} listens to {}", leg.0, if whom.is_empty() { "nobody".into() } else { whom.join(" and ") }),
+                );
+                if let Some(leg) = self.legs.get_mut(&leg) {
+                    leg.listens = to;
                 }
             }
             MediaCmd::Update { leg, negotiated } => {
@@ -838,23 +853,34 @@ impl World {
             Some(Method::Bye) => "BYE",
             Some(Method::Invite) => return self.on_reinvite(i, name, message),
             Some(Method::Ack) => return self.step("node", name, "ACK"),
+            Some(Method::Refer) => "REFER",
             Some(_) => "?",
             None => return,
         };
         let reason = message.header("Reason").map(|r| format!(" {}", r.split(";text").next().unwrap_or_default())).unwrap_or_default();
-        self.step("node", name, &format!("{method}{reason}"));
+        let refer_to = message.header("Refer-To").map(|r| format!(" {r}")).unwrap_or_default();
+        self.step("node", name, &format!("{method}{reason}{refer_to}"));
         if self.phones[i].deaf {
             return;
         }
-        self.phones[i].over = true;
-        let mut text = String::from("SIP/2.0 200 OK\r\n");
+        let status = if method == "REFER" { self.refer_status } else { 200 };
+        self.phones[i].over = method != "REFER";
+        let mut text = format!("SIP/2.0 {status} X\r\n");
         for name in ["Via", "From", "To", "Call-ID", "CSeq"] {
             for value in message.headers(name) {
                 let _ = write!(text, "{name}: {value}\r\n");
             }
         }
         text.push_str("Content-Length: 0\r\n\r\n");
-        self.send_text(i, "200", text);
+        self.send_text(i, &status.to_string(), text);
+    }
+
+    /// What the caller tells of the call that it was asked to make.
+    pub fn refer_news(&mut self, i: usize, status: u16) {
+        let state = if status < 200 { "active;expires=60" } else { "terminated;reason=noresource" };
+        let extra = format!("Event: refer\r\nSubscription-State: {state}\r\n");
+        let body = format!("SIP/2.0 {status} X\r\n");
+        self.in_dialog(i, "NOTIFY", &extra, Some(("message/sipfrag", &body)));
     }
 }
 
@@ -994,6 +1020,10 @@ impl World {
                 let ok = self.callees[i].response(message, 200, "", "", None);
                 self.callee_sends(i, "200", ok);
             }
+            Method::Refer => {
+                let accepted = self.callees[i].response(message, self.refer_status, "", "", None);
+                self.callee_sends(i, &self.refer_status.to_string(), accepted);
+            }
             Method::Invite if self.callees[i].finished => {
                 self.callees[i].heard.push(body);
                 self.callees[i].asked = Message::parse(self.last_sent.clone()).ok();
@@ -1123,6 +1153,7 @@ fn verdict_text(verdict: &Result<Verdict, HookFailure>) -> String {
         Ok(Verdict::Routing(Routing::Join { .. })) => "join".into(),
         Ok(Verdict::Routing(_)) => "another routing".into(),
         Ok(Verdict::Ivr(command)) => format!("command of {} phrases", command.phrases.len()),
+        Ok(Verdict::Identified(_)) => "identified".into(),
         Err(HookFailure::Trap { .. }) => "trap".into(),
         Err(HookFailure::Deadline) => "no answer".into(),
         Err(HookFailure::Refused { .. }) => "refused".into(),
@@ -1133,14 +1164,17 @@ fn verdict_text(verdict: &Result<Verdict, HookFailure>) -> String {
 
 fn notification_text(notification: &Notification) -> String {
     match notification {
-        Notification::CallAnswered { .. } => "callAnswered".into(),
-        Notification::CallNotify { event, user, .. } => format!("callNotify {event} {user}"),
+        Notification::CallAnswered { monitoring, .. } => format!("callAnswered{}", if *monitoring { " of a monitor" } else { "" }),
+        Notification::CallNotify { event, user, monitoring, .. } => {
+            format!("callNotify {event} {user}{}", if *monitoring { ", a monitor" } else { "" })
+        }
         Notification::RecordingReady { successful, .. } => format!("recordingReady {successful}"),
         Notification::RecordingState { status, .. } => {
             let why = status.reason.as_ref().map(|r| format!(": {r}")).unwrap_or_default();
             format!("recordingState {} {}{why}", status.control_id.get(..8).unwrap_or(&status.control_id), status.phase.name())
         }
         Notification::SessionCompleted { reason, .. } => format!("sessionCompleted {reason}"),
+        Notification::TransferState { sip_code, last, .. } => format!("transferState {sip_code}{}", if *last { ", last" } else { "" }),
         Notification::Timer { name, .. } => format!("timer {name}"),
         Notification::Alarm(alarm) => format!("alarm {} {}", alarm.kind.name(), alarm.error),
     }

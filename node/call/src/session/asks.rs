@@ -3,7 +3,7 @@
 use super::*;
 use crate::alarm::RoutingHook;
 use crate::door::{Ask, AskId, Fallback, NumberFallback};
-use crate::hook::{Alarm, AlarmLeg, CallEvent, NewCall, Routing};
+use crate::hook::{Alarm, AlarmLeg, CallEvent, CallIdentifier, Identified, NewCall, Routing};
 use crate::rules::Announce;
 
 /// The question that runs.
@@ -52,7 +52,7 @@ impl Session {
                 request.reply_to = ReplyTo::IvrCommand(number);
                 limits::IVR_DEADLINE
             }
-            Hook::NewCall(_) | Hook::CallEvent(_) => limits::DECISION_DEADLINE,
+            Hook::NewCall(_) | Hook::GetCallIdentifier(_) | Hook::CallEvent(_) => limits::DECISION_DEADLINE,
         };
         let ask = Ask { id: AskId { session: self.id, number }, domain: self.tenant.domain.clone(), hook, deadline };
         self.asked = Some(Asked { number, party, keep, hook: ask.hook.clone(), guard: now + deadline + limits::ASK_GRACE });
@@ -60,6 +60,15 @@ impl Session {
             Some(rules) => self.ruled = Some(crate::Adapter::answer(rules, &ask)),
             None => x.emit(Output::Ask(Box::new(ask))),
         }
+    }
+
+    /// What the handler is asked of a call that comes in (IC-125, IC-195).
+    pub(super) fn first_question(&self, call: NewCall) -> Hook {
+        if self.tenant.is_in_mode(&call.called_party) {
+            let NewCall { info, participant_id, called_party, .. } = call;
+            return Hook::GetCallIdentifier(Box::new(CallIdentifier { info, participant_id, called_party }));
+        }
+        Hook::NewCall(Box::new(call))
     }
 
     /// The questions about this party that were not asked yet are void.
@@ -129,32 +138,36 @@ impl Session {
         }
         if self.live(party).is_none() {
             // IC-156: the party left while the handler thought. Its answer is void, but the reference it set is not.
-            if let Ok(Verdict::Routing(routing)) = &verdict {
-                // Too large is no failure of a call that is over.
-                let _ = self.take_reference(routing);
-            }
+            // Too large is no failure of a call that is over.
+            let _ = match &verdict {
+                Ok(Verdict::Routing(routing)) => self.take_reference(routing),
+                Ok(Verdict::Identified(identified)) => self.store_reference(identified.session_reference.as_ref()),
+                _ => Ok(()),
+            };
         } else {
             match (hook, verdict) {
                 (Hook::NewCall(call), Ok(Verdict::Routing(routing))) => match self.take_reference(&routing) {
                     Ok(()) => self.on_routing(now, x, party, routing, RoutingHook::NewCall),
                     Err(failure) => self.on_bad_answer(now, x, party, Hook::NewCall(call), &failure),
                 },
+                (Hook::GetCallIdentifier(request), Ok(Verdict::Identified(identified))) => match self.take_identity(&identified) {
+                    Ok(()) => self.connect_ivr(now, x, party),
+                    Err(failure) => self.on_bad_answer(now, x, party, Hook::GetCallIdentifier(request), &failure),
+                },
                 (Hook::CallEvent(event), Ok(Verdict::Routing(routing))) => match self.take_reference(&routing) {
                     Ok(()) => self.on_routing(now, x, party, routing, RoutingHook::CallEvent),
                     Err(failure) => self.on_bad_answer(now, x, party, Hook::CallEvent(event), &failure),
                 },
-                (hook @ (Hook::NewCall(_) | Hook::CallEvent(_)), Ok(Verdict::Ivr(_))) => {
-                    self.on_bad_answer(now, x, party, hook, &nonsense("verdict", "an IVR command is no answer to this hook"));
-                }
-                (Hook::NewCall(call), Err(failure)) => self.new_call_failed(now, x, party, call, &failure),
-                (Hook::CallEvent(event), Err(failure)) => self.call_event_failed(now, x, party, event, &failure),
                 (Hook::GetIvrCommand(_), Ok(Verdict::Ivr(command))) => self.on_ivr_command(now, x, party, number, *command),
-                (Hook::GetIvrCommand(_), Ok(Verdict::Routing(_))) => {
-                    let failure = nonsense("verdict", "a routing is no answer to getIvrCommand");
-                    self.hook_failed(x, name, &failure);
-                    self.ivr_failed(now, x, party, &failure);
+                (hook, Ok(verdict)) => {
+                    let what = match verdict {
+                        Verdict::Routing(_) => "a routing",
+                        Verdict::Ivr(_) => "an IVR command",
+                        Verdict::Identified(_) => "what a call is",
+                    };
+                    self.on_bad_answer(now, x, party, hook, &nonsense("verdict", &format!("{what} is no answer to this hook")));
                 }
-                (Hook::GetIvrCommand(_), Err(failure)) => self.ivr_failed(now, x, party, &failure),
+                (hook, Err(failure)) => self.on_failure(now, x, party, hook, &failure),
             }
         }
         self.release_waiting(now, x);
@@ -193,10 +206,23 @@ impl Session {
         })
     }
 
+    /// IC-198, IC-199.
+    fn take_identity(&mut self, identified: &Identified) -> Result<(), HookFailure> {
+        if identified.session_id.as_ref().is_some_and(|id| *id != self.info.session_id) {
+            return Err(nonsense("sessionId", "is not that of the request"));
+        }
+        self.store_reference(identified.session_reference.as_ref())
+    }
+
     fn on_bad_answer(&mut self, now: Time, x: &mut Exchange, party: PartyKey, hook: Hook, failure: &HookFailure) {
         self.hook_failed(x, hook.name(), failure);
+        self.on_failure(now, x, party, hook, failure);
+    }
+
+    fn on_failure(&mut self, now: Time, x: &mut Exchange, party: PartyKey, hook: Hook, failure: &HookFailure) {
         match hook {
-            Hook::NewCall(call) => self.new_call_failed(now, x, party, call, failure),
+            // IC-200: the same path.
+            Hook::NewCall(_) | Hook::GetCallIdentifier(_) => self.new_call_failed(now, x, party, hook, failure),
             Hook::CallEvent(event) => self.call_event_failed(now, x, party, event, failure),
             Hook::GetIvrCommand(_) => self.ivr_failed(now, x, party, failure),
         }
@@ -211,11 +237,12 @@ impl Session {
         may
     }
 
-    fn new_call_failed(&mut self, now: Time, x: &mut Exchange, party: PartyKey, call: Box<NewCall>, failure: &HookFailure) {
-        let details = Some(alarm::failure_details(failure));
-        self.alarm(now, x, AlarmKind::NewCallEventError, RoutingHook::NewCall.failed(failure), details);
+    fn new_call_failed(&mut self, now: Time, x: &mut Exchange, party: PartyKey, hook: Hook, failure: &HookFailure) {
+        let details = alarm::failure_details(failure);
+        let details = if let Hook::NewCall(_) = hook { details } else { format!("{}: {details}", hook.name()) };
+        self.alarm(now, x, AlarmKind::NewCallEventError, RoutingHook::NewCall.failed(failure), Some(details));
         if self.may_restart(x, failure) {
-            return self.ask(now, x, party, Hook::NewCall(call));
+            return self.ask(now, x, party, hook);
         }
         self.fall_back(now, x, party);
     }

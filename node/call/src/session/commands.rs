@@ -37,7 +37,9 @@ impl Session {
                 self.split(now, x, at);
                 Ok(Done::Nothing)
             }
-            Command::StartRecording { target, options, prompts, .. } => self.start_recording(now, x, target, (**options).clone(), prompts),
+            Command::StartRecording { target, options, prompts, .. } => {
+                self.start_recording(now, x, target, (**options).clone(), prompts, true)
+            }
             Command::StopRecording { which, .. } => self.stop_recording(now, x, which, StopReason::ApiStop),
             Command::PauseRecording { which, behavior, .. } => self.pause_recording(now, x, which, *behavior),
             Command::ResumeRecording { which, .. } => self.resume_recording(now, x, which),
@@ -58,7 +60,12 @@ impl Session {
                     (None, None) => Err(CommandError::WrongState("no IVR command is running")),
                 }
             }
-            Command::SendDtmf { participant_id, digits, .. } => self.send_dtmf(x, participant_id, digits),
+            Command::SendDtmf { participant_id, digits, length, .. } => self.send_dtmf(x, participant_id, digits, *length),
+            Command::Transfer { participant_id, target, .. } => self.transfer(now, x, participant_id, target),
+            Command::Hold { participant_id, audio, .. } => self.hold(now, x, participant_id, audio),
+            Command::Resume { participant_id, .. } => self.resume(now, x, participant_id),
+            Command::Mute { participant_id, mute, .. } => self.mute(x, participant_id, *mute),
+            Command::Play { participant_id, phrases, .. } => self.play(now, x, participant_id, phrases),
             Command::SetTimer { name, after, .. } => self.set_timer(now, name, *after),
             Command::CancelTimer { name, .. } => self.cancel_timer(name),
             Command::PlaceIvrCall(call) => self.place_ivr_call(now, x, call),
@@ -66,7 +73,7 @@ impl Session {
     }
 
     /// `None`: it is gone, or about to be.
-    fn find(&self, participant_id: &str) -> Result<Option<PartyKey>, CommandError> {
+    pub(super) fn find(&self, participant_id: &str) -> Result<Option<PartyKey>, CommandError> {
         match self.parties.iter().find(|p| p.id == participant_id) {
             Some(party) => Ok(Some(party.key).filter(|_| party.is_live())),
             None if self.departed.iter().any(|id| id == participant_id) => Ok(None),
@@ -79,7 +86,7 @@ impl Session {
         if self.connections[at].connected { Ok(at) } else { Err(CommandError::WrongState("the connection is not up yet")) }
     }
 
-    fn send_dtmf(&mut self, x: &mut Exchange, participant_id: &str, digits: &str) -> CommandResult {
+    fn send_dtmf(&mut self, x: &mut Exchange, participant_id: &str, digits: &str, length: Option<Duration>) -> CommandResult {
         let key = self.find(participant_id)?;
         let bad = |why: &str| CommandError::BadValue { field: "digits", why: why.into() };
         if digits.is_empty() || digits.len() > hookswitch_proto::limits::DIGITS {
@@ -88,6 +95,11 @@ impl Session {
         if DigitSet::parse(digits).is_none() {
             return Err(bad("0-9, *, # and A-D are possible"));
         }
+        let duration = length.unwrap_or(limits::DIGIT_DURATION);
+        if !(limits::DIGIT_MIN..=limits::DIGIT_MAX).contains(&duration) {
+            let (from, to) = (limits::DIGIT_MIN.as_millis(), limits::DIGIT_MAX.as_millis());
+            return Err(CommandError::BadValue { field: "digitMs", why: format!("{from} to {to} are possible") });
+        }
         let party = key.and_then(|k| self.live(k)).filter(|p| p.is_up());
         let leg = party.and_then(Participant::open_leg).ok_or(CommandError::WrongState("the participant is not connected"))?;
         if party.is_some_and(Participant::takes_info_digits) {
@@ -95,7 +107,7 @@ impl Session {
         }
         for digit in digits.chars() {
             let digit = digit.to_ascii_uppercase();
-            self.media(x, MediaCmd::SendDigit { leg, digit, duration: limits::DIGIT_DURATION });
+            self.media(x, MediaCmd::SendDigit { leg, digit, duration });
         }
         Ok(Done::Nothing)
     }

@@ -1,8 +1,11 @@
 //! Who hears whom (SM-006, SM-007): a connection joins two parties, or a party and the IVR. Here they are connected and separated,
 //! and here it is decided what follows for one party when the other leaves.
 
+use super::greetings::Greetings;
+use super::monitor::Monitor;
 use super::*;
 use crate::alarm::RoutingHook;
+use crate::door::PromptSource;
 use crate::hook::{CallEvent, CallEventKind};
 use crate::participant::Phase;
 use crate::recording::RecordingOptions;
@@ -21,14 +24,15 @@ pub(super) enum End {
 }
 
 /// What the waiting party hears (IC-171).
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) enum Ringback {
     /// 180 without media while it is unanswered, else a ringing tone.
     Standard,
     Silence,
     /// What the callee sends before it answers.
     Early,
-    File(String),
+    /// In a loop.
+    Prompt(PromptSource),
 }
 
 #[derive(Debug)]
@@ -44,8 +48,11 @@ pub(super) struct Connection {
     /// Record so from the moment it is connected (IC-167, IC-168).
     pub record: Option<Box<RecordingOptions>>,
     pub ringback: Ringback,
+    /// Of those that are not over yet; before them nobody hears the other.
+    pub greetings: Option<Box<Greetings>>,
     /// The preparation of the ringback that plays.
     pub ringback_prepare: Option<u32>,
+    pub monitor: Option<Monitor>,
 }
 
 impl Connection {
@@ -58,6 +65,11 @@ impl Connection {
             (End::Party(caller), End::Party(called)) => Some((*caller, *called)),
             _ => None,
         }
+    }
+
+    /// Both are there, and at least one of them is being told something.
+    pub fn is_greeted(&self) -> bool {
+        self.greetings.as_ref().is_some_and(|g| g.begun)
     }
 
     /// Whose leg feeds a recording of it: what that party says is the left side.
@@ -156,7 +168,9 @@ impl Session {
             bridged: false,
             record: None,
             ringback: Ringback::Standard,
+            greetings: None,
             ringback_prepare: None,
+            monitor: None,
         });
         self.connections.last_mut().expect("it was just pushed")
     }
@@ -184,7 +198,7 @@ impl Session {
         record: Option<Box<RecordingOptions>>,
         by: RoutingHook,
     ) {
-        let fits = |p: &&Participant| p.id == participant_id && p.key != key && p.is_up();
+        let fits = |p: &&Participant| p.id == participant_id && p.key != key && p.is_up() && p.listener.is_none();
         let other = self.parties.iter().find(fits).map(|p| p.key).filter(|other| self.connection_of(*other).is_none());
         let Some(other) = other else {
             let details = Some("no participant of the session that is answered and not connected".to_owned());
@@ -210,6 +224,9 @@ impl Session {
         let Some(at) = self.connections.iter().position(|c| c.has(key)) else { return };
         match self.connections[at].parties() {
             Some((caller, called)) => {
+                if self.greet(x, at) {
+                    return;
+                }
                 let state = |key| self.live(key).map(|p| (p.is_answered(), p.is_up(), p.open_leg().is_some()));
                 let (Some(caller_is), Some(called_is)) = (state(caller), state(called)) else { return };
                 if caller_is.0 && called_is.0 && caller_is.2 && called_is.2 {
@@ -234,12 +251,21 @@ impl Session {
         let Some((caller, called)) = connection.parties() else { return };
         connection.bridged = true;
         connection.ringback_prepare = None;
-        let leg = |key| self.party(key).and_then(Participant::open_leg);
-        let (Some(a), Some(b)) = (leg(caller), leg(called)) else { return };
-        self.stop_ringback(x, caller);
-        self.stop_ringback(x, called);
-        self.media(x, MediaCmd::Bridge { leg: a, hears: Some(b) });
-        self.media(x, MediaCmd::Bridge { leg: b, hears: Some(a) });
+        self.stop_own_play(x, caller);
+        self.stop_own_play(x, called);
+        self.wire(x, at);
+    }
+
+    /// Who of a connection hears the other now: each, but for holds and mutes.
+    pub(super) fn wire(&self, x: &mut Exchange, at: usize) {
+        let Some((caller, called)) = self.connections.get(at).and_then(Connection::parties) else { return };
+        let (Some(caller), Some(called)) = (self.party(caller), self.party(called)) else { return };
+        let (Some(a), Some(b)) = (caller.open_leg(), called.open_leg()) else { return };
+        let on = self.connections[at].bridged && caller.held.is_none() && called.held.is_none();
+        let hears = |who: &Participant, whom: &Participant| on && !who.mute.listen && !whom.mute.speak;
+        self.media(x, MediaCmd::Bridge { leg: a, hears: hears(caller, called).then_some(b) });
+        self.media(x, MediaCmd::Bridge { leg: b, hears: hears(called, caller).then_some(a) });
+        self.wire_monitor(x, at);
     }
 
     /// IC-112: both are up and hear each other.
@@ -266,6 +292,7 @@ impl Session {
             remote_party_number: called.1,
             calling_party_expires: expires(caller.2),
             called_party_expires: expires(called.2),
+            monitoring: false,
             reply_to: ReplyTo::Connection,
         };
         // Whoever left before is replaced: that is no longer why the session will end.
@@ -275,6 +302,7 @@ impl Session {
         {
             self.alarm(now, x, AlarmKind::SessionError, alarm::MEDIA_SERVER_ERROR, Some(format!("callRecording: {error}")));
         }
+        self.call_monitor(now, x, at);
         self.notify(x, answered);
     }
 
@@ -309,12 +337,19 @@ impl Session {
             self.placed += 1;
             self.placed_time += leave.at.since(since);
         }
+        if party.listener.is_some() && leave.failed {
+            let status = leave.sip_code.map(|status| format!(" {status}")).unwrap_or_default();
+            x.log(Level::Warn, Some(&self.info.session_id), format!("monitor: {}{status}; the call goes on", leave.reason));
+        }
+        // Nothing of a listener says why the session ends.
+        let keep_reason = party.listener.is_some() || leave.keep_reason && self.reason.is_some();
         let was_answered = party.is_answered();
         let was_dialling = matches!(party.phase, Phase::Dialling(_));
         self.end_dialog(now, x, &mut party, leave.status, &leave.headers, leave.q850.clone());
         self.parties.insert(at, party);
         self.forget_questions(key);
-        if !leave.keep_reason || self.reason.is_none() {
+        self.end_transfer(x, key);
+        if !keep_reason {
             self.reason = Some(leave.reason);
         }
         self.after_leaving(now, x, key, &leave, (caller, was_answered, was_dialling));
@@ -347,6 +382,7 @@ impl Session {
         let Some(at) = self.connections.iter().position(|c| c.has(key)) else { return };
         let connection = self.connections.remove(at);
         self.stop_recordings(now, x, &connection.id, leave.stop);
+        self.end_monitor(now, x, &connection, leave.at);
         let Some((a, b)) = connection.parties() else {
             // 7.2 C: a placed call that failed. Nobody remains, so the answer moves nothing; but the handler hears of it.
             if dialling && leave.failed {
@@ -365,7 +401,8 @@ impl Session {
             return self.release(now, x, other, Leave::refuse(now, 487, leave.reason).keeping_reason());
         }
         let kind = match caller {
-            true if connection.connected && !leave.failed => CallEventKind::CallingPartyDrop,
+            // IC-174: also while they are greeted.
+            true if (connection.connected || connection.is_greeted()) && !leave.failed => CallEventKind::CallingPartyDrop,
             true => CallEventKind::CallingPartyFailure,
             false if answered && !leave.failed => CallEventKind::CalledPartyDrop,
             false => CallEventKind::CalledPartyFailure,
@@ -376,9 +413,12 @@ impl Session {
 
     /// A party that is no longer connected hears silence (IC-034), and nobody holds it any more.
     fn separate(&mut self, now: Time, x: &mut Exchange, key: PartyKey) {
-        self.stop_ringback(x, key);
+        self.stop_own_play(x, key);
         if let Some(leg) = self.party(key).and_then(Participant::open_leg) {
             self.media(x, MediaCmd::Bridge { leg, hears: None });
+        }
+        if let Some(party) = self.party_mut(key) {
+            (party.held, party.hold_prepare) = (None, None);
         }
         self.set_direction(now, x, key, Direction::SendRecv);
     }
@@ -434,6 +474,7 @@ impl Session {
     pub(super) fn split(&mut self, now: Time, x: &mut Exchange, at: usize) {
         let connection = self.connections.remove(at);
         self.stop_recordings(now, x, &connection.id, StopReason::ConnectionSplit);
+        self.end_monitor(now, x, &connection, now);
         let caller = (&connection.caller, &connection.called, CallEventKind::CallerConnectionSplit);
         let called = (&connection.called, &connection.caller, CallEventKind::CalleeConnectionSplit);
         for (end, counterpart, kind) in [caller, called] {

@@ -2,23 +2,17 @@
 
 use super::*;
 use crate::alarm::RoutingHook;
-use crate::door::{Prepare, PromptSource, Resolve};
-use crate::hook::OutboundCall;
+use crate::door::{PromptSource, Resolve};
+use crate::hook::{Keep, OutboundCall};
 use crate::outbound::{self, Context};
 use crate::participant::{Dial, Phase};
 use crate::recording::{Container, Encoding, RecordingOptions, Unwritable};
 use connection::Ringback;
-use hookswitch_proto::limits::PLAY_SEGMENTS;
-use hookswitch_proto::media::{BargeIn, PlayId, Segment};
 use hookswitch_proto::sip::{Failure, Flow, Invite, Transport, Uri};
+use monitor::Monitor;
 use std::net::IpAddr;
-use std::time::Duration;
 
-/// Our own ringing tone or loop; the IVR counts its plays from one.
-const RINGBACK: PlayId = PlayId(u64::MAX);
-/// IC-172: 425 Hz, one second in six.
-const RINGING: (f32, f32, Duration, Duration) = (425.0, -15.0, Duration::from_secs(1), Duration::from_secs(5));
-const SIP_PORT: u16 = 5060;
+pub(super) const SIP_PORT: u16 = 5060;
 
 /// Whom to call.
 pub(super) struct Calling {
@@ -30,7 +24,7 @@ pub(super) struct Calling {
 }
 
 /// What a dial looks up and sends to.
-fn transport_of(target: &Uri) -> Transport {
+pub(super) fn transport_of(target: &Uri) -> Transport {
     match target.parameter("transport") {
         Some(t) if t.eq_ignore_ascii_case("tcp") => Transport::Tcp,
         _ => Transport::Udp,
@@ -74,13 +68,18 @@ impl Session {
             None | Some("default") => Ringback::Standard,
             Some("none") => Ringback::Silence,
             Some("early") => Ringback::Early,
-            Some(name) if crate::ivr::file_name_error(name).is_none() => Ringback::File(name.to_owned()),
+            Some(url) if url.starts_with("https://") || url.starts_with("http://") => {
+                Ringback::Prompt(PromptSource::Url { url: url.to_owned(), key: None, keep: Some(Keep::default()) })
+            }
+            Some(name) if crate::ivr::file_name_error(name).is_none() => Ringback::Prompt(PromptSource::File(name.to_owned())),
             Some(_) => Ringback::Standard,
         };
         let record = recording_of(&mut call, &x.settings.unwritable);
+        let monitor = call.monitor.take().map(Monitor::Idle);
+        let greetings = call.greeting.take().and_then(|greeting| self.prepare_greetings(now, x, &greeting));
         let callee = self.dial(now, x, Calling { participant_id, call, target, alarm: by.kind() }, Some(key));
         let connection = self.new_connection(x, End::Party(key), End::Party(callee));
-        (connection.record, connection.ringback) = (record, ringback);
+        (connection.record, connection.ringback, connection.greetings, connection.monitor) = (record, ringback, greetings, monitor);
         // The caller's leg too, so that his 200 follows the callee's at once.
         if let Some(party) = self.live(key).filter(|p| p.leg == LegState::None).map(|p| p.key) {
             self.open_leg(now, x, party);
@@ -101,7 +100,7 @@ impl Session {
         let Calling { participant_id, call, target, alarm } = calling;
         let key = self.new_key();
         let codec = toward.and_then(|k| self.party(k)).and_then(|p| p.negotiated.as_ref()).map(|n| n.codec);
-        let local = new_local(x, codec);
+        let local = self.new_local(x, codec);
         let ring = call.max_ring_time.unwrap_or(limits::RING).clamp(limits::RING_MIN, limits::RING_MAX);
         let user = target.user.clone().unwrap_or_default();
         let dial = Dial {
@@ -141,6 +140,9 @@ impl Session {
     }
 
     pub(super) fn on_resolved(&mut self, now: Time, x: &mut Exchange, number: u32, addresses: Result<Vec<SocketAddr>, String>) {
+        if self.on_transfer_located(now, x, number, &addresses) {
+            return;
+        }
         let asked = |p: &&mut Participant| matches!(&p.phase, Phase::Dialling(d) if d.resolving.is_some_and(|(n, _)| n == number));
         let Some(party) = self.parties.iter_mut().find(asked) else { return };
         let key = party.key;
@@ -159,19 +161,25 @@ impl Session {
 
     /// Only addresses among the tenant's destinations are called: names are judged by what they lead to as well.
     fn on_located(&mut self, now: Time, x: &mut Exchange, key: PartyKey, addresses: Vec<SocketAddr>) {
+        let Some(target) = self.party_mut(key).and_then(Participant::dial).map(|dial| dial.target.clone()) else { return };
+        let addresses: VecDeque<SocketAddr> =
+            addresses.into_iter().filter(|a| self.may_call(x, &target, *a)).take(limits::ADDRESSES).collect();
+        if addresses.is_empty() {
+            return self.address_failed(now, x, key, 403, "not among the tenant's destinations");
+        }
+        if let Some(dial) = self.party_mut(key).and_then(Participant::dial) {
+            dial.addresses = addresses;
+        }
+        self.advance(now, x, key);
+    }
+
+    /// Whether the tenant's destinations have this URI, whose host leads there.
+    pub(super) fn may_call(&self, x: &Exchange, target: &Uri, address: SocketAddr) -> bool {
         let on_trunk = |name: &str, ip: IpAddr| {
             let is_on = |t: &crate::door::Trunk| t.name == name && t.addresses.iter().any(|a| a.to_canonical() == ip);
             x.trunks.iter().any(is_on)
         };
-        let tenant = self.tenant.clone();
-        let Some(dial) = self.party_mut(key).and_then(Participant::dial) else { return };
-        let allowed = |address: &SocketAddr| tenant.destinations.iter().any(|d| d.allows(&dial.target, *address, on_trunk));
-        let addresses: VecDeque<SocketAddr> = addresses.into_iter().filter(allowed).take(limits::ADDRESSES).collect();
-        if addresses.is_empty() {
-            return self.address_failed(now, x, key, 403, "not among the tenant's destinations");
-        }
-        dial.addresses = addresses;
-        self.advance(now, x, key);
+        self.tenant.destinations.iter().any(|d| d.allows(target, address, on_trunk))
     }
 
     /// IC-073: an address to which no INVITE can go.
@@ -187,7 +195,7 @@ impl Session {
 
     /// Leg and address are there: the INVITE goes to the next address.
     pub(super) fn send_invite(&mut self, now: Time, x: &mut Exchange, key: PartyKey) {
-        let identity = self.identity.clone();
+        let (identity, trace_id) = (self.identity.clone(), self.info.trace_id.clone());
         let (domain, trusted) = (self.tenant.domain.clone(), self.tenant.trusted);
         let Some(party) = self.party_mut(key) else { return };
         let first = if let Some(dial) = party.dial() { dial.sdp.clone() } else { return };
@@ -209,6 +217,7 @@ impl Session {
         let to_trusted_trunk = x.trunks.iter().any(|t| t.trusted && t.addresses.iter().any(|a| a.to_canonical() == peer));
         let context = Context {
             identity: &identity,
+            trace_id: &trace_id,
             domain: &domain,
             trusted,
             to_trusted_trunk,
@@ -269,6 +278,9 @@ impl Session {
     pub(super) fn try_early(&mut self, now: Time, x: &mut Exchange, key: PartyKey) {
         let Some(at) = self.connections.iter().position(|c| c.has(key) && c.ringback == Ringback::Early && !c.bridged) else { return };
         let Some((caller, called)) = self.connections[at].parties() else { return };
+        if self.connections[at].greetings.is_some() && self.live(called).is_some_and(Participant::is_answered) {
+            return;
+        }
         let sends = self.live(called).is_some_and(|p| p.negotiated.is_some() && p.open_leg().is_some());
         if !sends || self.live(caller).and_then(Participant::open_leg).is_none() {
             return;
@@ -307,6 +319,9 @@ impl Session {
             return self.release(now, x, key, leave);
         }
         self.update_leg(x, key);
+        if self.party(key).is_some_and(|p| p.listener.is_some()) {
+            return self.monitor_answered(x, key);
+        }
         if self.answered_at.is_none() && self.counterpart(key).is_none() {
             self.answered_at = Some(now);
             x.count(Counter::CallsAnswered);
@@ -371,59 +386,6 @@ impl Session {
         }
         if dial.resolving.take_if(|(_, until)| *until <= now).is_some() {
             self.address_failed(now, x, key, 404, "the name was not looked up in time");
-        }
-    }
-
-    // ---------------------------------------------------------------------------------------- ringback
-
-    /// What an answered party hears while another is called.
-    fn start_ringback(&mut self, x: &mut Exchange, key: PartyKey) {
-        if !self.live(key).is_some_and(Participant::is_answered) {
-            return;
-        }
-        let number = x.mint.prepare();
-        let Some(connection) = self.connection_mut(key) else { return };
-        let source = match &connection.ringback {
-            Ringback::Silence | Ringback::Early => return,
-            Ringback::Standard => {
-                let (hz, level_dbm0, on, off) = RINGING;
-                PromptSource::Tone { hz: vec![hz], level_dbm0, on, off, total: on + off }
-            }
-            Ringback::File(name) => PromptSource::File(name.clone()),
-        };
-        connection.ringback_prepare = Some(number);
-        let domain = self.tenant.domain.clone();
-        x.emit(Output::Prepare(Box::new(Prepare { session: self.id, number, domain, sources: vec![source] })));
-    }
-
-    pub(super) fn on_prepared(&mut self, now: Time, x: &mut Exchange, number: u32, clips: Clips) {
-        if self.on_lead_prepared(now, x, number, &clips) {
-            return;
-        }
-        if let Some(party) = self.parties.iter_mut().find(|p| p.ivr.awaits(number)) {
-            return party.ivr.on_prepared(now, number, clips, &mut x.mint);
-        }
-        let Some(connection) = self.connections.iter_mut().find(|c| c.ringback_prepare == Some(number)) else { return };
-        connection.ringback_prepare = None;
-        let End::Party(key) = connection.caller else { return };
-        let Some(Ok(clip)) = clips.into_iter().next() else {
-            return x.log(Level::Warn, Some(&self.info.session_id), "ringback: the prompt cannot be played, silence instead".into());
-        };
-        // As often as the longest ringing needs, and as a queue has room for; the clip is shared.
-        let millis = u128::from(u64::try_from(clip.pcmu.len() / 8).unwrap_or(1).max(1));
-        let times = usize::try_from(limits::RING_MAX.as_millis() / millis).unwrap_or(1).clamp(1, PLAY_SEGMENTS);
-        let Some(party) = self.party_mut(key) else { return };
-        let Some(leg) = party.open_leg() else { return };
-        party.ringback = true;
-        let segments = vec![Segment::Clip(clip); times];
-        self.media(x, MediaCmd::Play { leg, play: RINGBACK, segments, barge_in: BargeIn::None });
-    }
-
-    pub(super) fn stop_ringback(&mut self, x: &mut Exchange, key: PartyKey) {
-        let Some(party) = self.party_mut(key).filter(|p| p.ringback) else { return };
-        party.ringback = false;
-        if let Some(leg) = party.open_leg() {
-            self.media(x, MediaCmd::StopPlay { leg });
         }
     }
 }

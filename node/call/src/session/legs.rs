@@ -1,7 +1,7 @@
 //! What SIP and the media thread say of one party, and how its leg and its answer follow from what is wanted of it.
 
 use super::*;
-use crate::door::Prepare;
+use crate::door::HoldAudio;
 use crate::hook::{AlarmLeg, IvrCommand, IvrRequest};
 use crate::ivr::{Effect, May};
 use crate::participant::{Phase, info_digit};
@@ -102,6 +102,7 @@ impl Session {
             | SipEvent::Progress { dialog, .. }
             | SipEvent::Answered { dialog, .. }
             | SipEvent::OfferAnswered { dialog, .. }
+            | SipEvent::Referred { dialog, .. }
             | SipEvent::Gone { dialog, .. } => *dialog,
             SipEvent::Invite { .. } | SipEvent::Refused { .. } => return,
         };
@@ -110,6 +111,7 @@ impl Session {
             SipEvent::Confirmed { sdp, .. } => self.on_confirmed(now, x, key, sdp.as_deref()),
             SipEvent::Offer { method, sdp, .. } => self.on_offer(now, x, key, &method, sdp.as_deref()),
             SipEvent::OfferAnswered { result, .. } => self.on_offer_answered(now, x, key, result),
+            SipEvent::Referred { status, last, .. } => self.on_referred(now, x, key, status, last),
             SipEvent::Info { request, .. } => self.on_info(now, x, key, &request),
             SipEvent::Progress { status, response, .. } => self.on_progress(now, x, key, status, &response),
             SipEvent::Answered { response, .. } => self.on_answered(now, x, key, &response),
@@ -165,7 +167,9 @@ impl Session {
 
     /// What one party's hold means for the other: we send it what the first one sends us, and take from it what the first one hears.
     fn pass_hold(&mut self, now: Time, x: &mut Exchange, key: PartyKey) {
-        let Some(ours) = self.live(key).and_then(|p| p.negotiated.as_ref()).map(|n| n.direction) else { return };
+        // One that is held by command holds nobody: its directions are ours.
+        let free = self.live(key).filter(|p| p.held.is_none());
+        let Some(ours) = free.and_then(|p| p.negotiated.as_ref()).map(|n| n.direction) else { return };
         let Some(other) = self.counterpart(key).filter(|_| self.connection_of(key).is_some_and(|c| c.connected)) else { return };
         let direction = match (ours.receives(), ours.sends()) {
             (true, true) => Direction::SendRecv,
@@ -179,9 +183,17 @@ impl Session {
 
     /// Our wish for a party's stream; told by a re-INVITE where it changes.
     pub(super) fn set_direction(&mut self, now: Time, x: &mut Exchange, key: PartyKey, direction: Direction) {
-        let Some(party) = self.party_mut(key).filter(|p| p.is_live() && p.direction != direction) else { return };
-        party.direction = direction;
-        self.reoffer(now, x, key);
+        let Some(party) = self.party_mut(key).filter(|p| p.is_live()) else { return };
+        party.passed = direction;
+        let wanted = match &party.held {
+            None => direction,
+            Some(HoldAudio::Silence) => Direction::Inactive,
+            Some(HoldAudio::File(_)) => Direction::SendOnly,
+        };
+        if party.direction != wanted {
+            party.direction = wanted;
+            self.reoffer(now, x, key);
+        }
     }
 
     fn reoffer(&mut self, now: Time, x: &mut Exchange, key: PartyKey) {
@@ -232,9 +244,10 @@ impl Session {
 
     /// IC-104 to IC-111.
     pub(super) fn notify_leg(&mut self, x: &mut Exchange, key: PartyKey, event: &'static str) {
-        let remote = self.counterpart(key).and_then(|k| self.party(k)).map(|p| (p.id.clone(), p.user.clone()));
-        let (remote_participant_id, remote_user) = remote.unzip();
         let Some(party) = self.party(key) else { return };
+        let heard = party.listener.as_ref().map(|listener| listener.heard_as.clone());
+        let remote = heard.or_else(|| self.counterpart(key).and_then(|k| self.party(k)).map(|p| (p.id.clone(), p.user.clone())));
+        let (remote_participant_id, remote_user) = remote.unzip();
         let notify = Notification::CallNotify {
             info: self.info.clone(),
             event,
@@ -243,6 +256,7 @@ impl Session {
             remote_participant_id,
             remote_user,
             sip_call_id: party.sip_call_id.clone(),
+            monitoring: party.listener.is_some(),
             reply_to: ReplyTo::Participant,
         };
         self.notify(x, notify);
@@ -324,10 +338,7 @@ impl Session {
                 };
                 self.ask(now, x, key, Hook::GetIvrCommand(Box::new(request)));
             }
-            Effect::Prepare { number, sources } => {
-                let domain = self.tenant.domain.clone();
-                x.emit(Output::Prepare(Box::new(Prepare { session: self.id, number, domain, sources })));
-            }
+            Effect::Prepare { number, sources } => self.prepare(x, number, sources),
             Effect::StartRecording { recording, recording_id, file_name, options, callback } => {
                 let (participant_id, caller) = (party.id.clone(), party.user.clone());
                 let options = options.with_law_of(party.negotiated.as_ref().map(|n| n.codec));
@@ -390,10 +401,11 @@ impl Session {
         let MediaEvent { leg, at, what } = event;
         let Some(key) = self.parties.iter().find(|p| p.leg_id() == Some(leg)).map(|p| p.key) else { return };
         // Between two parties the legs pass keys on; to anybody else they are input, early ones too.
-        let keys_are_input = self.counterpart(key).is_none();
+        let alone = self.counterpart(key).is_none();
         let Some(party) = self.party_mut(key) else { return };
+        let keys_are_input = alone && party.listener.is_none();
         let live = party.is_live();
-        if self.on_lead_played(now, x, &what) {
+        if self.on_lead_played(now, x, &what) || self.on_own_play(now, x, key, &what) {
             return;
         }
         let Some(party) = self.party_mut(key) else { return };

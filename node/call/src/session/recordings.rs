@@ -5,13 +5,13 @@
 
 use super::*;
 use crate::admission::Quota;
-use crate::door::{CommandResult, Prepare, RecordingMoved, RecordingStart, WhichRecording};
+use crate::door::{CommandResult, RecordingMoved, RecordingStart, WhichRecording};
 use crate::hook::{IvrCommand, Phrase, RecordingResult};
 use crate::ivr;
 use crate::recording::{Channels, Dialect, Direction, Mode, PauseBehavior, Phase, Place, QueuePolicy, RecordingOptions, Target};
-use crate::track::{Lead, Recording, Sound};
+use crate::track::{Lead, Recording, Sound, segments};
 use hookswitch_proto::limits::TAPS;
-use hookswitch_proto::media::{BargeIn, Ended, FRAME_TIME, MediaKind, PlayId, RecordingTotals, Segment};
+use hookswitch_proto::media::{BargeIn, Ended, FRAME_TIME, MediaKind, PlayId, RecordingTotals};
 
 /// Plays of recordings are numbered from here on, far above those of IVRs.
 const PLAYS: u64 = 1 << 62;
@@ -38,6 +38,7 @@ impl Session {
         target: &Target,
         mut options: RecordingOptions,
         prompts: &[Phrase],
+        told: bool,
     ) -> CommandResult {
         let bad = |field, why: &str| CommandError::BadValue { field, why: why.to_owned() };
         options = options.under(self.tenant.recordings);
@@ -68,7 +69,7 @@ impl Session {
         if self.recordings.len() >= limits::RECORDINGS {
             return Err(CommandError::WrongState("too many recordings are being stored"));
         }
-        if x.spent.storage.contains(&self.info.domain) {
+        if !options.prompts_only && x.spent.storage.contains(&self.info.domain) {
             x.count(Quota::Storage.counter());
             let error = format!("{}: {}", alarm::QUOTA, Quota::Storage.name());
             self.alarm(now, x, AlarmKind::SessionError, &error, None);
@@ -98,7 +99,7 @@ impl Session {
         };
         recording.connection_id = connection;
         recording.callback = !recording.options.prompts_only;
-        recording.told = !of_call || Recording::is_named(&recording.options);
+        recording.told = told && (!of_call || Recording::is_named(&recording.options));
         recording.lead = lead;
         let file_name = recording.file_name.clone();
         if barge {
@@ -113,7 +114,22 @@ impl Session {
     pub(super) fn record_connection(&mut self, now: Time, x: &mut Exchange, at: usize, options: RecordingOptions) -> CommandResult {
         let connection = self.connections.get(at).ok_or(CommandError::Unknown("connection"))?;
         let target = Target::Connection(connection.id.clone());
-        self.start_recording(now, x, &target, options, &[])
+        self.start_recording(now, x, &target, options, &[], true)
+    }
+
+    /// Phrases to one party, as the prompts of a recording play that records nothing; nobody hears how it went.
+    pub(super) fn play(&mut self, now: Time, x: &mut Exchange, participant_id: &str, phrases: &[Phrase]) -> CommandResult {
+        let key = self.find(participant_id)?.ok_or(CommandError::WrongState("the participant is gone"))?;
+        if self.party(key).is_some_and(|p| p.ivr.is_on()) {
+            return Err(CommandError::WrongState("the participant is in the IVR"));
+        }
+        let options = RecordingOptions { prompts_only: true, mode: Some(Mode::Queued), ..RecordingOptions::default() };
+        let target = Target::Participant(participant_id.to_owned());
+        match self.start_recording(now, x, &target, options, phrases, false) {
+            Ok(_) => Ok(Done::Nothing),
+            Err(CommandError::BadValue { field: "prompts", why }) => Err(CommandError::BadValue { field: "phrases", why }),
+            Err(error) => Err(error),
+        }
     }
 
     pub(super) fn stop_recording(&mut self, now: Time, x: &mut Exchange, which: &WhichRecording, reason: StopReason) -> CommandResult {
@@ -302,8 +318,7 @@ impl Session {
             } else {
                 let number = x.mint.prepare();
                 self.recordings[i].lead = Lead::Preparing { number, sounds };
-                let domain = self.tenant.domain.clone();
-                x.emit(Output::Prepare(Box::new(Prepare { session: self.id, number, domain, sources })));
+                self.prepare(x, number, sources);
             }
         }
     }
@@ -333,6 +348,13 @@ impl Session {
         if let Some(place) = clips.iter().position(Result::is_err) {
             let beep = self.recordings[i].options.beep == Some(true) && place + 1 == clips.len();
             let why = if beep { "beep_failed" } else { "prompt_failed" };
+            if let Some(failed) =
+                clips[place].as_ref().err().filter(|_| self.recordings[i].options.prompts_only && !self.recordings[i].told)
+            {
+                // No state of it is told, so that this is all that is heard of it.
+                let details = format!("play: {}", alarm::printable(&failed.why, 512));
+                self.alarm(now, x, AlarmKind::IvrCommandError, ivr::alarm_of(failed), Some(details));
+            }
             self.fail_recording(now, x, i, why);
             return true;
         }
@@ -343,14 +365,7 @@ impl Session {
 
     fn play_lead(&mut self, now: Time, x: &mut Exchange, i: usize, sounds: &[Sound], clips: Vec<hookswitch_proto::media::Clip>) {
         let recording = &mut self.recordings[i];
-        let mut clips = clips.into_iter();
-        let segments: Vec<Segment> = sounds
-            .iter()
-            .filter_map(|sound| match sound {
-                Sound::Clip => clips.next().map(Segment::Clip),
-                Sound::Silence(duration) => Some(Segment::Silence(*duration)),
-            })
-            .collect();
+        let segments = segments(sounds, clips.into_iter().map(Some));
         let play = PlayId(PLAYS + recording.id.0);
         let only_beep = recording.options.beep == Some(true) && segments.len() == 1;
         recording.lead = Lead::Playing { play, sounds: segments.len() };
@@ -639,7 +654,7 @@ fn running_phase(one: &Recording) -> Phase {
 }
 
 /// UR-016, UR-017: prompts, then the beep.
-fn lead(prompts: &[Phrase], beep: bool) -> Result<Lead, CommandError> {
+pub(super) fn lead(prompts: &[Phrase], beep: bool) -> Result<Lead, CommandError> {
     let bad = |why: String| CommandError::BadValue { field: "prompts", why };
     let command = IvrCommand { phrases: prompts.to_vec(), ..IvrCommand::default() };
     ivr::check(&command).map_err(|(field, why)| bad(format!("{field}: {why}")))?;

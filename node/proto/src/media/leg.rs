@@ -16,6 +16,7 @@
 use super::background::Background;
 use super::dtmf::{Keypad, Press, Presses};
 use super::jitter::{Frame, Jitter, Packet, Verdict};
+use super::mixer::Mixer;
 use super::pace::{FRAME_NANOS, Lead};
 use super::player::{Echo, Player, Step};
 use super::rtcp::{self, Heard, Rtcp, Sent};
@@ -72,6 +73,8 @@ pub struct Leg {
     stats: LegStats,
     /// Another leg's party is heard, wherever nothing of our own is sent.
     bridged: bool,
+    /// The same of two at once.
+    listens: Option<Box<Mixer>>,
     /// The last frame was our own: a prompt, a digit.
     own: bool,
     /// The peer insists on another packet time than the party sends: frames are put together anew.
@@ -121,6 +124,7 @@ impl Leg {
             timed_out: false,
             stats: LegStats::default(),
             bridged: false,
+            listens: None,
             own: false,
             framed: false,
             overheard: false,
@@ -143,6 +147,7 @@ impl Leg {
             MediaCmd::Open { .. } | MediaCmd::Close { .. } => {}
             // Whom it hears is the thread's business; to hear oneself would be an echo, which is another command.
             MediaCmd::Bridge { hears, .. } => self.bridge(hears.is_some_and(|other| other != self.id)),
+            MediaCmd::Listen { to, .. } => self.listen(to.map(|other| other.filter(|other| *other != self.id))),
             MediaCmd::Update { negotiated, .. } => self.update(now, *negotiated),
             MediaCmd::Play { play, segments, barge_in, .. } => {
                 self.stop_play(now, io);
@@ -290,11 +295,16 @@ impl Leg {
     pub fn overhear(&mut self, other: &Leg, io: &mut impl LegIo) {
         // Also while something of our own is heard instead: the other's frames are as old as that when they are heard again.
         self.overheard_at = other.ticked;
+        let muted = !other.negotiated.direction.receives();
+        if let Some(mixer) = self.listens.as_mut().filter(|_| !self.closed && !muted) {
+            for (_, said) in other.jitter.said() {
+                mixer.put(other.id, said.codec, said.law);
+            }
+        }
         if self.closed || !self.hears_other() {
             return;
         }
         let framed = self.framed && !self.player.echoes();
-        let muted = !other.negotiated.direction.receives();
         let stream = other.stream_now();
         for tap in self.taps.iter_mut().filter(|t| t.takes_heard()) {
             tap.heard_from(other.id, stream);
@@ -318,7 +328,7 @@ impl Leg {
 
     /// Whether [`Leg::overhear`] has a use: then the other leg must be told, by [`Leg::set_overheard`].
     pub fn overhears(&self) -> bool {
-        self.bridged && (self.framed || self.taps.iter().any(Tap::takes_heard))
+        self.listens.is_some() || self.bridged && (self.framed || self.taps.iter().any(Tap::takes_heard))
     }
 
     /// Somebody who hears this leg wants its frames, from now on, or no more.
@@ -340,6 +350,7 @@ impl Leg {
 
     /// Whether another leg's party is heard from now on. The thread that owns both ends this when the other closes.
     pub fn bridge(&mut self, on: bool) {
+        self.listens = None;
         self.bridged = on;
         self.overheard_at = self.ticked;
         self.framed = false;
@@ -347,6 +358,12 @@ impl Leg {
         if !on {
             self.sender.marker = true;
         }
+    }
+
+    /// Whom of two parties it listens to from now on.
+    pub fn listen(&mut self, to: [Option<LegId>; 2]) {
+        self.bridge(false);
+        self.listens = Mixer::new(to);
     }
 
     /// What this party hears is the other's voice, and not something of our own.
@@ -638,6 +655,7 @@ impl Leg {
             }
         }
         law[filled..].fill(g711::silence(codec));
+        let mixed = filled == 0 && self.listens.as_mut().is_some_and(|mixer| mixer.take(codec, &mut law));
         let toned = self.overlay_tone(codec, &mut law);
         let digit = self.negotiated.telephone_event.filter(|_| !self.keypad.is_idle());
         self.own = filled > 0 || toned || digit.is_some();
@@ -651,7 +669,7 @@ impl Leg {
         let sends = self.negotiated.direction.sends();
         let target = self.source.target().filter(|_| sends);
         if !hears_other && self.taps.iter().any(Tap::takes_heard) {
-            let kind = if target.is_some() && (filled > 0 || toned) { FrameKind::Voice } else { FrameKind::Silence };
+            let kind = if target.is_some() && (filled > 0 || mixed || toned) { FrameKind::Voice } else { FrameKind::Silence };
             if target.is_none() {
                 law.fill(g711::silence(codec));
             }
@@ -683,7 +701,7 @@ impl Leg {
             None => {
                 // Behind the recordings, which have had this frame.
                 if let Some(background) = self.background.as_mut().filter(|_| !hears_other) {
-                    background.mix(codec, self.player.plays(), filled == 0 && !toned, &mut law);
+                    background.mix(codec, self.player.plays(), filled == 0 && !mixed && !toned, &mut law);
                 }
                 if let Some(warning) = &mut self.warning {
                     warning.mix(codec, &mut law);

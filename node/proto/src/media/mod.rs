@@ -8,6 +8,7 @@ mod dtmf;
 pub mod g711;
 mod jitter;
 mod leg;
+mod mixer;
 mod pace;
 mod player;
 mod plc;
@@ -57,6 +58,9 @@ impl Codec {
             Codec::Pcmu => 0,
             Codec::Pcma => 8,
         }
+    }
+    pub fn of_name(name: &str) -> Option<Codec> {
+        [Codec::Pcmu, Codec::Pcma].into_iter().find(|codec| codec.name() == name)
     }
     /// The encoding name in `a=rtpmap`.
     pub fn name(self) -> &'static str {
@@ -330,6 +334,12 @@ pub enum MediaCmd {
         leg: LegId,
         hears: Option<LegId>,
     },
+    /// From now on this leg sends what these two receive, mixed, wherever its own queue has nothing to play, and nobody hears it; twice
+    /// `None`: silence again. It takes the place of a bridge, and a bridge of it. It ends by itself with the legs that are heard.
+    Listen {
+        leg: LegId,
+        to: [Option<LegId>; 2],
+    },
     /// From now on this plays under whatever else does, in a loop with this pause between two rounds, and 15 dB down while a queue plays
     /// (IC-254); `None`: no more. Whom a bridge lets speak is heard without it, and it is in no recording.
     Background {
@@ -367,6 +377,7 @@ impl MediaCmd {
             | MediaCmd::PauseRecording { leg, .. }
             | MediaCmd::ResumeRecording { leg, .. }
             | MediaCmd::Bridge { leg, .. }
+            | MediaCmd::Listen { leg, .. }
             | MediaCmd::Background { leg, .. }
             | MediaCmd::Warn { leg, .. }
             | MediaCmd::SendDigit { leg, .. }

@@ -176,6 +176,11 @@ impl Dialog {
         }
     }
 
+    /// The peer's URI, as its last Contact gave it.
+    pub fn target(&self) -> &str {
+        &self.target
+    }
+
     pub fn flow(&self) -> Flow {
         self.flow
     }

@@ -4,6 +4,7 @@
 //! It does no I/O. `receive` and the commands change state, then drain `poll`, then sleep until `next_timeout`.
 
 mod call;
+mod refer;
 mod uac;
 mod uas;
 mod within;
@@ -158,6 +159,9 @@ pub enum SipEvent {
     Answered { dialog: DialogId, response: Arc<super::Message> },
     /// The end of an `Endpoint::offer`: the SDP answer of the 2xx, or the final status that refused it (408 when none came).
     OfferAnswered { dialog: DialogId, result: Result<Bytes, u16> },
+    /// What became of an `Endpoint::refer`: 202, then what the peer's other call has reached, at last a status that is `last` (408: it said
+    /// nothing more).
+    Referred { dialog: DialogId, status: u16, last: bool },
     /// The end of the dialog; its id is never used again.
     Gone { dialog: DialogId, cause: Cause, at: Time },
     /// A message was refused or dropped before it reached a dialog: for counters and one log line.
@@ -235,6 +239,11 @@ enum Purpose {
     Refresh(DialogId),
     /// Our own offer within the dialog.
     Offer(DialogId),
+    /// The peer is asked to call somebody else (RFC 3515).
+    Refer {
+        dialog: DialogId,
+        cseq: u32,
+    },
     /// `None`: its dialog is gone already.
     Bye(Option<DialogId>),
     Cancel,
@@ -286,9 +295,9 @@ pub enum CommandError {
     Overload,
 }
 
-/// The methods with a meaning here. REGISTER, SUBSCRIBE, NOTIFY, MESSAGE, PUBLISH and REFER are denied by default: nothing of them
-/// may be reached without a credential.
-const ALLOW: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, UPDATE, INFO";
+/// The methods with a meaning here. REGISTER, SUBSCRIBE, MESSAGE, PUBLISH and REFER are denied by default: nothing of them may be
+/// reached without a credential. A NOTIFY tells of a REFER of ours, or is refused.
+const ALLOW: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, UPDATE, INFO, NOTIFY";
 
 impl Endpoint {
     pub fn new(config: EndpointConfig, seed: [u8; 32]) -> Endpoint {
@@ -606,6 +615,7 @@ impl Endpoint {
             Purpose::Invite(id) => self.on_invite_failed(now, id, status, None),
             Purpose::Offer(id) => self.on_offer_response(now, id, status, None),
             Purpose::Refresh(id) => self.on_refresh_response(now, id, status, None),
+            Purpose::Refer { dialog, cseq } => self.on_refer_response(now, dialog, cseq, status),
             Purpose::Bye(Some(id)) => self.end(now, id, Cause::Local),
             Purpose::Bye(None) | Purpose::Cancel => {}
         }

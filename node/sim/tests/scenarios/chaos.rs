@@ -192,7 +192,7 @@ fn order(dice: &mut Dice, world: &mut World, addresses: &[String]) {
         3 => Command::record_call(session_id, connection_id, None),
         4 => Command::StopRecording { session_id, which: WhichRecording::Last },
         5 => Command::InterruptIvrCommand { session_id, command: None },
-        6 => Command::SendDtmf { session_id, participant_id, digits: "12#".into() },
+        6 => Command::SendDtmf { session_id, participant_id, digits: "12#".into(), length: None },
         n => {
             let session_id = (n == 7).then_some(session_id);
             Command::PlaceIvrCall(Box::new(PlaceIvrCall { session_id, mediaservice_id: None, call: outbound(dice, addresses) }))

@@ -1,7 +1,10 @@
 //! Two parties and what goes wrong between them: the orders of docs/conformance.md 7.2 B, C and D, each with its failures.
 
 use crate::{check, no_leaks};
-use hookswitch_call::{Ask, CallEventKind, Command, Done, Hook, HookFailure, Notification, OutboundCall, PlaceIvrCall, Routing, Verdict};
+use hookswitch_call::{
+    Ask, CallEventKind, Command, Done, Greeting, Hook, HookFailure, Notification, OutboundCall, Phrase, PlaceIvrCall, PlayMode, Routing,
+    Verdict,
+};
 use hookswitch_proto::Time;
 use hookswitch_proto::media::Direction;
 use hookswitch_sim::handler::{Scripted, drop_with, hang_up};
@@ -30,7 +33,7 @@ fn calls(call: OutboundCall, events: Vec<Result<Routing, HookFailure>>) -> Scrip
     let mut events = events.into_iter();
     Scripted::new(move |ask| match ask.hook {
         Hook::NewCall(_) => Ok(Verdict::Routing(Routing::Call(Box::new(call.clone())))),
-        Hook::CallEvent(_) => events.next().unwrap_or_else(|| Ok(drop_with(None))).map(Verdict::Routing),
+        Hook::CallEvent(_) | Hook::GetCallIdentifier(_) => events.next().unwrap_or_else(|| Ok(drop_with(None))).map(Verdict::Routing),
         Hook::GetIvrCommand(_) => Ok(Verdict::Ivr(Box::new(hang_up()))),
     })
 }
@@ -115,6 +118,32 @@ fn b_a_call_that_the_caller_ends() {
     );
     assert_eq!(world.records.iter().map(|r| r.reason).collect::<Vec<_>>(), ["callingPartyHangup"]);
     assert_eq!(ending(&world, bob), Some(Ending::Released { by_us: false }));
+    no_leaks(world);
+}
+
+/// The callee is told something for half a second, then the caller for a third of one.
+fn greeted(caller_stays: u64) -> World {
+    let words = |n| vec![Phrase::Silence { duration: ms(n) }];
+    let greeting = Greeting { order: PlayMode::CalleeFirst, caller: words(300), callee: words(500) };
+    let (mut world, alice, _) = world(answer(1000), OutboundCall { greeting: Some(greeting), ..call_to(BOB) }, vec![]);
+    world.run_to_ms(caller_stays);
+    world.hang_up(alice);
+    world.run_to_ms(caller_stays + 2000);
+    world
+}
+
+#[test]
+fn b_greetings_come_first() {
+    let world = greeted(3000);
+    let told = world.steps.iter().find(|step| step.what == "call-answered").unwrap_or_else(|| panic!("{}", world.ladder()));
+    // Alice's ACK is there at 1.100; a leg plays in frames of 20 ms.
+    assert!((1880..1980).contains(&(told.at.0 / 1_000_000)), "{told}\n{}", world.ladder());
+    assert_eq!(events(&world), [(CallEventKind::CallingPartyDrop, None)]);
+    no_leaks(world);
+    // Who hangs up meanwhile has dropped, and they never heard each other.
+    let world = greeted(1400);
+    assert!(!world.steps.iter().any(|step| step.what == "call-answered"), "{}", world.ladder());
+    assert_eq!(events(&world), [(CallEventKind::CallingPartyDrop, None)]);
     no_leaks(world);
 }
 

@@ -6,6 +6,7 @@ use super::super::endpoint::Path;
 use super::super::reply::{self, ApiError, Reply};
 use super::super::{Api, Count, Shared};
 use super::{order, reply_id};
+use crate::guest::checks;
 use crate::store::RecordingRow;
 use axum::extract::{Request, State};
 use hookswitch_call::door::{Command, Done, WhichRecording};
@@ -15,6 +16,7 @@ use hookswitch_call::recording::{
     CbcKey, Channels, Container, Dialect, Direction, Encoding, Mode, PauseBehavior, QueuePolicy, RecordingOptions, RecordingStatus,
     StorageClass, Target,
 };
+use hookswitch_wasm::wit;
 use serde_json::{Map, Value, json};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
@@ -228,7 +230,7 @@ pub(in super::super) fn options(at: &str, value: Value) -> Result<(RecordingOpti
     Ok((options, o.left()))
 }
 
-/// What plays before it: files, tones and silence.
+/// What plays before it: files, what is fetched or spoken, tones and silence.
 fn prompts(value: Option<Value>) -> Result<Vec<Phrase>, ApiError> {
     let items = match value {
         None => return Ok(Vec::new()),
@@ -269,10 +271,28 @@ fn prompts(value: Option<Value>) -> Result<Vec<Phrase>, ApiError> {
                     total: time(&mut members, "totalMs")?,
                 })
             }
-            _ => Err(members.bad("type", "must be file, url, tone or silence")),
+            Some("tts") => {
+                let parameters = members.any("parameters").filter(Value::is_object).ok_or_else(|| missing("parameters"))?.to_string();
+                let engine = members.text("engine")?.unwrap_or_else(|| "local".into());
+                let refresh_cache = members.flag("refreshCache")?.unwrap_or(false);
+                let (cache_time_to_live, file_name, extra) = (None, None, Vec::new());
+                spoken(i, wit::Phrase::Tts(wit::TtsPhrase { engine, parameters, cache_time_to_live, refresh_cache, file_name, extra }))
+            }
+            Some("say") => {
+                let kind = members.text("kind")?.ok_or_else(|| missing("kind"))?;
+                let value = members.text("value")?.ok_or_else(|| missing("value"))?;
+                let language = members.text("language")?.unwrap_or_default();
+                spoken(i, wit::Phrase::Say(wit::SayPhrase { kind, value, language, extra: Vec::new() }))
+            }
+            _ => Err(members.bad("type", "must be file, url, tts, say, tone or silence")),
         }
     };
     items.into_iter().enumerate().map(read).collect()
+}
+
+/// Checked as a handler's phrase is.
+fn spoken(place: usize, phrase: wit::Phrase) -> Result<Phrase, ApiError> {
+    checks::phrase(place, phrase).map_err(|wrong| ApiError::bad(&wrong.field.replacen("phrases", "prompts", 1), wrong.why))
 }
 
 fn target(members: &mut Members) -> Result<Target, ApiError> {
@@ -462,8 +482,9 @@ pub(in super::super) fn schema_of_start() -> Value {
             "prompts": {
                 "type": ["array", "null"],
                 "maxItems": call_limits::PHRASES,
-                "items": { "type": "object", "required": ["type"], "properties": { "type": { "enum": ["file", "url", "tone", "silence"] } } },
-                "description": "What plays before its beep. Of another server: `{\"type\":\"url\",\"url\":…,\"cacheKey\":…}`, where handlers may post to.",
+                "items": { "type": "object", "required": ["type"], "properties": { "type": { "enum": ["file", "url", "tts", "say", "tone", "silence"] } } },
+                "description": "What plays before its beep. Of another server: `{\"type\":\"url\",\"url\":…,\"cacheKey\":…}`, where handlers may post to. \
+                                Spoken: `{\"type\":\"tts\",\"engine\":\"local\",\"parameters\":{\"text\":…}}`, `{\"type\":\"say\",\"kind\":\"time\",\"value\":\"14:05\"}`.",
             },
         },
     })
@@ -554,21 +575,32 @@ mod tests {
     }
 
     #[test]
-    fn ur_016_prompts_are_files_tones_and_silence() {
+    fn ur_016_prompts_are_files_speech_tones_and_silence() {
         let given = json!([
             { "type": "file", "fileName": "a.wav" },
             { "type": "silence", "durationMs": 500 },
             { "type": "url", "url": "https://prompts.example/a.wav", "cacheKey": "a" },
             { "type": "tone", "hz": [440], "onMs": 100, "totalMs": 200 },
+            { "type": "tts", "parameters": { "text": "Please hold." }, "refreshCache": true },
+            { "type": "say", "kind": "time", "value": "14:05", "language": "en" },
         ]);
         let Ok(read) = prompts(Some(given)) else { panic!("taken") };
-        assert_eq!(read.len(), 4);
+        assert_eq!(read.len(), 6);
+        let Phrase::Tts { engine, parameters, keep } = &read[4] else { panic!("{read:?}") };
+        assert_eq!((engine.as_str(), parameters.as_str()), ("local", r#"{"text":"Please hold."}"#));
+        assert!(keep.refresh);
+        assert_eq!(read[5], Phrase::Say { kind: "time".into(), value: "14:05".into(), language: "en".into() });
         assert_eq!(read[2], Phrase::Url { url: "https://prompts.example/a.wav".into(), key: Some("a".into()), keep: None });
         assert!(matches!(&read[3], Phrase::Tone { level_dbm0, .. } if *level_dbm0 == -12.0));
         for (bad, field) in [
             (json!({}), "prompts"),
             (json!([1]), "prompts[0]"),
-            (json!([{ "type": "say" }]), "prompts[0].type"),
+            (json!([{ "type": "sing" }]), "prompts[0].type"),
+            (json!([{ "type": "say" }]), "prompts[0].kind"),
+            (json!([{ "type": "say", "kind": "poem", "value": "x" }]), "prompts[0].kind"),
+            (json!([{ "type": "tts", "parameters": "text" }]), "prompts[0].parameters"),
+            (json!([{ "type": "tts", "parameters": {}, "engine": "other" }]), "prompts[0].engine"),
+            (json!([{ "type": "tts", "parameters": {}, "refreshCache": 1 }]), "prompts[0].refreshCache"),
             (json!([{ "type": "file", "fileName": "../x" }]), "prompts[0].fileName"),
             (json!([{ "type": "silence" }]), "prompts[0].durationMs"),
             (json!([{ "type": "url" }]), "prompts[0].url"),

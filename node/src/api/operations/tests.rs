@@ -6,13 +6,13 @@ use crate::api::{BODY, Count};
 use crate::jwt;
 use crate::store::wall_ms;
 use hookswitch_call::ReplyTo;
-use hookswitch_call::door::{Command, CommandError, Done, PlaceIvrCall, WhichRecording};
+use hookswitch_call::door::{Command, CommandError, Done, HoldAudio, Mute, PlaceIvrCall, TransferTarget, WhichRecording};
 use hookswitch_call::hook::OutboundCall;
 use serde_json::{Value, json};
 use std::time::Duration;
 
 const JSON: Option<&str> = Some("application/json");
-const OPERATIONS: [&str; 8] = [
+const OPERATIONS: [&str; 12] = [
     "startrecording",
     "stoprecording",
     "hangupparticipant",
@@ -20,6 +20,10 @@ const OPERATIONS: [&str; 8] = [
     "splitconnection",
     "interruptivrcommand",
     "senddtmf",
+    "transfer",
+    "hold",
+    "resume",
+    "mute",
     "placeivrcall",
 ];
 
@@ -43,6 +47,10 @@ impl World {
             "hangupremoteparticipant" => json!({ "participantId": "p-1" }),
             "interruptivrcommand" => return json!({ "sessionId": "s-1", "replyId": self.command() }),
             "senddtmf" => json!({ "participantId": "p-1", "digits": "12#" }),
+            "transfer" => json!({ "participantId": "p-1", "destAddr": "sip:carol@127.0.0.1" }),
+            "hold" => json!({ "participantId": "p-1", "fileName": "music.wav" }),
+            "resume" => json!({ "participantId": "p-1" }),
+            "mute" => json!({ "participantId": "p-1", "direction": "speak" }),
             "placeivrcall" => return json!({ "destAddr": "sip:bob@127.0.0.1" }),
             _ => json!({ "connectionId": "c-1" }),
         };
@@ -56,7 +64,7 @@ fn id(text: &str) -> String {
 }
 
 #[test]
-fn ic_007_each_operation_becomes_its_command() {
+fn ic_001_007_each_operation_is_a_post_that_becomes_its_command() {
     let world = world();
     let session = || id("s-1");
     let participant = || id("p-1");
@@ -69,7 +77,15 @@ fn ic_007_each_operation_becomes_its_command() {
         Command::HangupRemoteParticipant { session_id: session(), participant_id: participant() },
         Command::SplitConnection { session_id: session(), connection_id: connection() },
         Command::InterruptIvrCommand { session_id: session(), command: Some(4) },
-        Command::SendDtmf { session_id: session(), participant_id: participant(), digits: "12#".into() },
+        Command::SendDtmf { session_id: session(), participant_id: participant(), digits: "12#".into(), length: None },
+        Command::Transfer {
+            session_id: session(),
+            participant_id: participant(),
+            target: TransferTarget::Blind("sip:carol@127.0.0.1".into()),
+        },
+        Command::Hold { session_id: session(), participant_id: participant(), audio: HoldAudio::File("music.wav".into()) },
+        Command::Resume { session_id: session(), participant_id: participant() },
+        Command::Mute { session_id: session(), participant_id: participant(), mute: Mute { speak: true, listen: false } },
         Command::PlaceIvrCall(Box::new(PlaceIvrCall { call, ..PlaceIvrCall::default() })),
     ];
     for (operation, expected) in OPERATIONS.into_iter().zip(expected) {
@@ -87,6 +103,58 @@ fn ic_007_each_operation_becomes_its_command() {
             let (status, answer) = world.ask(method, &format!("/{TENANT}/{operation}"), Some(TOKEN), None, b"");
             assert_eq!((status, &answer["error"]), (405, &json!("method_not_allowed")), "{method} {operation}");
         }
+    }
+    assert!(world.ordered().is_empty());
+}
+
+#[test]
+fn ic_300_what_transfers_holds_mutes_and_digits_may_say() {
+    let world = world();
+    let (session_id, participant_id) = (|| id("s-1"), || id("p-1"));
+    let with = |fields: Value| {
+        let mut body = json!({ "participantId": "p-1", "replyId": world.connection() });
+        body.as_object_mut().expect("an object").extend(fields.as_object().expect("an object").clone());
+        body
+    };
+    let attended = TransferTarget::Attended("p-2".into());
+    let mute = |speak, listen| Command::Mute { session_id: session_id(), participant_id: participant_id(), mute: Mute { speak, listen } };
+    for (operation, fields, expected) in [
+        (
+            "transfer",
+            json!({ "toParticipantId": "p-2" }),
+            Command::Transfer { session_id: session_id(), participant_id: participant_id(), target: attended },
+        ),
+        ("hold", json!({}), Command::Hold { session_id: session_id(), participant_id: participant_id(), audio: HoldAudio::Silence }),
+        ("mute", json!({ "direction": "listen" }), mute(false, true)),
+        ("mute", json!({ "direction": "both" }), mute(true, true)),
+        ("mute", json!({ "direction": "off" }), mute(false, false)),
+        (
+            "senddtmf",
+            json!({ "digits": "1", "digitMs": 250 }),
+            Command::SendDtmf {
+                session_id: session_id(),
+                participant_id: participant_id(),
+                digits: "1".into(),
+                length: Some(std::time::Duration::from_millis(250)),
+            },
+        ),
+    ] {
+        world.gives(Ok(Done::Nothing));
+        let (status, answer) = world.post(operation, &with(fields));
+        assert_eq!(status, 200, "{operation}: {answer}");
+        assert_eq!(world.ordered(), [(TENANT.to_owned(), expected)], "{operation}");
+    }
+    for (operation, fields, named) in [
+        ("transfer", json!({}), "destAddr"),
+        ("transfer", json!({ "destAddr": "sip:a@b", "toParticipantId": "p-2" }), "toParticipantId"),
+        ("hold", json!({ "fileName": "../x" }), "fileName"),
+        ("mute", json!({ "direction": "up" }), "direction"),
+        ("mute", json!({}), "direction"),
+        ("senddtmf", json!({ "digits": "1", "digitMs": 5000 }), "digitMs"),
+    ] {
+        let (status, answer) = world.post(operation, &with(fields));
+        let message = answer["message"].as_str().unwrap_or_default();
+        assert!(status == 400 && message.starts_with(&format!("{named}: ")), "{operation}: {answer}");
     }
     assert!(world.ordered().is_empty());
 }

@@ -1,9 +1,9 @@
-//! A handler for the end-to-end tests: it uses all that the node offers beside the call (settings, secrets, values, requests, posts, timers)
+//! A handler for the end-to-end tests: it uses all that the node offers beside the call (settings, secrets, values, prompts, requests, posts, timers)
 //! and writes down what came of it.
 
 use hookswitch_sdk::http::{Request, fetch};
 use hookswitch_sdk::{Handler, HostError, Ivr, IvrRequest, NewCall, Notification, Result, Route, Tone};
-use hookswitch_sdk::{config, log, outbox, secrets, store, timers};
+use hookswitch_sdk::{config, log, outbox, prompts, secrets, store, timers};
 use std::time::Duration;
 
 #[derive(Default)]
@@ -24,6 +24,7 @@ impl Handler for Hosts {
         };
         log::warn!("the secret is {token}, which should not be here");
         self.values()?;
+        self.prompts()?;
         self.requests(&token);
         timers::after("tick", Duration::from_millis(400))?;
         timers::after("never", Duration::from_millis(500))?;
@@ -62,6 +63,29 @@ impl Hosts {
         log::info!("keys {:?}, a/4 {:?}", store::keys("a/", None)?, store::get_text("a/4")?);
         if let Err(error) = store::set("", "x", None) {
             log::info!("store: {error:?}");
+        }
+        Ok(())
+    }
+
+    fn prompts(&self) -> Result<()> {
+        // 100 ms of a sound, as 16-bit PCM.
+        let samples: Vec<u8> = (0..800i16).flat_map(|n| (n % 8 * 1000).to_le_bytes()).collect();
+        let length = u32::try_from(samples.len()).unwrap_or_default();
+        let mut wav = b"RIFF".to_vec();
+        wav.extend((36 + length).to_le_bytes());
+        wav.extend(b"WAVEfmt \x10\0\0\0\x01\0\x01\0\x40\x1f\0\0\x80\x3e\0\0\x02\0\x10\0data");
+        wav.extend(length.to_le_bytes());
+        wav.extend(samples);
+        prompts::write("made.wav", &wav)?;
+        let about = prompts::stat("made.wav")?;
+        log::info!("prompt of {} bytes and {:?} ms, {:?}", about.size_bytes, about.duration_ms, prompts::read("made.wav", 0, 4)?);
+        prompts::delete("made.wav")?;
+        log::info!("prompt: {:?}", prompts::stat("made.wav").err());
+        if let Err(error) = prompts::read("../../admin-token", 0, 64) {
+            log::info!("prompt: {error:?}");
+        }
+        if let Err(error) = prompts::write("text.wav", b"no sound") {
+            log::info!("prompt: {error:?}");
         }
         Ok(())
     }

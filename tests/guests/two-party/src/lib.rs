@@ -2,8 +2,8 @@
 //! party that is left when the other leaves or the connection is split: `drop` (as if nothing were said), `ivr`, `next` (call X-Next)
 //! or `join` (with each other again). Its log holds what a back office would be told of connections and recordings.
 
-use hookswitch_sdk::types::{CallEventKind, CallEventRequest};
-use hookswitch_sdk::{Handler, Ivr, IvrRequest, NewCall, Notification, Result, Route, Tone, log};
+use hookswitch_sdk::types::{CallEventKind, CallEventRequest, PlayMode};
+use hookswitch_sdk::{Handler, Ivr, IvrRequest, NewCall, Notification, Result, Route, Tone, calls, log};
 
 #[derive(Default)]
 pub struct TwoParty {
@@ -11,10 +11,13 @@ pub struct TwoParty {
     then: String,
     /// Participants that have heard the IVR's tone.
     heard: Vec<String>,
+    plays: bool,
 }
 
 /// What the IVR plays, so that one hears it: no telephone of the tests plays this.
 const IVR_HZ: f32 = 660.0;
+/// What the callee is told before it hears the caller.
+const CALLEE_HZ: f32 = 880.0;
 
 impl TwoParty {
     /// An address is used once: what fails again is dropped.
@@ -31,8 +34,32 @@ impl Handler for TwoParty {
         let to = || Route::call(header("x-dest"));
         Ok(match call.called_party.as_str() {
             "bridge" => to(),
+            // As `bridge`, but that the caller is told something when they are connected.
+            "played" => {
+                self.plays = true;
+                to()
+            }
             "record" => to().record("both.wav"),
             "impatient" => to().max_ring_s(1),
+            "greeted" => to()
+                .greet_callee(Ivr::tone(Tone::hz([CALLEE_HZ]).for_ms(1000)))
+                .greet_caller(Ivr::tone(Tone::hz([IVR_HZ]).for_ms(1000)))
+                .greet_in_order(PlayMode::CalleeFirst),
+            "dressed" => {
+                to().display_name("The \"Desk\"").sip_from("+4687551234").x_header("X-Account", "7; a=b").copy_header("X-Then").with(
+                    |call| {
+                        let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+                        (call.sip_pai, call.sip_rpid) = (Some("+4687551235".into()), Some("+4687551236".into()));
+                        call.sip_diversion = Some("+4687551237".into());
+                        call.sip_diversion_parameters = vec![pair("reason", "no-answer"), pair("counter", "1")];
+                        call.contact_parameters = vec![pair("ob", "1")];
+                        call.contact_user_parameters = vec![pair("tgrp", "north")];
+                        call.p_headers = vec![pair("P-Charging-Vector", "icid-value=1")];
+                    },
+                )
+            }
+            "hidden" => to().private(),
+            "monitored" => to().monitored_by(header("x-monitor")),
             // For a telephone that can add no headers: bob, on the host that the number names.
             number => match number.strip_prefix("at-") {
                 Some(host) => Route::call(format!("sip:bob@{host}")),
@@ -67,6 +94,11 @@ impl Handler for TwoParty {
 
     fn notify(&mut self, news: &Notification) {
         match news {
+            Notification::CallAnswered(it) if it.monitoring_participant => log::info!("monitored {}", it.connection_id),
+            Notification::CallAnswered(it) if std::mem::take(&mut self.plays) => {
+                let tone = Ivr::tone(Tone::hz([IVR_HZ]).for_ms(1000)).as_command().phrases.clone();
+                log::info!("played {:?}", calls::play(&it.caller_participant_id, &tone));
+            }
             Notification::CallAnswered(it) => log::info!(
                 "connected {} {} {} {} {}",
                 it.info.session_id,
@@ -75,6 +107,7 @@ impl Handler for TwoParty {
                 it.callee_participant_id,
                 it.reply_id
             ),
+            Notification::TransferState(it) => log::info!("transfer {} {}", it.sip_code, it.last),
             Notification::RecordingReady(it) => log::info!("recorded {} {}", it.file_name, it.successful),
             _ => {}
         }

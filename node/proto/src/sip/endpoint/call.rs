@@ -21,6 +21,8 @@ pub(super) struct Call {
     pub refreshing: bool,
     /// Our own offer, until its answer.
     pub offering: Option<Offering>,
+    /// Our REFER, until the peer's other call is decided.
+    pub referring: Option<Referring>,
     /// The dialog's Call-ID is ours, which decides who waits longer after crossing offers (RFC 3261 14.1).
     pub caller: bool,
     /// BYE was asked for while our 2xx waited for its ACK.
@@ -100,6 +102,13 @@ pub(super) struct Offering {
     pub crossed: u8,
 }
 
+pub(super) struct Referring {
+    /// Of the REFER.
+    pub cseq: u32,
+    /// When the peer has been silent for too long; `None` while the REFER itself is unanswered.
+    pub until: Option<Time>,
+}
+
 impl Call {
     /// A re-INVITE or UPDATE of ours waits for its answer.
     pub fn asks(&self) -> bool {
@@ -115,6 +124,7 @@ impl Call {
             offer: None,
             refreshing: false,
             offering: None,
+            referring: None,
             caller: false,
             bye: None,
             session: None,
@@ -133,6 +143,7 @@ impl Call {
         let unacked = self.unacked.as_ref().map(|u| u.next.min(u.deadline));
         let session = self.session.as_ref().map(SessionTimer::next_timeout);
         let offering = self.offering.as_ref().and_then(|o| o.due);
-        [phase, unacked, session, offering].into_iter().flatten().min()
+        let referring = self.referring.as_ref().and_then(|r| r.until);
+        [phase, unacked, session, offering, referring].into_iter().flatten().min()
     }
 }

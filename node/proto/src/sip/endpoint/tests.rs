@@ -136,6 +136,7 @@ fn name_of(event: &SipEvent) -> String {
         SipEvent::Progress { status, .. } => format!("Progress({status})"),
         SipEvent::Answered { .. } => "Answered".into(),
         SipEvent::OfferAnswered { result, .. } => format!("OfferAnswered({:?})", result.as_ref().map(Bytes::len)),
+        SipEvent::Referred { status, last, .. } => format!("Referred({status}{})", if *last { ", last" } else { "" }),
         SipEvent::Gone { cause: Cause::Failed { status, .. }, .. } => format!("Gone(Failed {{ status: {status} }})"),
         SipEvent::Gone { cause, .. } => format!("Gone({cause:?})"),
         SipEvent::Refused { why, .. } => format!("Refused({})", why.code()),
@@ -620,7 +621,7 @@ fn refusals_outside_dialogs_keep_no_state() {
         (request("SUBSCRIBE", 1, "2", "", "", ""), 405, &[("Allow", ALLOW)]),
         (request("MESSAGE", 1, "3", "", "", ""), 405, &[]),
         (request("PUBLISH", 1, "4", "", "", ""), 405, &[]),
-        (request("NOTIFY", 1, "5", "", "", ""), 405, &[]),
+        (request("NOTIFY", 1, "5", "", "", ""), 481, &[]),
         (request("REFER", 1, "6", "", "", ""), 405, &[]),
         (request("BREW", 1, "7", "", "", ""), 501, &[("Allow", ALLOW)]),
         (request("BYE", 1, "8", "", "", ""), 481, &[]),
@@ -1289,6 +1290,88 @@ fn our_offer_is_answered_once_and_acknowledged_each_time() {
     let ok = from_al(b.last(), "200 OK", "", "");
     b.receive(ok);
     b.assert_clean();
+}
+
+/// A NOTIFY of the caller `al` about a REFER of ours.
+fn news(cseq: u32, tag: &str, state: &str, line: &str) -> String {
+    let extra = format!("Event: refer;id=1\r\nSubscription-State: {state}\r\n");
+    request("NOTIFY", cseq, &format!("n{cseq}"), tag, &extra, &format!("{line}\r\n"))
+        .replace("application/sdp", "message/sipfrag;version=2.0")
+}
+
+#[test]
+fn ic_300_a_refer_is_followed_to_its_last_status() {
+    let mut b = Bench::new();
+    let tag = answered(&mut b, "");
+    let d = b.dialog();
+    b.receive(news(2, &tag, "active", "SIP/2.0 100 Trying"));
+    assert_eq!(b.last().status(), Some(481), "nobody asked for news");
+    b.ladder();
+    assert_eq!(b.run(|e, now| e.refer(now, d, "nonsense", &[])), Err(CommandError::BadUri));
+    assert_eq!(b.run(|e, now| e.refer(now, d, "<sip:x@y>\r\nVia: z", &[])), Err(CommandError::BadUri));
+    let by = Header { name: "Referred-By".into(), value: "<sip:ivr@demo.test>".into() };
+    b.run(|e, now| e.refer(now, d, "<sip:carol@127.0.0.1:5080>", &[by])).expect("the call is up");
+    assert_eq!(b.run(|e, now| e.refer(now, d, "<sip:carol@127.0.0.1>", &[])), Err(CommandError::WrongState), "one at a time");
+    let refer = b.last();
+    assert_eq!((refer.header("Refer-To").as_deref(), refer.header("Contact").is_some()), (Some("<sip:carol@127.0.0.1:5080>"), true));
+    assert_eq!(refer.header("Referred-By").as_deref(), Some("<sip:ivr@demo.test>"));
+    let accepted = from_al(refer, "202 Accepted", "", "");
+    b.receive(accepted);
+    b.receive(news(3, &tag, "active;expires=60", "SIP/2.0 100 Trying"));
+    b.receive(news(4, &tag, "active;expires=60", "SIP/2.0 180 Ringing"));
+    b.receive(news(5, &tag, "terminated;reason=noresource", "SIP/2.0 200 OK"));
+    b.receive(news(6, &tag, "terminated", "SIP/2.0 200 OK"));
+    check(
+        &mut b,
+        "0.000 > REFER\n0.000 ! Referred(202)\n0.000 > 200 NOTIFY\n0.000 ! Referred(100)\n0.000 > 200 NOTIFY\n0.000 ! Referred(180)\n\
+         0.000 > 200 NOTIFY\n0.000 ! Referred(200, last)\n0.000 > 481 NOTIFY\n0.000 ! Refused(status)",
+    );
+    let other = request("NOTIFY", 7, "n7", &tag, "Event: presence\r\nSubscription-State: active\r\n", "");
+    b.receive(other);
+    assert_eq!((b.last().status(), b.last().header("Allow-Events").as_deref()), (Some(489), Some("refer")));
+    b.run(|e, now| e.bye(now, d, &[])).expect("still up");
+    let ok = from_al(b.last(), "200 OK", "", "");
+    b.receive(ok);
+    b.assert_clean();
+}
+
+#[test]
+fn ic_300_a_refer_that_is_refused_or_forgotten_ends_once() {
+    let mut b = Bench::new();
+    let tag = answered(&mut b, "");
+    let d = b.dialog();
+    b.ladder();
+    b.run(|e, now| e.refer(now, d, "<sip:carol@127.0.0.1>", &[])).expect("the call is up");
+    let no = from_al(b.last(), "405 Method Not Allowed", "", "");
+    b.receive(no);
+    check(&mut b, "0.000 > REFER\n0.000 ! Referred(405, last)");
+    // Accepted, and then nothing: RFC 6665 4.1.2.4 gives the first NOTIFY 64*T1.
+    b.run(|e, now| e.refer(now, d, "<sip:carol@127.0.0.1>", &[])).expect("another one");
+    let accepted = from_al(b.last(), "202 Accepted", "", "");
+    b.receive(accepted);
+    b.pass(33_000);
+    check(&mut b, "0.000 > REFER\n0.000 ! Referred(202)\n32.000 ! Referred(408, last)");
+    // News that stop: as long as the peer said.
+    b.run(|e, now| e.refer(now, d, "<sip:carol@127.0.0.1>", &[])).expect("a third one");
+    b.receive(news(2, &tag, "active;expires=10", "SIP/2.0 100 Trying"));
+    b.ladder();
+    b.pass(11_000);
+    assert!(b.ladder().ends_with("43.000 ! Referred(408, last)"));
+    // Nobody answers at all: 408 by timer F, and with the dialog it ends untold.
+    b.run(|e, now| e.refer(now, d, "<sip:carol@127.0.0.1>", &[])).expect("a fourth one");
+    b.receive(request("BYE", 3, "b3", &tag, "", ""));
+    b.pass(40_000);
+    assert!(!b.ladder().contains("last)"));
+    b.assert_clean();
+}
+
+#[test]
+fn ic_300_replaces_names_the_dialog_as_its_other_side_knows_it() {
+    let mut b = Bench::new();
+    let tag = answered(&mut b, "");
+    let d = b.dialog();
+    let refer_to = b.endpoint.refer_to_replace(d).expect("the call is up");
+    assert_eq!(refer_to, format!("<sip:al@127.0.0.1:5070?Replaces=call1%3Bto-tag%3Dal%3Bfrom-tag%3D{tag}>"));
 }
 
 #[test]

@@ -73,7 +73,7 @@ impl Endpoint {
     }
 
     /// Contact, Allow, Supported and User-Agent for a request that makes or changes a session.
-    fn capabilities(&self, w: &mut Writer, flow: Flow, headers: &[Header]) {
+    pub(super) fn capabilities(&self, w: &mut Writer, flow: Flow, headers: &[Header]) {
         self.contact_unless_given(w, flow, headers);
         w.line("Allow", ALLOW);
         w.line("Supported", "timer");
@@ -167,6 +167,13 @@ impl Endpoint {
                     _ if !pass || status < 200 => {}
                     Purpose::Bye(Some(id)) => self.end(now, id, Cause::Local),
                     Purpose::Refresh(id) => self.on_refresh_response(now, id, status, Some(&response)),
+                    Purpose::Refer { dialog, cseq } => {
+                        if let Some(call) = self.call_mut(dialog).filter(|_| status < 300) {
+                            // RFC 3515 2.2: REFER is a target refresh.
+                            call.dialog.refresh_target(&response);
+                        }
+                        self.on_refer_response(now, dialog, cseq, status);
+                    }
                     _ => {}
                 }
             }
@@ -285,7 +292,7 @@ impl Endpoint {
                     self.end(now, id, Cause::CancelFailed);
                 }
             }
-            Purpose::Bye(_) | Purpose::Cancel => {}
+            Purpose::Bye(_) | Purpose::Cancel | Purpose::Refer { .. } => {}
         }
     }
 

@@ -86,7 +86,9 @@ impl Endpoint {
                 let bytes = self.plain_response(flow, request, 200, Some(&tag), &extra);
                 self.transmit(flow, bytes);
             }
-            Method::Bye | Method::Update | Method::Info | Method::Prack => self.refuse(flow, key, request, 481, &[], Refusal::NoMatch),
+            Method::Bye | Method::Update | Method::Info | Method::Prack | Method::Notify => {
+                self.refuse(flow, key, request, 481, &[], Refusal::NoMatch)
+            }
             Method::Other(_) => self.refuse(flow, key, request, 501, &[("Allow", ALLOW.into())], Refusal::Method(method)),
             _ => self.refuse(flow, key, request, 405, &[("Allow", ALLOW.into())], Refusal::Method(method)),
         }

@@ -79,6 +79,7 @@ impl Endpoint {
                 let extra = [("Allow", ALLOW.into()), ("Accept", SDP.into()), ("Supported", "timer".into())];
                 self.answer_within(now, flow, key, &request, 200, &extra);
             }
+            Method::Notify => self.on_notify(now, flow, key, id, &request),
             // REFER above all: nobody transfers a call of ours by asking for it.
             other => {
                 let status = if matches!(other, Method::Other(_)) { 501 } else { 405 };
@@ -92,7 +93,7 @@ impl Endpoint {
         self.call(id).is_none_or(|c| matches!(c.phase, Phase::Ending))
     }
 
-    fn answer_within(&mut self, now: Time, flow: Flow, key: Key, request: &Message, status: u16, extra: &[(&str, String)]) {
+    pub(super) fn answer_within(&mut self, now: Time, flow: Flow, key: Key, request: &Message, status: u16, extra: &[(&str, String)]) {
         let bytes = self.plain_response(flow, request, status, None, extra);
         self.respond(now, key, status, bytes);
     }
@@ -251,6 +252,7 @@ impl Endpoint {
             call.session = None;
             call.unacked = None;
             call.offering = None;
+            call.referring = None;
         }
     }
 
@@ -301,6 +303,7 @@ impl Endpoint {
                 self.end(now, id, Cause::SessionExpired);
             }
             _ if due(call.offering.as_ref().and_then(|o| o.due)) => self.send_offer(now, id),
+            _ if due(call.referring.as_ref().and_then(|r| r.until)) => self.on_refer_silence(now, id),
             _ if due(call.session.and_then(|s| s.refresh)) => self.refresh_session(now, id),
             _ => {}
         }
