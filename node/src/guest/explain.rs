@@ -106,6 +106,7 @@ impl Serialize for Request<'_> {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self.0 {
             Question::NewCall(request) => request.serialize(serializer),
+            Question::GetCallIdentifier(request) => request.serialize(serializer),
             Question::GetIvrCommand(request) => request.serialize(serializer),
             Question::CallEvent(request) => request.serialize(serializer),
             Question::Notify(news) => news.serialize(serializer),
