@@ -4,6 +4,8 @@
 //! Names follow the mediaservice callbacks (docs/conformance.md, IC rows).
 
 use crate::recording::{CbcKey, RecordingOptions, RecordingStatus};
+use hookswitch_proto::sdp::{Device, Target};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// What every hook request carries.
@@ -19,6 +21,8 @@ pub struct SessionInfo {
     pub trace_id: String,
     /// A new instance serves this session after an earlier one failed (IC-298).
     pub restarted: bool,
+    /// Base of the URLs that hear of it in place of the handler (IC-059).
+    pub callback: Option<Arc<str>>,
 }
 
 /// What a replyId stands for beside its session (IC-009, IC-010). The shell signs it; ids in a request's body choose the object.
@@ -155,12 +159,29 @@ pub struct CallEvent {
     pub q850: Option<u16>,
 }
 
+/// newRemoteCall (IC-207 to IC-214).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RemoteCall {
+    pub info: SessionInfo,
+    pub participant_id: String,
+    pub reply_to: ReplyTo,
+    pub sip_call_id: String,
+    /// Request-URI.
+    pub destination_uri: String,
+    /// User part of From.
+    pub source_user: String,
+    /// `None`: the caller made no offer, and says where it is in its ACK; callAnswered tells then.
+    pub target: Option<Target>,
+}
+
 /// A question to the handler.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Hook {
     NewCall(Box<NewCall>),
     GetIvrCommand(Box<IvrRequest>),
     CallEvent(Box<CallEvent>),
+    /// In place of newCall, where a device is called. Nothing waits for the answer.
+    NewRemoteCall(Box<RemoteCall>),
 }
 
 impl Hook {
@@ -170,6 +191,7 @@ impl Hook {
             Hook::NewCall(_) => "newCall",
             Hook::GetIvrCommand(_) => "getIvrCommand",
             Hook::CallEvent(_) => "callEvent",
+            Hook::NewRemoteCall(_) => "newRemoteCall",
         }
     }
     pub fn info(&self) -> &SessionInfo {
@@ -177,6 +199,7 @@ impl Hook {
             Hook::NewCall(h) => &h.info,
             Hook::GetIvrCommand(h) => &h.info,
             Hook::CallEvent(h) => &h.info,
+            Hook::NewRemoteCall(h) => &h.info,
         }
     }
     pub fn info_mut(&mut self) -> &mut SessionInfo {
@@ -184,6 +207,7 @@ impl Hook {
             Hook::NewCall(h) => &mut h.info,
             Hook::GetIvrCommand(h) => &mut h.info,
             Hook::CallEvent(h) => &mut h.info,
+            Hook::NewRemoteCall(h) => &mut h.info,
         }
     }
 }
@@ -193,6 +217,10 @@ impl Hook {
 pub enum Verdict {
     Routing(Routing),
     Ivr(Box<IvrCommand>),
+    /// Of a hook that decides nothing: it was heard.
+    Noted {
+        session_reference: Option<String>,
+    },
 }
 
 /// Answer to newCall and callEvent (IC-158 to IC-194, IC-299).
@@ -214,10 +242,9 @@ pub enum Routing {
         /// The new connection is recorded from the moment it is bridged.
         recording: Option<Box<RecordingOptions>>,
     },
+    /// Connect it with a device, whose media goes past us (IC-161, IC-188).
     HttpCall {
-        receive_ip: String,
-        receive_port: u16,
-        codec: String,
+        device: Box<Device>,
         session_reference: Option<String>,
     },
     /// 300 to 302 with contacts.
@@ -426,6 +453,8 @@ pub enum Notification {
         calling_party_expires: Option<u32>,
         called_party_expires: Option<u32>,
         reply_to: ReplyTo,
+        /// Only of a device's connection: where and in what it must send (IC-120 to IC-122).
+        target: Option<Box<Target>>,
     },
     /// 180 or 183 of an outgoing leg (`ringing`), a re-INVITE (`reInvite`) or an UPDATE (`update`) of a party (IC-104 to IC-111).
     CallNotify {
@@ -437,7 +466,11 @@ pub enum Notification {
         remote_user: Option<String>,
         sip_call_id: String,
         reply_to: ReplyTo,
+        /// Only of a device's connection: where it must send from now on.
+        target: Option<Box<Target>>,
     },
+    /// A device's connection lost its party, or never got it. Nothing is left to decide.
+    CallEvent(Box<CallEvent>),
     RecordingReady {
         info: SessionInfo,
         successful: bool,
@@ -478,6 +511,7 @@ impl Notification {
             | Notification::RecordingState { info, .. }
             | Notification::Timer { info, .. }
             | Notification::SessionCompleted { info, .. } => info,
+            Notification::CallEvent(event) => &event.info,
             Notification::Alarm(alarm) => &alarm.info,
         }
     }
@@ -489,6 +523,7 @@ impl Notification {
             | Notification::RecordingState { info, .. }
             | Notification::Timer { info, .. }
             | Notification::SessionCompleted { info, .. } => info,
+            Notification::CallEvent(event) => &mut event.info,
             Notification::Alarm(alarm) => &mut alarm.info,
         }
     }

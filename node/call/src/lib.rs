@@ -6,6 +6,7 @@
 pub mod adapter;
 pub mod admission;
 pub mod alarm;
+pub mod callback;
 mod collect;
 #[cfg(any(test, feature = "contract"))]
 pub mod contract;
@@ -27,6 +28,8 @@ mod protection;
 pub mod recording;
 #[cfg(test)]
 mod recording_ladders;
+#[cfg(test)]
+mod remote_calls;
 pub mod route;
 pub mod rules;
 pub mod say;
@@ -40,15 +43,15 @@ mod two_parties;
 
 pub use adapter::Adapter;
 pub use admission::{Quota, Spent};
-pub use destination::Destination;
+pub use destination::{Destination, Network};
 pub use door::{
     Ask, AskId, Begun, CallRecord, Clips, Command, CommandError, CommandId, CommandResult, Configuration, Done, Fallback, FallbackMode,
-    Input, NoClip, NumberFallback, Output, PlaceIvrCall, Prepare, PromptSource, RecordingMoved, RecordingReport, RecordingStart, Resolve,
+    Input, NoClip, NumberFallback, Output, PlaceIvrCall, PlaceRemoteCall, Prepare, PromptSource, RecordingMoved, RecordingReport, RecordingStart, Resolve,
     SessionId, Tenant, WhichRecording,
 };
 pub use hook::{
     Alarm, AlarmKind, AlarmLeg, BackgroundPrompt, CallEvent, CallEventKind, Collect, DigitProtection, DtmfParams, DtmfReason, Hook,
     HookFailure, IvrCommand, IvrRequest, NewCall, Notification, OutboundCall, Phrase, Privacy, RecordPhrase, RecordingDetails,
-    RecordingResult, ReplyTo, Routing, Verdict,
+    RecordingResult, RemoteCall, ReplyTo, Routing, Verdict,
 };
 pub use switch::{Switch, SwitchConfig, SwitchGauges};

@@ -24,6 +24,7 @@ pub fn ivr(commands: Vec<IvrCommand>) -> Scripted<impl FnMut(&Ask) -> Result<Ver
             Hook::NewCall(_) => Verdict::Routing(Routing::Ivr { session_reference: None }),
             Hook::GetIvrCommand(_) => Verdict::Ivr(Box::new(commands.next().unwrap_or_else(hang_up))),
             Hook::CallEvent(_) => Verdict::Routing(drop_with(None)),
+            Hook::NewRemoteCall(_) => Verdict::Noted { session_reference: None },
         })
     })
 }

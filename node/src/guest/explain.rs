@@ -26,6 +26,7 @@ pub enum Question {
     NewCall(wit::NewCallRequest),
     GetIvrCommand(wit::IvrRequest),
     CallEvent(wit::CallEventRequest),
+    NewRemoteCall(wit::RemoteCallRequest),
     Notify(wit::Notification),
 }
 
@@ -36,6 +37,7 @@ impl Question {
             Question::NewCall(_) => "new-call",
             Question::GetIvrCommand(_) => "get-ivr-command",
             Question::CallEvent(_) => "call-event",
+            Question::NewRemoteCall(_) => "new-remote-call",
             Question::Notify(_) => "notify",
         }
     }
@@ -47,6 +49,7 @@ impl Question {
 pub enum Said {
     Routing(Box<wit::Routing>),
     Command(Box<wit::IvrCommand>),
+    Noted(Box<wit::RemoteCallAnswer>),
     /// Its own failure.
     Failure(String),
 }
@@ -73,6 +76,11 @@ fn take_out(value: &mut Value, names: &[&str], name: &str) {
             for (field, value) in fields.iter_mut() {
                 take_out(value, names, if hidden { name } else { field });
             }
+        }
+        // A fact of `extra`, by its name.
+        Value::Array(items) if matches!(items.as_slice(), [Value::String(fact), _] if names.contains(&fact.as_str())) => {
+            let fact = items[0].as_str().unwrap_or_default().to_owned();
+            take_out(&mut items[1], names, &fact);
         }
         Value::Array(items) => items.iter_mut().for_each(|item| take_out(item, names, name)),
         Value::String(text) if hidden => *text = text.chars().map(|_| '*').collect(),

@@ -1,11 +1,12 @@
 //! The call's words in the handler's language. Nothing is checked here: these values are ours.
 
+use super::device;
 use crate::outbox::Delivery;
 use crate::reply_keys::ReplyKeys;
 use hookswitch_call::ReplyTo;
 use hookswitch_call::hook::{
     Alarm, AlarmKind, CallEvent, CallEventKind, DigitProtection, DtmfParams, DtmfReason, IvrRequest, NewCall, Notification, Privacy,
-    RecordingDetails, RecordingResult, SessionInfo,
+    RecordingDetails, RecordingResult, RemoteCall, SessionInfo,
 };
 use hookswitch_call::recording::{PauseBehavior, Phase, RecordingStatus};
 use hookswitch_wasm::wit;
@@ -234,6 +235,22 @@ pub(super) fn call_event(event: CallEvent, transaction: String, keys: &ReplyKeys
     }
 }
 
+/// Of a caller without an offer nothing is known yet: no codec, no address, port 0.
+pub(super) fn remote_call(call: RemoteCall, transaction: String, keys: &ReplyKeys) -> wit::RemoteCallRequest {
+    let target = call.target.as_ref();
+    wit::RemoteCallRequest {
+        reply_id: reply_id(keys, &call.info, call.reply_to),
+        info: info(call.info, transaction),
+        call_id: call.sip_call_id,
+        codec: target.map(|t| t.format.name().to_owned()).unwrap_or_default(),
+        destination_uri: call.destination_uri,
+        source_user: call.source_user,
+        remote_rtp_ip: target.map(|t| t.address.ip().to_string()).unwrap_or_default(),
+        remote_rtp_port: target.map(|t| t.address.port()).unwrap_or_default(),
+        extra: target.and_then(device::crypto).into_iter().collect(),
+    }
+}
+
 /// What became of a post that its handler asked to be told of.
 pub(super) fn delivery(session: SessionInfo, delivery: Delivery, transaction: String) -> wit::Notification {
     wit::Notification::Delivery(wit::Delivery {
@@ -257,6 +274,7 @@ pub(crate) fn notification(notification: Notification, transaction: String, keys
             calling_party_expires,
             called_party_expires,
             reply_to,
+            target,
         } => wit::Notification::CallAnswered(wit::CallAnswered {
             reply_id: reply_id(keys, &session, reply_to),
             info: info(session, transaction),
@@ -267,11 +285,11 @@ pub(crate) fn notification(notification: Notification, transaction: String, keys
             remote_party_number,
             calling_party_expires_ms: calling_party_expires.map(|s| u64::from(s) * 1000),
             called_party_expires_ms: called_party_expires.map(|s| u64::from(s) * 1000),
-            codec: None,
-            remote_rtp_ip: None,
-            remote_rtp_port: None,
+            codec: target.as_ref().map(|t| t.format.name().to_owned()),
+            remote_rtp_ip: target.as_ref().map(|t| t.address.ip().to_string()),
+            remote_rtp_port: target.as_ref().map(|t| t.address.port()),
             monitoring_participant: false,
-            extra: vec![],
+            extra: target.as_deref().and_then(device::crypto).into_iter().collect(),
         }),
         Notification::CallNotify {
             info: session,
@@ -282,6 +300,7 @@ pub(crate) fn notification(notification: Notification, transaction: String, keys
             remote_user,
             sip_call_id,
             reply_to,
+            target,
         } => wit::Notification::CallNotify(wit::CallNotify {
             reply_id: reply_id(keys, &session, reply_to),
             info: info(session, transaction),
@@ -297,8 +316,9 @@ pub(crate) fn notification(notification: Notification, transaction: String, keys
             remote_participant_id,
             remote_user,
             sip_call_id,
-            extra: vec![],
+            extra: target.as_deref().map(device::moved).unwrap_or_default(),
         }),
+        Notification::CallEvent(event) => wit::Notification::CallEvent(call_event(*event, transaction, keys)),
         Notification::RecordingReady { info: session, successful, reason, connection_id, recording_id, file_name, file_size, details } => {
             wit::Notification::RecordingReady(wit::RecordingReady {
                 info: info(session, transaction),

@@ -1,11 +1,11 @@
 //! Tenants: who may be called here, by which numbers, and what happens when their handler fails.
 
-use super::{Store, StoreError, ledger, wall_ms};
+use super::{Store, StoreError, devices, ledger, wall_ms};
 use hookswitch_call::recording::Policy;
-use hookswitch_call::{Configuration, Fallback, Phrase, Tenant};
+use hookswitch_call::{Configuration, Fallback, Phrase, Tenant, callback};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// The key in `settings` of the tenant that takes what nothing else matches.
@@ -30,6 +30,8 @@ pub struct TenantRow {
     pub trusted: bool,
     /// Origins that its handlers may post to.
     pub outbox_origins: Vec<String>,
+    /// Where its devices may take their media, as `hookswitch_call::Network` reads it. None: nowhere.
+    pub media_addresses: Vec<String>,
     /// Its recordings are deleted so long after their end, in milliseconds, where a recording says nothing else. `None`: never.
     pub recording_retention_ms: Option<u64>,
     /// Whether all of its recordings tell who is recorded, or those that ask for it.
@@ -353,10 +355,12 @@ impl Store {
 
     /// What the switch needs to know of the tenants. Trunks and the node's own address are not stored: the caller fills them in.
     pub fn configuration(&self) -> Result<Configuration, StoreError> {
-        let tenants = self.tenants()?;
+        let (tenants, mut devices) = self.wait(|db| Ok((select(db, None)?, devices::of_all(db)?)))?;
         let default_domain = tenants.iter().find(|tenant| tenant.default).map(|tenant| tenant.domain.clone());
+        let mut with_devices =
+            |tenant: &TenantRow| Arc::new(Tenant { devices: devices.remove(&tenant.domain).unwrap_or_default(), ..tenant.to_tenant() });
         Ok(Configuration {
-            tenants: tenants.iter().map(|tenant| Arc::new(tenant.to_tenant())).collect(),
+            tenants: tenants.iter().map(&mut with_devices).collect(),
             default_domain,
             ..Configuration::default()
         })
@@ -383,6 +387,9 @@ impl TenantRow {
             mediaservice_ids: self.mediaservice_ids.clone(),
             trusted: self.trusted,
             error_prompt: self.error_prompt.clone(),
+            devices: BTreeSet::new(),
+            media_addresses: self.media_addresses.iter().filter_map(|text| text.parse().ok()).collect(),
+            origins: self.outbox_origins.iter().filter_map(|url| callback::origin(url)).collect(),
             recordings: Policy { announce: self.record_announce == RecordAnnounce::Always, graph_rate: self.graph_sample_rate },
         }
     }
@@ -394,14 +401,15 @@ fn put(db: &Connection, tenant: &TenantRow, who: &str) -> Result<bool, StoreErro
     db.prepare_cached(
         "INSERT INTO tenants (domain, max_sessions, fallback, error_prompt, created_at, destinations, mediaservice_ids, trusted,
                               outbox_origins, recording_retention_ms, quotas, trunks, large_components, record_announce,
-                              graph_sample_rate)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+                              graph_sample_rate, media_addresses)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
          ON CONFLICT (domain) DO UPDATE SET
              max_sessions = excluded.max_sessions, fallback = excluded.fallback, error_prompt = excluded.error_prompt,
              destinations = excluded.destinations, mediaservice_ids = excluded.mediaservice_ids, trusted = excluded.trusted,
              outbox_origins = excluded.outbox_origins, recording_retention_ms = excluded.recording_retention_ms,
              quotas = excluded.quotas, trunks = excluded.trunks, large_components = excluded.large_components,
-             record_announce = excluded.record_announce, graph_sample_rate = excluded.graph_sample_rate",
+             record_announce = excluded.record_announce, graph_sample_rate = excluded.graph_sample_rate,
+             media_addresses = excluded.media_addresses",
     )?
     .execute(params![
         tenant.domain,
@@ -418,7 +426,8 @@ fn put(db: &Connection, tenant: &TenantRow, who: &str) -> Result<bool, StoreErro
         list(&tenant.trunks),
         tenant.large_components,
         tenant.record_announce.name(),
-        tenant.graph_sample_rate
+        tenant.graph_sample_rate,
+        list(&tenant.media_addresses)
     ])?;
 
     db.prepare_cached("DELETE FROM numbers WHERE domain = ?")?.execute([&tenant.domain])?;
@@ -456,7 +465,7 @@ fn select(db: &Connection, domain: Option<&str>) -> Result<Vec<TenantRow>, Store
         "SELECT domain, max_sessions, fallback, error_prompt, created_at,
                 domain = coalesce((SELECT value FROM settings WHERE key = ?1), ''),
                 destinations, mediaservice_ids, trusted, outbox_origins, recording_retention_ms, quotas, trunks, large_components,
-                record_announce, graph_sample_rate
+                record_announce, graph_sample_rate, media_addresses
          FROM tenants WHERE ?2 IS NULL OR domain = ?2 ORDER BY created_at DESC, rowid DESC",
     )?;
     let mut tenants: Vec<TenantRow> = tenants.query_map(params![DEFAULT_DOMAIN, domain], from_row)?.collect::<Result<_, _>>()?;
@@ -522,6 +531,7 @@ fn from_row(row: &Row<'_>) -> rusqlite::Result<TenantRow> {
         large_components: row.get(13)?,
         record_announce: RecordAnnounce::of_name(&row.get::<_, String>(14)?).unwrap_or_default(),
         graph_sample_rate: row.get(15)?,
+        media_addresses: json(row, 16)?,
         default: row.get(5)?,
         created_at: row.get::<_, i64>(4)?.cast_unsigned(),
     })

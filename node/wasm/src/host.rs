@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use wasmtime::ResourceLimiter;
 
-pub use api::calls::{IvrCall, PlacedCall};
+pub use api::calls::{DeviceCall, IvrCall, PlacedCall};
 pub use api::http::{Request, Response};
 pub use api::log::Level;
 pub use api::outbox::PostRequest;
@@ -28,6 +28,10 @@ pub enum Order {
     SplitConnection { connection_id: String },
     InterruptIvrCommand,
     PlaceIvrCall(Box<IvrCall>),
+    PlaceRemoteCall(Box<DeviceCall>),
+    SendRemoteCallRingback,
+    AnswerRemoteCall { endpoint: Box<wit::RtpEndpoint>, session_reference: Option<String> },
+    HangupCall,
     SendDtmf { participant_id: String, digits: String, digit_ms: Option<u32> },
     StartRecording { target: wit::RecordingTarget, options: Box<wit::RecordingOptions>, prompts: Vec<wit::Phrase> },
     StopRecording { recording: Option<String> },
@@ -70,6 +74,10 @@ impl Order {
             Order::SplitConnection { .. } => "calls.split-connection",
             Order::InterruptIvrCommand => "calls.interrupt-ivr-command",
             Order::PlaceIvrCall(_) => "calls.place-ivr-call",
+            Order::PlaceRemoteCall(_) => "calls.place-remote-call",
+            Order::SendRemoteCallRingback => "calls.send-remote-call-ringback",
+            Order::AnswerRemoteCall { .. } => "calls.answer-remote-call",
+            Order::HangupCall => "calls.hangup-call",
             Order::SendDtmf { .. } => "calls.send-dtmf",
             Order::StartRecording { .. } => "recordings.start",
             Order::StopRecording { .. } => "recordings.stop",
@@ -415,6 +423,14 @@ impl State {
     async fn order(&self, order: Order) -> Answer<()> {
         Ok(self.host.order(order).await.map(|_| ()))
     }
+
+    async fn place(&mut self, order: Order) -> Answer<PlacedCall> {
+        Ok(match self.host.order(order).await {
+            Ok(Ordered::Placed(placed)) => Ok(placed),
+            Ok(_) => Err(wit::HostError::NotAvailable("the call was not placed".into())),
+            Err(e) => Err(e),
+        })
+    }
 }
 
 /// Functions of `calls` that this node does not have.
@@ -445,11 +461,23 @@ impl api::calls::Host for State {
     }
 
     async fn place_ivr_call(&mut self, call: IvrCall) -> Answer<PlacedCall> {
-        Ok(match self.host.order(Order::PlaceIvrCall(Box::new(call))).await {
-            Ok(Ordered::Placed(placed)) => Ok(placed),
-            Ok(_) => Err(wit::HostError::NotAvailable("the call was not placed".into())),
-            Err(e) => Err(e),
-        })
+        self.place(Order::PlaceIvrCall(Box::new(call))).await
+    }
+
+    async fn place_remote_call(&mut self, call: DeviceCall) -> Answer<PlacedCall> {
+        self.place(Order::PlaceRemoteCall(Box::new(call))).await
+    }
+
+    async fn send_remote_call_ringback(&mut self) -> Answer<()> {
+        self.order(Order::SendRemoteCallRingback).await
+    }
+
+    async fn answer_remote_call(&mut self, endpoint: wit::RtpEndpoint, session_reference: Option<String>) -> Answer<()> {
+        self.order(Order::AnswerRemoteCall { endpoint: Box::new(endpoint), session_reference }).await
+    }
+
+    async fn hangup_call(&mut self) -> Answer<()> {
+        self.order(Order::HangupCall).await
     }
 
     async fn send_dtmf(&mut self, participant_id: String, digits: String, digit_ms: Option<u32>) -> Answer<()> {
@@ -457,10 +485,6 @@ impl api::calls::Host for State {
     }
 
     calls_not_here! {
-        place_remote_call(call: api::calls::DeviceCall) -> PlacedCall;
-        send_remote_call_ringback() -> ();
-        answer_remote_call(endpoint: wit::RtpEndpoint, reference: Option<String>) -> ();
-        hangup_call() -> ();
         transfer(participant: String, target: api::calls::TransferTarget) -> ();
         hold(participant: String, audio: api::calls::HoldAudio) -> ();
         resume(participant: String) -> ();

@@ -20,6 +20,7 @@ pub struct Instance {
     counts: bool,
     handler: exports::handler::Guest,
     notifications: Option<exports::notifications::Guest>,
+    remote_call: Option<exports::remote_call::Guest>,
 }
 
 /// Why a guest did not answer. Its instance is gone.
@@ -69,7 +70,11 @@ impl Instance {
             Some(indices) => Some(indices.load(&mut store, &instance).map_err(|e| no_instance(&store, &e))?),
             None => None,
         };
-        Ok(Instance { store, counts: module.counts, handler, notifications })
+        let remote_call = match &module.remote_call {
+            Some(indices) => Some(indices.load(&mut store, &instance).map_err(|e| no_instance(&store, &e))?),
+            None => None,
+        };
+        Ok(Instance { store, counts: module.counts, handler, notifications, remote_call })
     }
 
     pub async fn new_call(mut self, request: &wit::NewCallRequest, until: Instant) -> Answer<wit::Routing> {
@@ -90,6 +95,19 @@ impl Instance {
         arm(&mut self.store, until, self.counts);
         let turns = self.store.data().turns.clone();
         let answer = in_time(until, turns, self.handler.call_call_event(&mut self.store, request)).await;
+        self.finish(answer)
+    }
+
+    /// A call for a device. A guest that decides nothing about those hears of it as news.
+    pub async fn new_remote_call(mut self, call: &wit::RemoteCallRequest, until: Instant) -> Answer<wit::RemoteCallAnswer> {
+        let Some(remote_call) = self.remote_call.clone() else {
+            let news = wit::Notification::NewRemoteCall(call.clone());
+            let told = self.notify(&news, until).await?;
+            return Ok((told, Ok(wit::RemoteCallAnswer { session_reference: None, extra: vec![] })));
+        };
+        arm(&mut self.store, until, self.counts);
+        let turns = self.store.data().turns.clone();
+        let answer = in_time(until, turns, remote_call.call_new_remote_call(&mut self.store, call)).await;
         self.finish(answer)
     }
 

@@ -14,6 +14,7 @@ pub struct Module {
     pub(crate) counts: bool,
     pub(crate) handler: exports::handler::GuestIndices,
     pub(crate) notifications: Option<exports::notifications::GuestIndices>,
+    pub(crate) remote_call: Option<exports::remote_call::GuestIndices>,
     hash: String,
     optional: Vec<&'static str>,
 }
@@ -51,6 +52,7 @@ impl Module {
         let pre = engine.linker.instantiate_pre(&component).map_err(interface)?;
         let handler = exports::handler::GuestIndices::new(&pre).map_err(interface)?;
         let notifications = exports::notifications::GuestIndices::new(&pre).ok();
+        let remote_call = exports::remote_call::GuestIndices::new(&pre).ok();
         let mut optional = Vec::new();
         if notifications.is_some() {
             optional.push("notifications");
@@ -58,10 +60,11 @@ impl Module {
         if exports::call_identifier::GuestIndices::new(&pre).is_ok() {
             optional.push("call-identifier");
         }
-        if exports::remote_call::GuestIndices::new(&pre).is_ok() {
+        if remote_call.is_some() {
             optional.push("remote-call");
         }
-        Ok(Module { pre, engine: engine.wasmtime.clone(), counts: engine.counts, handler, notifications, hash: hash.to_owned(), optional })
+        let (engine, counts, hash) = (engine.wasmtime.clone(), engine.counts, hash.to_owned());
+        Ok(Module { pre, engine, counts, handler, notifications, remote_call, hash, optional })
     }
 
     /// Hex SHA-256 of the component.

@@ -52,7 +52,7 @@ impl Session {
                 request.reply_to = ReplyTo::IvrCommand(number);
                 limits::IVR_DEADLINE
             }
-            Hook::NewCall(_) | Hook::CallEvent(_) => limits::DECISION_DEADLINE,
+            Hook::NewCall(_) | Hook::CallEvent(_) | Hook::NewRemoteCall(_) => limits::DECISION_DEADLINE,
         };
         let ask = Ask { id: AskId { session: self.id, number }, domain: self.tenant.domain.clone(), hook, deadline };
         self.asked = Some(Asked { number, party, keep, hook: ask.hook.clone(), guard: now + deadline + limits::ASK_GRACE });
@@ -129,10 +129,12 @@ impl Session {
         }
         if self.live(party).is_none() {
             // IC-156: the party left while the handler thought. Its answer is void, but the reference it set is not.
-            if let Ok(Verdict::Routing(routing)) = &verdict {
-                // Too large is no failure of a call that is over.
-                let _ = self.take_reference(routing);
-            }
+            // Too large is no failure of a call that is over.
+            let _ = match &verdict {
+                Ok(Verdict::Routing(routing)) => self.take_reference(routing),
+                Ok(Verdict::Noted { session_reference }) => self.store_reference(session_reference.as_ref()),
+                Ok(Verdict::Ivr(_)) | Err(_) => Ok(()),
+            };
         } else {
             match (hook, verdict) {
                 (Hook::NewCall(call), Ok(Verdict::Routing(routing))) => match self.take_reference(&routing) {
@@ -143,14 +145,20 @@ impl Session {
                     Ok(()) => self.on_routing(now, x, party, routing, RoutingHook::CallEvent),
                     Err(failure) => self.on_bad_answer(now, x, party, Hook::CallEvent(event), &failure),
                 },
-                (hook @ (Hook::NewCall(_) | Hook::CallEvent(_)), Ok(Verdict::Ivr(_))) => {
-                    self.on_bad_answer(now, x, party, hook, &nonsense("verdict", "an IVR command is no answer to this hook"));
+                (Hook::NewRemoteCall(call), Ok(Verdict::Noted { session_reference })) => {
+                    if let Err(failure) = self.store_reference(session_reference.as_ref()) {
+                        self.on_bad_answer(now, x, party, Hook::NewRemoteCall(call), &failure);
+                    }
                 }
+                (hook @ (Hook::NewCall(_) | Hook::CallEvent(_) | Hook::NewRemoteCall(_)), Ok(_)) => {
+                    self.on_bad_answer(now, x, party, hook, &nonsense("verdict", "no answer to this hook"));
+                }
+                (Hook::NewRemoteCall(call), Err(failure)) => self.remote_call_failed(now, x, party, call, &failure),
                 (Hook::NewCall(call), Err(failure)) => self.new_call_failed(now, x, party, call, &failure),
                 (Hook::CallEvent(event), Err(failure)) => self.call_event_failed(now, x, party, event, &failure),
                 (Hook::GetIvrCommand(_), Ok(Verdict::Ivr(command))) => self.on_ivr_command(now, x, party, number, *command),
-                (Hook::GetIvrCommand(_), Ok(Verdict::Routing(_))) => {
-                    let failure = nonsense("verdict", "a routing is no answer to getIvrCommand");
+                (Hook::GetIvrCommand(_), Ok(_)) => {
+                    let failure = nonsense("verdict", "no IVR command");
                     self.hook_failed(x, name, &failure);
                     self.ivr_failed(now, x, party, &failure);
                 }
@@ -199,11 +207,12 @@ impl Session {
             Hook::NewCall(call) => self.new_call_failed(now, x, party, call, failure),
             Hook::CallEvent(event) => self.call_event_failed(now, x, party, event, failure),
             Hook::GetIvrCommand(_) => self.ivr_failed(now, x, party, failure),
+            Hook::NewRemoteCall(call) => self.remote_call_failed(now, x, party, call, failure),
         }
     }
 
     /// IC-298: a new instance of the same version gets the hook again, once per session.
-    fn may_restart(&mut self, x: &mut Exchange, failure: &HookFailure) -> bool {
+    pub(super) fn may_restart(&mut self, x: &mut Exchange, failure: &HookFailure) -> bool {
         let may = failure.lost_instance() && !std::mem::replace(&mut self.restarted_once, true);
         if may {
             x.count(Counter::HookRestarted);

@@ -18,6 +18,11 @@ pub(super) enum End {
         id: String,
         user: String,
     },
+    /// A device: no leg and no dialog is on its side, its media goes past us.
+    Device {
+        id: String,
+        user: String,
+    },
 }
 
 /// What the waiting party hears (IC-171).
@@ -56,6 +61,14 @@ impl Connection {
     pub fn parties(&self) -> Option<(PartyKey, PartyKey)> {
         match (&self.caller, &self.called) {
             (End::Party(caller), End::Party(called)) => Some((*caller, *called)),
+            _ => None,
+        }
+    }
+
+    /// The device at one end: its pseudo-participant's id and user.
+    pub fn device(&self) -> Option<(&str, &str)> {
+        match (&self.caller, &self.called) {
+            (End::Device { id, user }, _) | (_, End::Device { id, user }) => Some((id, user)),
             _ => None,
         }
     }
@@ -189,10 +202,7 @@ impl Session {
         let Some(other) = other else {
             let details = Some("no participant of the session that is answered and not connected".to_owned());
             self.alarm(now, x, by.kind(), &alarm::invalid_sip_address(participant_id), details);
-            return match by {
-                RoutingHook::NewCall => self.fall_back(now, x, key),
-                RoutingHook::CallEvent => self.release(now, x, key, Leave::refuse(now, 480, "serverError").keeping_reason()),
-            };
+            return self.answer_failed(now, x, key, by);
         };
         // What should become of it is said now.
         self.forget_questions(other);
@@ -210,7 +220,7 @@ impl Session {
         let Some(at) = self.connections.iter().position(|c| c.has(key)) else { return };
         match self.connections[at].parties() {
             Some((caller, called)) => {
-                let state = |key| self.live(key).map(|p| (p.is_answered(), p.is_up(), p.open_leg().is_some()));
+                let state = |key| self.live(key).map(|p| (p.is_answered(), p.is_up(), p.on_leg()));
                 let (Some(caller_is), Some(called_is)) = (state(caller), state(called)) else { return };
                 if caller_is.0 && called_is.0 && caller_is.2 && called_is.2 {
                     self.bridge(x, at);
@@ -219,7 +229,9 @@ impl Session {
                     self.connected(now, x, at);
                 }
             }
-            None if self.live(key).is_some_and(Participant::is_up) && !self.connections[at].connected => {
+            None if self.connections[at].connected || !self.live(key).is_some_and(Participant::is_up) => {}
+            None if self.connections[at].device().is_some() => self.try_device(now, x, key, at),
+            None if self.live(key).is_some_and(Participant::on_leg) => {
                 self.connected(now, x, at);
                 if let Some(party) = self.party_mut(key) {
                     party.ivr.start();
@@ -243,13 +255,13 @@ impl Session {
     }
 
     /// IC-112: both are up and hear each other.
-    fn connected(&mut self, now: Time, x: &mut Exchange, at: usize) {
+    pub(super) fn connected(&mut self, now: Time, x: &mut Exchange, at: usize) {
         let connection = &mut self.connections[at];
         connection.connected = true;
         let record = connection.record.take();
         let connection = &self.connections[at];
         let end = |end: &End| match end {
-            End::Ivr { id, user } => (id.clone(), user.clone(), None),
+            End::Ivr { id, user } | End::Device { id, user } => (id.clone(), user.clone(), None),
             End::Party(key) => match self.party(*key) {
                 Some(p) => (p.id.clone(), p.user.clone(), p.dialog),
                 None => Default::default(),
@@ -267,6 +279,7 @@ impl Session {
             calling_party_expires: expires(caller.2),
             called_party_expires: expires(called.2),
             reply_to: ReplyTo::Connection,
+            target: connection.device().and(connection.tapped()).and_then(|key| self.party(key)?.target.clone()).map(Box::new),
         };
         // Whoever left before is replaced: that is no longer why the session will end.
         self.reason = None;
@@ -348,6 +361,10 @@ impl Session {
         let connection = self.connections.remove(at);
         self.stop_recordings(now, x, &connection.id, leave.stop);
         let Some((a, b)) = connection.parties() else {
+            if let Some((id, user)) = connection.device() {
+                let device = (id.to_owned(), user.to_owned());
+                return self.device_lost_party(x, &connection, key, device, leave, was);
+            }
             // 7.2 C: a placed call that failed. Nobody remains, so the answer moves nothing; but the handler hears of it.
             if dialling && leave.failed {
                 let event = self.call_event(CallEventKind::CalledPartyFailure, &connection, key, None, Some(leave));
@@ -375,16 +392,17 @@ impl Session {
     }
 
     /// A party that is no longer connected hears silence (IC-034), and nobody holds it any more.
-    fn separate(&mut self, now: Time, x: &mut Exchange, key: PartyKey) {
+    pub(super) fn separate(&mut self, now: Time, x: &mut Exchange, key: PartyKey) {
         self.stop_ringback(x, key);
         if let Some(leg) = self.party(key).and_then(Participant::open_leg) {
             self.media(x, MediaCmd::Bridge { leg, hears: None });
         }
+        self.leave_device(now, x, key);
         self.set_direction(now, x, key, Direction::SendRecv);
     }
 
     /// A question about `remaining` that `about` caused.
-    fn call_event(
+    pub(super) fn call_event(
         &self,
         event: CallEventKind,
         connection: &Connection,

@@ -31,7 +31,7 @@ fn calls(call: OutboundCall, events: Vec<Result<Routing, HookFailure>>) -> Scrip
     Scripted::new(move |ask| match ask.hook {
         Hook::NewCall(_) => Ok(Verdict::Routing(Routing::Call(Box::new(call.clone())))),
         Hook::CallEvent(_) => events.next().unwrap_or_else(|| Ok(drop_with(None))).map(Verdict::Routing),
-        Hook::GetIvrCommand(_) => Ok(Verdict::Ivr(Box::new(hang_up()))),
+        _ => Ok(Verdict::Ivr(Box::new(hang_up()))),
     })
 }
 
