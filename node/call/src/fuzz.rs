@@ -11,11 +11,11 @@ use crate::door::{
     AskId, Command, CommandId, Counter, Done, Fallback, Input, PlaceIvrCall, PlaceRemoteCall, SessionId, Tenant, WhichRecording,
 };
 use crate::hook::*;
-use crate::remote_calls;
 use crate::recording::{Channels, Dialect, Mode, PauseBehavior, Phase, QueuePolicy, RecordingOptions, Target};
+use crate::remote_calls;
 use hookswitch_proto::Random;
-use hookswitch_proto::sdp::{Crypto, Device, Format};
 use hookswitch_proto::media::{BargeIn, DIGITS, DigitSource, Ended, LegId, MediaKind, PlayId, RecordingId, StopReason};
+use hookswitch_proto::sdp::{Crypto, Device, Format};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -119,7 +119,8 @@ fn outbound(dice: &mut Dice) -> OutboundCall {
 
 /// Mostly one that may be.
 fn device(dice: &mut Dice) -> Device {
-    let address = dice.pick(&["127.0.0.1:30000", "127.0.0.1:30000", "127.0.0.1:30000", "127.0.0.1:80", "0.0.0.0:30000", "192.0.2.66:30000"]);
+    let address =
+        dice.pick(&["127.0.0.1:30000", "127.0.0.1:30000", "127.0.0.1:30000", "127.0.0.1:80", "0.0.0.0:30000", "192.0.2.66:30000"]);
     Device {
         address: address.parse().unwrap(),
         format: dice.pick(&[Format::Pcma, Format::Pcma, Format::Pcmu, Format::Gsm]),

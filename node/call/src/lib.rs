@@ -46,8 +46,8 @@ pub use admission::{Quota, Spent};
 pub use destination::{Destination, Network};
 pub use door::{
     Ask, AskId, Begun, CallRecord, Clips, Command, CommandError, CommandId, CommandResult, Configuration, Done, Fallback, FallbackMode,
-    Input, NoClip, NumberFallback, Output, PlaceIvrCall, PlaceRemoteCall, Prepare, PromptSource, RecordingMoved, RecordingReport, RecordingStart, Resolve,
-    SessionId, Tenant, WhichRecording,
+    Input, NoClip, NumberFallback, Output, PlaceIvrCall, PlaceRemoteCall, Prepare, PromptSource, RecordingMoved, RecordingReport,
+    RecordingStart, Resolve, SessionId, Tenant, WhichRecording,
 };
 pub use hook::{
     Alarm, AlarmKind, AlarmLeg, BackgroundPrompt, CallEvent, CallEventKind, Collect, DigitProtection, DtmfParams, DtmfReason, Hook,

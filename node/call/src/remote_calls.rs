@@ -220,7 +220,10 @@ fn ic_045_048_049_050_what_an_answer_may_be() {
     ] {
         assert_eq!(bad_field(&answer(&mut world, wrong.clone())), Some(field), "{wrong:?}");
     }
-    assert!(wrong_state(&answer(&mut world, Device { crypto: vec![Crypto::new(1, "A", "inline:k").expect("a line")], ..device(Format::Pcma) })));
+    assert!(wrong_state(&answer(
+        &mut world,
+        Device { crypto: vec![Crypto::new(1, "A", "inline:k").expect("a line")], ..device(Format::Pcma) }
+    )));
     // The call waits on.
     assert_eq!(answer(&mut world, Device { telephone_event: Some(96), ..device(Format::Pcma) }), Ok(Done::Nothing));
     assert!(wrong_state(&answer(&mut world, device(Format::Pcma))), "it is answered");
@@ -231,7 +234,9 @@ fn ic_045_048_049_050_what_an_answer_may_be() {
     world.run_to(2 * S);
     let ladder = world.ladder(&["ACK"]);
     assert!(
-        ladder.ends_with("1.000 node -> guest callEvent callingPartyDrop alice/device\n1.000 node -> guest sessionCompleted callingPartyHangup"),
+        ladder.ends_with(
+            "1.000 node -> guest callEvent callingPartyDrop alice/device\n1.000 node -> guest sessionCompleted callingPartyHangup"
+        ),
         "{ladder}"
     );
     no_leaks(&mut world);
@@ -286,11 +291,8 @@ fn ic_215_nobody_answers_a_call_for_a_device() {
 
 #[test]
 fn ic_215_while_somebody_rings_for_long_the_180_is_repeated_every_minute() {
-    let call = OutboundCall {
-        dest_addr: "sip:bob@127.0.0.20".into(),
-        max_ring_time: Some(Duration::from_secs(150)),
-        ..OutboundCall::default()
-    };
+    let call =
+        OutboundCall { dest_addr: "sip:bob@127.0.0.20".into(), max_ring_time: Some(Duration::from_secs(150)), ..OutboundCall::default() };
     let mut world = world_with(Script::new(move |ask| match ask.hook {
         Hook::NewCall(_) => Ok(Verdict::Routing(Routing::Call(Box::new(call.clone())))),
         _ => Ok(Verdict::Routing(Routing::Drop { drop_code: None, session_reference: None })),
@@ -541,7 +543,8 @@ fn ic_161_a_caller_in_the_ivr_is_moved_to_the_device_and_back() {
     world.call("100");
     world.run_to(S);
     let connection = |world: &World| {
-        let id = |n: &Notification| if let Notification::CallAnswered { connection_id, .. } = n { Some(connection_id.clone()) } else { None };
+        let id =
+            |n: &Notification| if let Notification::CallAnswered { connection_id, .. } = n { Some(connection_id.clone()) } else { None };
         world.notifications.iter().rev().find_map(id).expect("connected")
     };
     let session_id = world.session_id();

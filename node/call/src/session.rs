@@ -211,8 +211,7 @@ impl Session {
         let mut party = Participant::incoming(key, participant_id, call.calling_party.clone(), ivr, invite, dialog, local);
         x.dialogs.insert(dialog, id);
         session.device_call = session.tenant.devices.contains(&session.called);
-        let offer =
-            if session.device_call { party.take_offer_for_device(invite, &remote::ANSWERABLE) } else { party.take_offer(invite) };
+        let offer = if session.device_call { party.take_offer_for_device(invite, &remote::ANSWERABLE) } else { party.take_offer(invite) };
         session.parties.push(party);
         match offer {
             Ok(()) if session.device_call => session.offer_to_device(now, x, key, invite),

@@ -106,7 +106,11 @@ const PLACE_REMOTE_CALL: &[Field] = &[
     required("codec", Kind::OneOf(&["PCMA", "PCMU", "GSM"]), "The only codec of the offer."),
     required("receiveIp", Kind::Ip, RECEIVE_IP),
     required("receivePort", PORT, RECEIVE_PORT),
-    required("callbackBaseUrl", Kind::Uri, "Hears callNotify, callAnswered, callEvent and sessionCompleted of this call; of an origin that the tenant lists."),
+    required(
+        "callbackBaseUrl",
+        Kind::Uri,
+        "Hears callNotify, callAnswered, callEvent and sessionCompleted of this call; of an origin that the tenant lists.",
+    ),
     optional("telephoneEventPayloadType", EVENTS, TELEPHONE_EVENT),
     optional("sessionReferenceId", Kind::Json, REFERENCE),
 ];
@@ -203,7 +207,9 @@ impl Operation {
             Operation::InterruptIvrCommand => "Cuts the running IVR command short; getIvrCommand asks for the next one.",
             Operation::SendDtmf => "Sends digits to a participant.",
             Operation::PlaceIvrCall => "Places a call that is connected to the IVR when it is answered.",
-            Operation::PlaceRemoteCall => "Places a call from a device: its media goes past the node, and the call tells callbackBaseUrl of itself.",
+            Operation::PlaceRemoteCall => {
+                "Places a call from a device: its media goes past the node, and the call tells callbackBaseUrl of itself."
+            }
             Operation::SendRemoteCallRingback => "Tells the caller of a device that it rings.",
             Operation::AnswerRemoteCall => "Answers a call for a device with the device's own media address.",
             Operation::HangupCall => "Releases a device's call: BYE, CANCEL, or 603 to one that is unanswered.",

@@ -33,7 +33,11 @@ const ALARM_URL: &str = "alarm_url";
 const SET_UP: &[Field] = &[
     optional("callbackBaseUrl", Kind::Uri, "Callbacks go to this and `/newCall` and so on: the handlers' setting callback_base_url."),
     optional("alarmUrl", Kind::Uri, "Where alarms go: the handlers' setting alarm_url."),
-    optional("callbackKey", Kind::Pem, "RSA key (PEM) that callbacks are signed with: the tenant's secret callback_key. It is not shown again."),
+    optional(
+        "callbackKey",
+        Kind::Pem,
+        "RSA key (PEM) that callbacks are signed with: the tenant's secret callback-key. It is not shown again.",
+    ),
 ];
 
 pub(super) fn endpoints() -> Vec<Endpoint> {

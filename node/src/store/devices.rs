@@ -29,7 +29,8 @@ impl Store {
     pub fn devices(&self, domain: &str) -> Result<Vec<DeviceRow>, StoreError> {
         let domain = domain.to_owned();
         self.wait(move |db| {
-            let sql = "SELECT device_id, device_type, description, changed_at FROM devices WHERE domain = ? ORDER BY changed_at DESC, rowid DESC";
+            let sql =
+                "SELECT device_id, device_type, description, changed_at FROM devices WHERE domain = ? ORDER BY changed_at DESC, rowid DESC";
             let mut rows = db.prepare_cached(sql)?;
             let rows = rows.query_map([domain], read)?;
             Ok(rows.collect::<Result<_, _>>()?)

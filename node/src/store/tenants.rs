@@ -359,11 +359,7 @@ impl Store {
         let default_domain = tenants.iter().find(|tenant| tenant.default).map(|tenant| tenant.domain.clone());
         let mut with_devices =
             |tenant: &TenantRow| Arc::new(Tenant { devices: devices.remove(&tenant.domain).unwrap_or_default(), ..tenant.to_tenant() });
-        Ok(Configuration {
-            tenants: tenants.iter().map(&mut with_devices).collect(),
-            default_domain,
-            ..Configuration::default()
-        })
+        Ok(Configuration { tenants: tenants.iter().map(&mut with_devices).collect(), default_domain, ..Configuration::default() })
     }
 }
 

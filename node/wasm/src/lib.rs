@@ -23,8 +23,8 @@ pub use bindings::hookswitch::call::types as wit;
 pub use class::Class;
 pub use engine::{Engine, EngineError, Options, code_digest, content_hash};
 pub use host::{
-    Cost, DeviceCall, Entry, Host, IvrCall, Later, Level, Order, Ordered, PlacedCall, PostRequest, RecordingStatus, Request, Response, Setup, StoreOp,
-    Stored, Turns,
+    Cost, DeviceCall, Entry, Host, IvrCall, Later, Level, Order, Ordered, PlacedCall, PostRequest, RecordingStatus, Request, Response,
+    Setup, StoreOp, Stored, Turns,
 };
 pub use inspect::{Feature, Inspection, Refusal, inspect};
 pub use instance::{Answer, Failure, Instance};

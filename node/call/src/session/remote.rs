@@ -37,14 +37,7 @@ impl Session {
     }
 
     /// A handler that cannot be told costs the call nothing yet: REST may answer it, and else it ends by its own limit.
-    pub(super) fn remote_call_failed(
-        &mut self,
-        now: Time,
-        x: &mut Exchange,
-        key: PartyKey,
-        call: Box<RemoteCall>,
-        failure: &HookFailure,
-    ) {
+    pub(super) fn remote_call_failed(&mut self, now: Time, x: &mut Exchange, key: PartyKey, call: Box<RemoteCall>, failure: &HookFailure) {
         let details = format!("newRemoteCall: {}", alarm::failure_details(failure));
         self.alarm(now, x, AlarmKind::NewCallEventError, RoutingHook::NewCall.failed(failure), Some(details));
         if self.may_restart(x, failure) {

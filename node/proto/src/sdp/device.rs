@@ -184,8 +184,7 @@ impl Local {
         let target = offer.fits(device)?;
         let (chosen, payload_type, _) = offer.stream(&[device.format])?;
         let media = self.answered(offer, Some(chosen), |media, section| {
-            let direction =
-                direction_of(want.sends() && section.peer_receives(), want.receives() && section.direction.sends());
+            let direction = direction_of(want.sends() && section.peer_receives(), want.receives() && section.direction.sends());
             let formats = [(device.format.name(), payload_type)];
             audio(media, &section.proto, device.address, &formats, device.telephone_event, direction, false);
             device.crypto.iter().for_each(|line| write_crypto(media, line));

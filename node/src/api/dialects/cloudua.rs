@@ -157,7 +157,8 @@ mod tests {
         let (url, text) = post_of_device(notification, || "h-1".into(), &keys).expect("it is posted");
         assert!(text.contains(r#""sessionReferenceId":{ "a" : 1.0 }"#), "{text}");
         let body: Value = serde_json::from_str(&text).expect("JSON");
-        let common = [("sessionId", "s-1"), ("domain", "a.example"), ("ivrServer", "192.0.2.1"), ("traceId", "t-1"), ("httpTransactionId", "h-1")];
+        let common =
+            [("sessionId", "s-1"), ("domain", "a.example"), ("ivrServer", "192.0.2.1"), ("traceId", "t-1"), ("httpTransactionId", "h-1")];
         for (name, value) in common {
             assert_eq!(body[name], value, "{name}");
         }
@@ -198,7 +199,10 @@ mod tests {
             reply_to: ReplyTo::Participant,
             target: None,
         });
-        assert_eq!((url.as_str(), &body["event"], &body["sipCallId"]), ("https://app.example/hooks/callNotify", &json!("ringing"), &json!("x@y")));
+        assert_eq!(
+            (url.as_str(), &body["event"], &body["sipCallId"]),
+            ("https://app.example/hooks/callNotify", &json!("ringing"), &json!("x@y"))
+        );
         assert!(body.get("remoteUser").is_none() && body.get("codec").is_none(), "absent is absent");
         let (url, body) = posted(&Notification::CallEvent(Box::new(CallEvent {
             info: info(),
@@ -215,8 +219,7 @@ mod tests {
         })));
         assert_eq!(url, "https://app.example/hooks/callEvent");
         assert_eq!((&body["event"], &body["sipCode"], &body["q850"]), (&json!("calledPartyFailure"), &json!(486), &json!(17)));
-        let (url, body) =
-            posted(&Notification::SessionCompleted { info: info(), duration: Duration::from_millis(2900), reason: "busy" });
+        let (url, body) = posted(&Notification::SessionCompleted { info: info(), duration: Duration::from_millis(2900), reason: "busy" });
         assert_eq!(url, "https://app.example/hooks/sessionCompleted");
         assert_eq!((&body["sessionDuration"], &body["reason"]), (&json!("2"), &json!("busy")));
     }

@@ -19,7 +19,8 @@ fn ic_086_a_device_is_provisioned_listed_and_forgotten() {
     assert_eq!(put(&world, &json!({ "deviceId": "unit-1" })).0, 200);
     assert_eq!(put(&world, &json!({ "deviceId": 4711, "deviceType": "alarmUnit" })).0, 201, "IC-013");
     let listed = world.get(DEVICES);
-    let shown: Vec<_> = listed["devices"].as_array().expect("a list").iter().map(|d| (d["deviceId"].as_str(), d["deviceType"].as_str())).collect();
+    let shown: Vec<_> =
+        listed["devices"].as_array().expect("a list").iter().map(|d| (d["deviceId"].as_str(), d["deviceType"].as_str())).collect();
     assert_eq!(shown, [(Some("4711"), Some("alarmUnit")), (Some("unit-1"), Some(""))], "a device is put as a whole");
     for (body, field) in [
         (json!({}), "deviceId"),
@@ -86,7 +87,7 @@ fn ic_087_the_vendors_set_up_becomes_settings_and_a_secret() {
     assert_eq!(status, 200, "{answer}");
     assert_eq!(settings()[0], pair("alarm_url", "https://alarms.example/in"));
     assert_eq!(settings()[1], pair("callback_base_url", "https://app.example/v2"));
-    assert_eq!(world.get("/a.example/guests/secrets")["secrets"][0]["name"], "callback_key");
+    assert_eq!(world.get("/a.example/guests/secrets")["secrets"][0]["name"], "callback-key");
     for (body, field) in [
         (json!({ "callbackBaseUrl": "https://evil.example/hooks" }), "callbackBaseUrl"),
         (json!({ "alarmUrl": "ftp://alarms.example" }), "alarmUrl"),
