@@ -150,11 +150,8 @@ fn routing(dice: &mut Dice, ids: &Shared) -> Routing {
             Routing::Redirect { status: dice.pick(&[300, 302, 200, 999]), contacts, session_reference }
         }
         2 => Routing::Ext { name: dice.pick(&["", "mixer"]).into(), json: String::new() },
-        3 => dice.pick(&[
-            Routing::Call(Box::default()),
-            Routing::Join { participant_id: "p".into(), session_reference: None, recording: None },
-            Routing::HttpCall { device: Box::new(device(dice)), session_reference: None },
-        ]),
+        3 => dice
+            .pick(&[Routing::Call(Box::default()), Routing::Join { participant_id: "p".into(), session_reference: None, recording: None }]),
         _ => Routing::Ivr { session_reference },
     }
 }
@@ -337,7 +334,7 @@ fn order(dice: &mut Dice, world: &World) -> Command {
         _ => None,
     });
     // Splits and recordings mostly mean the connection that came last, or hardly one would be there.
-    let what = dice.below(20);
+    let what = dice.below(15);
     if let Some(newest) = newest.filter(|_| (2..=6).contains(&what) && !dice.one_in(4)) {
         (session_id, connection_id) = newest;
     }
@@ -389,20 +386,25 @@ fn order(dice: &mut Dice, world: &World) -> Command {
         8 => Command::SendDtmf { session_id, participant_id, digits: dice.pick(&["1", "12#", "", "x"]).to_owned() },
         9 => Command::SetTimer { session_id, name: dice.pick(&["a", "b", ""]).to_owned(), after: dice.millis(20_000) },
         10 => Command::CancelTimer { session_id, name: "a".to_owned() },
-        14 | 15 => Command::AnswerRemoteCall { session_id, device: Box::new(device(dice)), session_reference: reference(dice) },
-        16 => Command::SendRemoteCallRingback { session_id },
-        17 => Command::HangupCall { session_id },
-        18 | 19 => Command::PlaceRemoteCall(Box::new(PlaceRemoteCall {
-            device: device(dice),
-            destination_uri: outbound(dice).dest_addr,
-            source_user: dice.pick(&["1234", ""]).to_owned(),
-            callback_base_url: dice.pick(&["https://app.test/hooks", "https://app.test", "https://other.test", ""]).to_owned(),
-            session_reference: reference(dice),
-        })),
+        14 => order_of_device(dice, session_id),
         _ => Command::PlaceIvrCall(Box::new(PlaceIvrCall {
             session_id: dice.one_in(2).then_some(session_id),
             mediaservice_id: dice.one_in(12).then(|| "other".to_owned()),
             call: outbound(dice),
+        })),
+    }
+}
+
+fn order_of_device(dice: &mut Dice, session_id: String) -> Command {
+    match dice.below(5) {
+        0 | 1 => Command::AnswerRemoteCall { session_id, device: Box::new(device(dice)), session_reference: reference(dice) },
+        2 => dice.pick(&[Command::SendRemoteCallRingback { session_id: session_id.clone() }, Command::HangupCall { session_id }]),
+        _ => Command::PlaceRemoteCall(Box::new(PlaceRemoteCall {
+            device: device(dice),
+            destination_uri: outbound(dice).dest_addr,
+            source_user: dice.pick(&["1234", "1234", ""]).to_owned(),
+            callback_base_url: dice.pick(&["https://app.test/hooks", "https://app.test", "https://other.test", ""]).to_owned(),
+            session_reference: reference(dice),
         })),
     }
 }
@@ -426,7 +428,7 @@ fn operate(dice: &mut Dice, world: &mut World, ids: &Shared) {
                 _ => Some(offer(dice.pick(&["sendrecv", "sendonly", "inactive"]), dice.one_in(2))),
             };
             let extra = dice.pick(&["", "Privacy: id\r\n", "Supported: timer\r\nSession-Expires: 120\r\n"]);
-            let i = world.call_with(dice.pick(&["100", "200", "device"]), extra, sdp.as_deref());
+            let i = world.call_with(dice.pick(&["100", "200", "100", "200", "device"]), extra, sdp.as_deref());
             world.phones[i].deaf = dice.one_in(8);
         }
         _ if calls == 0 => {}

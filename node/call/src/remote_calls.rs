@@ -576,9 +576,9 @@ fn ic_161_a_caller_in_the_ivr_is_moved_to_the_device_and_back() {
          1.000 node -> media close
          1.000 node -> guest callAnswered
          2.000 node -> guest callEvent reference=\"device\" calledPartyDrop 100/alice
-         2.000 guest -> node ivr
          2.000 node -> alice INVITE sendrecv
          2.000 alice -> node 200
+         2.000 guest -> node ivr
          2.000 node -> guest callAnswered
          2.000 node -> guest getIvrCommand reference=\"device\"
          2.000 guest -> node command of 0 phrases

@@ -324,8 +324,10 @@ impl Switch {
         self.exchange.out.push_front(Output::Begun { session: id, begun: Box::new(session.begun()) });
         self.names.insert(session.session_id().to_owned(), id);
         self.admission.began(session.domain());
+        let over = session.is_over();
         self.sessions.insert(Entry { generation: id.generation, session: Box::new(session), timer: None });
-        self.reschedule(now, id, false);
+        // A call of ours may have ended before it began: to an address that it may not call.
+        if over { self.forget(id) } else { self.reschedule(now, id, false) }
     }
 
     /// IC-052, IC-060: a session that begins with a call of ours.

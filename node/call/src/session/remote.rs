@@ -170,7 +170,7 @@ impl Session {
         let (id, user) = (x.mint.uuid(), self.called.clone());
         let Some(party) = self.party_mut(key) else { return };
         let unanswered = matches!(party.phase, Phase::Trying) && !party.has_said();
-        if (unanswered && party.fits(&device).is_err()) || !device.crypto.is_empty() && !unanswered {
+        if (unanswered && party.fits(&device).is_err()) || (!unanswered && !device.crypto.is_empty()) {
             return self.call_failed_at_once(now, x, key, (id, user), (488, "the party and the device have no media in common"));
         }
         party.device = Some(device);
