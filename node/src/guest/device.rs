@@ -69,8 +69,9 @@ mod tests {
 
     #[test]
     fn ic_051_a_peers_keys_go_on_as_they_came() {
-        let crypto_of =
-            |crypto| crypto(&Target { format: Format::Pcma, address: "192.0.2.9:4000".parse().unwrap(), telephone_event: None, crypto });
+        let crypto_of = |lines: Vec<Crypto>| {
+            crypto(&Target { format: Format::Pcma, address: "192.0.2.9:4000".parse().unwrap(), telephone_event: None, crypto: lines })
+        };
         assert_eq!(crypto_of(Vec::new()), None);
         let line = Crypto::new(2, "AES_CM_128_HMAC_SHA1_32", "inline:key|2^20|1:4").unwrap();
         let (name, json) = crypto_of(vec![line]).expect("it has keys");

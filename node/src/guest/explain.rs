@@ -385,6 +385,25 @@ mod tests {
     }
 
     #[test]
+    fn ic_051_keys_of_a_call_for_a_device_are_not_kept() {
+        let call = wit::RemoteCallRequest {
+            info: info(),
+            reply_id: "eyJhbGci".into(),
+            call_id: "c".into(),
+            codec: "PCMA".into(),
+            destination_uri: "sip:unit-1@a.example".into(),
+            source_user: "1".into(),
+            remote_rtp_ip: "192.0.2.9".into(),
+            remote_rtp_port: 4000,
+            extra: vec![("crypto".into(), r#"[{"config":"inline:k"}]"#.into()), ("other".into(), "shown".into())],
+        };
+        let kept = cleaned(serde_json::to_value(&call).expect("JSON"), true);
+        let text = kept.to_string();
+        assert!(!text.contains("inline") && !text.contains("eyJ") && text.contains("shown"), "{text}");
+        assert!(serde_json::from_value::<wit::RemoteCallRequest>(kept).is_ok(), "it can be asked again");
+    }
+
+    #[test]
     fn what_is_kept_holds_no_secret_and_digits_only_where_they_were_asked_for() {
         let explains = Explains::new();
         explains.open(&domain(), "s1", Some((3, "abc")));

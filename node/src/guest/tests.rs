@@ -306,6 +306,7 @@ fn ringing(domain: &str) -> Notification {
         remote_user: None,
         sip_call_id: "c".into(),
         reply_to: hookswitch_call::ReplyTo::Participant,
+        target: None,
     }
 }
 

@@ -393,12 +393,13 @@ fn alarm(alarm: Alarm, transaction: String) -> wit::Alarm {
 mod tests {
     use super::*;
     use crate::reply_keys::ReplyId;
+    use hookswitch_proto::sdp::{Format, Target};
 
     fn keys() -> ReplyKeys {
         ReplyKeys::in_memory().expect("random numbers")
     }
 
-    /// Rows of devices and monitors: this node has neither, and says so by leaving the fields out.
+    /// Of devices and monitors: what there is not is left out.
     #[test]
     fn ic_108_118_119_120_121_an_ordinary_call_has_no_device_and_no_monitor() {
         let answered = Notification::CallAnswered {
@@ -411,6 +412,7 @@ mod tests {
             calling_party_expires: Some(90),
             called_party_expires: Some(120),
             reply_to: ReplyTo::Connection,
+            target: None,
         };
         let wit::Notification::CallAnswered(told) = notification(answered, "t".into(), &keys()) else { panic!("another one") };
         assert_eq!((told.codec, told.remote_rtp_ip, told.remote_rtp_port, told.monitoring_participant), (None, None, None, false));
@@ -424,10 +426,44 @@ mod tests {
             remote_user: Some("1".into()),
             sip_call_id: "id".into(),
             reply_to: ReplyTo::Participant,
+            target: None,
         };
         let wit::Notification::CallNotify(told) = notification(notify, "t".into(), &keys()) else { panic!("another one") };
         assert!(matches!(told.event, wit::CallNotifyKind::Ringing));
         assert_eq!((told.monitoring_participant, told.remote_user.as_deref()), (false, Some("1")));
+    }
+
+    #[test]
+    fn ic_119_120_121_122_208_210_213_a_device_hears_where_it_must_send() {
+        let line = hookswitch_proto::sdp::Crypto::new(1, "AES_CM_128_HMAC_SHA1_80", "inline:k").expect("a line");
+        let target = Target {
+            format: Format::Pcmu,
+            address: "192.0.2.9:4000".parse().expect("an address"),
+            telephone_event: None,
+            crypto: vec![line],
+        };
+        let call = RemoteCall { sip_call_id: "c@d".into(), target: Some(target.clone()), ..RemoteCall::default() };
+        let told = remote_call(call, "t".into(), &keys());
+        assert_eq!((told.call_id.as_str(), told.codec.as_str()), ("c@d", "PCMU"));
+        assert_eq!((told.remote_rtp_ip.as_str(), told.remote_rtp_port), ("192.0.2.9", 4000));
+        assert!(
+            told.reply_id.split('.').count() == 3 && told.extra.iter().any(|(name, json)| name == "crypto" && json.contains("inline:k"))
+        );
+        let silent = remote_call(RemoteCall::default(), "t".into(), &keys());
+        assert_eq!((silent.codec.as_str(), silent.remote_rtp_port, silent.extra.len()), ("", 0, 0), "a caller without an offer");
+        let moved = Notification::CallNotify {
+            info: SessionInfo::default(),
+            event: "reInvite",
+            participant_id: "q".into(),
+            user: "2".into(),
+            remote_participant_id: None,
+            remote_user: None,
+            sip_call_id: "id".into(),
+            reply_to: ReplyTo::Participant,
+            target: Some(Box::new(target)),
+        };
+        let wit::Notification::CallNotify(told) = notification(moved, "t".into(), &keys()) else { panic!("another one") };
+        assert!(told.extra.contains(&("remote-rtp-port".into(), "4000".into())), "{:?}", told.extra);
     }
 
     #[test]
@@ -464,6 +500,7 @@ mod tests {
             calling_party_expires: None,
             called_party_expires: None,
             reply_to: ReplyTo::Connection,
+            target: None,
         };
         let wit::Notification::CallAnswered(told) = notification(answered, "t".into(), &keys) else { panic!("another one") };
         says(&told.reply_id, ReplyTo::Connection);
@@ -476,6 +513,7 @@ mod tests {
             remote_user: None,
             sip_call_id: "i".into(),
             reply_to: ReplyTo::Participant,
+            target: None,
         };
         let wit::Notification::CallNotify(told) = notification(ringing, "t".into(), &keys) else { panic!("another one") };
         says(&told.reply_id, ReplyTo::Participant);
