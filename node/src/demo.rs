@@ -62,6 +62,7 @@ pub fn prepare(store: &Store, versions: &Versions, prompts: &Path, guest: Option
         error_prompt: Some(ERROR_PROMPT.into()),
         // The machine itself, and nobody else.
         destinations: hookswitch_call::Destination::loopback().iter().map(ToString::to_string).collect(),
+        media_addresses: hookswitch_call::Network::loopback().iter().map(ToString::to_string).collect(),
         ..TenantRow::default()
     });
     if !whole.default {

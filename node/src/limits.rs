@@ -129,6 +129,8 @@ pub const REFUSAL_TEXT: usize = 500;
 /// Keys of replyIds that may still have valid tokens: a rotation every half hour. More: the rotation is refused, since the oldest key's
 /// tokens would be void.
 pub const REPLY_KEYS: usize = 12;
+/// Devices of a tenant: as many as it may have numbers, and a megabyte of names. More: 409.
+pub const DEVICES: usize = 10_000;
 /// Commands of one tenant a second, and at once after a pause: thousands of calls with one command in ten seconds each. More: 429, counted.
 pub const COMMANDS_PER_SECOND: u32 = 500;
 pub const COMMANDS_AT_ONCE: u32 = 1000;

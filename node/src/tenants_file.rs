@@ -39,6 +39,8 @@ struct Tenant {
     #[serde(skip_serializing_if = "Option::is_none")]
     outbox_origins: Option<Vec<String>>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    media_addresses: Option<Vec<String>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     recording_retention_s: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     record_announce: Option<RecordAnnounce>,
@@ -118,15 +120,16 @@ mod tests {
                 "quotas": { "calls_per_second": 3, "instances": null, "cpu_ms_per_second": null, "cpu_weight": 2, "storage_bytes": 1_099_511_627_776u64,
                             "minutes_per_month": null },
                 "error_prompt": "sorry \"so\".wav", "destinations": ["192.0.2.0/24"], "mediaservice_ids": [], "trusted": true,
-                "outbox_origins": ["https://x"], "recording_retention_s": 86400, "record_announce": "always", "graph_sample_rate": 8000,
-                "large_components": true, "country": "US", "codecs": ["PCMU"], "in_numbers": ["9*"],
+                "outbox_origins": ["https://x"], "media_addresses": ["10.0.0.0/8"], "recording_retention_s": 86400, "record_announce": "always",
+                "graph_sample_rate": 8000, "large_components": true, "country": "US", "codecs": ["PCMU"], "in_numbers": ["9*"],
                 "created_at": "2026-01-01T00:00:00.000Z",
             }),
             json!({
                 "domain": "a.example", "default": false, "numbers": [], "fallback": { "action": "refuse", "status": 503 }, "trunks": [],
                 "max_sessions": 100, "quotas": { "cpu_weight": 1 }, "error_prompt": null, "destinations": [], "mediaservice_ids": [],
-                "trusted": false, "outbox_origins": [], "recording_retention_s": null, "record_announce": "off", "graph_sample_rate": 16000,
-                "large_components": false, "country": "SE", "codecs": [], "in_numbers": [], "created_at": "2026-01-01T00:00:00.000Z",
+                "trusted": false, "outbox_origins": [], "media_addresses": [], "recording_retention_s": null, "record_announce": "off",
+                "graph_sample_rate": 16000, "large_components": false, "country": "SE", "codecs": [], "in_numbers": [],
+                "created_at": "2026-01-01T00:00:00.000Z",
             }),
         ];
         let text = write(&shown).expect("written");
@@ -143,6 +146,7 @@ mod tests {
             "destinations",
             "trusted",
             "outbox_origins",
+            "media_addresses",
             "recording_retention_s",
             "record_announce",
             "graph_sample_rate",

@@ -29,6 +29,15 @@ fn filled(value: &str) -> Option<Text> {
     Some(value).filter(|value| !value.is_empty()).map(text)
 }
 
+/// What a newer node tells beside.
+fn fact(extra: &[(String, String)], name: &str) -> Option<Text> {
+    extra.iter().find(|(fact, _)| fact == name).map(|(_, value)| text(value))
+}
+
+fn json_fact(extra: &[(String, String)], name: &str) -> Option<Box<RawValue>> {
+    fact(extra, name).and_then(|json| RawValue::from_string(json.0).ok())
+}
+
 fn seconds(ms: Option<u64>) -> Option<Whole> {
     ms.map(|ms| Whole(ms / 1000))
 }
@@ -280,6 +289,17 @@ pub struct NewRemoteCall {
     pub source_user: Text,
     pub remote_rtp_ip: Text,
     pub remote_rtp_port: Whole,
+    /// Ours: what every other callback says, and the caller's keys where it wants RTP/SAVP.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub session_id: Option<Text>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub domain: Option<Text>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ivr_server: Option<Text>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub crypto: Option<Box<RawValue>>,
+    #[serde(flatten)]
+    pub trace: Trace,
 }
 
 impl From<&types::RemoteCallRequest> for NewRemoteCall {
@@ -292,6 +312,11 @@ impl From<&types::RemoteCallRequest> for NewRemoteCall {
             source_user: text(&call.source_user),
             remote_rtp_ip: text(&call.remote_rtp_ip),
             remote_rtp_port: Whole(call.remote_rtp_port.into()),
+            session_id: filled(&call.info.session_id),
+            domain: filled(&call.info.domain),
+            ivr_server: filled(&call.info.ivr_server),
+            crypto: json_fact(&call.extra, "crypto"),
+            trace: (&call.info).into(),
         }
     }
 }
@@ -316,6 +341,13 @@ pub struct CallNotify {
     /// The vendor's table leaves it out; its operations ask for it (IC-110).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reply_id: Option<Text>,
+    /// Ours: where a device must send from now on, like the next two.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub codec: Option<Text>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub remote_rtp_ip: Option<Text>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub remote_rtp_port: Option<Text>,
     #[serde(flatten)]
     pub trace: Trace,
 }
@@ -341,6 +373,9 @@ impl From<&types::CallNotify> for CallNotify {
             sip_call_id: text(&news.sip_call_id),
             ivr_server: text(&news.info.ivr_server),
             reply_id: filled(&news.reply_id),
+            codec: fact(&news.extra, "codec"),
+            remote_rtp_ip: fact(&news.extra, "remote-rtp-ip"),
+            remote_rtp_port: fact(&news.extra, "remote-rtp-port"),
             trace: (&news.info).into(),
         }
     }
@@ -367,6 +402,9 @@ pub struct CallAnswered {
     /// A text here, a number in [`NewRemoteCall`]: as each is declared (IC-120).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub remote_rtp_port: Option<Text>,
+    /// Ours: the party's keys where it wants RTP/SAVP.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub crypto: Option<Box<RawValue>>,
     pub reply_id: Text,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub session_reference_id: Reference,
@@ -388,6 +426,7 @@ impl From<&types::CallAnswered> for CallAnswered {
             monitoring_participant: news.monitoring_participant,
             remote_rtp_ip: some(&news.remote_rtp_ip),
             remote_rtp_port: news.remote_rtp_port.map(|port| Text(port.to_string())),
+            crypto: json_fact(&news.extra, "crypto"),
             reply_id: text(&news.reply_id),
             session_reference_id: reference(&news.info),
             trace: (&news.info).into(),

@@ -1,6 +1,7 @@
 //! Whom a tenant's handlers may call: deny by default, since a handler that calls anywhere is toll fraud waiting to happen.
 //!
-//! It looks up no names; `session.rs` asks the shell for addresses and comes back with them.
+//! It looks up no names; `session.rs` asks the shell for addresses and comes back with them. A [`Network`] alone is an entry of the list of
+//! addresses that devices may have.
 
 use hookswitch_proto::sip::Uri;
 use std::fmt;
@@ -16,11 +17,66 @@ pub struct Destination {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum What {
-    Network(IpAddr, u8),
+    Network(Network),
     Host(String),
     /// The domain and everything below it.
     Below(String),
     Trunk(String),
+}
+
+/// An address, or all that share a prefix: `192.0.2.7`, `2001:db8::/32`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Network {
+    ip: IpAddr,
+    prefix: u8,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is no address with an optional /prefix")]
+pub struct BadNetwork(pub String);
+
+impl Network {
+    /// The machine itself.
+    pub fn loopback() -> Vec<Network> {
+        let network = |ip: &str, prefix| Network { ip: ip.parse().expect("a literal"), prefix };
+        vec![network("127.0.0.0", 8), network("::1", 128)]
+    }
+
+    pub fn has(self, ip: IpAddr) -> bool {
+        let (network, ip, bits) = match (self.ip, ip.to_canonical()) {
+            (IpAddr::V4(n), IpAddr::V4(i)) => (u128::from(n.to_bits()), u128::from(i.to_bits()), 32),
+            (IpAddr::V6(n), IpAddr::V6(i)) => (n.to_bits(), i.to_bits(), 128),
+            _ => return false,
+        };
+        let host_bits = bits - u32::from(self.prefix).min(bits);
+        host_bits == 128 || network >> host_bits == ip >> host_bits
+    }
+
+    fn whole(ip: IpAddr) -> u8 {
+        if ip.is_ipv4() { 32 } else { 128 }
+    }
+}
+
+impl FromStr for Network {
+    type Err = BadNetwork;
+
+    fn from_str(text: &str) -> Result<Network, BadNetwork> {
+        let bad = || BadNetwork(text.chars().take(128).collect());
+        let (address, prefix) = match text.split_once('/') {
+            Some((address, prefix)) => (address, Some(prefix.parse::<u8>().map_err(|_| bad())?)),
+            None => (text, None),
+        };
+        let ip: IpAddr = address.parse().map_err(|_| bad())?;
+        let prefix = prefix.unwrap_or(Network::whole(ip));
+        if prefix <= Network::whole(ip) { Ok(Network { ip, prefix }) } else { Err(bad()) }
+    }
+}
+
+impl fmt::Display for Network {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.ip)?;
+        if self.prefix == Network::whole(self.ip) { Ok(()) } else { write!(f, "/{}", self.prefix) }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -32,8 +88,7 @@ pub struct BadDestination(pub String);
 impl Destination {
     /// The machine itself: what the demo tenant may call.
     pub fn loopback() -> Vec<Destination> {
-        let network = |ip: &str, prefix| Destination { what: What::Network(ip.parse().expect("a literal"), prefix), port: None };
-        vec![network("127.0.0.0", 8), network("::1", 128)]
+        Network::loopback().into_iter().map(|network| Destination { what: What::Network(network), port: None }).collect()
     }
 
     /// Whether a URI whose host leads to `address` may be called. `on_trunk`: whether an address belongs to the trunk of this name.
@@ -41,23 +96,13 @@ impl Destination {
         let ip = address.ip().to_canonical();
         let host = uri.host.trim_end_matches('.').to_ascii_lowercase();
         let fits = match &self.what {
-            What::Network(network, prefix) => within(*network, *prefix, ip),
+            What::Network(network) => network.has(ip),
             What::Host(name) => *name == host,
             What::Below(domain) => host.strip_suffix(domain.as_str()).is_some_and(|rest| rest.ends_with('.')),
             What::Trunk(name) => on_trunk(name, ip),
         };
         fits && self.port.is_none_or(|port| port == address.port())
     }
-}
-
-fn within(network: IpAddr, prefix: u8, ip: IpAddr) -> bool {
-    let (network, ip, bits) = match (network, ip) {
-        (IpAddr::V4(n), IpAddr::V4(i)) => (u128::from(n.to_bits()), u128::from(i.to_bits()), 32),
-        (IpAddr::V6(n), IpAddr::V6(i)) => (n.to_bits(), i.to_bits(), 128),
-        _ => return false,
-    };
-    let host_bits = bits - u32::from(prefix).min(bits);
-    host_bits == 128 || network >> host_bits == ip >> host_bits
 }
 
 impl FromStr for Destination {
@@ -83,22 +128,16 @@ impl FromStr for Destination {
             }
             None => (text.to_owned(), None),
         };
-        let (address, prefix) = match host.split_once('/') {
-            Some((address, prefix)) => (address, Some(prefix.parse::<u8>().map_err(|_| bad())?)),
-            None => (host.as_str(), None),
-        };
-        if let Ok(ip) = address.parse::<IpAddr>() {
-            let whole = if ip.is_ipv4() { 32 } else { 128 };
-            let prefix = prefix.unwrap_or(whole);
-            return if prefix <= whole { Ok(Destination { what: What::Network(ip, prefix), port }) } else { Err(bad()) };
+        if let Ok(network) = host.parse() {
+            return Ok(Destination { what: What::Network(network), port });
         }
-        let name = address.trim_end_matches('.').to_ascii_lowercase();
+        let name = host.trim_end_matches('.').to_ascii_lowercase();
         let (name, below) = match name.strip_prefix("*.") {
             Some(domain) => (domain.to_owned(), true),
             None => (name, false),
         };
         let label = |l: &str| !l.is_empty() && l.len() <= 63 && l.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'));
-        if prefix.is_some() || name.len() > 253 || !name.split('.').all(label) {
+        if name.len() > 253 || !name.split('.').all(label) {
             return Err(bad());
         }
         Ok(Destination { what: if below { What::Below(name) } else { What::Host(name) }, port })
@@ -108,13 +147,9 @@ impl FromStr for Destination {
 impl fmt::Display for Destination {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (&self.what, self.port) {
-            (What::Network(ip @ IpAddr::V6(_), prefix), Some(port)) if *prefix == 128 => write!(f, "[{ip}]:{port}"),
-            (What::Network(ip, prefix), port) => {
-                let whole = if ip.is_ipv4() { 32 } else { 128 };
-                write!(f, "{ip}")?;
-                if *prefix != whole {
-                    write!(f, "/{prefix}")?;
-                }
+            (What::Network(Network { ip: ip @ IpAddr::V6(_), prefix: 128 }), Some(port)) => write!(f, "[{ip}]:{port}"),
+            (What::Network(network), port) => {
+                write!(f, "{network}")?;
                 port.map_or(Ok(()), |p| write!(f, ":{p}"))
             }
             (What::Host(name), port) => {
@@ -164,6 +199,26 @@ mod tests {
         ];
         for (entry, uri, address, expected) in table {
             assert_eq!(allows(entry, uri, address), expected, "{entry} {uri} {address}");
+        }
+    }
+
+    #[test]
+    fn ic_049_058_a_network_has_its_addresses_and_no_others() {
+        let table = [
+            ("10.0.0.0/8", "10.9.8.7", true),
+            ("10.0.0.0/8", "11.0.0.1", false),
+            ("10.0.0.7", "10.0.0.7", true),
+            ("10.0.0.7", "::ffff:10.0.0.7", true),
+            ("2001:db8::/32", "2001:db8::7", true),
+            ("0.0.0.0/0", "2001:db8::7", false),
+        ];
+        for (network, ip, expected) in table {
+            let read: Network = network.parse().expect("a good entry");
+            assert_eq!(read.has(ip.parse().expect("an address")), expected, "{network} {ip}");
+            assert_eq!(read.to_string(), network);
+        }
+        for text in ["", "host", "10.0.0.0/33", "10.0.0.1:5060", "10.0.0.0/x", "trunk:a"] {
+            assert!(text.parse::<Network>().is_err(), "{text}");
         }
     }
 

@@ -1,7 +1,7 @@
 //! The doors of the switch: everything that comes in and everything that goes out, as closed enums.
 
 use crate::admission::{Quota, Spent};
-use crate::destination::Destination;
+use crate::destination::{Destination, Network};
 use crate::hook::{Hook, HookFailure, Keep, Notification, OutboundCall, Phrase, RecordingDetails, ReplyTo, Verdict};
 use crate::recording::{CbcKey, PauseBehavior, Policy, RecordingOptions, RecordingStatus, Target};
 use crate::ringing::Country;
@@ -9,8 +9,9 @@ use crate::say::Word;
 use bytes::Bytes;
 use hookswitch_proto::Wall;
 use hookswitch_proto::media::{Clip, Codec, LegId, MediaCmd, MediaEvent, RecordingId};
+use hookswitch_proto::sdp::Device;
 use hookswitch_proto::sip::{Flow, Transport};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -92,6 +93,12 @@ pub struct Tenant {
     pub codecs: Vec<Codec>,
     /// Called numbers in IN mode (IC-125, IC-195): whole ones, or with `*` at the end what they begin with.
     pub in_numbers: Vec<String>,
+    /// Users of the cloud user agent: calls to them become newRemoteCall (IC-086).
+    pub devices: BTreeSet<String>,
+    /// Where its devices may take their media (IC-049). None: nowhere.
+    pub media_addresses: Vec<Network>,
+    /// Origins that its devices' calls may tell of themselves (IC-059), as [`crate::callback::origin`] writes them.
+    pub origins: Vec<String>,
 }
 
 impl Tenant {
@@ -113,6 +120,9 @@ impl Tenant {
             country: Country::default(),
             codecs: Vec::new(),
             in_numbers: Vec::new(),
+            devices: BTreeSet::new(),
+            media_addresses: Vec::new(),
+            origins: Vec::new(),
         }
     }
 
@@ -414,6 +424,23 @@ pub enum Command {
     },
     /// A call out of the blue, or into `session_id`, that is connected to the IVR when it is answered (IC-060).
     PlaceIvrCall(Box<PlaceIvrCall>),
+    /// A device's call rings. Only while it is unanswered; again it changes nothing.
+    SendRemoteCallRingback {
+        session_id: String,
+    },
+    /// 200 with the device's media. Only while it is unanswered, and only with a codec of the offer.
+    AnswerRemoteCall {
+        session_id: String,
+        device: Box<Device>,
+        /// `None`: stays as it is.
+        session_reference: Option<String>,
+    },
+    /// The party that a device talks to, or is called by, is released (IC-042). One that is gone is no error.
+    HangupCall {
+        session_id: String,
+    },
+    /// A call from a device, in a session of its own (IC-052).
+    PlaceRemoteCall(Box<PlaceRemoteCall>),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -433,6 +460,17 @@ pub struct PlaceIvrCall {
     pub mediaservice_id: Option<String>,
     /// Recording, ringback, greeting and participant id do not apply.
     pub call: OutboundCall,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct PlaceRemoteCall {
+    pub device: Device,
+    pub destination_uri: String,
+    /// User part of From.
+    pub source_user: String,
+    /// Hears of it in place of the handler: `/callNotify` and so on are added to its path.
+    pub callback_base_url: String,
+    pub session_reference: Option<String>,
 }
 
 impl Command {
@@ -478,8 +516,12 @@ impl Command {
             | Command::Mute { session_id, .. }
             | Command::Play { session_id, .. }
             | Command::SetTimer { session_id, .. }
-            | Command::CancelTimer { session_id, .. } => Some(session_id),
+            | Command::CancelTimer { session_id, .. }
+            | Command::SendRemoteCallRingback { session_id }
+            | Command::AnswerRemoteCall { session_id, .. }
+            | Command::HangupCall { session_id } => Some(session_id),
             Command::PlaceIvrCall(call) => call.session_id.as_deref(),
+            Command::PlaceRemoteCall(_) => None,
         }
     }
 }

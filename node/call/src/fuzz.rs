@@ -6,15 +6,17 @@
 
 use crate::contract::Script;
 use crate::contract::callee::Plan;
-use crate::contract::world::{self, World, configuration, offer, switch_config, tenant};
+use crate::contract::world::{self, World, configuration, offer, switch_config};
 use crate::door::{
-    AskId, Command, CommandId, Counter, Done, Fallback, HoldAudio, Input, Mute, PlaceIvrCall, SessionId, Tenant, TransferTarget,
-    WhichRecording,
+    AskId, Command, CommandId, Counter, Done, Fallback, HoldAudio, Input, Mute, PlaceIvrCall, PlaceRemoteCall, SessionId, Tenant,
+    TransferTarget, WhichRecording,
 };
 use crate::hook::*;
 use crate::recording::{Channels, Dialect, Mode, PauseBehavior, Phase, QueuePolicy, RecordingOptions, Target};
+use crate::remote_calls;
 use hookswitch_proto::Random;
 use hookswitch_proto::media::{BargeIn, DIGITS, DigitSource, Ended, LegId, MediaKind, PlayId, RecordingId, StopReason};
+use hookswitch_proto::sdp::{Crypto, Device, Format};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -126,12 +128,25 @@ fn outbound(dice: &mut Dice) -> OutboundCall {
     }
 }
 
+/// Mostly one that may be.
+fn device(dice: &mut Dice) -> Device {
+    let address =
+        dice.pick(&["127.0.0.1:30000", "127.0.0.1:30000", "127.0.0.1:30000", "127.0.0.1:80", "0.0.0.0:30000", "192.0.2.66:30000"]);
+    Device {
+        address: address.parse().unwrap(),
+        format: dice.pick(&[Format::Pcma, Format::Pcma, Format::Pcmu, Format::Gsm]),
+        telephone_event: dice.pick(&[None, Some(101), Some(8)]),
+        crypto: if dice.one_in(8) { vec![Crypto::new(1, "AES_CM_128_HMAC_SHA1_80", "inline:x").unwrap()] } else { Vec::new() },
+    }
+}
+
 fn routing(dice: &mut Dice, ids: &Shared) -> Routing {
     let session_reference = reference(dice);
     if ids.borrow().ending {
         return Routing::Drop { drop_code: None, session_reference: None };
     }
     match dice.below(20) {
+        10 => Routing::HttpCall { device: Box::new(device(dice)), session_reference },
         12..=19 => Routing::Call(Box::new(outbound(dice))),
         11 => {
             let mut all = ids.borrow().participants.clone();
@@ -146,11 +161,8 @@ fn routing(dice: &mut Dice, ids: &Shared) -> Routing {
             Routing::Redirect { status: dice.pick(&[300, 302, 200, 999]), contacts, session_reference }
         }
         2 => Routing::Ext { name: dice.pick(&["", "mixer"]).into(), json: String::new() },
-        3 => dice.pick(&[
-            Routing::Call(Box::default()),
-            Routing::Join { participant_id: "p".into(), session_reference: None, recording: None },
-            Routing::HttpCall { receive_ip: String::new(), receive_port: 0, codec: String::new(), session_reference: None },
-        ]),
+        3 => dice
+            .pick(&[Routing::Call(Box::default()), Routing::Join { participant_id: "p".into(), session_reference: None, recording: None }]),
         _ => Routing::Ivr { session_reference },
     }
 }
@@ -239,6 +251,8 @@ fn answer(dice: &mut Dice, hook: &Hook, ids: &Shared) -> Result<Verdict, HookFai
             let session_id = dice.pick(&[None, Some(request.info.session_id.clone()), Some("another".to_owned())]);
             Ok(Verdict::Identified(Identified { session_id, session_reference: reference(dice) }))
         }
+        Hook::NewRemoteCall(_) if !wrong => Ok(Verdict::Noted { session_reference: reference(dice) }),
+        _ if wrong => Ok(Verdict::Noted { session_reference: None }),
         _ => Ok(Verdict::Routing(routing(dice, ids))),
     }
 }
@@ -250,6 +264,7 @@ fn participants(hook: &Hook) -> Vec<String> {
         Hook::GetCallIdentifier(request) => vec![request.participant_id.clone()],
         Hook::GetIvrCommand(request) => vec![request.participant_id.clone()],
         Hook::CallEvent(event) => vec![event.participant_id.clone(), event.remote_participant_id.clone()],
+        Hook::NewRemoteCall(call) => vec![call.participant_id.clone()],
     }
 }
 
@@ -335,7 +350,7 @@ fn order(dice: &mut Dice, world: &World) -> Command {
         _ => None,
     });
     // Splits and recordings mostly mean the connection that came last, or hardly one would be there.
-    let what = dice.below(19);
+    let what = dice.below(20);
     if let Some(newest) = newest.filter(|_| (2..=6).contains(&what) && !dice.one_in(4)) {
         (session_id, connection_id) = newest;
     }
@@ -396,10 +411,25 @@ fn order(dice: &mut Dice, world: &World) -> Command {
         18 => Command::Play { session_id, participant_id, phrases: (0..dice.below(3)).map(|_| phrase(dice)).collect() },
         9 => Command::SetTimer { session_id, name: dice.pick(&["a", "b", ""]).to_owned(), after: dice.millis(20_000) },
         10 => Command::CancelTimer { session_id, name: "a".to_owned() },
+        19 => order_of_device(dice, session_id),
         _ => Command::PlaceIvrCall(Box::new(PlaceIvrCall {
             session_id: dice.one_in(2).then_some(session_id),
             mediaservice_id: dice.one_in(12).then(|| "other".to_owned()),
             call: outbound(dice),
+        })),
+    }
+}
+
+fn order_of_device(dice: &mut Dice, session_id: String) -> Command {
+    match dice.below(5) {
+        0 | 1 => Command::AnswerRemoteCall { session_id, device: Box::new(device(dice)), session_reference: reference(dice) },
+        2 => dice.pick(&[Command::SendRemoteCallRingback { session_id: session_id.clone() }, Command::HangupCall { session_id }]),
+        _ => Command::PlaceRemoteCall(Box::new(PlaceRemoteCall {
+            device: device(dice),
+            destination_uri: outbound(dice).dest_addr,
+            source_user: dice.pick(&["1234", "1234", ""]).to_owned(),
+            callback_base_url: dice.pick(&["https://app.test/hooks", "https://app.test", "https://other.test", ""]).to_owned(),
+            session_reference: reference(dice),
         })),
     }
 }
@@ -427,7 +457,7 @@ fn operate(dice: &mut Dice, world: &mut World, ids: &Shared) {
                 _ => Some(offer(dice.pick(&["sendrecv", "sendonly", "inactive"]), dice.one_in(2))),
             };
             let extra = dice.pick(&["", "Privacy: id\r\n", "Supported: timer\r\nSession-Expires: 120\r\n"]);
-            let i = world.call_with(dice.pick(&["100", "200"]), extra, sdp.as_deref());
+            let i = world.call_with(dice.pick(&["100", "200", "100", "200", "device"]), extra, sdp.as_deref());
             world.phones[i].deaf = dice.one_in(8);
         }
         _ if calls == 0 => {}
@@ -543,7 +573,7 @@ fn run(seed: u64) -> (BTreeMap<Counter, u64>, BTreeMap<&'static str, u64>) {
     };
     let error_prompt = dice.one_in(2).then(|| "error.wav".to_owned());
     let in_numbers = dice.one_in(4).then(|| "2*".to_owned()).into_iter().collect();
-    let tenant = Tenant { fallback, error_prompt, in_numbers, max_sessions: 8, ..tenant() };
+    let tenant = Tenant { fallback, error_prompt, in_numbers, max_sessions: 8, ..remote_calls::tenant() };
     let ids = Shared::default();
     let seen = ids.clone();
     let script = Script::new(move |ask| {
@@ -641,6 +671,10 @@ fn reached(world: &World) -> BTreeMap<&'static str, u64> {
     add("monitored", steps("listens to leg"));
     add("recorded", steps("media record"));
     add("cancelled", steps(" CANCEL"));
+    add("device told", steps("newRemoteCall"));
+    let with_device = |n: &&Notification| matches!(n, Notification::CallAnswered { target: Some(_), .. });
+    add("device connected", world.notifications.iter().filter(with_device).count());
+    add("device lost its party", steps("guest callEvent") - world.asks.iter().filter(|a| matches!(a.hook, Hook::CallEvent(_))).count());
     let state = |phase| {
         let told = |n: &&Notification| matches!(n, Notification::RecordingState { status, .. } if status.phase == phase);
         world.notifications.iter().filter(told).count()
@@ -707,6 +741,9 @@ fn random_operations_neither_panic_nor_leak() {
         "monitored",
         "recorded",
         "cancelled",
+        "device told",
+        "device connected",
+        "device lost its party",
         "placed",
         "calling party drop",
         "called party drop",

@@ -4,6 +4,8 @@
 //! Names follow the mediaservice callbacks (docs/conformance.md, IC rows).
 
 use crate::recording::{CbcKey, RecordingOptions, RecordingStatus};
+use hookswitch_proto::sdp::{Device, Target};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// What every hook request carries.
@@ -22,6 +24,8 @@ pub struct SessionInfo {
     pub site_id: Option<String>,
     /// A new instance serves this session after an earlier one failed (IC-298).
     pub restarted: bool,
+    /// Base of the URLs that hear of it in place of the handler (IC-059).
+    pub callback: Option<Arc<str>>,
 }
 
 /// What a replyId stands for beside its session (IC-009, IC-010). The shell signs it; ids in a request's body choose the object.
@@ -167,6 +171,21 @@ pub struct CallEvent {
     pub q850: Option<u16>,
 }
 
+/// newRemoteCall (IC-207 to IC-214).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RemoteCall {
+    pub info: SessionInfo,
+    pub participant_id: String,
+    pub reply_to: ReplyTo,
+    pub sip_call_id: String,
+    /// Request-URI.
+    pub destination_uri: String,
+    /// User part of From.
+    pub source_user: String,
+    /// `None`: the caller made no offer, and says where it is in its ACK; callAnswered tells then.
+    pub target: Option<Target>,
+}
+
 /// A question to the handler.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Hook {
@@ -175,6 +194,8 @@ pub enum Hook {
     GetCallIdentifier(Box<CallIdentifier>),
     GetIvrCommand(Box<IvrRequest>),
     CallEvent(Box<CallEvent>),
+    /// In place of newCall, where a device is called. Nothing waits for the answer.
+    NewRemoteCall(Box<RemoteCall>),
 }
 
 impl Hook {
@@ -185,6 +206,7 @@ impl Hook {
             Hook::GetCallIdentifier(_) => "getCallIdentifier",
             Hook::GetIvrCommand(_) => "getIvrCommand",
             Hook::CallEvent(_) => "callEvent",
+            Hook::NewRemoteCall(_) => "newRemoteCall",
         }
     }
     pub fn info(&self) -> &SessionInfo {
@@ -193,6 +215,7 @@ impl Hook {
             Hook::GetCallIdentifier(h) => &h.info,
             Hook::GetIvrCommand(h) => &h.info,
             Hook::CallEvent(h) => &h.info,
+            Hook::NewRemoteCall(h) => &h.info,
         }
     }
     pub fn info_mut(&mut self) -> &mut SessionInfo {
@@ -201,6 +224,7 @@ impl Hook {
             Hook::GetCallIdentifier(h) => &mut h.info,
             Hook::GetIvrCommand(h) => &mut h.info,
             Hook::CallEvent(h) => &mut h.info,
+            Hook::NewRemoteCall(h) => &mut h.info,
         }
     }
 }
@@ -211,6 +235,10 @@ pub enum Verdict {
     Routing(Routing),
     Ivr(Box<IvrCommand>),
     Identified(Identified),
+    /// Of a hook that decides nothing: it was heard.
+    Noted {
+        session_reference: Option<String>,
+    },
 }
 
 /// Answer to getCallIdentifier: the call goes to the IVR.
@@ -240,10 +268,9 @@ pub enum Routing {
         /// The new connection is recorded from the moment it is bridged.
         recording: Option<Box<RecordingOptions>>,
     },
+    /// Connect it with a device, whose media goes past us (IC-161, IC-188).
     HttpCall {
-        receive_ip: String,
-        receive_port: u16,
-        codec: String,
+        device: Box<Device>,
         session_reference: Option<String>,
     },
     /// 300 to 302 with contacts.
@@ -476,6 +503,8 @@ pub enum Notification {
         /// The callee is a connection's silent listener (IC-121), and the caller what it hears.
         monitoring: bool,
         reply_to: ReplyTo,
+        /// Only of a device's connection: where and in what it must send (IC-120 to IC-122).
+        target: Option<Box<Target>>,
     },
     /// 180 or 183 of an outgoing leg (`ringing`), a re-INVITE (`reInvite`) or an UPDATE (`update`) of a party (IC-104 to IC-111).
     CallNotify {
@@ -489,7 +518,11 @@ pub enum Notification {
         /// It is a connection's silent listener (IC-108).
         monitoring: bool,
         reply_to: ReplyTo,
+        /// Only of a device's connection: where it must send from now on.
+        target: Option<Box<Target>>,
     },
+    /// A device's connection lost its party, or never got it. Nothing is left to decide.
+    CallEvent(Box<CallEvent>),
     RecordingReady {
         info: SessionInfo,
         successful: bool,
@@ -539,6 +572,7 @@ impl Notification {
             | Notification::TransferState { info, .. }
             | Notification::Timer { info, .. }
             | Notification::SessionCompleted { info, .. } => info,
+            Notification::CallEvent(event) => &event.info,
             Notification::Alarm(alarm) => &alarm.info,
         }
     }
@@ -551,6 +585,7 @@ impl Notification {
             | Notification::TransferState { info, .. }
             | Notification::Timer { info, .. }
             | Notification::SessionCompleted { info, .. } => info,
+            Notification::CallEvent(event) => &mut event.info,
             Notification::Alarm(alarm) => &mut alarm.info,
         }
     }

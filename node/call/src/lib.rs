@@ -6,6 +6,7 @@
 pub mod adapter;
 pub mod admission;
 pub mod alarm;
+pub mod callback;
 mod collect;
 #[cfg(any(test, feature = "contract"))]
 pub mod contract;
@@ -31,6 +32,8 @@ mod protection;
 pub mod recording;
 #[cfg(test)]
 mod recording_ladders;
+#[cfg(test)]
+mod remote_calls;
 mod ringing;
 pub mod route;
 #[cfg(test)]
@@ -47,16 +50,16 @@ mod two_parties;
 
 pub use adapter::Adapter;
 pub use admission::{Quota, Spent};
-pub use destination::Destination;
+pub use destination::{Destination, Network};
 pub use door::{
     Ask, AskId, Begun, CallRecord, Clips, Command, CommandError, CommandId, CommandResult, Configuration, Done, Fallback, FallbackMode,
-    HoldAudio, Input, Mute, NoClip, NumberFallback, Output, PlaceIvrCall, Prepare, PromptSource, RecordingMoved, RecordingReport,
-    RecordingStart, Resolve, SessionId, Tenant, TransferTarget, WhichRecording,
+    HoldAudio, Input, Mute, NoClip, NumberFallback, Output, PlaceIvrCall, PlaceRemoteCall, Prepare, PromptSource, RecordingMoved,
+    RecordingReport, RecordingStart, Resolve, SessionId, Tenant, TransferTarget, WhichRecording,
 };
 pub use hook::{
     Alarm, AlarmKind, AlarmLeg, BackgroundPrompt, CallEvent, CallEventKind, CallIdentifier, Collect, DigitProtection, DtmfParams,
     DtmfReason, Greeting, Hook, HookFailure, Identified, IvrCommand, IvrRequest, NewCall, Notification, OutboundCall, Phrase, PlayMode,
-    Privacy, RecordPhrase, RecordingDetails, RecordingResult, ReplyTo, Routing, Verdict,
+    Privacy, RecordPhrase, RecordingDetails, RecordingResult, RemoteCall, ReplyTo, Routing, Verdict,
 };
 pub use ringing::Country;
 pub use switch::{Switch, SwitchConfig, SwitchGauges};

@@ -55,6 +55,14 @@ pub const ATTEMPTS: u32 = 64;
 pub const RING: Duration = Duration::from_secs(60);
 pub const RING_MIN: Duration = Duration::from_secs(1);
 pub const RING_MAX: Duration = Duration::from_secs(300);
+/// A call for a device waits so long for its answer (IC-215): as long as people let a telephone ring.
+pub const REMOTE_ANSWER: Duration = RING;
+/// Ports that a device may take RTP on (IC-048): none below, where a machine's own services are.
+pub const DEVICE_PORTS: std::ops::RangeInclusive<u16> = 1024..=65535;
+/// Payload types for telephone-event (IC-050): the dynamic ones of RFC 3551.
+pub const DEVICE_EVENTS: std::ops::RangeInclusive<u8> = 96..=127;
+/// SDES lines that a device gives: an answer takes up one; a few more are a client's way to answer any offer.
+pub const DEVICE_CRYPTO: usize = 4;
 /// 3xx that one call out follows (IC-299).
 pub const REDIRECTS: u8 = 3;
 /// Addresses of one name that are tried in turn.

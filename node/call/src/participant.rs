@@ -9,7 +9,7 @@ use crate::hook::{AlarmKind, OutboundCall};
 use crate::ivr::Ivr;
 use bytes::Bytes;
 use hookswitch_proto::media::{Clip, Codec, Direction, LegConfig, LegId, LegStats, Negotiated};
-use hookswitch_proto::sdp::{Local, Remote, SdpError};
+use hookswitch_proto::sdp::{Device, Format, Local, Remote, SdpError, Target};
 use hookswitch_proto::sip::{DialogId, Message, Uri};
 use hookswitch_proto::{MediaTime, Random, Time};
 use std::collections::VecDeque;
@@ -145,6 +145,18 @@ pub(crate) struct Participant {
     pub up_since: Option<Time>,
     local: Local,
     pub negotiated: Option<Negotiated>,
+    /// Whom its media is to go to, past us: it needs no leg then.
+    pub device: Option<Device>,
+    /// What our last description said: this device, or a leg.
+    pub told_device: Option<Device>,
+    /// What the one before said, until our re-INVITE is answered.
+    told_before: Option<Device>,
+    /// Where a device must send, as the peer's last description says.
+    pub target: Option<Target>,
+    /// A call for a device that is not answered by then is refused.
+    pub answer_by: Option<Time>,
+    /// It was told that the device's side rings.
+    pub rang: bool,
     pub stats: LegStats,
 }
 
@@ -193,6 +205,12 @@ impl Participant {
             incoming: false,
             local,
             negotiated: None,
+            device: None,
+            told_device: None,
+            told_before: None,
+            target: None,
+            answer_by: None,
+            rang: false,
             stats: LegStats::default(),
         }
     }
@@ -226,7 +244,7 @@ impl Participant {
             Phase::Trying | Phase::Answered | Phase::Up => (self.ivr.next_timeout(), None),
         };
         let transfer = self.transfer.as_ref().and_then(Transfer::until);
-        [ivr, ring, transfer, self.give_up, self.close_again].into_iter().flatten().min()
+        [ivr, ring, transfer, self.give_up, self.close_again, self.answer_by].into_iter().flatten().min()
     }
 
     /// The offer in the INVITE. None there: we shall offer in our 200 (RFC 3261 13.2.1).
@@ -239,6 +257,38 @@ impl Participant {
         self.negotiated = Some(self.local.choose(&offer, Direction::SendRecv)?);
         self.offer = Some(offer);
         Ok(())
+    }
+
+    /// The offer in the INVITE of a call for a device: what it says of one that takes these.
+    pub fn take_offer_for_device(&mut self, invite: &Message, formats: &[Format]) -> Result<(), SdpError> {
+        let body = invite.body();
+        if body.is_empty() {
+            return Ok(());
+        }
+        let offer = Remote::parse(&body)?;
+        self.target = Some(offer.target(formats)?);
+        self.offer = Some(offer);
+        Ok(())
+    }
+
+    /// Whether this device's media can stand in the answer to its INVITE. One without an offer takes any.
+    pub fn fits(&self, device: &Device) -> Result<(), SdpError> {
+        self.offer.as_ref().map_or(Ok(()), |offer| offer.fits(device).map(drop))
+    }
+
+    /// Its INVITE's offer was answered early with a leg of ours, which the 200 must repeat (RFC 3261 13.2.1).
+    pub fn has_said(&self) -> bool {
+        self.said.is_some()
+    }
+
+    /// Something of its media is in place: a leg, or a device that was told.
+    pub fn has_media(&self) -> bool {
+        self.open_leg().is_some() || self.told_device.is_some()
+    }
+
+    /// It speaks with a leg of ours, and knows it.
+    pub fn on_leg(&self) -> bool {
+        self.open_leg().is_some() && self.told_device.is_none()
     }
 
     pub fn leg_config(&self, settings: &Settings, random: &mut Random) -> LegConfig {
@@ -282,10 +332,13 @@ impl Participant {
 
     /// SDP for our 200 or 183, or for our INVITE: the answer, or our own offer. `None` while the leg is not open.
     pub fn describe(&mut self, settings: &Settings) -> Option<Bytes> {
-        let address = self.advertised(settings)?;
         if let Some(said) = &self.said {
             return Some(said.clone());
         }
+        if let Some(device) = self.device.clone() {
+            return self.describe_device(device);
+        }
+        let address = self.advertised(settings)?;
         Some(match (self.offer.take(), &self.negotiated) {
             (Some(offer), Some(agreed)) => {
                 let answer = self.local.answer(&offer, agreed, address);
@@ -298,6 +351,23 @@ impl Participant {
                 self.local.offer(address, self.direction)
             }
         })
+    }
+
+    fn describe_device(&mut self, device: Device) -> Option<Bytes> {
+        let body = match self.offer.take() {
+            Some(offer) => {
+                let (answer, target) = self.local.answer_for(&offer, &device, self.direction).ok()?;
+                self.target = Some(target);
+                answer
+            }
+            None => {
+                self.offered = true;
+                self.told = self.direction;
+                self.local.offer_for(&device, self.direction)
+            }
+        };
+        self.told_device = Some(device);
+        Some(body)
     }
 
     /// The INVITE is answered for good.
@@ -319,9 +389,35 @@ impl Participant {
 
     /// Our own offer within the dialog.
     pub fn reoffer(&mut self, settings: &Settings) -> Option<Bytes> {
+        self.told_before.clone_from(&self.told_device);
+        if let Some(device) = self.in_force() {
+            self.told = self.direction;
+            let offer = self.local.offer_for(&device, self.direction);
+            self.told_device = Some(device);
+            return Some(offer);
+        }
         let address = self.advertised(settings)?;
+        self.told_device = None;
         self.told = self.direction;
         Some(self.local.offer(address, self.direction))
+    }
+
+    /// The device that a new description speaks of: the one that is wanted, or the last one as long as no leg is there instead.
+    fn in_force(&self) -> Option<Device> {
+        self.device.clone().or_else(|| self.told_device.clone().filter(|_| self.open_leg().is_none()))
+    }
+
+    /// Our last offer was refused: what was before goes on. Whether that is other media than was offered.
+    pub fn take_back(&mut self) -> bool {
+        let before = self.told_before.take();
+        let differs = before != self.told_device;
+        self.told_device = before;
+        differs
+    }
+
+    /// What its media should be can be told, and was not.
+    pub fn moves(&self) -> bool {
+        self.device != self.told_device && (self.device.is_some() || self.open_leg().is_some())
     }
 
     /// Codecs of later offers, this one first: what both parties speak needs no transcoding.
@@ -331,12 +427,19 @@ impl Participant {
 
     /// A new offer within the dialog: the answer to send. The leg must be told of `negotiated` then.
     pub fn renegotiate(&mut self, body: &[u8], settings: &Settings) -> Result<Bytes, SdpError> {
+        if let Some(device) = self.in_force() {
+            let (answer, target) = self.local.answer_for(&Remote::parse(body)?, &device, self.direction)?;
+            (self.said, self.told) = (None, self.direction);
+            (self.target, self.told_device) = (Some(target), Some(device));
+            return Ok(answer);
+        }
         let address = self.advertised(settings).ok_or(SdpError::NoAudio("no leg yet"))?;
         let offer = Remote::parse(body)?;
         let agreed = self.local.choose(&offer, self.direction)?;
         let answer = self.local.answer(&offer, &agreed, address);
         self.said = None;
         self.told = self.direction;
+        self.told_device = None;
         self.negotiated = Some(agreed);
         Ok(answer)
     }
@@ -345,6 +448,10 @@ impl Participant {
     pub fn accept(&mut self, body: Option<&[u8]>) -> Result<(), SdpError> {
         self.offered = false;
         let answer = Remote::parse(body.ok_or(SdpError::NoAudio("no answer came"))?)?;
+        if let Some(device) = &self.told_device {
+            self.target = Some(answer.target(&[device.format])?);
+            return Ok(());
+        }
         self.negotiated = Some(self.local.accept(&answer, self.told)?);
         Ok(())
     }

@@ -28,7 +28,7 @@ fn waiting() -> Script {
     Script::new(|ask| match ask.hook {
         Hook::GetIvrCommand(_) => Ok(Verdict::Ivr(Box::new(IvrCommand { next_after: secs(500), ..IvrCommand::default() }))),
         Hook::NewCall(_) => Ok(Verdict::Routing(Routing::Ivr { session_reference: None })),
-        Hook::CallEvent(_) | Hook::GetCallIdentifier(_) => Ok(Verdict::Routing(Routing::Drop { drop_code: None, session_reference: None })),
+        _ => Ok(Verdict::Routing(Routing::Drop { drop_code: None, session_reference: None })),
     })
 }
 
@@ -419,7 +419,7 @@ fn ur_028_by_a_tenants_rule_every_recording_is_told_whoever_asks_for_it() {
             Ok(Verdict::Ivr(Box::new(IvrCommand { phrases: vec![Phrase::Record(Box::default())], ..IvrCommand::default() })))
         }
         Hook::NewCall(_) => Ok(Verdict::Routing(Routing::Ivr { session_reference: None })),
-        Hook::CallEvent(_) | Hook::GetCallIdentifier(_) => Ok(Verdict::Routing(Routing::Drop { drop_code: None, session_reference: None })),
+        _ => Ok(Verdict::Routing(Routing::Drop { drop_code: None, session_reference: None })),
     }));
     world.call("100");
     world.run_to(2 * S);
@@ -909,7 +909,7 @@ fn ur_010_a_kind_of_file_that_the_node_cannot_make_is_refused_before_it_is_annou
             Ok(Verdict::Ivr(Box::new(IvrCommand { phrases, hangup: true, ..IvrCommand::default() })))
         }
         Hook::NewCall(_) => Ok(Verdict::Routing(Routing::Ivr { session_reference: None })),
-        Hook::CallEvent(_) | Hook::GetCallIdentifier(_) => Ok(Verdict::Routing(Routing::Drop { drop_code: None, session_reference: None })),
+        _ => Ok(Verdict::Routing(Routing::Drop { drop_code: None, session_reference: None })),
     });
     let mut world = World::with(configuration(tenant()), config(), Box::new(script));
     world.call("100");

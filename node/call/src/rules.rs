@@ -34,6 +34,7 @@ impl Adapter for Announce {
                 let drop_code = event.sip_code.filter(|status| (400..=699).contains(status)).map(|status| status.to_string());
                 Verdict::Routing(Routing::Drop { drop_code, session_reference: None })
             }
+            Hook::NewRemoteCall(_) => Verdict::Noted { session_reference: None },
         })
     }
 }

@@ -3,7 +3,7 @@
 //! It does no I/O: SIP goes to the endpoint and everything else out through [`Exchange`]. Which inputs a session gets says `switch.rs`;
 //! what an IVR command does, `ivr.rs`. The path of a call runs through the files below: `asks` (the handler's turn), `routing` (what its
 //! answer means), `dial` (calls out), `legs` (what SIP and media say of one party), `connection` (who hears whom, and what follows when
-//! a party leaves), `sounds` and `greetings` (what we play to those who wait), `monitor`
+//! a party leaves), `remote` (devices, whose media goes past us), `sounds` and `greetings` (what we play to those who wait), `monitor`
 //! (who listens), `commands`, `hold`, `transfer`, `timers`.
 
 mod asks;
@@ -15,6 +15,7 @@ mod hold;
 mod legs;
 mod monitor;
 mod recordings;
+mod remote;
 mod routing;
 mod sounds;
 mod timers;
@@ -22,8 +23,8 @@ mod transfer;
 
 use crate::alarm;
 use crate::door::{
-    Begun, CallRecord, Clips, Command, CommandError, CommandId, Counter, Done, FallbackMode, Level, Output, PlaceIvrCall, RecordingMoved,
-    RecordingReport, SessionId, Tenant,
+    Begun, CallRecord, Clips, Command, CommandError, CommandId, Counter, Done, FallbackMode, Level, Output, PlaceIvrCall, PlaceRemoteCall,
+    RecordingMoved, RecordingReport, SessionId, Tenant,
 };
 use crate::exchange::{Exchange, Late};
 use crate::hook::{AlarmKind, Hook, HookFailure, Notification, ReplyTo, SessionInfo, Verdict};
@@ -98,6 +99,8 @@ pub(crate) struct Session {
     placed: u32,
     placed_time: Duration,
     incoming: bool,
+    /// It is a device's: its handler decides nothing about it (SM-012, SM-013).
+    device_call: bool,
     /// Those that are not gone for good.
     parties: Vec<Participant>,
     next_party: u32,
@@ -154,6 +157,7 @@ impl Session {
             trace_id: x.mint.uuid(),
             site_id: x.settings.site.clone(),
             restarted: false,
+            callback: None,
         };
         Session {
             id,
@@ -168,6 +172,7 @@ impl Session {
             placed: 0,
             placed_time: Duration::ZERO,
             incoming: false,
+            device_call: false,
             // Most calls have one party.
             parties: Vec::with_capacity(1),
             next_party: 0,
@@ -192,7 +197,7 @@ impl Session {
         }
     }
 
-    /// Created by an INVITE: reads the offer, asks newCall.
+    /// Created by an INVITE: reads the offer, asks newCall, or tells of a call for a device.
     pub fn begin(now: Time, admitted: Admitted<'_>, x: &mut Exchange) -> Session {
         let Admitted { id, tenant, node_address, invite, dialog, flow, trusted, urgent } = admitted;
         let mut session = Session::new(now, id, tenant, node_address, x);
@@ -215,9 +220,11 @@ impl Session {
         let local = session.new_local(x, None);
         let mut party = Participant::incoming(key, participant_id, call.calling_party.clone(), ivr, invite, dialog, local);
         x.dialogs.insert(dialog, id);
-        let offer = party.take_offer(invite);
+        session.device_call = session.tenant.devices.contains(&session.called);
+        let offer = if session.device_call { party.take_offer_for_device(invite, &remote::ANSWERABLE) } else { party.take_offer(invite) };
         session.parties.push(party);
         match offer {
+            Ok(()) if session.device_call => session.offer_to_device(now, x, key, invite),
             Ok(()) => match session.number_fallback(now, x).filter(|f| urgent || f.mode == FallbackMode::Always) {
                 Some(fallback) => session.run_fallback(now, x, key, &fallback, alarm::TRIGGERED_BY_ALWAYS),
                 None => session.ask(now, x, key, session.first_question(call)),
@@ -245,6 +252,20 @@ impl Session {
         session.called = crate::outbound::target(&call.call.dest_addr).and_then(|uri| uri.user).unwrap_or_default();
         session.info.session_reference.clone_from(&call.call.session_reference);
         let done = session.place_ivr_call(now, x, call)?;
+        Ok((session, done))
+    }
+
+    /// Created by a command (IC-052): calls somebody, who gets a device when he answers.
+    pub fn place_remote(
+        now: Time,
+        x: &mut Exchange,
+        id: SessionId,
+        tenant: Arc<Tenant>,
+        node_address: String,
+        call: &PlaceRemoteCall,
+    ) -> Result<(Session, Done), CommandError> {
+        let mut session = Session::new(now, id, tenant, node_address, x);
+        let done = session.place_remote_call(now, x, call)?;
         Ok((session, done))
     }
 
@@ -382,6 +403,9 @@ impl Session {
             && let LegState::Closing(leg) = party.leg
         {
             self.media(x, MediaCmd::Close { leg, reason: StopReason::ApiStop });
+        }
+        if self.party_mut(key).is_some_and(|p| p.answer_by.take_if(|t| *t <= now).is_some()) {
+            return self.nobody_answered(now, x, key);
         }
         let Some(party) = self.party_mut(key) else { return };
         if party.give_up.take_if(|t| *t <= now).is_some() {

@@ -5,8 +5,8 @@
 use crate::admission::{Admission, Quota, Spent};
 use crate::alarm;
 use crate::door::{
-    Command, CommandError, CommandId, CommandResult, Configuration, Counter, Input, Level, Output, PlaceIvrCall, RecordingMoved,
-    RecordingReport, SessionId,
+    Command, CommandError, CommandId, CommandResult, Configuration, Counter, Input, Level, Output, RecordingMoved, RecordingReport,
+    SessionId,
 };
 use crate::exchange::{Exchange, Mint, Settings};
 use crate::hook::{Alarm, AlarmKind, Notification, SessionInfo};
@@ -329,12 +329,14 @@ impl Switch {
         self.exchange.out.push_front(Output::Begun { session: id, begun: Box::new(session.begun()) });
         self.names.insert(session.session_id().to_owned(), id);
         self.admission.began(session.domain());
+        let over = session.is_over();
         self.sessions.insert(Entry { generation: id.generation, session: Box::new(session), timer: None });
-        self.reschedule(now, id, false);
+        // A call of ours may have ended before it began: to an address that it may not call.
+        if over { self.forget(id) } else { self.reschedule(now, id, false) }
     }
 
-    /// IC-060: a session that begins with a call of ours.
-    fn place(&mut self, now: Time, domain: &str, call: &PlaceIvrCall) -> CommandResult {
+    /// IC-052, IC-060: a session that begins with a call of ours.
+    fn place(&mut self, now: Time, domain: &str, command: &Command) -> CommandResult {
         let tenant = self.router.of_domain(domain).cloned().ok_or(CommandError::Unknown("domain"))?;
         if self.drain {
             return Err(CommandError::Unavailable("draining"));
@@ -349,7 +351,11 @@ impl Switch {
         let id = self.next_id();
         let (x, node_address) = (&mut self.exchange, self.node_address.clone());
         let placed = catch_unwind(AssertUnwindSafe(|| {
-            let (mut session, done) = Session::place(now, x, id, tenant, node_address, call)?;
+            let (mut session, done) = match command {
+                Command::PlaceIvrCall(call) => Session::place(now, x, id, tenant, node_address, call)?,
+                Command::PlaceRemoteCall(call) => Session::place_remote(now, x, id, tenant, node_address, call)?,
+                _ => return Err(CommandError::Unknown("session")),
+            };
             session.settle(now, x);
             Ok((session, done))
         }));
@@ -527,8 +533,8 @@ impl Switch {
 
     /// IC-002, IC-008: another tenant's session is as unknown as none.
     fn on_command(&mut self, now: Time, id: CommandId, domain: &str, command: Command) {
-        if let (None, Command::PlaceIvrCall(call)) = (command.session_id(), &command) {
-            let result = self.place(now, domain, call);
+        if command.session_id().is_none() {
+            let result = self.place(now, domain, &command);
             return self.exchange.emit(Output::Reply { id, result });
         }
         let named = command.session_id().and_then(|s| self.names.get(s)).copied();

@@ -51,8 +51,8 @@ fn bridge_then(first: OutboundCall, events: Vec<Result<Verdict, HookFailure>>) -
     let mut events = events.into_iter();
     Script::new(move |ask| match ask.hook {
         Hook::NewCall(_) => Ok(call(first.clone())),
-        Hook::CallEvent(_) | Hook::GetCallIdentifier(_) => events.next().unwrap_or_else(|| Ok(drop_it())),
-        Hook::GetIvrCommand(_) => Ok(listen()),
+        Hook::CallEvent(_) => events.next().unwrap_or_else(|| Ok(drop_it())),
+        _ => Ok(listen()),
     })
 }
 
@@ -741,7 +741,7 @@ fn ic_033_a_split_from_the_ivr_interrupts_it_and_routes_on() {
         Hook::NewCall(_) => Ok(to_ivr()),
         Hook::GetIvrCommand(_) => Ok(Verdict::Ivr(Box::new(IvrCommand { phrases: vec![file("menu.wav"); 9], ..IvrCommand::default() }))),
         Hook::CallEvent(event) if event.event == CallEventKind::CallerConnectionSplit => Ok(call(call_to(BOB))),
-        Hook::CallEvent(_) | Hook::GetCallIdentifier(_) => Ok(drop_it()),
+        _ => Ok(drop_it()),
     });
     let mut world = world_with(script, Plan::default());
     world.call("100");
@@ -1101,7 +1101,7 @@ fn ic_061_a_placed_call_can_join_a_session() {
     let script = Script::new(|ask| match ask.hook {
         Hook::GetIvrCommand(_) => Ok(listen()),
         Hook::NewCall(_) => Ok(to_ivr()),
-        Hook::CallEvent(_) | Hook::GetCallIdentifier(_) => Ok(drop_it()),
+        _ => Ok(drop_it()),
     });
     let mut world = world_with(script, Plan::default());
     world.call("100");
@@ -1178,7 +1178,7 @@ fn sm_002_participants_are_bounded() {
     let script = Script::new(|ask| match ask.hook {
         Hook::GetIvrCommand(_) => Ok(listen()),
         Hook::NewCall(_) => Ok(to_ivr()),
-        Hook::CallEvent(_) | Hook::GetCallIdentifier(_) => Ok(drop_it()),
+        _ => Ok(drop_it()),
     });
     let mut world = world_with(script, Plan::default());
     world.call("100");
@@ -1269,7 +1269,7 @@ fn ic_273_a_recording_of_an_ivr_connection_ends_with_it() {
             routing: Some(Box::new(Routing::Call(Box::new(call_to(BOB))))),
             ..IvrCommand::default()
         }))),
-        Hook::CallEvent(_) | Hook::GetCallIdentifier(_) => Ok(drop_it()),
+        _ => Ok(drop_it()),
     });
     let mut world = world_with(script, Plan::default());
     world.call("100");

@@ -18,6 +18,11 @@ pub const SIP_DIALOGS: usize = 50_000;
 pub const SDP_BYTES: usize = 16_384;
 /// Media sections in an SDP body; each wants a line in the answer. More: 488.
 pub const SDP_MEDIA: usize = 16;
+/// SDES lines of one stream: RFC 4568 and what came after it name fewer suites. Further ones are not looked at.
+pub const SDP_CRYPTO: usize = 16;
+/// Bytes of a suite's name, and of the keys behind it: a few keys of 46 bytes each in base64. Longer lines are not looked at.
+pub const SDP_CRYPTO_SUITE: usize = 64;
+pub const SDP_CRYPTO_KEY: usize = 512;
 /// Datagrams a leg reads from its socket per tick. One is expected each 20 ms; a burst after a stall drains in a few ticks.
 pub const RTP_BURST: usize = 8;
 /// Frames the jitter buffer holds (2 s). Only a sender at far more than real time gets beyond it: its newest packets are dropped as late.

@@ -25,6 +25,7 @@ pub fn ivr(commands: Vec<IvrCommand>) -> Scripted<impl FnMut(&Ask) -> Result<Ver
             Hook::GetCallIdentifier(_) => Verdict::Identified(Identified::default()),
             Hook::GetIvrCommand(_) => Verdict::Ivr(Box::new(commands.next().unwrap_or_else(hang_up))),
             Hook::CallEvent(_) => Verdict::Routing(drop_with(None)),
+            Hook::NewRemoteCall(_) => Verdict::Noted { session_reference: None },
         })
     })
 }

@@ -7,7 +7,7 @@
 //! 5.000 node  -x alice  503            # "-x": sent, and lost on the way
 //! ```
 
-use hookswitch_call::{Ask, CallEventKind, Hook, HookFailure, Notification, Routing, Verdict};
+use hookswitch_call::{Ask, CallEvent, CallEventKind, Hook, HookFailure, Notification, Routing, Verdict};
 use hookswitch_proto::Time;
 use hookswitch_proto::media::{MediaCmd, Segment};
 use hookswitch_proto::sip::{Message, Method};
@@ -84,18 +84,8 @@ pub(crate) fn ask_text(ask: &Ask) -> String {
         Hook::NewCall(_) => "new-call".to_owned(),
         Hook::GetCallIdentifier(_) => "get-call-identifier".to_owned(),
         Hook::GetIvrCommand(_) => "get-ivr-command".to_owned(),
-        Hook::CallEvent(event) => {
-            let kind = match event.event {
-                CallEventKind::CallingPartyDrop => "calling-party-drop",
-                CallEventKind::CalledPartyDrop => "called-party-drop",
-                CallEventKind::CallingPartyFailure => "calling-party-failure",
-                CallEventKind::CalledPartyFailure => "called-party-failure",
-                CallEventKind::CallerConnectionSplit => "caller-connection-split",
-                CallEventKind::CalleeConnectionSplit => "callee-connection-split",
-            };
-            let code = event.sip_code.map(|code| format!(" {code}")).unwrap_or_default();
-            format!("call-event {kind} of {}{code}", event.user)
-        }
+        Hook::NewRemoteCall(_) => "new-remote-call".to_owned(),
+        Hook::CallEvent(event) => event_text(event),
     };
     if ask.hook.info().restarted {
         text.push_str(" restarted");
@@ -115,6 +105,19 @@ pub(crate) fn ask_text(ask: &Ask) -> String {
     text
 }
 
+fn event_text(event: &CallEvent) -> String {
+    let kind = match event.event {
+        CallEventKind::CallingPartyDrop => "calling-party-drop",
+        CallEventKind::CalledPartyDrop => "called-party-drop",
+        CallEventKind::CallingPartyFailure => "calling-party-failure",
+        CallEventKind::CalledPartyFailure => "called-party-failure",
+        CallEventKind::CallerConnectionSplit => "caller-connection-split",
+        CallEventKind::CalleeConnectionSplit => "callee-connection-split",
+    };
+    let code = event.sip_code.map(|code| format!(" {code}")).unwrap_or_default();
+    format!("call-event {kind} of {}{code}", event.user)
+}
+
 pub(crate) fn verdict_text(verdict: &Result<Verdict, HookFailure>) -> String {
     match verdict {
         Ok(Verdict::Routing(routing)) => match routing {
@@ -127,6 +130,7 @@ pub(crate) fn verdict_text(verdict: &Result<Verdict, HookFailure>) -> String {
             Routing::Ext { name, .. } => format!("action {name:?}"),
         },
         Ok(Verdict::Identified(_)) => "identified".into(),
+        Ok(Verdict::Noted { .. }) => "noted".into(),
         Ok(Verdict::Ivr(command)) => {
             let mut text = format!("command of {} phrases", command.phrases.len());
             if command.dtmf.is_some() {
@@ -152,6 +156,7 @@ pub(crate) fn notification_text(notification: &Notification) -> String {
     match notification {
         Notification::CallAnswered { .. } => "call-answered".into(),
         Notification::CallNotify { event, .. } => format!("call-notify {event}"),
+        Notification::CallEvent(event) => event_text(event),
         Notification::RecordingReady { successful: true, .. } => "recording-ready".into(),
         Notification::RecordingReady { reason, .. } => format!("recording-ready failed: {}", reason.as_deref().unwrap_or("-")),
         Notification::RecordingState { status, .. } => format!("recording-state {}", status.phase.name()),

@@ -170,10 +170,20 @@ enum Scope {
 }
 
 /// First segments that are ours; no tenant may be called so.
-pub(super) const RESERVED: [&str; 6] = ["admin", "metrics", "healthz", "console", "openapi.json", "provisioning"];
+pub(super) const RESERVED: [&str; 7] = ["admin", "metrics", "healthz", "console", "openapi.json", "provisioning", "mediaservice"];
 
 fn scope(path: &str) -> Scope {
-    let first = path.trim_start_matches('/').split('/').next().unwrap_or("");
+    let mut parts = path.trim_start_matches('/').split('/');
+    let first = parts.next().unwrap_or("");
+    // The vendor's set-up names the tenant further back.
+    let further = match first {
+        "mediaservice" => parts.next(),
+        "provisioning" => parts.nth(1),
+        _ => None,
+    };
+    if let Some(domain) = further.filter(|domain| !domain.is_empty()) {
+        return Scope::Tenant(domain.to_ascii_lowercase());
+    }
     match first {
         _ if path == "/healthz" || path == "/openapi.json" => Scope::Open,
         "" => Scope::Operator,
@@ -444,6 +454,11 @@ mod tests {
             ("/demo.localhost/guests", tenant("demo.localhost")),
             ("/Demo.Localhost/guests", tenant("demo.localhost")),
             ("/%61dmin/tenants", tenant("%61dmin")),
+            ("/provisioning/device/Demo.Localhost", tenant("demo.localhost")),
+            ("/provisioning/device/demo.localhost/unit-1", tenant("demo.localhost")),
+            ("/mediaservice/demo.localhost", tenant("demo.localhost")),
+            ("/provisioning/device/", Scope::Operator),
+            ("/mediaservice", Scope::Operator),
         ] {
             assert_eq!(scope(path), expected, "{path}");
         }

@@ -29,7 +29,7 @@ pub(super) struct Endpoint {
     pub(super) refusals: Vec<u16>,
     /// Needs no token.
     pub(super) open: bool,
-    /// Of a tenant's token, below `/{domain}`.
+    /// Of a tenant's token, where the path names the tenant.
     role: Role,
 }
 
@@ -117,7 +117,7 @@ impl Endpoint {
     }
 
     pub(super) fn need(&self) -> Need {
-        match self.path.starts_with("/{domain}") {
+        match self.path.contains("/{domain}") && !self.path.starts_with("/admin/") {
             _ if self.open => Need::Nothing,
             true => Need::Role(self.role),
             false => Need::Operator,

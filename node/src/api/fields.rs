@@ -8,6 +8,7 @@ use super::reply::ApiError;
 use crate::guest::checks;
 use hookswitch_call::OutboundCall;
 use hookswitch_call::limits as call_limits;
+use hookswitch_proto::sdp::Crypto;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
@@ -17,8 +18,10 @@ use std::time::Duration;
 const ID: usize = 128;
 /// Bytes of a user part, number or name.
 const SHORT: usize = 128;
-/// Bytes of a SIP URI.
+/// Bytes of a SIP URI, and of other addresses.
 const URI: usize = 2048;
+/// Bytes of a key: RSA of 8192 bits fits.
+const PEM: usize = 8192;
 
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Field {
@@ -71,6 +74,16 @@ pub(super) enum Kind {
     FileName,
     Uri,
     Digits,
+    /// IPv4 or IPv6, as a literal.
+    Ip,
+    /// A whole number within bounds.
+    Whole(u32, u32),
+    /// One of these words.
+    OneOf(&'static [&'static str]),
+    /// SDES lines (RFC 4568): a list of `{suite, id, config}`.
+    Crypto,
+    /// A key as text of several lines.
+    Pem,
     /// Decimal seconds within bounds.
     Seconds(u16, u16),
     /// Whole milliseconds within bounds.
@@ -93,6 +106,8 @@ enum Held {
     Time(Duration),
     Flag(bool),
     Pairs(Vec<(String, String)>),
+    Whole(u32),
+    Crypto(Vec<Crypto>),
 }
 
 /// The fields of one body.
@@ -144,6 +159,20 @@ impl Values {
         self.held.remove(name) == Some(Held::Flag(true))
     }
 
+    pub(super) fn whole(&mut self, name: &str) -> Option<u32> {
+        match self.held.remove(name) {
+            Some(Held::Whole(number)) => Some(number),
+            _ => None,
+        }
+    }
+
+    pub(super) fn crypto(&mut self, name: &str) -> Vec<Crypto> {
+        match self.held.remove(name) {
+            Some(Held::Crypto(lines)) => lines,
+            _ => Vec::new(),
+        }
+    }
+
     pub(super) fn pairs(&mut self, name: &str) -> Vec<(String, String)> {
         match self.held.remove(name) {
             Some(Held::Pairs(pairs)) => pairs,
@@ -181,6 +210,32 @@ impl Kind {
             Kind::Digits => Held::Text(filled(name, text(name, raw, hookswitch_proto::limits::DIGITS)?)?),
             Kind::Uri => Held::Text(filled(name, text(name, raw, URI)?)?),
             Kind::Text => Held::Text(text(name, raw, SHORT)?),
+            Kind::Ip => {
+                let value = text(name, raw, SHORT)?;
+                match value.parse::<std::net::IpAddr>() {
+                    Ok(_) => Held::Text(value),
+                    Err(_) => return bad("must be an IPv4 or IPv6 address"),
+                }
+            }
+            Kind::Whole(from, to) => {
+                let text = if raw.starts_with('"') { text(name, raw, SHORT)? } else { raw.to_owned() };
+                match text.parse() {
+                    Ok(number) if (from..=to).contains(&number) => Held::Whole(number),
+                    _ => return bad(&format!("must be a whole number from {from} to {to}")),
+                }
+            }
+            Kind::OneOf(words) => {
+                let value = text(name, raw, SHORT)?;
+                if !words.contains(&value.as_str()) {
+                    return bad(&format!("must be {}", words.join(" or ")));
+                }
+                Held::Text(value)
+            }
+            Kind::Crypto => Held::Crypto(crypto(name, raw)?),
+            Kind::Pem => match serde_json::from_str::<String>(raw) {
+                Ok(value) if (1..=PEM).contains(&value.len()) => Held::Text(value),
+                _ => return bad(&format!("must be a text of 1 to {PEM} bytes")),
+            },
             Kind::FileName => {
                 let value = text(name, raw, call_limits::FILE_NAME)?;
                 super::check_file_name(&value).map_err(|why| ApiError::bad(name, why))?;
@@ -236,6 +291,14 @@ impl Kind {
             Kind::Uri => filled(URI),
             Kind::Digits => filled(hookswitch_proto::limits::DIGITS),
             Kind::Text => json!({ "type": ["string", "number", "null"], "maxLength": SHORT }),
+            Kind::Ip => json!({ "type": "string", "maxLength": SHORT, "anyOf": [{ "format": "ipv4" }, { "format": "ipv6" }] }),
+            Kind::Whole(from, to) => json!({ "type": ["integer", "string", "null"], "minimum": from, "maximum": to }),
+            Kind::OneOf(words) => json!({ "enum": words }),
+            Kind::Crypto => json!({ "type": ["array", "null"], "maxItems": call_limits::DEVICE_CRYPTO, "items": {
+                "type": "object", "required": ["suite", "id", "config"],
+                "properties": { "suite": { "type": "string" }, "id": { "type": ["integer", "string"] }, "config": { "type": "string" } },
+            } }),
+            Kind::Pem => json!({ "type": ["string", "null"], "minLength": 1, "maxLength": PEM }),
             Kind::FileName => json!({ "type": ["string", "number", "null"], "maxLength": call_limits::FILE_NAME }),
             Kind::Seconds(from, to) => json!({ "type": ["number", "string", "null"], "minimum": from, "maximum": to }),
             Kind::Millis(from, to) => json!({ "type": ["integer", "string", "null"], "minimum": from, "maximum": to }),
@@ -281,6 +344,24 @@ fn text(name: &str, raw: &str, max: usize) -> Result<String, ApiError> {
 
 fn filled(name: &str, value: String) -> Result<String, ApiError> {
     if value.is_empty() { Err(ApiError::bad(name, "must not be empty")) } else { Ok(value) }
+}
+
+/// IC-051. The tag is decimal, as a number or a text.
+fn crypto(name: &str, raw: &str) -> Result<Vec<Crypto>, ApiError> {
+    let lines: Vec<BTreeMap<String, &RawValue>> =
+        serde_json::from_str(raw).map_err(|_| ApiError::bad(name, "must be a list of objects with suite, id and config"))?;
+    if lines.len() > call_limits::DEVICE_CRYPTO {
+        return Err(ApiError::bad(name, format!("more than {} lines", call_limits::DEVICE_CRYPTO)));
+    }
+    let read = |(place, line): (usize, &BTreeMap<String, &RawValue>)| {
+        let of = |part: &str| {
+            let at = format!("{name}[{place}].{part}");
+            line.get(part).ok_or_else(|| ApiError::bad(&at, "is missing")).and_then(|raw| text(&at, raw.get(), URI))
+        };
+        let tag = of("id")?.parse().map_err(|_| ApiError::bad(&format!("{name}[{place}].id"), "must be a decimal tag"))?;
+        Crypto::new(tag, &of("suite")?, &of("config")?).map_err(|why| ApiError::bad(&format!("{name}[{place}]"), why))
+    };
+    lines.iter().enumerate().map(read).collect()
 }
 
 /// `{name: value}`, and where `lists` says so `{name: [value, …]}`, one pair for each value.
@@ -402,6 +483,46 @@ mod tests {
         ] {
             let error = read(FIELDS, body.as_bytes()).expect_err(body);
             assert!(error.message.starts_with(&format!("{field}: ")), "{body:.60}: {}", error.message);
+        }
+    }
+
+    const OF_DEVICE: &[Field] = &[
+        required("codec", Kind::OneOf(&["PCMA", "PCMU"]), ""),
+        required("receiveIp", Kind::Ip, ""),
+        required("receivePort", Kind::Whole(1024, 65535), ""),
+        optional("crypto", Kind::Crypto, ""),
+    ];
+
+    #[test]
+    fn ic_045_048_049_051_a_devices_side_is_read() {
+        let body = br#"{"codec":"PCMA","receiveIp":"2001:db8::1","receivePort":"30000",
+                        "crypto":[{"suite":"AES_CM_128_HMAC_SHA1_80","id":"1","config":"inline:k"},{"suite":"A","id":2,"config":"inline:l"}]}"#;
+        let mut values = read(OF_DEVICE, body).expect("read");
+        assert_eq!((values.required("receiveIp").as_str(), values.whole("receivePort")), ("2001:db8::1", Some(30000)));
+        let crypto = values.crypto("crypto");
+        assert_eq!((crypto.len(), crypto[0].tag(), crypto[1].suite(), crypto[1].key()), (2, 1, "A", "inline:l"));
+        let with = |field: &str, value: Value| {
+            let mut body = json!({ "codec": "PCMA", "receiveIp": "10.0.0.1", "receivePort": 30000 });
+            body[field] = value;
+            read(OF_DEVICE, body.to_string().as_bytes()).expect_err(field).message
+        };
+        let line = |suite: &str, id: Value, config: &str| json!([{ "suite": suite, "id": id, "config": config }]);
+        for (field, value, at) in [
+            ("codec", json!("GSM"), "codec: "),
+            ("receiveIp", json!("host.example"), "receiveIp: "),
+            ("receiveIp", json!("10.0.0.1:80"), "receiveIp: "),
+            ("receivePort", json!(1023), "receivePort: "),
+            ("receivePort", json!(65536), "receivePort: "),
+            ("receivePort", json!(30000.5), "receivePort: "),
+            ("crypto", json!({}), "crypto: "),
+            ("crypto", json!([{}]), "crypto[0].id: "),
+            ("crypto", line("A", json!("x"), "inline:k"), "crypto[0].id: "),
+            ("crypto", line("A B", json!(1), "inline:k"), "crypto[0]: "),
+            ("crypto", line("A", json!(1), "key"), "crypto[0]: "),
+        ] {
+            let message = with(field, value.clone());
+            assert!(message.starts_with(at), "{field} {value}: {message}");
+            assert!(!message.contains("inline"), "no refusal repeats a key: {message}");
         }
     }
 

@@ -31,6 +31,7 @@ mod prompts;
 mod rate;
 mod recording_keys;
 mod recordings;
+mod remote;
 mod reply;
 mod roles;
 mod server;
@@ -560,7 +561,7 @@ fn endpoints() -> Vec<Endpoint> {
             )
             .refuses(&[409, 429, 507]),
     );
-    table.extend(dialects::graph::endpoints().into_iter().chain(dialects::aculab::endpoints()));
+    table.extend(dialects::graph::endpoints().into_iter().chain(dialects::aculab::endpoints()).chain(remote::endpoints()));
     for step in recorder::Step::ALL {
         let (path, id) = step.path();
         let ask = async move |api: Shared,
@@ -578,19 +579,22 @@ fn endpoints() -> Vec<Endpoint> {
     }
     for operation in Operation::ALL {
         let (path, of_operator) = operation.paths();
-        let ask = async move |api: Shared, domain: access::Domain, request: axum::extract::Request| {
-            operations::of_tenant(operation, api, domain, request).await
-        };
-        let mut endpoint = post(path, operation.name(), ask)
-            .says(operation.says())
-            .body(endpoint::JSON, fields::schema(operation.fields()))
-            .succeeds(200, "Valid, and handed to the session.", &operation.gives())
-            .refuses(&[409, 429, 507]);
-        if operation.starts_something() {
-            let schema = json!({ "type": "string", "minLength": 1, "maxLength": idempotency::KEY, "pattern": "^[!-~]+$" });
-            endpoint = endpoint.header("Idempotency-Key", schema, "The same key with the same body gets the first answer for 10 minutes.");
+        for path in std::iter::once(path).chain(operation.twin()) {
+            let ask = async move |api: Shared, domain: access::Domain, request: axum::extract::Request| {
+                operations::of_tenant(operation, api, domain, request).await
+            };
+            let mut endpoint = post(path, path.trim_start_matches("/{domain}/"), ask)
+                .says(operation.says())
+                .body(endpoint::JSON, fields::schema(operation.fields()))
+                .succeeds(200, "Valid, and handed to the session.", &operation.gives())
+                .refuses(&[409, 429, 507]);
+            if operation.starts_something() {
+                let schema = json!({ "type": "string", "minLength": 1, "maxLength": idempotency::KEY, "pattern": "^[!-~]+$" });
+                let says = "The same key with the same body gets the first answer for 10 minutes.";
+                endpoint = endpoint.header("Idempotency-Key", schema, says);
+            }
+            table.push(endpoint);
         }
-        table.push(endpoint);
         if let Some((path, id)) = of_operator {
             let ask = async move |api: Shared, caller: access::Caller, path: endpoint::Path<String>, request: axum::extract::Request| {
                 operations::of_operator(operation, api, caller, path, request).await

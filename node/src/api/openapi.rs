@@ -146,7 +146,7 @@ fn content(content: &Content) -> Value {
 
 fn tag(path: &str) -> &'static str {
     match path.split('/').nth(1) {
-        Some("{domain}") => "tenant",
+        Some("{domain}" | "provisioning" | "mediaservice") => "tenant",
         Some("admin") => "operator",
         _ => "node",
     }

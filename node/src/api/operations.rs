@@ -16,10 +16,12 @@ use crate::limits;
 use crate::reply_keys::{BadReplyId, ReplyId};
 use axum::extract::{Request, State};
 use hookswitch_call::ReplyTo;
-use hookswitch_call::door::{Command, CommandError, Done, HoldAudio, Mute, PlaceIvrCall, TransferTarget, WhichRecording};
+use hookswitch_call::door::{Command, CommandError, Done, HoldAudio, Mute, PlaceIvrCall, PlaceRemoteCall, TransferTarget, WhichRecording};
 use hookswitch_call::hook::OutboundCall;
+use hookswitch_proto::sdp::{Device, Format};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
+use std::net::SocketAddr;
 use std::sync::{Arc, PoisonError};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +38,10 @@ pub(super) enum Operation {
     Resume,
     Mute,
     PlaceIvrCall,
+    PlaceRemoteCall,
+    SendRemoteCallRingback,
+    AnswerRemoteCall,
+    HangupCall,
 }
 
 const REPLY_ID: &str = "The replyId of the hook or notification that this is about: it says which session carries the command out.";
@@ -109,6 +115,40 @@ const PLACE_IVR_CALL: &[Field] = &fields::joined::<{ fields::CALL_OUT.len() + 7 
     fields::CALL_OUT,
 );
 
+const RECEIVE_IP: &str = "Where the device takes RTP; one of the tenant's media addresses.";
+const RECEIVE_PORT: &str = "Its port, an even one by custom.";
+const TELEPHONE_EVENT: &str = "Payload type of telephone-event; none is described without it.";
+const REFERENCE: &str = "Any JSON up to 4 KiB, echoed in every hook of the session.";
+/// IC-048, IC-050: as `hookswitch_call::limits` has them.
+const PORT: Kind = Kind::Whole(1024, 65535);
+const EVENTS: Kind = Kind::Whole(96, 127);
+const PLACE_REMOTE_CALL: &[Field] = &[
+    required("destinationUri", Kind::Uri, "SIP URI to call. The tenant's list of destinations must have it."),
+    required("sourceUser", Kind::Id, "User part of From; its host is the tenant's domain."),
+    required("codec", Kind::OneOf(&["PCMA", "PCMU", "GSM"]), "The only codec of the offer."),
+    required("receiveIp", Kind::Ip, RECEIVE_IP),
+    required("receivePort", PORT, RECEIVE_PORT),
+    required(
+        "callbackBaseUrl",
+        Kind::Uri,
+        "Hears callNotify, callAnswered, callEvent and sessionCompleted of this call; of an origin that the tenant lists.",
+    ),
+    optional("telephoneEventPayloadType", EVENTS, TELEPHONE_EVENT),
+    optional("sessionReferenceId", Kind::Json, REFERENCE),
+];
+const SEND_REMOTE_CALL_RINGBACK: &[Field] = &[required("replyId", Kind::ReplyId, "Of newRemoteCall.")];
+const ANSWER_REMOTE_CALL: &[Field] = &[
+    required("replyId", Kind::ReplyId, "Of newRemoteCall."),
+    required("codec", Kind::OneOf(&["PCMA", "PCMU"]), "The codec of the answer. One that the caller did not offer: 409."),
+    required("receiveIp", Kind::Ip, RECEIVE_IP),
+    required("receivePort", PORT, RECEIVE_PORT),
+    optional("telephoneEventPayloadType", EVENTS, TELEPHONE_EVENT),
+    optional("crypto", Kind::Crypto, "SDES lines for a caller who offered RTP/SAVP, with a tag and suite of the offer."),
+    optional("sessionReferenceId", Kind::Json, REFERENCE),
+];
+const HANGUP_CALL: &[Field] =
+    &[required("replyId", Kind::ReplyId, "Of callAnswered, or of newRemoteCall: then the call is refused with 603.")];
+
 impl Operation {
     pub(super) const ALL: [Operation; 12] = [
         Operation::StartRecording,
@@ -123,6 +163,10 @@ impl Operation {
         Operation::Resume,
         Operation::Mute,
         Operation::PlaceIvrCall,
+        Operation::PlaceRemoteCall,
+        Operation::SendRemoteCallRingback,
+        Operation::AnswerRemoteCall,
+        Operation::HangupCall,
     ];
 
     /// Path below `/{domain}`, path below `/admin/sessions/{session}`, and operationId of each. The operator places calls by the tenant's path.
@@ -153,6 +197,26 @@ impl Operation {
             Operation::Resume => ("/{domain}/resume", Some(("/admin/sessions/{session}/resume", "sessionResume"))),
             Operation::Mute => ("/{domain}/mute", Some(("/admin/sessions/{session}/mute", "sessionMute"))),
             Operation::PlaceIvrCall => ("/{domain}/placeivrcall", None),
+            Operation::PlaceRemoteCall => ("/{domain}/placeremotecall", None),
+            Operation::SendRemoteCallRingback => (
+                "/{domain}/sendremotecallringback",
+                Some(("/admin/sessions/{session}/sendremotecallringback", "sessionSendRemoteCallRingback")),
+            ),
+            Operation::AnswerRemoteCall => {
+                ("/{domain}/answerremotecall", Some(("/admin/sessions/{session}/answerremotecall", "sessionAnswerRemoteCall")))
+            }
+            Operation::HangupCall => ("/{domain}/hangupcall", Some(("/admin/sessions/{session}/hangupcall", "sessionHangupCall"))),
+        }
+    }
+
+    /// A second path of the operations that the vendor's devices sign in another way than by a JWT (IC-006).
+    pub(super) fn twin(self) -> Option<&'static str> {
+        match self {
+            Operation::PlaceRemoteCall => Some("/{domain}/placeremotecalljwt"),
+            Operation::SendRemoteCallRingback => Some("/{domain}/sendremotecallringbackjwt"),
+            Operation::AnswerRemoteCall => Some("/{domain}/answerremotecalljwt"),
+            Operation::HangupCall => Some("/{domain}/hangupcalljwt"),
+            _ => None,
         }
     }
 
@@ -179,6 +243,12 @@ impl Operation {
             Operation::Resume => "Ends a hold. One that is not on hold is a success.",
             Operation::Mute => "Keeps a participant from being heard, from hearing, or both, for the rest of its call.",
             Operation::PlaceIvrCall => "Places a call that is connected to the IVR when it is answered.",
+            Operation::PlaceRemoteCall => {
+                "Places a call from a device: its media goes past the node, and the call tells callbackBaseUrl of itself."
+            }
+            Operation::SendRemoteCallRingback => "Tells the caller of a device that it rings.",
+            Operation::AnswerRemoteCall => "Answers a call for a device with the device's own media address.",
+            Operation::HangupCall => "Releases a device's call: BYE, CANCEL, or 603 to one that is unanswered.",
         }
     }
 
@@ -196,6 +266,10 @@ impl Operation {
             Operation::Resume => RESUME,
             Operation::Mute => MUTE,
             Operation::PlaceIvrCall => PLACE_IVR_CALL,
+            Operation::PlaceRemoteCall => PLACE_REMOTE_CALL,
+            Operation::SendRemoteCallRingback => SEND_REMOTE_CALL_RINGBACK,
+            Operation::AnswerRemoteCall => ANSWER_REMOTE_CALL,
+            Operation::HangupCall => HANGUP_CALL,
         }
     }
 
@@ -206,7 +280,7 @@ impl Operation {
 
     /// Repeated by accident it would do something twice: it takes an Idempotency-Key.
     pub(super) fn starts_something(self) -> bool {
-        matches!(self, Operation::StartRecording | Operation::PlaceIvrCall)
+        matches!(self, Operation::StartRecording | Operation::PlaceIvrCall | Operation::PlaceRemoteCall)
     }
 
     /// `session_id`: of the replyId, or of the operator's path. `reply_to`: what the replyId is of.
@@ -277,6 +351,20 @@ impl Operation {
                     },
                 }))
             }
+            Operation::PlaceRemoteCall => Command::PlaceRemoteCall(Box::new(PlaceRemoteCall {
+                device: device(&mut values)?,
+                destination_uri: values.required("destinationUri"),
+                source_user: values.required("sourceUser"),
+                callback_base_url: values.required("callbackBaseUrl"),
+                session_reference: values.text("sessionReferenceId"),
+            })),
+            Operation::SendRemoteCallRingback => Command::SendRemoteCallRingback { session_id: of_session },
+            Operation::AnswerRemoteCall => Command::AnswerRemoteCall {
+                session_id: of_session,
+                device: Box::new(device(&mut values)?),
+                session_reference: values.text("sessionReferenceId"),
+            },
+            Operation::HangupCall => Command::HangupCall { session_id: of_session },
         })
     }
 
@@ -287,7 +375,7 @@ impl Operation {
             Operation::StartRecording => {
                 vec![("recordingId", text("UUID of the recording.")), ("recordingFileName", text("The name it is stored under."))]
             }
-            Operation::PlaceIvrCall => vec![
+            Operation::PlaceIvrCall | Operation::PlaceRemoteCall => vec![
                 ("sessionId", text("UUID of the session.")),
                 ("participantId", text("UUID of the called party.")),
                 ("replyId", text("For commands about the call while it rings.")),
@@ -295,6 +383,19 @@ impl Operation {
             _ => Vec::new(),
         }
     }
+}
+
+/// The device's side of a call, as its table has read it.
+fn device(values: &mut Values) -> Result<Device, ApiError> {
+    let ip = values.required("receiveIp").parse().map_err(|_| ApiError::bad("receiveIp", "must be an address"))?;
+    let port = values.whole("receivePort").and_then(|port| u16::try_from(port).ok());
+    let format = Format::of_name(&values.required("codec"));
+    Ok(Device {
+        address: SocketAddr::new(ip, port.ok_or_else(|| ApiError::bad("receivePort", "must be a port"))?),
+        format: format.ok_or_else(|| ApiError::bad("codec", "is unknown"))?,
+        telephone_event: values.whole("telephoneEventPayloadType").and_then(|number| u8::try_from(number).ok()),
+        crypto: values.crypto("crypto"),
+    })
 }
 
 /// A tenant's.

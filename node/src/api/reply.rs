@@ -31,6 +31,13 @@ impl ApiError {
     fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> ApiError {
         ApiError { status, code, message: message.into(), after: None }
     }
+    /// The same of a field that is called otherwise here.
+    pub(super) fn of_field(mut self, inside: &str, field: &str) -> ApiError {
+        if let Some(why) = self.message.strip_prefix(inside) {
+            self.message = format!("{field}{why}");
+        }
+        self
+    }
     /// With Retry-After, in whole seconds.
     pub(super) fn after(mut self, wait: Duration) -> ApiError {
         self.after = Some(wait);

@@ -69,20 +69,22 @@ pub(super) async fn put_secret(
     if value.expose().is_empty() {
         return Err(ApiError::bad("value", "is empty"));
     }
-    let vault = vault(&api)?;
-    let new = blocking(move || {
-        if name == CALLBACK_KEY {
-            let public = outbox::public_half(value.expose()).map_err(|why| ApiError::bad("value", why))?;
-            // IC-017.
-            let public = PublicKey::new(public).to_stored();
-            if api.store.keys(&domain)?.iter().any(|row| row.key == public) {
-                return Err(ApiError::bad("value", "its public half opens the API: callbacks need a key pair of their own"));
-            }
-        }
-        Ok(vault.put(&domain, &name, &value, &caller.to_string())?)
-    })
-    .await?;
+    let new = blocking(move || keep_secret(&api, &domain, &name, &value, &caller.to_string())).await?;
     reply::with_status(if new { StatusCode::CREATED } else { StatusCode::OK }, json!({}))
+}
+
+/// Gives whether it is new. May block.
+pub(super) fn keep_secret(api: &Api, domain: &str, name: &str, value: &Secret, who: &str) -> Result<bool, ApiError> {
+    let vault = vault(api)?;
+    if name == CALLBACK_KEY {
+        let public = outbox::public_half(value.expose()).map_err(|why| ApiError::bad("value", why))?;
+        // IC-017.
+        let public = PublicKey::new(public).to_stored();
+        if api.store.keys(domain)?.iter().any(|row| row.key == public) {
+            return Err(ApiError::bad("value", "its public half opens the API: callbacks need a key pair of their own"));
+        }
+    }
+    Ok(vault.put(domain, name, value, who)?)
 }
 
 pub(super) async fn remove_secret(

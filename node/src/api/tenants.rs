@@ -11,7 +11,7 @@ use crate::prompt_files::check_file_name;
 use crate::store::{FallbackRow, NumberRow, Quotas, RecordAnnounce, TenantRow, TokenRow, wall_ms};
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
-use hookswitch_call::{Country, Destination};
+use hookswitch_call::{Country, Destination, Network};
 use serde_json::{Map, Value, json};
 
 /// A tenant's configuration: 10,000 numbers fit.
@@ -29,6 +29,8 @@ const DESTINATIONS: usize = 256;
 /// Mediaservice ids of a tenant, and origins that its handlers may post to: one for each of its systems. More: 400.
 const MEDIASERVICES: usize = 64;
 const ORIGINS: usize = 64;
+/// Networks of a tenant's devices: one for each site. Each is looked at for each address. More: 400.
+const MEDIA_ADDRESSES: usize = 256;
 /// Seconds that a tenant may keep its recordings for: a hundred years. Longer is for ever, which is null.
 const RETENTION: u64 = 100 * 366 * 24 * 3600;
 /// Hz of recordings in Graph's way (MG-035); the first is the usual.
@@ -326,6 +328,7 @@ pub(super) fn to_json(tenant: &TenantRow) -> Value {
         "mediaservice_ids": tenant.mediaservice_ids,
         "trusted": tenant.trusted,
         "outbox_origins": tenant.outbox_origins,
+        "media_addresses": tenant.media_addresses,
         "recording_retention_s": tenant.recording_retention_ms.map(|ms| ms / 1000),
         "record_announce": tenant.record_announce,
         "graph_sample_rate": tenant.graph_sample_rate.unwrap_or(GRAPH_RATES[0]),
@@ -394,6 +397,10 @@ pub(super) fn from_json(domain: String, mut body: Map<String, Value>, default: b
         Err(_) => Err(format!("must be 1 to {NAME} visible ASCII characters")),
     })?;
     let outbox_origins = texts(&mut body, "outbox_origins", ORIGINS, origin)?;
+    let media_addresses = texts(&mut body, "media_addresses", MEDIA_ADDRESSES, |text| match text.parse::<Network>() {
+        Ok(network) => Ok(network.to_string()),
+        Err(error) => Err(error.to_string()),
+    })?;
     let recording_retention_ms = match body.remove("recording_retention_s").unwrap_or_default() {
         Value::Null => None,
         value => match value.as_u64() {
@@ -462,6 +469,7 @@ pub(super) fn from_json(domain: String, mut body: Map<String, Value>, default: b
         mediaservice_ids,
         trusted,
         outbox_origins,
+        media_addresses,
         recording_retention_ms,
         record_announce,
         graph_sample_rate,
@@ -647,6 +655,7 @@ fn properties() -> Value {
             "description": "Hz of recordings that Microsoft Graph's recordResponse makes, where they say nothing else.",
         },
         "outbox_origins": texts(ORIGINS, "Origins that its handlers may post to: https://host[:port]; http:// for this machine alone."),
+        "media_addresses": texts(MEDIA_ADDRESSES, "Where its devices may take their media: addresses, perhaps with a /prefix. None: nowhere."),
     })
 }
 

@@ -6,6 +6,7 @@
 
 mod check;
 mod client;
+mod device;
 mod guest;
 mod guest_policy;
 #[cfg(feature = "h3")]

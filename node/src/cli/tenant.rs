@@ -2,7 +2,7 @@
 
 use super::client::{Client, Content, encode};
 use super::output::{cell, say, say_json, table, when};
-use super::{Common, Failure, Outcome, guest_policy, keeping};
+use super::{Common, Failure, Outcome, device, guest_policy, keeping};
 use crate::store::RecordAnnounce;
 use crate::tenants_file;
 use clap::{Args, Subcommand};
@@ -44,6 +44,9 @@ pub(super) enum Command {
     /// Where the tenant's recordings go
     #[command(subcommand)]
     Storage(keeping::Storage),
+    /// Users of the cloud user agent: calls to them are for a device
+    #[command(subcommand)]
+    Device(device::Command),
     /// The tenant's own keys, which its recordings are encrypted under
     #[command(subcommand)]
     RecordingKey(keeping::RecordingKey),
@@ -145,6 +148,9 @@ pub(super) struct PutArgs {
     /// An origin that its handlers may post to; may be repeated, replaces the list, '' empties it
     #[arg(long = "outbox-origin", value_name = "URL")]
     outbox_origins: Vec<String>,
+    /// Where its devices may take their media: ADDRESS[/PREFIX]; may be repeated, replaces the list, '' empties it
+    #[arg(long = "media-address", value_name = "WHERE")]
+    media_addresses: Vec<String>,
     /// Remove recordings so long after their end, e.g. 30d, where they say nothing else; `forever`: never
     #[arg(long, value_name = "TIME", value_parser = retention)]
     recording_retention: Option<Retention>,
@@ -203,6 +209,7 @@ pub(super) fn run(common: &Common, command: Command) -> Outcome {
         Command::GuestPolicy(args) => guest_policy::run(common, &client, args),
         Command::Storage(command) => keeping::storage(common, &client, command),
         Command::RecordingKey(command) => keeping::recording_key(common, &client, command),
+        Command::Device(command) => device::run(common, &client, command),
     }
 }
 
@@ -398,6 +405,7 @@ fn put(common: &Common, client: &Client, args: PutArgs) -> Outcome {
         ("outbox_origins", args.outbox_origins),
         ("codecs", args.codecs),
         ("in_numbers", args.in_numbers),
+        ("media_addresses", args.media_addresses),
     ] {
         if !given.is_empty() {
             tenant.insert(field.into(), given.into_iter().filter(|text| !text.is_empty()).collect());

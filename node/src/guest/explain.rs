@@ -42,6 +42,7 @@ pub enum Question {
     GetCallIdentifier(wit::CallIdentifierRequest),
     GetIvrCommand(wit::IvrRequest),
     CallEvent(wit::CallEventRequest),
+    NewRemoteCall(wit::RemoteCallRequest),
     Notify(wit::Notification),
 }
 
@@ -53,6 +54,7 @@ impl Question {
             Question::GetCallIdentifier(_) => "get-call-identifier",
             Question::GetIvrCommand(_) => "get-ivr-command",
             Question::CallEvent(_) => "call-event",
+            Question::NewRemoteCall(_) => "new-remote-call",
             Question::Notify(_) => "notify",
         }
     }
@@ -65,6 +67,7 @@ pub enum Said {
     Routing(Box<wit::Routing>),
     Command(Box<wit::IvrCommand>),
     Identified(wit::CallIdentifierAnswer),
+    Noted(Box<wit::RemoteCallAnswer>),
     /// Its own failure.
     Failure(String),
 }
@@ -109,6 +112,7 @@ impl Serialize for Request<'_> {
             Question::GetCallIdentifier(request) => request.serialize(serializer),
             Question::GetIvrCommand(request) => request.serialize(serializer),
             Question::CallEvent(request) => request.serialize(serializer),
+            Question::NewRemoteCall(request) => request.serialize(serializer),
             Question::Notify(news) => news.serialize(serializer),
         }
     }
@@ -390,6 +394,24 @@ mod tests {
             told: None,
         };
         explains.asked(&domain(), session, &asked);
+    }
+
+    #[test]
+    fn ic_051_keys_of_a_call_for_a_device_are_not_kept() {
+        let call = wit::RemoteCallRequest {
+            info: info(),
+            reply_id: "eyJhbGci".into(),
+            call_id: "c".into(),
+            codec: "PCMA".into(),
+            destination_uri: "sip:unit-1@a.example".into(),
+            source_user: "1".into(),
+            remote_rtp_ip: "192.0.2.9".into(),
+            remote_rtp_port: 4000,
+            extra: vec![("crypto".into(), r#"[{"config":"inline:k"}]"#.into()), ("other".into(), "shown".into())],
+        };
+        let text = redact::json(&call, false);
+        assert!(!text.contains("inline") && !text.contains("eyJ") && text.contains("shown"), "{text}");
+        assert!(serde_json::from_str::<wit::RemoteCallRequest>(&text).is_ok(), "it can be asked again");
     }
 
     #[test]

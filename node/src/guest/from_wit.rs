@@ -3,11 +3,11 @@
 //!
 //! A part of the WIT that this node does not carry out yet is refused by name rather than left out in silence.
 
-use super::limits;
-use hookswitch_call::door::{Command, HoldAudio, Mute, PlaceIvrCall, TransferTarget, WhichRecording};
+use super::{device, limits};
+use hookswitch_call::door::{Command, HoldAudio, Mute, PlaceIvrCall, PlaceRemoteCall, TransferTarget, WhichRecording};
 use hookswitch_call::hook::{
     BackgroundPrompt, Collect, DigitProtection, Greeting, HookFailure, Identified, IvrCommand, Keep, OutboundCall, Phrase, PlayMode,
-    Routing,
+    Routing, Verdict,
 };
 use hookswitch_call::limits as call_limits;
 use hookswitch_call::recording::{
@@ -32,9 +32,9 @@ impl From<Nonsense> for HookFailure {
     }
 }
 
-type Checked<T> = Result<T, Nonsense>;
+pub(super) type Checked<T> = Result<T, Nonsense>;
 
-fn bad<T>(field: &str, why: impl Into<String>) -> Checked<T> {
+pub(super) fn bad<T>(field: &str, why: impl Into<String>) -> Checked<T> {
     Err(Nonsense { field: field.into(), why: why.into() })
 }
 
@@ -187,27 +187,10 @@ pub(super) fn routing(routing: wit::Routing) -> Checked<Routing> {
             session_reference: reference(j.session_reference)?,
             recording: recording_of("join", j.call_recording, j.recording_file_name, j.recording)?,
         },
-        wit::Routing::Httpcall(h) => {
-            let e = h.endpoint;
-            if e.telephone_event_payload_type.is_some() || !e.crypto.is_empty() {
-                return not_yet("httpcall.endpoint");
-            }
-            if e.receive_ip.parse::<std::net::IpAddr>().is_err() {
-                return bad("httpcall.endpoint.receive-ip", "not an IP address");
-            }
-            if e.receive_port < 1024 {
-                return bad("httpcall.endpoint.receive-port", "below 1024");
-            }
-            if !matches!(e.codec.as_str(), "PCMU" | "PCMA" | "GSM") {
-                return bad("httpcall.endpoint.codec", "not PCMU, PCMA or GSM");
-            }
-            Routing::HttpCall {
-                receive_ip: e.receive_ip,
-                receive_port: e.receive_port,
-                codec: e.codec,
-                session_reference: reference(h.session_reference)?,
-            }
-        }
+        wit::Routing::Httpcall(h) => Routing::HttpCall {
+            device: Box::new(device::endpoint("httpcall.endpoint", h.endpoint)?),
+            session_reference: reference(h.session_reference)?,
+        },
         wit::Routing::Redirect(r) => {
             if !(300..=302).contains(&r.status) {
                 return bad("redirect.status", format!("{}; 300 to 302", r.status));
@@ -235,6 +218,11 @@ pub(super) fn identified(answer: wit::CallIdentifierAnswer) -> Checked<Identifie
         session_id: some_text("session-id", answer.session_id, limits::SHORT_TEXT)?,
         session_reference: reference(answer.session_reference)?,
     })
+}
+
+/// IC-214.
+pub(super) fn noted(answer: wit::RemoteCallAnswer) -> Checked<Verdict> {
+    Ok(Verdict::Noted { session_reference: reference(answer.session_reference)? })
 }
 
 /// IC-166, by the seed's names.
@@ -570,6 +558,20 @@ pub(crate) fn order(order: Order, session_id: &str) -> Result<Command, wit::Host
                 call: outbound(call.call)?,
             }))
         }
+        Order::PlaceRemoteCall(call) => Command::PlaceRemoteCall(Box::new(PlaceRemoteCall {
+            device: device::endpoint("endpoint", call.endpoint)?,
+            destination_uri: sip_uri("destination-uri", call.destination_uri)?,
+            source_user: nonempty("source-user", call.source_user, limits::SHORT_TEXT)?,
+            callback_base_url: url("callback-base-url", call.callback_base_url)?,
+            session_reference: reference(call.session_reference)?,
+        })),
+        Order::SendRemoteCallRingback => Command::SendRemoteCallRingback { session_id },
+        Order::AnswerRemoteCall { endpoint, session_reference } => Command::AnswerRemoteCall {
+            session_id,
+            device: Box::new(device::endpoint("endpoint", *endpoint)?),
+            session_reference: reference(session_reference)?,
+        },
+        Order::HangupCall => Command::HangupCall { session_id },
         Order::StartRecording { target, options, prompts } => {
             let target = match target {
                 wit::RecordingTarget::Connection(connection) => Target::Connection(id("target.connection", connection)?),

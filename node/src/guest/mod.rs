@@ -7,6 +7,7 @@
 pub mod adapter;
 pub mod compile;
 mod deployment;
+mod device;
 mod explain;
 mod fair;
 mod from_wit;

@@ -16,7 +16,8 @@ const REQUEST: &str = "request";
 /// within the field `request`.
 pub(super) fn json(value: &impl Serialize, digits: bool) -> String {
     let mut text = Vec::with_capacity(1024);
-    let redact = Redact { digits, key: String::new(), in_key: false, hidden: 0, depth: 0, request: false };
+    let redact =
+        Redact { digits, key: String::new(), in_key: false, hidden: 0, fact: String::new(), in_fact: false, depth: 0, request: false };
     match value.serialize(&mut Serializer::with_formatter(&mut text, redact)) {
         Ok(()) => String::from_utf8(text).unwrap_or_default(),
         // The contract's types have no keys but texts.
@@ -31,6 +32,9 @@ struct Redact {
     in_key: bool,
     /// Fields that one is in, from the one on that is hidden.
     hidden: u32,
+    /// The text that an array began with: a fact of `extra` is its name and its value.
+    fact: String,
+    in_fact: bool,
     /// Fields that one is in.
     depth: u32,
     request: bool,
@@ -57,8 +61,9 @@ impl Formatter for Redact {
     numbers!(write_f32: f32, write_f64: f64);
 
     fn begin_object_key<W: ?Sized + Write>(&mut self, writer: &mut W, first: bool) -> io::Result<()> {
-        self.in_key = true;
+        (self.in_key, self.in_fact) = (true, false);
         self.key.clear();
+        self.fact.clear();
         CompactFormatter.begin_object_key(writer, first)
     }
 
@@ -84,10 +89,29 @@ impl Formatter for Redact {
         Ok(())
     }
 
+    fn begin_array_value<W: ?Sized + Write>(&mut self, writer: &mut W, first: bool) -> io::Result<()> {
+        let secret = !first && SECRETS.contains(&self.fact.as_str());
+        self.fact.clear();
+        self.in_fact = first;
+        if self.hidden > 0 || secret {
+            self.hidden += 1;
+        }
+        CompactFormatter.begin_array_value(writer, first)
+    }
+
+    fn end_array_value<W: ?Sized + Write>(&mut self, _: &mut W) -> io::Result<()> {
+        self.in_fact = false;
+        self.hidden = self.hidden.saturating_sub(1);
+        Ok(())
+    }
+
     fn write_string_fragment<W: ?Sized + Write>(&mut self, writer: &mut W, fragment: &str) -> io::Result<()> {
         if self.in_key {
             self.key.push_str(fragment);
-        } else if self.hidden > 0 {
+        } else if self.in_fact {
+            self.fact.push_str(fragment);
+        }
+        if self.hidden > 0 && !self.in_key {
             return fragment.chars().try_for_each(|_| writer.write_all(b"*"));
         }
         CompactFormatter.write_string_fragment(writer, fragment)
@@ -112,7 +136,8 @@ mod tests {
             "request": {
                 "reply_id": "a\"b\u{1}\u{e5}", "dtmf_buffer": "12", "n": 3,
                 "key": { "deep": [1, -2, 2.5, true, null, { "er": "x" }], "last": "y" },
-                "list": [{ "Md5": "salt" }, { "open": "yes" }]
+                "list": [{ "Md5": "salt" }, { "open": "yes" }],
+                "extra": [["crypto", "[{\"k\":1}]"], ["other", "shown"]]
             },
             "answer": { "dtmf_match": "5", "iv": 7, "n": 8 },
             "after": "open"
@@ -123,7 +148,8 @@ mod tests {
                 "request": {
                     "reply_id": "*****", "dtmf_buffer": buffer, "n": 3,
                     "key": { "deep": [0, 0, 0.0, true, null, { "er": "*" }], "last": "*" },
-                    "list": [{ "Md5": "****" }, { "open": "yes" }]
+                    "list": [{ "Md5": "****" }, { "open": "yes" }],
+                    "extra": [["crypto", "*********"], ["other", "shown"]]
                 },
                 "answer": { "dtmf_match": "5", "iv": 0, "n": 8 },
                 "after": "open"

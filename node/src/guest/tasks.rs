@@ -359,7 +359,7 @@ fn called(hook: &Hook) -> Option<&str> {
     match hook {
         Hook::NewCall(call) => Some(&call.called_party),
         Hook::GetCallIdentifier(request) => Some(&request.called_party),
-        Hook::GetIvrCommand(_) | Hook::CallEvent(_) => None,
+        Hook::GetIvrCommand(_) | Hook::CallEvent(_) | Hook::NewRemoteCall(_) => None,
     }
 }
 
@@ -489,29 +489,33 @@ impl Sessions {
         }
     }
 
-    /// What a recording's options want posted of its states, whether a handler is there or not. In order: tasks of one thread begin in the
-    /// order in which they are spawned.
+    /// What a recording's options want posted of its states, and what a device's call tells of itself, whether a handler is there or not. In
+    /// order: tasks of one thread begin in the order in which they are spawned.
     fn post_news(&self, session: SessionId, domain: &Arc<str>, notification: &Notification) {
-        let (news, Some(outbox)) = (crate::api::dialects::posts(notification), &self.room.services.outbox) else { return };
+        let Some(outbox) = &self.room.services.outbox else { return };
+        let transaction = || self.room.with_random(Random::uuid);
+        let of_recording = crate::api::dialects::posts(notification).into_iter().map(|news| (news.url, news.body.to_string()));
+        let mut news: Vec<(String, String)> = of_recording.collect();
+        news.extend(crate::api::dialects::post_of_device(notification, transaction, &self.room.options.reply_keys));
         if news.is_empty() {
             return;
         }
         let (outbox, tenant, domain) = (outbox.clone(), self.room.tenants.of(domain), domain.clone());
         let session_id = notification.info().session_id.clone();
         tokio::spawn(async move {
-            for one in news {
+            for (url, body) in news {
                 let post = Post {
                     domain: domain.clone(),
                     session,
                     session_id: session_id.clone(),
-                    url: one.url,
+                    url,
                     content_type: "application/json".into(),
                     headers: Vec::new(),
-                    body: one.body.to_string().into_bytes(),
+                    body: body.into_bytes(),
                     report: false,
                 };
                 if let Err(error) = outbox.post(post).await {
-                    tenant.complain(&session_id, &format!("news of a recording could not be posted: {error}"));
+                    tenant.complain(&session_id, &format!("news could not be posted: {error}"));
                 }
             }
         });
@@ -524,6 +528,10 @@ impl Sessions {
         self.post_news(session, domain, &notification);
         // A handler would look for the recording.
         if matches!(&*notification, Notification::RecordingState { status, .. } if status.options.prompts_only) {
+            return;
+        }
+        // Its own URLs hear of it instead (IC-059).
+        if crate::api::dialects::is_of_device(&notification) {
             return;
         }
         let tenant = self.room.tenants.of(domain);
@@ -1003,6 +1011,7 @@ pub(super) fn name_of(hook: &Hook) -> &'static str {
         Hook::GetCallIdentifier(_) => "get-call-identifier",
         Hook::GetIvrCommand(_) => "get-ivr-command",
         Hook::CallEvent(_) => "call-event",
+        Hook::NewRemoteCall(_) => "new-remote-call",
     }
 }
 
@@ -1013,6 +1022,7 @@ pub(crate) fn question(hook: Hook, transaction: String, keys: &ReplyKeys) -> Que
         Hook::GetCallIdentifier(request) => Question::GetCallIdentifier(to_wit::call_identifier(*request, transaction)),
         Hook::GetIvrCommand(request) => Question::GetIvrCommand(to_wit::ivr_request(*request, transaction, keys)),
         Hook::CallEvent(event) => Question::CallEvent(to_wit::call_event(*event, transaction, keys)),
+        Hook::NewRemoteCall(call) => Question::NewRemoteCall(to_wit::remote_call(*call, transaction, keys)),
     }
 }
 
@@ -1030,6 +1040,9 @@ pub(crate) async fn put(instance: Instance, question: &Question, until: Instant)
             |c| from_wit::ivr_command(c).map(|c| Verdict::Ivr(Box::new(c))),
         ),
         Question::CallEvent(event) => answered(instance.call_event(event, until).await, |r| Said::Routing(Box::new(r)), routing),
+        Question::NewRemoteCall(call) => {
+            answered(instance.new_remote_call(call, until).await, |a| Said::Noted(Box::new(a)), from_wit::noted)
+        }
         Question::Notify(_) => (Err(HookFailure::Nonsense { field: "hook".into(), why: "news are told, not asked".into() }), None),
     }
 }

@@ -307,6 +307,7 @@ fn ringing(domain: &str) -> Notification {
         sip_call_id: "c".into(),
         monitoring: false,
         reply_to: hookswitch_call::ReplyTo::Participant,
+        target: None,
     }
 }
 

@@ -1,11 +1,12 @@
 //! The call's words in the handler's language. Nothing is checked here: these values are ours.
 
+use super::device;
 use crate::outbox::Delivery;
 use crate::reply_keys::ReplyKeys;
 use hookswitch_call::ReplyTo;
 use hookswitch_call::hook::{
     Alarm, AlarmKind, CallEvent, CallEventKind, CallIdentifier, DigitProtection, DtmfParams, DtmfReason, IvrRequest, NewCall, Notification,
-    Privacy, RecordingDetails, RecordingResult, SessionInfo,
+    Privacy, RecordingDetails, RecordingResult, RemoteCall, SessionInfo,
 };
 use hookswitch_call::recording::{PauseBehavior, Phase, RecordingStatus};
 use hookswitch_wasm::wit;
@@ -243,6 +244,22 @@ pub(super) fn call_event(event: CallEvent, transaction: String, keys: &ReplyKeys
     }
 }
 
+/// Of a caller without an offer nothing is known yet: no codec, no address, port 0.
+pub(super) fn remote_call(call: RemoteCall, transaction: String, keys: &ReplyKeys) -> wit::RemoteCallRequest {
+    let target = call.target.as_ref();
+    wit::RemoteCallRequest {
+        reply_id: reply_id(keys, &call.info, call.reply_to),
+        info: info(call.info, transaction),
+        call_id: call.sip_call_id,
+        codec: target.map(|t| t.format.name().to_owned()).unwrap_or_default(),
+        destination_uri: call.destination_uri,
+        source_user: call.source_user,
+        remote_rtp_ip: target.map(|t| t.address.ip().to_string()).unwrap_or_default(),
+        remote_rtp_port: target.map(|t| t.address.port()).unwrap_or_default(),
+        extra: target.and_then(device::crypto).into_iter().collect(),
+    }
+}
+
 /// What became of a post that its handler asked to be told of.
 pub(super) fn delivery(session: SessionInfo, delivery: Delivery, transaction: String) -> wit::Notification {
     wit::Notification::Delivery(wit::Delivery {
@@ -267,6 +284,7 @@ pub(crate) fn notification(notification: Notification, transaction: String, keys
             called_party_expires,
             monitoring,
             reply_to,
+            target,
         } => wit::Notification::CallAnswered(wit::CallAnswered {
             reply_id: reply_id(keys, &session, reply_to),
             info: info(session, transaction),
@@ -277,11 +295,11 @@ pub(crate) fn notification(notification: Notification, transaction: String, keys
             remote_party_number,
             calling_party_expires_ms: calling_party_expires.map(|s| u64::from(s) * 1000),
             called_party_expires_ms: called_party_expires.map(|s| u64::from(s) * 1000),
-            codec: None,
-            remote_rtp_ip: None,
-            remote_rtp_port: None,
+            codec: target.as_ref().map(|t| t.format.name().to_owned()),
+            remote_rtp_ip: target.as_ref().map(|t| t.address.ip().to_string()),
+            remote_rtp_port: target.as_ref().map(|t| t.address.port()),
             monitoring_participant: monitoring,
-            extra: vec![],
+            extra: target.as_deref().and_then(device::crypto).into_iter().collect(),
         }),
         Notification::CallNotify {
             info: session,
@@ -293,6 +311,7 @@ pub(crate) fn notification(notification: Notification, transaction: String, keys
             sip_call_id,
             monitoring,
             reply_to,
+            target,
         } => wit::Notification::CallNotify(wit::CallNotify {
             reply_id: reply_id(keys, &session, reply_to),
             info: info(session, transaction),
@@ -308,8 +327,9 @@ pub(crate) fn notification(notification: Notification, transaction: String, keys
             remote_participant_id,
             remote_user,
             sip_call_id,
-            extra: vec![],
+            extra: target.as_deref().map(device::moved).unwrap_or_default(),
         }),
+        Notification::CallEvent(event) => wit::Notification::CallEvent(call_event(*event, transaction, keys)),
         Notification::RecordingReady { info: session, successful, reason, connection_id, recording_id, file_name, file_size, details } => {
             wit::Notification::RecordingReady(wit::RecordingReady {
                 info: info(session, transaction),
@@ -393,11 +413,13 @@ fn alarm(alarm: Alarm, transaction: String) -> wit::Alarm {
 mod tests {
     use super::*;
     use crate::reply_keys::ReplyId;
+    use hookswitch_proto::sdp::{Format, Target};
 
     fn keys() -> ReplyKeys {
         ReplyKeys::in_memory().expect("random numbers")
     }
 
+    /// Of devices and monitors: what there is not is left out.
     #[test]
     fn ic_108_118_119_120_121_an_ordinary_call_has_no_device_and_no_monitor() {
         let answered = Notification::CallAnswered {
@@ -411,6 +433,7 @@ mod tests {
             called_party_expires: Some(120),
             monitoring: false,
             reply_to: ReplyTo::Connection,
+            target: None,
         };
         let wit::Notification::CallAnswered(told) = notification(answered, "t".into(), &keys()) else { panic!("another one") };
         assert_eq!((told.codec, told.remote_rtp_ip, told.remote_rtp_port, told.monitoring_participant), (None, None, None, false));
@@ -425,10 +448,44 @@ mod tests {
             sip_call_id: "id".into(),
             monitoring: false,
             reply_to: ReplyTo::Participant,
+            target: None,
         };
         let wit::Notification::CallNotify(told) = notification(notify, "t".into(), &keys()) else { panic!("another one") };
         assert!(matches!(told.event, wit::CallNotifyKind::Ringing));
         assert_eq!((told.monitoring_participant, told.remote_user.as_deref()), (false, Some("1")));
+    }
+
+    #[test]
+    fn ic_119_120_121_122_208_210_213_a_device_hears_where_it_must_send() {
+        let line = hookswitch_proto::sdp::Crypto::new(1, "AES_CM_128_HMAC_SHA1_80", "inline:k").expect("a line");
+        let target = Target {
+            format: Format::Pcmu,
+            address: "192.0.2.9:4000".parse().expect("an address"),
+            telephone_event: None,
+            crypto: vec![line],
+        };
+        let call = RemoteCall { sip_call_id: "c@d".into(), target: Some(target.clone()), ..RemoteCall::default() };
+        let told = remote_call(call, "t".into(), &keys());
+        assert_eq!((told.call_id.as_str(), told.codec.as_str()), ("c@d", "PCMU"));
+        assert_eq!((told.remote_rtp_ip.as_str(), told.remote_rtp_port), ("192.0.2.9", 4000));
+        assert!(
+            told.reply_id.split('.').count() == 3 && told.extra.iter().any(|(name, json)| name == "crypto" && json.contains("inline:k"))
+        );
+        let silent = remote_call(RemoteCall::default(), "t".into(), &keys());
+        assert_eq!((silent.codec.as_str(), silent.remote_rtp_port, silent.extra.len()), ("", 0, 0), "a caller without an offer");
+        let moved = Notification::CallNotify {
+            info: SessionInfo::default(),
+            event: "reInvite",
+            participant_id: "q".into(),
+            user: "2".into(),
+            remote_participant_id: None,
+            remote_user: None,
+            sip_call_id: "id".into(),
+            reply_to: ReplyTo::Participant,
+            target: Some(Box::new(target)),
+        };
+        let wit::Notification::CallNotify(told) = notification(moved, "t".into(), &keys()) else { panic!("another one") };
+        assert!(told.extra.contains(&("remote-rtp-port".into(), "4000".into())), "{:?}", told.extra);
     }
 
     #[test]
@@ -466,6 +523,7 @@ mod tests {
             called_party_expires: None,
             monitoring: false,
             reply_to: ReplyTo::Connection,
+            target: None,
         };
         let wit::Notification::CallAnswered(told) = notification(answered, "t".into(), &keys) else { panic!("another one") };
         says(&told.reply_id, ReplyTo::Connection);
@@ -479,6 +537,7 @@ mod tests {
             sip_call_id: "i".into(),
             monitoring: false,
             reply_to: ReplyTo::Participant,
+            target: None,
         };
         let wit::Notification::CallNotify(told) = notification(ringing, "t".into(), &keys) else { panic!("another one") };
         says(&told.reply_id, ReplyTo::Participant);

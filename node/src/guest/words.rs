@@ -19,6 +19,7 @@ pub(crate) fn verdict_with(verdict: &Verdict, length: impl Fn(&str) -> Option<Du
         Verdict::Routing(answer) => routing(answer),
         Verdict::Ivr(command) => ivr(command, &length),
         Verdict::Identified(_) => "identified".into(),
+        Verdict::Noted { .. } => "noted".into(),
     }
 }
 
@@ -29,7 +30,7 @@ fn routing(routing: &Routing) -> String {
         Routing::Ivr { .. } => "ivr".into(),
         Routing::Call(to) => call(to),
         Routing::Join { participant_id, recording, .. } => format!("join {participant_id}{}", recorded(recording.is_some())),
-        Routing::HttpCall { receive_ip, receive_port, .. } => format!("connect {receive_ip}:{receive_port}"),
+        Routing::HttpCall { device, .. } => format!("connect {} in {}", device.address, device.format.name()),
         Routing::Redirect { status, contacts, .. } => format!("redirect {status} to {}", contacts.join(", ")),
         Routing::Ext { name, .. } => format!("action {name:?}"),
     }

@@ -282,6 +282,7 @@ fn hook_name(hook: &Hook) -> &'static str {
         Hook::GetCallIdentifier(_) => "get-call-identifier",
         Hook::GetIvrCommand(_) => "get-ivr-command",
         Hook::CallEvent(_) => "call-event",
+        Hook::NewRemoteCall(_) => "new-remote-call",
     }
 }
 
@@ -290,6 +291,7 @@ fn plain_reply_id(question: &mut Question, asked: u64) {
     match question {
         Question::GetIvrCommand(request) => request.reply_id = format!("reply-{asked}"),
         Question::CallEvent(event) => event.reply_id = format!("reply-{asked}"),
+        Question::NewRemoteCall(call) => call.reply_id = format!("reply-{asked}"),
         Question::NewCall(_) | Question::GetCallIdentifier(_) | Question::Notify(_) => {}
     }
 }

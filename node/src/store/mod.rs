@@ -8,6 +8,7 @@
 
 mod calls;
 mod deliveries;
+mod devices;
 mod fallbacks;
 mod keeping;
 mod ledger;
@@ -23,6 +24,7 @@ mod versions;
 
 pub use calls::{Billed, CallRow};
 pub use deliveries::{DeliveryRow, DeliveryState, Listeners, Multipart, StorageRow};
+pub use devices::DeviceRow;
 pub use fallbacks::FallbackObject;
 pub use keeping::{AccessRow, GoneRow, HoldRow, PartyRows};
 pub use ledger::{AuditRow, FROM};

@@ -395,6 +395,18 @@ const STEPS: &[&str] = &[
     "
     ALTER TABLE tenants ADD COLUMN in_numbers TEXT NOT NULL DEFAULT '[]';
     ",
+    // The cloud user agent: who is a device, and where devices may take their media.
+    "
+    ALTER TABLE tenants ADD COLUMN media_addresses TEXT NOT NULL DEFAULT '[]';
+    CREATE TABLE devices (
+        domain      TEXT NOT NULL REFERENCES tenants(domain) ON DELETE CASCADE,
+        device_id   TEXT NOT NULL,
+        device_type TEXT NOT NULL,
+        description TEXT NOT NULL,
+        changed_at  INTEGER NOT NULL,
+        PRIMARY KEY (domain, device_id)
+    ) STRICT;
+    ",
 ];
 
 /// Brings the database to the newest version. Refuses one that a newer node has written: its meaning is unknown here.

@@ -1,12 +1,12 @@
 //! Tenants: who may be called here, by which numbers, and what happens when their handler fails.
 
-use super::{Store, StoreError, ledger, wall_ms};
+use super::{Store, StoreError, devices, ledger, wall_ms};
 use hookswitch_call::recording::Policy;
-use hookswitch_call::{Configuration, Fallback, Phrase, Tenant};
+use hookswitch_call::{Configuration, Fallback, Phrase, Tenant, callback};
 use hookswitch_proto::media::Codec;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// The key in `settings` of the tenant that takes what nothing else matches.
@@ -31,6 +31,8 @@ pub struct TenantRow {
     pub trusted: bool,
     /// Origins that its handlers may post to.
     pub outbox_origins: Vec<String>,
+    /// Where its devices may take their media, as `hookswitch_call::Network` reads it. None: nowhere.
+    pub media_addresses: Vec<String>,
     /// Its recordings are deleted so long after their end, in milliseconds, where a recording says nothing else. `None`: never.
     pub recording_retention_ms: Option<u64>,
     /// Whether all of its recordings tell who is recorded, or those that ask for it.
@@ -360,13 +362,11 @@ impl Store {
 
     /// What the switch needs to know of the tenants. Trunks and the node's own address are not stored: the caller fills them in.
     pub fn configuration(&self) -> Result<Configuration, StoreError> {
-        let tenants = self.tenants()?;
+        let (tenants, mut devices) = self.wait(|db| Ok((select(db, None)?, devices::of_all(db)?)))?;
         let default_domain = tenants.iter().find(|tenant| tenant.default).map(|tenant| tenant.domain.clone());
-        Ok(Configuration {
-            tenants: tenants.iter().map(|tenant| Arc::new(tenant.to_tenant())).collect(),
-            default_domain,
-            ..Configuration::default()
-        })
+        let mut with_devices =
+            |tenant: &TenantRow| Arc::new(Tenant { devices: devices.remove(&tenant.domain).unwrap_or_default(), ..tenant.to_tenant() });
+        Ok(Configuration { tenants: tenants.iter().map(&mut with_devices).collect(), default_domain, ..Configuration::default() })
     }
 }
 
@@ -393,6 +393,9 @@ impl TenantRow {
             country: self.country.parse().unwrap_or_default(),
             codecs: self.codecs.iter().filter_map(|name| Codec::of_name(name)).collect(),
             in_numbers: self.in_numbers.clone(),
+            devices: BTreeSet::new(),
+            media_addresses: self.media_addresses.iter().filter_map(|text| text.parse().ok()).collect(),
+            origins: self.outbox_origins.iter().filter_map(|url| callback::origin(url)).collect(),
             recordings: Policy { announce: self.record_announce == RecordAnnounce::Always, graph_rate: self.graph_sample_rate },
         }
     }
@@ -404,15 +407,16 @@ fn put(db: &Connection, tenant: &TenantRow, who: &str) -> Result<bool, StoreErro
     db.prepare_cached(
         "INSERT INTO tenants (domain, max_sessions, fallback, error_prompt, created_at, destinations, mediaservice_ids, trusted,
                               outbox_origins, recording_retention_ms, quotas, trunks, large_components, record_announce,
-                              graph_sample_rate, country, codecs, in_numbers)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+                              graph_sample_rate, country, codecs, in_numbers, media_addresses)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
          ON CONFLICT (domain) DO UPDATE SET
              max_sessions = excluded.max_sessions, fallback = excluded.fallback, error_prompt = excluded.error_prompt,
              destinations = excluded.destinations, mediaservice_ids = excluded.mediaservice_ids, trusted = excluded.trusted,
              outbox_origins = excluded.outbox_origins, recording_retention_ms = excluded.recording_retention_ms,
              quotas = excluded.quotas, trunks = excluded.trunks, large_components = excluded.large_components,
              record_announce = excluded.record_announce, graph_sample_rate = excluded.graph_sample_rate,
-             country = excluded.country, codecs = excluded.codecs, in_numbers = excluded.in_numbers",
+             country = excluded.country, codecs = excluded.codecs, in_numbers = excluded.in_numbers,
+             media_addresses = excluded.media_addresses",
     )?
     .execute(params![
         tenant.domain,
@@ -432,7 +436,8 @@ fn put(db: &Connection, tenant: &TenantRow, who: &str) -> Result<bool, StoreErro
         tenant.graph_sample_rate,
         tenant.country,
         list(&tenant.codecs),
-        list(&tenant.in_numbers)
+        list(&tenant.in_numbers),
+        list(&tenant.media_addresses)
     ])?;
 
     db.prepare_cached("DELETE FROM numbers WHERE domain = ?")?.execute([&tenant.domain])?;
@@ -470,7 +475,7 @@ fn select(db: &Connection, domain: Option<&str>) -> Result<Vec<TenantRow>, Store
         "SELECT domain, max_sessions, fallback, error_prompt, created_at,
                 domain = coalesce((SELECT value FROM settings WHERE key = ?1), ''),
                 destinations, mediaservice_ids, trusted, outbox_origins, recording_retention_ms, quotas, trunks, large_components,
-                record_announce, graph_sample_rate, country, codecs, in_numbers
+                record_announce, graph_sample_rate, country, codecs, in_numbers, media_addresses
          FROM tenants WHERE ?2 IS NULL OR domain = ?2 ORDER BY created_at DESC, rowid DESC",
     )?;
     let mut tenants: Vec<TenantRow> = tenants.query_map(params![DEFAULT_DOMAIN, domain], from_row)?.collect::<Result<_, _>>()?;
@@ -539,6 +544,7 @@ fn from_row(row: &Row<'_>) -> rusqlite::Result<TenantRow> {
         country: row.get(16)?,
         codecs: json(row, 17)?,
         in_numbers: json(row, 18)?,
+        media_addresses: json(row, 19)?,
         default: row.get(5)?,
         created_at: row.get::<_, i64>(4)?.cast_unsigned(),
     })

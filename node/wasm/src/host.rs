@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use wasmtime::ResourceLimiter;
 
-pub use api::calls::{HoldAudio, IvrCall, MuteDirection, PlacedCall, TransferTarget};
+pub use api::calls::{DeviceCall, HoldAudio, IvrCall, MuteDirection, PlacedCall, TransferTarget};
 pub use api::http::{Request, Response};
 pub use api::log::Level;
 pub use api::outbox::PostRequest;
@@ -29,6 +29,10 @@ pub enum Order {
     SplitConnection { connection_id: String },
     InterruptIvrCommand,
     PlaceIvrCall(Box<IvrCall>),
+    PlaceRemoteCall(Box<DeviceCall>),
+    SendRemoteCallRingback,
+    AnswerRemoteCall { endpoint: Box<wit::RtpEndpoint>, session_reference: Option<String> },
+    HangupCall,
     SendDtmf { participant_id: String, digits: String, digit_ms: Option<u32> },
     Transfer { participant_id: String, target: TransferTarget },
     Hold { participant_id: String, audio: HoldAudio },
@@ -93,6 +97,10 @@ impl Order {
             Order::SplitConnection { .. } => "calls.split-connection",
             Order::InterruptIvrCommand => "calls.interrupt-ivr-command",
             Order::PlaceIvrCall(_) => "calls.place-ivr-call",
+            Order::PlaceRemoteCall(_) => "calls.place-remote-call",
+            Order::SendRemoteCallRingback => "calls.send-remote-call-ringback",
+            Order::AnswerRemoteCall { .. } => "calls.answer-remote-call",
+            Order::HangupCall => "calls.hangup-call",
             Order::SendDtmf { .. } => "calls.send-dtmf",
             Order::Transfer { .. } => "calls.transfer",
             Order::Hold { .. } => "calls.hold",
@@ -439,16 +447,14 @@ impl State {
     async fn order(&self, order: Order) -> Answer<()> {
         Ok(self.host.order(order).await.map(|_| ()))
     }
-}
 
-/// Functions of `calls` that this node does not have.
-macro_rules! calls_not_here {
-    ($($function:ident($($arg:ident: $ty:ty),*) -> $result:ty;)*) => {
-        $(async fn $function(&mut self, $($arg: $ty),*) -> Answer<$result> {
-            $(let _ = $arg;)*
-            Ok(unsupported(concat!("calls.", stringify!($function))))
-        })*
-    };
+    async fn place(&mut self, order: Order) -> Answer<PlacedCall> {
+        Ok(match self.host.order(order).await {
+            Ok(Ordered::Placed(placed)) => Ok(placed),
+            Ok(_) => Err(wit::HostError::NotAvailable("the call was not placed".into())),
+            Err(e) => Err(e),
+        })
+    }
 }
 
 impl api::calls::Host for State {
@@ -469,11 +475,23 @@ impl api::calls::Host for State {
     }
 
     async fn place_ivr_call(&mut self, call: IvrCall) -> Answer<PlacedCall> {
-        Ok(match self.host.order(Order::PlaceIvrCall(Box::new(call))).await {
-            Ok(Ordered::Placed(placed)) => Ok(placed),
-            Ok(_) => Err(wit::HostError::NotAvailable("the call was not placed".into())),
-            Err(e) => Err(e),
-        })
+        self.place(Order::PlaceIvrCall(Box::new(call))).await
+    }
+
+    async fn place_remote_call(&mut self, call: DeviceCall) -> Answer<PlacedCall> {
+        self.place(Order::PlaceRemoteCall(Box::new(call))).await
+    }
+
+    async fn send_remote_call_ringback(&mut self) -> Answer<()> {
+        self.order(Order::SendRemoteCallRingback).await
+    }
+
+    async fn answer_remote_call(&mut self, endpoint: wit::RtpEndpoint, session_reference: Option<String>) -> Answer<()> {
+        self.order(Order::AnswerRemoteCall { endpoint: Box::new(endpoint), session_reference }).await
+    }
+
+    async fn hangup_call(&mut self) -> Answer<()> {
+        self.order(Order::HangupCall).await
     }
 
     async fn send_dtmf(&mut self, participant_id: String, digits: String, digit_ms: Option<u32>) -> Answer<()> {
@@ -498,13 +516,6 @@ impl api::calls::Host for State {
 
     async fn play(&mut self, participant_id: String, phrases: Vec<wit::Phrase>) -> Answer<()> {
         self.order(Order::Play { participant_id, phrases }).await
-    }
-
-    calls_not_here! {
-        place_remote_call(call: api::calls::DeviceCall) -> PlacedCall;
-        send_remote_call_ringback() -> ();
-        answer_remote_call(endpoint: wit::RtpEndpoint, reference: Option<String>) -> ();
-        hangup_call() -> ();
     }
 }
 

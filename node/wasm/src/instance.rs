@@ -30,10 +30,6 @@ type Notify<'a> = ((&'a wit::Notification,), ());
 type GetCallIdentifier<'a> = ((&'a wit::CallIdentifierRequest,), (Result<wit::CallIdentifierAnswer, wit::Failure>,));
 type NewRemoteCall<'a> = ((&'a wit::RemoteCallRequest,), (Result<wit::RemoteCallAnswer, wit::Failure>,));
 
-fn not_exported(interface: &str) -> wit::Failure {
-    wit::Failure { message: format!("the handler does not export {interface}") }
-}
-
 /// Why a guest did not answer. Its instance is gone.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Failure {
@@ -105,16 +101,34 @@ impl Instance {
 
     /// A guest that does not export that interface has no answer.
     pub async fn get_call_identifier(self, request: &wit::CallIdentifierRequest, until: Instant) -> Answer<wit::CallIdentifierAnswer> {
-        let Some(hook) = self.hooks.get_call_identifier else { return Ok((self, Err(not_exported("call-identifier")))) };
+        let Some(hook) = self.hooks.get_call_identifier else {
+            return Ok((self, Err(wit::Failure { message: "the handler does not export call-identifier".into() })));
+        };
         let (instance, (answer,)) = self.call::<GetCallIdentifier<'_>, _, _>(hook, (request,), until).await?;
         Ok((instance, answer))
     }
 
-    /// The same.
+    /// A call for a device. A guest that decides nothing about those hears of it as news.
     pub async fn new_remote_call(self, request: &wit::RemoteCallRequest, until: Instant) -> Answer<wit::RemoteCallAnswer> {
-        let Some(hook) = self.hooks.new_remote_call else { return Ok((self, Err(not_exported("remote-call")))) };
+        let Some(hook) = self.hooks.new_remote_call else {
+            let told = self.notify(&wit::Notification::NewRemoteCall(request.clone()), until).await?;
+            return Ok((told, Ok(wit::RemoteCallAnswer { session_reference: None, extra: vec![] })));
+        };
         let (instance, (answer,)) = self.call::<NewRemoteCall<'_>, _, _>(hook, (request,), until).await?;
         Ok((instance, answer))
+    }
+
+    /// A call for a device. A guest that decides nothing about those hears of it as news.
+    pub async fn new_remote_call(mut self, call: &wit::RemoteCallRequest, until: Instant) -> Answer<wit::RemoteCallAnswer> {
+        let Some(remote_call) = self.remote_call.clone() else {
+            let news = wit::Notification::NewRemoteCall(call.clone());
+            let told = self.notify(&news, until).await?;
+            return Ok((told, Ok(wit::RemoteCallAnswer { session_reference: None, extra: vec![] })));
+        };
+        arm(&mut self.store, until, self.counts);
+        let turns = self.store.data().turns.clone();
+        let answer = in_time(until, turns, remote_call.call_new_remote_call(&mut self.store, call)).await;
+        self.finish(answer)
     }
 
     /// Tell it news; a guest that takes none is left alone.
@@ -173,9 +187,9 @@ impl<P, R> Typed for (P, R) {
 /// The instance's hooks. Whether they have our types is asked of a component's first instance: of each it would take a fifth of the time that a
 /// fresh one needs for its answer.
 fn hooks(store: &mut Store<State>, instance: &wasmtime::component::Instance, module: &Module) -> wasmtime::Result<Hooks<Func>> {
-    let hooks = module.hooks.try_map(|index| {
-        instance.get_func(&mut *store, index).ok_or_else(|| wasmtime::Error::msg("an export is no function"))
-    })?;
+    let hooks = module
+        .hooks
+        .try_map(|index| instance.get_func(&mut *store, index).ok_or_else(|| wasmtime::Error::msg("an export is no function")))?;
     if !module.checked.load(Ordering::Relaxed) {
         is::<NewCall<'static>, _, _>(store, hooks.new_call)?;
         is::<GetIvrCommand<'static>, _, _>(store, hooks.get_ivr_command)?;

@@ -23,8 +23,8 @@ pub use bindings::hookswitch::call::types as wit;
 pub use class::Class;
 pub use engine::{Engine, EngineError, Options, code_digest, content_hash};
 pub use host::{
-    Cost, Entry, HoldAudio, Host, IvrCall, Later, Level, MuteDirection, Order, Ordered, PlacedCall, PostRequest, PromptInfo, PromptOp,
-    Prompted, RecordingStatus, Request, Response, Setup, StoreOp, Stored, TransferTarget, Turns,
+    Cost, DeviceCall, Entry, HoldAudio, Host, IvrCall, Later, Level, MuteDirection, Order, Ordered, PlacedCall, PostRequest, PromptInfo,
+    PromptOp, Prompted, RecordingStatus, Request, Response, Setup, StoreOp, Stored, TransferTarget, Turns,
 };
 pub use inspect::{Feature, Inspection, Refusal, inspect};
 pub use instance::{Answer, Failure, Instance};

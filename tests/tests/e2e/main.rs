@@ -19,6 +19,7 @@ mod openapi;
 mod phrases;
 mod proxied;
 mod recording_faults;
+mod remote;
 mod routed;
 mod simulate;
 mod sipp;

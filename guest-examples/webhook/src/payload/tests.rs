@@ -118,6 +118,33 @@ fn a_loss_would_be_seen() {
 }
 
 #[test]
+fn ic_051_207_to_213_a_call_for_a_device_says_where_and_with_which_keys() {
+    let info = types::SessionInfo { session_id: "s-1".into(), domain: "b.example".into(), ..types::SessionInfo::default() };
+    let mut call = types::RemoteCallRequest {
+        info,
+        reply_id: "r".into(),
+        call_id: "c".into(),
+        codec: "PCMA".into(),
+        destination_uri: "sip:device@b.example".into(),
+        source_user: "1234567".into(),
+        remote_rtp_ip: "10.2.30.12".into(),
+        remote_rtp_port: 20_000,
+        extra: vec![("crypto".into(), r#"[{"suite":"A","id":1,"config":"inline:k"}]"#.into())],
+    };
+    let sent = serde_json::to_value(NewRemoteCall::from(&call)).expect("JSON");
+    assert_eq!(
+        sent,
+        serde_json::json!({
+            "replyId": "r", "callId": "c", "codec": "PCMA", "destinationUri": "sip:device@b.example", "sourceUser": "1234567",
+            "remoteRtpIp": "10.2.30.12", "remoteRtpPort": 20_000, "sessionId": "s-1", "domain": "b.example",
+            "crypto": [{ "suite": "A", "id": 1, "config": "inline:k" }],
+        })
+    );
+    call.extra.clear();
+    assert!(serde_json::to_value(NewRemoteCall::from(&call)).expect("JSON").get("crypto").is_none());
+}
+
+#[test]
 fn ic_012_a_reference_keeps_its_bytes() {
     for json in [r#"{ "b":1e2, "a":[1.0] }"#, "20000", "\"x\"", "null"] {
         let info = types::SessionInfo { session_reference: Some(json.into()), ..types::SessionInfo::default() };

@@ -141,6 +141,7 @@ impl Program {
             (_, Hook::GetIvrCommand(_)) => hello(),
             (_, Hook::GetCallIdentifier(_)) => Ok(Verdict::Identified(Identified::default())),
             (_, Hook::CallEvent(_)) => Ok(Verdict::Routing(Routing::Drop { drop_code: None, session_reference: None })),
+            (_, Hook::NewRemoteCall(_)) => Ok(Verdict::Noted { session_reference: None }),
         }
     }
 }
@@ -209,9 +210,7 @@ impl Script {
         let mut commands: std::collections::VecDeque<IvrCommand> = commands.into_iter().collect();
         Script::new(move |ask| match ask.hook {
             Hook::GetIvrCommand(_) => command(commands.pop_front().unwrap_or(IvrCommand { hangup: true, ..IvrCommand::default() })),
-            Hook::NewCall(_) | Hook::CallEvent(_) | Hook::GetCallIdentifier(_) => {
-                Ok(Verdict::Routing(Routing::Ivr { session_reference: None }))
-            }
+            _ => Ok(Verdict::Routing(Routing::Ivr { session_reference: None })),
         })
     }
 }

@@ -7,7 +7,7 @@ use crate::door::{
     Ask, Begun, CallRecord, Command, CommandId, CommandResult, Configuration, Counter, Input, NoClip, Output, Prepare, PromptSource,
     RecordingReport, RecordingStart, SessionId, Tenant, Trunk,
 };
-use crate::hook::{Hook, HookFailure, Notification, RecordingDetails, RecordingResult, Routing, Verdict};
+use crate::hook::{CallEvent, Hook, HookFailure, Notification, RecordingDetails, RecordingResult, Routing, Verdict};
 use crate::switch::{Switch, SwitchConfig};
 use hookswitch_proto::media::{
     BargeIn, Clip, DigitSet, DigitSource, Ended, FRAME_TIME, LegConfig, LegId, LegStats, MediaCmd, MediaEvent, MediaKind, Negotiated,
@@ -1121,12 +1121,7 @@ fn ask_text(ask: &Ask) -> String {
         let _ = write!(text, " reference={reference}");
     }
     if let Hook::CallEvent(event) = &ask.hook {
-        let kind = format!("{:?}", event.event);
-        let (first, rest) = kind.split_at(1);
-        let _ = write!(text, " {}{rest} {}/{}", first.to_ascii_lowercase(), event.user, event.remote_user);
-        if let Some(code) = event.sip_code {
-            let _ = write!(text, " {code}");
-        }
+        let _ = write!(text, " {}", event_text(event));
     }
     if let Hook::GetIvrCommand(request) = &ask.hook {
         if let Some(buffer) = &request.dtmf_buffer {
@@ -1143,6 +1138,13 @@ fn ask_text(ask: &Ask) -> String {
     text
 }
 
+fn event_text(event: &CallEvent) -> String {
+    let kind = format!("{:?}", event.event);
+    let (first, rest) = kind.split_at(1);
+    let code = event.sip_code.map(|code| format!(" {code}")).unwrap_or_default();
+    format!("{}{rest} {}/{}{code}", first.to_ascii_lowercase(), event.user, event.remote_user)
+}
+
 fn verdict_text(verdict: &Result<Verdict, HookFailure>) -> String {
     match verdict {
         Ok(Verdict::Routing(Routing::Drop { drop_code, .. })) => format!("drop {}", drop_code.as_deref().unwrap_or("-")),
@@ -1151,9 +1153,10 @@ fn verdict_text(verdict: &Result<Verdict, HookFailure>) -> String {
         Ok(Verdict::Routing(Routing::Ext { name, .. })) => format!("action {name:?}"),
         Ok(Verdict::Routing(Routing::Call(call))) => format!("call {}", call.dest_addr),
         Ok(Verdict::Routing(Routing::Join { .. })) => "join".into(),
-        Ok(Verdict::Routing(_)) => "another routing".into(),
+        Ok(Verdict::Routing(Routing::HttpCall { device, .. })) => format!("httpcall {}", device.address),
         Ok(Verdict::Ivr(command)) => format!("command of {} phrases", command.phrases.len()),
         Ok(Verdict::Identified(_)) => "identified".into(),
+        Ok(Verdict::Noted { .. }) => "noted".into(),
         Err(HookFailure::Trap { .. }) => "trap".into(),
         Err(HookFailure::Deadline) => "no answer".into(),
         Err(HookFailure::Refused { .. }) => "refused".into(),
@@ -1165,6 +1168,7 @@ fn verdict_text(verdict: &Result<Verdict, HookFailure>) -> String {
 fn notification_text(notification: &Notification) -> String {
     match notification {
         Notification::CallAnswered { monitoring, .. } => format!("callAnswered{}", if *monitoring { " of a monitor" } else { "" }),
+        Notification::CallEvent(event) => format!("callEvent {}", event_text(event)),
         Notification::CallNotify { event, user, monitoring, .. } => {
             format!("callNotify {event} {user}{}", if *monitoring { ", a monitor" } else { "" })
         }

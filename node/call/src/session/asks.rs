@@ -52,7 +52,7 @@ impl Session {
                 request.reply_to = ReplyTo::IvrCommand(number);
                 limits::IVR_DEADLINE
             }
-            Hook::NewCall(_) | Hook::GetCallIdentifier(_) | Hook::CallEvent(_) => limits::DECISION_DEADLINE,
+            Hook::NewCall(_) | Hook::GetCallIdentifier(_) | Hook::CallEvent(_) | Hook::NewRemoteCall(_) => limits::DECISION_DEADLINE,
         };
         let ask = Ask { id: AskId { session: self.id, number }, domain: self.tenant.domain.clone(), hook, deadline };
         self.asked = Some(Asked { number, party, keep, hook: ask.hook.clone(), guard: now + deadline + limits::ASK_GRACE });
@@ -141,8 +141,10 @@ impl Session {
             // Too large is no failure of a call that is over.
             let _ = match &verdict {
                 Ok(Verdict::Routing(routing)) => self.take_reference(routing),
-                Ok(Verdict::Identified(identified)) => self.store_reference(identified.session_reference.as_ref()),
-                _ => Ok(()),
+                Ok(Verdict::Identified(Identified { session_reference, .. }) | Verdict::Noted { session_reference }) => {
+                    self.store_reference(session_reference.as_ref())
+                }
+                Ok(Verdict::Ivr(_)) | Err(_) => Ok(()),
             };
         } else {
             match (hook, verdict) {
@@ -158,12 +160,18 @@ impl Session {
                     Ok(()) => self.on_routing(now, x, party, routing, RoutingHook::CallEvent),
                     Err(failure) => self.on_bad_answer(now, x, party, Hook::CallEvent(event), &failure),
                 },
+                (Hook::NewRemoteCall(call), Ok(Verdict::Noted { session_reference })) => {
+                    if let Err(failure) = self.store_reference(session_reference.as_ref()) {
+                        self.on_bad_answer(now, x, party, Hook::NewRemoteCall(call), &failure);
+                    }
+                }
                 (Hook::GetIvrCommand(_), Ok(Verdict::Ivr(command))) => self.on_ivr_command(now, x, party, number, *command),
                 (hook, Ok(verdict)) => {
                     let what = match verdict {
                         Verdict::Routing(_) => "a routing",
                         Verdict::Ivr(_) => "an IVR command",
                         Verdict::Identified(_) => "what a call is",
+                        Verdict::Noted { .. } => "that it was heard",
                     };
                     self.on_bad_answer(now, x, party, hook, &nonsense("verdict", &format!("{what} is no answer to this hook")));
                 }
@@ -225,11 +233,12 @@ impl Session {
             Hook::NewCall(_) | Hook::GetCallIdentifier(_) => self.new_call_failed(now, x, party, hook, failure),
             Hook::CallEvent(event) => self.call_event_failed(now, x, party, event, failure),
             Hook::GetIvrCommand(_) => self.ivr_failed(now, x, party, failure),
+            Hook::NewRemoteCall(call) => self.remote_call_failed(now, x, party, call, failure),
         }
     }
 
     /// IC-298: a new instance of the same version gets the hook again, once per session.
-    fn may_restart(&mut self, x: &mut Exchange, failure: &HookFailure) -> bool {
+    pub(super) fn may_restart(&mut self, x: &mut Exchange, failure: &HookFailure) -> bool {
         let may = failure.lost_instance() && !std::mem::replace(&mut self.restarted_once, true);
         if may {
             x.count(Counter::HookRestarted);

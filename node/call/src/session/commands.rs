@@ -8,32 +8,36 @@ use hookswitch_proto::media::DigitSet;
 
 impl Session {
     pub(super) fn on_command(&mut self, now: Time, x: &mut Exchange, command: &Command) -> CommandResult {
-        if self.end.is_some() && !matches!(command, Command::HangupParticipant { .. } | Command::GetRecording { .. }) {
+        let harmless = matches!(command, Command::HangupParticipant { .. } | Command::HangupCall { .. } | Command::GetRecording { .. });
+        if self.end.is_some() && !harmless {
             return Err(CommandError::WrongState("the session is over"));
         }
         match command {
             Command::HangupParticipant { participant_id, .. } => {
+                if let Some(key) = self.party_of_device(participant_id) {
+                    self.device_hangs_up(now, x, key);
+                } else if let Some(key) = self.find(participant_id)? {
+                    self.hang_up(now, x, key, "apiHangup");
+                }
                 // IC-015: a second hang-up changes nothing.
-                let Some(key) = self.find(participant_id)? else { return Ok(Done::Nothing) };
-                let leave = Leave::refuse(now, 603, "apiHangup");
-                // One that is being called has not answered, whoever cancels it.
-                let failed = !self.live(key).is_some_and(Participant::is_answered);
-                let text = failed.then(|| "released by command".to_owned());
-                self.release(now, x, key, Leave { failed, sip_code: failed.then_some(487), text, ..leave });
                 Ok(Done::Nothing)
             }
             Command::HangupRemoteParticipant { participant_id, .. } => {
                 let key = self.find(participant_id)?.ok_or(CommandError::WrongState("the participant is gone"))?;
+                if self.connection_of(key).is_some_and(|c| c.device().is_some()) {
+                    self.device_hangs_up(now, x, key);
+                    return Ok(Done::Nothing);
+                }
                 let none = CommandError::WrongState("the participant has no counterpart");
                 let other = self.counterpart(key).ok_or(none)?;
-                let failed = !self.live(other).is_some_and(Participant::is_answered);
-                let text = failed.then(|| "released by command".to_owned());
-                let leave = Leave { failed, sip_code: failed.then_some(487), text, ..Leave::refuse(now, 603, "apiHangup") };
-                self.release(now, x, other, leave);
+                self.hang_up(now, x, other, "apiHangup");
                 Ok(Done::Nothing)
             }
             Command::SplitConnection { connection_id, .. } => {
                 let at = self.find_connection(connection_id)?;
+                if self.device_call {
+                    return Err(CommandError::WrongState("nobody decides what follows for the party of a device's call"));
+                }
                 self.split(now, x, at);
                 Ok(Done::Nothing)
             }
@@ -69,7 +73,22 @@ impl Session {
             Command::SetTimer { name, after, .. } => self.set_timer(now, name, *after),
             Command::CancelTimer { name, .. } => self.cancel_timer(name),
             Command::PlaceIvrCall(call) => self.place_ivr_call(now, x, call),
+            Command::SendRemoteCallRingback { .. } => self.ring_back(now, x),
+            Command::AnswerRemoteCall { device, session_reference, .. } => {
+                self.answer_remote_call(now, x, device, session_reference.as_ref())
+            }
+            Command::HangupCall { .. } => self.hangup_call(now, x),
+            Command::PlaceRemoteCall(_) => Err(CommandError::WrongState("a device's call has a session of its own")),
         }
+    }
+
+    /// A party is released by somebody's order.
+    pub(super) fn hang_up(&mut self, now: Time, x: &mut Exchange, key: PartyKey, reason: &'static str) {
+        // One that is being called has not answered, whoever cancels it.
+        let failed = !self.live(key).is_some_and(Participant::is_answered);
+        let text = failed.then(|| "released by command".to_owned());
+        let leave = Leave::refuse(now, 603, reason);
+        self.release(now, x, key, Leave { failed, sip_code: failed.then_some(487), text, ..leave });
     }
 
     /// `None`: it is gone, or about to be.
@@ -120,9 +139,7 @@ impl Session {
         if placed.mediaservice_id.as_ref().is_some_and(|id| !self.tenant.mediaservice_ids.contains(id)) {
             return Err(CommandError::Unknown("mediaserviceId"));
         }
-        if placed.call.session_reference.as_ref().is_some_and(|r| r.len() > limits::SESSION_REFERENCE) {
-            return Err(bad("sessionReferenceId", "larger than 4 KiB"));
-        }
+        check_reference(placed.call.session_reference.as_ref())?;
         self.may_dial().map_err(CommandError::WrongState)?;
         if self.attempts >= limits::ATTEMPTS {
             return Err(CommandError::WrongState("too many calls out of the session"));
@@ -139,5 +156,15 @@ impl Session {
         self.new_connection(x, ivr, End::Party(key));
         self.begin_dial(now, x, key);
         Ok(Done::Placed { session_id: self.info.session_id.clone(), participant_id, reply_to: ReplyTo::Participant })
+    }
+}
+
+/// IC-012.
+pub(super) fn check_reference(reference: Option<&String>) -> Result<(), CommandError> {
+    match reference {
+        Some(text) if text.len() > limits::SESSION_REFERENCE => {
+            Err(CommandError::BadValue { field: "sessionReferenceId", why: "larger than 4 KiB".into() })
+        }
+        _ => Ok(()),
     }
 }

@@ -21,6 +21,11 @@ pub(super) enum End {
         id: String,
         user: String,
     },
+    /// A device: no leg and no dialog is on its side, its media goes past us.
+    Device {
+        id: String,
+        user: String,
+    },
 }
 
 /// What the waiting party hears (IC-171).
@@ -70,6 +75,14 @@ impl Connection {
     /// Both are there, and at least one of them is being told something.
     pub fn is_greeted(&self) -> bool {
         self.greetings.as_ref().is_some_and(|g| g.begun)
+    }
+
+    /// The device at one end: its pseudo-participant's id and user.
+    pub fn device(&self) -> Option<(&str, &str)> {
+        match (&self.caller, &self.called) {
+            (End::Device { id, user }, _) | (_, End::Device { id, user }) => Some((id, user)),
+            _ => None,
+        }
     }
 
     /// Whose leg feeds a recording of it: what that party says is the left side.
@@ -203,10 +216,7 @@ impl Session {
         let Some(other) = other else {
             let details = Some("no participant of the session that is answered and not connected".to_owned());
             self.alarm(now, x, by.kind(), &alarm::invalid_sip_address(participant_id), details);
-            return match by {
-                RoutingHook::NewCall => self.fall_back(now, x, key),
-                RoutingHook::CallEvent => self.release(now, x, key, Leave::refuse(now, 480, "serverError").keeping_reason()),
-            };
+            return self.answer_failed(now, x, key, by);
         };
         // What should become of it is said now.
         self.forget_questions(other);
@@ -227,7 +237,7 @@ impl Session {
                 if self.greet(x, at) {
                     return;
                 }
-                let state = |key| self.live(key).map(|p| (p.is_answered(), p.is_up(), p.open_leg().is_some()));
+                let state = |key| self.live(key).map(|p| (p.is_answered(), p.is_up(), p.on_leg()));
                 let (Some(caller_is), Some(called_is)) = (state(caller), state(called)) else { return };
                 if caller_is.0 && called_is.0 && caller_is.2 && called_is.2 {
                     self.bridge(x, at);
@@ -236,7 +246,9 @@ impl Session {
                     self.connected(now, x, at);
                 }
             }
-            None if self.live(key).is_some_and(Participant::is_up) && !self.connections[at].connected => {
+            None if self.connections[at].connected || !self.live(key).is_some_and(Participant::is_up) => {}
+            None if self.connections[at].device().is_some() => self.try_device(now, x, key, at),
+            None if self.live(key).is_some_and(Participant::on_leg) => {
                 self.connected(now, x, at);
                 if let Some(party) = self.party_mut(key) {
                     party.ivr.start();
@@ -269,13 +281,13 @@ impl Session {
     }
 
     /// IC-112: both are up and hear each other.
-    fn connected(&mut self, now: Time, x: &mut Exchange, at: usize) {
+    pub(super) fn connected(&mut self, now: Time, x: &mut Exchange, at: usize) {
         let connection = &mut self.connections[at];
         connection.connected = true;
         let record = connection.record.take();
         let connection = &self.connections[at];
         let end = |end: &End| match end {
-            End::Ivr { id, user } => (id.clone(), user.clone(), None),
+            End::Ivr { id, user } | End::Device { id, user } => (id.clone(), user.clone(), None),
             End::Party(key) => match self.party(*key) {
                 Some(p) => (p.id.clone(), p.user.clone(), p.dialog),
                 None => Default::default(),
@@ -294,6 +306,7 @@ impl Session {
             called_party_expires: expires(called.2),
             monitoring: false,
             reply_to: ReplyTo::Connection,
+            target: connection.device().and(connection.tapped()).and_then(|key| self.party(key)?.target.clone()).map(Box::new),
         };
         // Whoever left before is replaced: that is no longer why the session will end.
         self.reason = None;
@@ -384,6 +397,10 @@ impl Session {
         self.stop_recordings(now, x, &connection.id, leave.stop);
         self.end_monitor(now, x, &connection, leave.at);
         let Some((a, b)) = connection.parties() else {
+            if let Some((id, user)) = connection.device() {
+                let device = (id.to_owned(), user.to_owned());
+                return self.device_lost_party(x, &connection, key, device, leave, was);
+            }
             // 7.2 C: a placed call that failed. Nobody remains, so the answer moves nothing; but the handler hears of it.
             if dialling && leave.failed {
                 let event = self.call_event(CallEventKind::CalledPartyFailure, &connection, key, None, Some(leave));
@@ -412,7 +429,7 @@ impl Session {
     }
 
     /// A party that is no longer connected hears silence (IC-034), and nobody holds it any more.
-    fn separate(&mut self, now: Time, x: &mut Exchange, key: PartyKey) {
+    pub(super) fn separate(&mut self, now: Time, x: &mut Exchange, key: PartyKey) {
         self.stop_own_play(x, key);
         if let Some(leg) = self.party(key).and_then(Participant::open_leg) {
             self.media(x, MediaCmd::Bridge { leg, hears: None });
@@ -420,11 +437,12 @@ impl Session {
         if let Some(party) = self.party_mut(key) {
             (party.held, party.hold_prepare) = (None, None);
         }
+        self.leave_device(now, x, key);
         self.set_direction(now, x, key, Direction::SendRecv);
     }
 
     /// A question about `remaining` that `about` caused.
-    fn call_event(
+    pub(super) fn call_event(
         &self,
         event: CallEventKind,
         connection: &Connection,

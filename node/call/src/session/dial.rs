@@ -120,9 +120,11 @@ impl Session {
         key
     }
 
-    /// Opens its leg and finds out where its target leads.
+    /// Opens its leg, if it needs one, and finds out where its target leads.
     pub(super) fn begin_dial(&mut self, now: Time, x: &mut Exchange, key: PartyKey) {
-        self.open_leg(now, x, key);
+        if self.party(key).is_some_and(|p| p.device.is_none()) {
+            self.open_leg(now, x, key);
+        }
         self.locate(now, x, key);
     }
 

@@ -28,10 +28,13 @@ impl Session {
     pub(super) fn advance(&mut self, now: Time, x: &mut Exchange, key: PartyKey) {
         let Some(party) = self.party_mut(key) else { return };
         match (&party.phase, party.leg) {
+            (Phase::Trying, _) if party.answer_wanted && party.device.is_some() => self.answer(now, x, key),
             (Phase::Trying, LegState::None) if party.answer_wanted => self.open_leg(now, x, key),
             (Phase::Trying, LegState::Open(..)) if party.answer_wanted => self.answer(now, x, key),
-            (Phase::Dialling(dial), LegState::Open(..)) if !dial.addresses.is_empty() && party.dialog.is_none() => {
-                self.send_invite(now, x, key);
+            (Phase::Dialling(dial), leg) if !dial.addresses.is_empty() && party.dialog.is_none() => {
+                if party.device.is_some() || matches!(leg, LegState::Open(..)) {
+                    self.send_invite(now, x, key);
+                }
             }
             _ => {}
         }
@@ -46,12 +49,13 @@ impl Session {
         }
         party.answered();
         party.phase = Phase::Answered;
+        party.answer_by = None;
         if key == PartyKey(1) {
             self.final_status = 200;
         }
         self.answered_at.get_or_insert(now);
         x.count(Counter::CallsAnswered);
-        self.try_connect(now, x, key);
+        self.media_told(now, x, key);
     }
 
     fn on_opened(&mut self, now: Time, x: &mut Exchange, key: PartyKey, leg: LegId, local: SocketAddr) {
@@ -60,6 +64,9 @@ impl Session {
         party.give_up = None;
         self.advance(now, x, key);
         self.try_early(now, x, key);
+        if self.live(key).is_some_and(Participant::moves) {
+            self.reoffer(now, x, key);
+        }
     }
 
     fn on_open_failed(&mut self, now: Time, x: &mut Exchange, key: PartyKey, why: &str) {
@@ -77,7 +84,10 @@ impl Session {
         let Some(party) = self.party_mut(key).filter(|p| p.is_live()) else { return };
         if party.offered {
             match party.accept(sdp) {
-                Ok(()) => self.update_leg(x, key),
+                Ok(()) => {
+                    self.update_leg(x, key);
+                    self.media_told(now, x, key);
+                }
                 Err(error) => {
                     x.count(Counter::BadOffer);
                     self.alarm(now, x, AlarmKind::CallError, alarm::INVALID_SDP, Some(sdp_details(&error)));
@@ -138,7 +148,7 @@ impl Session {
     fn on_offer(&mut self, now: Time, x: &mut Exchange, key: PartyKey, method: &Method, sdp: Option<&[u8]>) {
         let Some(party) = self.party_mut(key) else { return };
         let Some(dialog) = party.dialog else { return };
-        let usable = party.open_leg().is_some() && !party.offered && party.is_answered();
+        let usable = party.has_media() && !party.offered && party.is_answered();
         let accepted = match sdp {
             None if *method == Method::Update => x.endpoint.accept_offer(now, dialog, None),
             // RFC 3261 14.2, RFC 3311 5.2: another negotiation is under way.
@@ -161,6 +171,7 @@ impl Session {
         };
         if accepted.is_ok() && self.live(key).is_some() {
             self.notify_leg(x, key, if *method == Method::Update { "update" } else { "reInvite" });
+            self.media_told(now, x, key);
             self.pass_hold(now, x, key);
         }
     }
@@ -196,7 +207,7 @@ impl Session {
         }
     }
 
-    fn reoffer(&mut self, now: Time, x: &mut Exchange, key: PartyKey) {
+    pub(super) fn reoffer(&mut self, now: Time, x: &mut Exchange, key: PartyKey) {
         let Some(party) = self.party_mut(key).filter(|p| p.is_up() && !p.reoffering && !p.offered) else { return };
         let Some(dialog) = party.dialog else { return };
         let codec = party.negotiated.as_ref().map(|n| n.codec);
@@ -214,13 +225,18 @@ impl Session {
             Ok(answer) => match party.accept(Some(&answer)) {
                 Ok(()) => {
                     // What came to be wanted meanwhile is told now.
-                    let more = party.told != party.direction;
+                    let more = party.told != party.direction || party.moves();
                     self.update_leg(x, key);
                     if more {
                         self.reoffer(now, x, key);
+                    } else {
+                        self.media_told(now, x, key);
                     }
                 }
-                Err(error) => self.alarm(now, x, AlarmKind::CallError, alarm::INVALID_SDP, Some(sdp_details(&error))),
+                Err(error) => {
+                    self.alarm(now, x, AlarmKind::CallError, alarm::INVALID_SDP, Some(sdp_details(&error)));
+                    self.media_refused(now, x, key, 488);
+                }
             },
             // IC-287. The stream stays as it was.
             Err(status) => {
@@ -231,6 +247,7 @@ impl Session {
                     call_id: party.sip_call_id.clone(),
                 }));
                 self.alarm_of_leg(now, x, AlarmKind::CallError, alarm::UNEXPECTED_REINVITE_RESPONSE, Some(format!("status {status}")), leg);
+                self.media_refused(now, x, key, status);
             }
         }
     }
@@ -258,6 +275,7 @@ impl Session {
             sip_call_id: party.sip_call_id.clone(),
             monitoring: party.listener.is_some(),
             reply_to: ReplyTo::Participant,
+            target: party.told_device.as_ref().and(party.target.clone()).map(Box::new),
         };
         self.notify(x, notify);
     }
@@ -405,13 +423,15 @@ impl Session {
         let Some(party) = self.party_mut(key) else { return };
         let keys_are_input = alone && party.listener.is_none();
         let live = party.is_live();
+        // A leg that goes since a device took its place; its party stays.
+        let replaced = live && matches!(party.leg, LegState::Closing(_));
         if self.on_lead_played(now, x, &what) || self.on_own_play(now, x, key, &what) {
             return;
         }
         let Some(party) = self.party_mut(key) else { return };
         match what {
             MediaKind::Opened { local } => self.on_opened(now, x, key, leg, local),
-            MediaKind::OpenFailed { why } if live => self.on_open_failed(now, x, key, &why),
+            MediaKind::OpenFailed { why } if live && !replaced => self.on_open_failed(now, x, key, &why),
             MediaKind::OpenFailed { .. } => self.leg_gone(now, x, key),
             MediaKind::SegmentEnded { play, index, .. } => {
                 party.ivr.on_segment_ended(play, index);
@@ -430,7 +450,7 @@ impl Session {
                 self.on_recording_closed(now, x, recording, reason, &totals);
             }
             MediaKind::RecordingVoice { recording } => self.on_first_voice(now, x, recording),
-            MediaKind::RtpTimeout if live => {
+            MediaKind::RtpTimeout if live && !replaced => {
                 self.alarm(now, x, AlarmKind::CallError, alarm::RTP_MEDIA_TIMEOUT, None);
                 // IC-282.
                 let leave = Leave {
@@ -442,9 +462,14 @@ impl Session {
                 self.release(now, x, key, leave);
             }
             MediaKind::Closed { stats } => {
-                party.stats = *stats;
+                party.stats += *stats;
                 self.leg_gone(now, x, key);
-                if live {
+                if replaced {
+                    if let Some(party) = self.party_mut(key) {
+                        party.give_up = None;
+                    }
+                    self.reopen_leg(now, x, key);
+                } else if live {
                     self.alarm(now, x, AlarmKind::SessionError, alarm::MEDIA_SERVER_ERROR, Some("the leg ended by itself".into()));
                     self.release(now, x, key, Leave { status: 503, ..Leave::failure(now, "serverError", None, None) });
                 }
@@ -492,6 +517,9 @@ impl Session {
                 let why = Some("the leg does not open".to_owned());
                 self.alarm(now, x, AlarmKind::SessionError, alarm::MEDIA_SERVER_ERROR, why);
                 self.release(now, x, key, Leave { status: 503, ..Leave::failure(now, "serverError", Some(503), None) });
+            } else if matches!(party.leg, LegState::Closing(_)) {
+                self.leg_gone(now, x, key);
+                self.reopen_leg(now, x, key);
             }
             return;
         }

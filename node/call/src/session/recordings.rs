@@ -416,7 +416,7 @@ impl Session {
     fn open_tap(&mut self, now: Time, x: &mut Exchange, i: usize) {
         let user = |end: &End| match end {
             End::Party(key) => self.party(*key).map(|p| p.user.clone()).unwrap_or_default(),
-            End::Ivr { user, .. } => user.clone(),
+            End::Ivr { user, .. } | End::Device { user, .. } => user.clone(),
         };
         let one = &self.recordings[i];
         let connection = one.connection_id.as_ref().and_then(|id| self.connections.iter().find(|c| c.id == *id));

@@ -29,7 +29,7 @@ impl Session {
             Routing::Ext { name, .. } if name.is_empty() => self.no_such_action(now, x, key, by, by.missing_action(), ""),
             Routing::Ext { name, .. } => self.no_such_action(now, x, key, by, by.unknown_action(), &name),
             Routing::Redirect { .. } => self.no_such_action(now, x, key, by, by.unknown_action(), "redirect"),
-            Routing::HttpCall { .. } => self.no_such_action(now, x, key, by, by.unknown_action(), "httpcall"),
+            Routing::HttpCall { device, .. } => self.http_call(now, x, key, *device, by),
         }
     }
 
@@ -41,6 +41,14 @@ impl Session {
             self.fall_back(now, x, key);
         } else {
             self.release(now, x, key, Leave::refuse(now, 480, "serverError").keeping_reason());
+        }
+    }
+
+    /// Its answer cannot be carried out.
+    pub(super) fn answer_failed(&mut self, now: Time, x: &mut Exchange, key: PartyKey, by: RoutingHook) {
+        match by {
+            RoutingHook::NewCall => self.fall_back(now, x, key),
+            RoutingHook::CallEvent => self.release(now, x, key, Leave::refuse(now, 480, "serverError").keeping_reason()),
         }
     }
 
@@ -77,10 +85,7 @@ impl Session {
         };
         if let Some(error) = problem {
             self.alarm(now, x, by.kind(), &error, Some(format!("redirect {status}, {} contacts", contacts.len())));
-            return match by {
-                RoutingHook::NewCall => self.fall_back(now, x, key),
-                RoutingHook::CallEvent => self.release(now, x, key, Leave::refuse(now, 480, "serverError").keeping_reason()),
-            };
+            return self.answer_failed(now, x, key, by);
         }
         let headers = contacts.iter().map(|c| Header { name: "Contact".into(), value: format!("<{c}>") }).collect();
         self.release(now, x, key, Leave { headers, ..Leave::refuse(now, status, "rejected") });

@@ -1,6 +1,7 @@
 //! A peer's description, read by `sdp-types` and reduced to what offer/answer needs. Lines that the crate would reject the whole
 //! body for, and that say nothing to us, never reach it.
 
+use super::device::{Crypto, Format, crypto_lines};
 use super::{SdpError, direction_of};
 use crate::limits::{SDP_BYTES, SDP_MEDIA};
 use crate::media::{Codec, Direction, Negotiated};
@@ -24,10 +25,12 @@ pub(super) struct Section {
     port: u16,
     connection: Connection,
     /// The peer's own view.
-    direction: Direction,
-    /// G.711 under any payload type, in the peer's order.
-    pub codecs: Vec<(Codec, u8)>,
-    telephone_event: Option<u8>,
+    pub direction: Direction,
+    /// What we know by name, under any payload type, in the peer's order.
+    pub formats_known: Vec<(Format, u8)>,
+    pub telephone_event: Option<u8>,
+    /// Lines for SDES that can be read.
+    pub crypto: Vec<Crypto>,
     ptime: Option<u64>,
     maxptime: Option<u64>,
     rtcp: Option<(u16, Option<IpAddr>)>,
@@ -91,19 +94,21 @@ impl Section {
                 Some((payload_type.parse().ok().filter(|p| *p < 128)?, encoding.trim().to_ascii_uppercase()))
             })
             .collect();
-        let mut codecs = Vec::new();
+        let mut formats_known = Vec::new();
         let mut telephone_event = None;
         for payload_type in media.fmt.split_ascii_whitespace().filter_map(|f| f.parse::<u8>().ok()).filter(|p| *p < 128) {
             let encoding = match rtpmaps.iter().find(|(p, _)| *p == payload_type) {
                 Some((_, encoding)) => encoding.as_str(),
                 // RFC 3551 6: static types need no rtpmap.
                 None if payload_type == 0 => "PCMU/8000",
+                None if payload_type == 3 => "GSM/8000",
                 None if payload_type == 8 => "PCMA/8000",
                 None => continue,
             };
             match encoding {
-                "PCMU/8000" | "PCMU/8000/1" => codecs.push((Codec::Pcmu, payload_type)),
-                "PCMA/8000" | "PCMA/8000/1" => codecs.push((Codec::Pcma, payload_type)),
+                "PCMU/8000" | "PCMU/8000/1" => formats_known.push((Format::Pcmu, payload_type)),
+                "PCMA/8000" | "PCMA/8000/1" => formats_known.push((Format::Pcma, payload_type)),
+                "GSM/8000" | "GSM/8000/1" => formats_known.push((Format::Gsm, payload_type)),
                 // Its clock must be the audio's (RFC 4733 2.1): offers with Opus list telephone-event/48000 as well.
                 "TELEPHONE-EVENT/8000" | "TELEPHONE-EVENT/8000/1" => telephone_event = telephone_event.or(Some(payload_type)),
                 _ => {}
@@ -116,8 +121,9 @@ impl Section {
             port: media.port,
             connection: media.connections.first().map_or(session_connection, connection),
             direction: direction(&media.attributes).or(session_direction).unwrap_or(Direction::SendRecv),
-            codecs,
+            formats_known,
             telephone_event,
+            crypto: crypto_lines(media.attributes.iter().filter(|a| a.attribute == "crypto").filter_map(|a| a.value.as_deref())),
             ptime: number("ptime"),
             maxptime: number("maxptime"),
             rtcp: value("rtcp").and_then(rtcp),
@@ -125,13 +131,28 @@ impl Section {
         }
     }
 
-    /// Whether this audio section can be used at all, codecs apart.
+    /// Whether this audio section can be used by a leg of ours at all, codecs apart.
     pub fn check(&self) -> Result<(), &'static str> {
+        self.check_address()?;
+        if self.is_plain() { Ok(()) } else { Err("only RTP/AVP and RTP/AVPF are supported") }
+    }
+
+    pub fn is_plain(&self) -> bool {
+        ["RTP/AVP", "RTP/AVPF"].iter().any(|profile| self.proto.eq_ignore_ascii_case(profile))
+    }
+
+    pub fn is_secure(&self) -> bool {
+        ["RTP/SAVP", "RTP/SAVPF"].iter().any(|profile| self.proto.eq_ignore_ascii_case(profile))
+    }
+
+    /// Codecs that a leg of ours speaks.
+    pub fn codecs(&self) -> impl Iterator<Item = (Codec, u8)> + '_ {
+        self.formats_known.iter().filter_map(|(format, payload_type)| Some((format.codec()?, *payload_type)))
+    }
+
+    pub fn check_address(&self) -> Result<(), &'static str> {
         if self.port == 0 {
             return Err("the audio stream is refused (port 0)");
-        }
-        if !self.proto.eq_ignore_ascii_case("RTP/AVP") && !self.proto.eq_ignore_ascii_case("RTP/AVPF") {
-            return Err("only RTP/AVP and RTP/AVPF are supported");
         }
         match self.connection {
             Connection::Ip(ip) if !is_one_host(ip) => Err("the connection address is not that of one host"),
@@ -141,14 +162,14 @@ impl Section {
         }
     }
 
-    fn address(&self) -> Option<SocketAddr> {
+    pub fn address(&self) -> Option<SocketAddr> {
         match self.connection {
             Connection::Ip(ip) if self.port != 0 => Some(SocketAddr::new(ip, self.port)),
             _ => None,
         }
     }
 
-    fn peer_receives(&self) -> bool {
+    pub fn peer_receives(&self) -> bool {
         // RFC 3264 8.4: the older way to hold is an address of zeros, whatever the direction says.
         let nowhere = matches!(self.connection, Connection::Ip(ip) if ip.is_unspecified());
         self.direction.receives() && !nowhere

@@ -3,6 +3,7 @@
 mod chaos;
 mod media;
 mod one_party;
+mod remote;
 mod two_party;
 
 use hookswitch_sim::World;

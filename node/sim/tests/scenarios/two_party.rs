@@ -33,8 +33,8 @@ fn calls(call: OutboundCall, events: Vec<Result<Routing, HookFailure>>) -> Scrip
     let mut events = events.into_iter();
     Scripted::new(move |ask| match ask.hook {
         Hook::NewCall(_) => Ok(Verdict::Routing(Routing::Call(Box::new(call.clone())))),
-        Hook::CallEvent(_) | Hook::GetCallIdentifier(_) => events.next().unwrap_or_else(|| Ok(drop_with(None))).map(Verdict::Routing),
-        Hook::GetIvrCommand(_) => Ok(Verdict::Ivr(Box::new(hang_up()))),
+        Hook::CallEvent(_) => events.next().unwrap_or_else(|| Ok(drop_with(None))).map(Verdict::Routing),
+        _ => Ok(Verdict::Ivr(Box::new(hang_up()))),
     })
 }
 

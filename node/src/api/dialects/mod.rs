@@ -4,7 +4,10 @@
 //! What a recording's options want posted is put together here too ([`posts`]): the dialect chooses the serialiser (UR-004).
 
 pub(super) mod aculab;
+mod cloudua;
 pub(super) mod graph;
+
+pub use cloudua::{is_of_device, post_of_device};
 
 use super::operations::recorder::status_json;
 use hookswitch_call::hook::Notification;

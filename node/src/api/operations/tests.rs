@@ -6,8 +6,9 @@ use crate::api::{BODY, Count};
 use crate::jwt;
 use crate::store::wall_ms;
 use hookswitch_call::ReplyTo;
-use hookswitch_call::door::{Command, CommandError, Done, HoldAudio, Mute, PlaceIvrCall, TransferTarget, WhichRecording};
+use hookswitch_call::door::{Command, CommandError, Done, HoldAudio, Mute, PlaceIvrCall, PlaceRemoteCall, TransferTarget, WhichRecording};
 use hookswitch_call::hook::OutboundCall;
+use hookswitch_proto::sdp::{Crypto, Device, Format};
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -25,6 +26,10 @@ const OPERATIONS: [&str; 12] = [
     "resume",
     "mute",
     "placeivrcall",
+    "placeremotecall",
+    "sendremotecallringback",
+    "answerremotecall",
+    "hangupcall",
 ];
 
 impl World {
@@ -52,11 +57,23 @@ impl World {
             "resume" => json!({ "participantId": "p-1" }),
             "mute" => json!({ "participantId": "p-1", "direction": "speak" }),
             "placeivrcall" => return json!({ "destAddr": "sip:bob@127.0.0.1" }),
+            "placeremotecall" => {
+                return json!({
+                    "destinationUri": "sip:bob@127.0.0.1", "sourceUser": 1234, "codec": "GSM", "receiveIp": "10.0.0.1", "receivePort": "30000",
+                    "callbackBaseUrl": "https://app.example/hooks",
+                });
+            }
+            "answerremotecall" => json!({ "codec": "PCMU", "receiveIp": "10.0.0.1", "receivePort": 30000 }),
+            "sendremotecallringback" | "hangupcall" => json!({}),
             _ => json!({ "connectionId": "c-1" }),
         };
         body["replyId"] = self.connection().into();
         body
     }
+}
+
+fn device(format: Format) -> Device {
+    Device { address: "10.0.0.1:30000".parse().expect("an address"), format, telephone_event: None, crypto: Vec::new() }
 }
 
 fn id(text: &str) -> String {
@@ -87,11 +104,21 @@ fn ic_001_007_each_operation_is_a_post_that_becomes_its_command() {
         Command::Resume { session_id: session(), participant_id: participant() },
         Command::Mute { session_id: session(), participant_id: participant(), mute: Mute { speak: true, listen: false } },
         Command::PlaceIvrCall(Box::new(PlaceIvrCall { call, ..PlaceIvrCall::default() })),
+        Command::PlaceRemoteCall(Box::new(PlaceRemoteCall {
+            device: device(Format::Gsm),
+            destination_uri: "sip:bob@127.0.0.1".into(),
+            source_user: "1234".into(),
+            callback_base_url: "https://app.example/hooks".into(),
+            session_reference: None,
+        })),
+        Command::SendRemoteCallRingback { session_id: session() },
+        Command::AnswerRemoteCall { session_id: session(), device: Box::new(device(Format::Pcmu)), session_reference: None },
+        Command::HangupCall { session_id: session() },
     ];
     for (operation, expected) in OPERATIONS.into_iter().zip(expected) {
         if operation == "startrecording" {
             world.gives(Ok(Done::Recording { recording_id: "r".into(), file_name: "f.wav".into() }));
-        } else if operation == "placeivrcall" {
+        } else if operation.starts_with("place") {
             world.gives(Ok(Done::Placed { session_id: "s".into(), participant_id: "p".into(), reply_to: ReplyTo::Participant }));
         } else {
             world.gives(Ok(Done::Nothing));
@@ -177,6 +204,44 @@ fn ic_003_004_every_operation_may_be_asked_by_a_browser() {
 }
 
 #[test]
+fn ic_006_calls_of_devices_have_a_second_path_for_jwts() {
+    let world = world();
+    for operation in ["placeremotecall", "sendremotecallringback", "answerremotecall", "hangupcall"] {
+        let given = || Ok(Done::Placed { session_id: "s".into(), participant_id: "p".into(), reply_to: ReplyTo::Participant });
+        world.gives(given());
+        assert_eq!(world.post(operation, &world.good(operation)).0, 200, "{operation}");
+        world.gives(given());
+        assert_eq!(world.post(&format!("{operation}jwt"), &world.good(operation)).0, 200, "{operation}jwt");
+        let ordered = world.ordered();
+        assert_eq!(ordered[0], ordered[1], "{operation}");
+    }
+    assert_eq!(world.post("startrecordingjwt", &world.good("startrecording")).0, 404);
+}
+
+#[test]
+fn ic_046_050_051_a_remote_call_is_answered_as_it_was_asked_for() {
+    let world = world();
+    let body = br#"{"codec":"PCMA","receiveIp":"2001:db8::7","receivePort":"30002","telephoneEventPayloadType":101,"replyId":"REPLY",
+        "crypto":[{"suite":"AES_CM_128_HMAC_SHA1_80","id":1,"config":"inline:k"}],"sessionReferenceId":{ "foo" : 1.0 }}"#;
+    let body = String::from_utf8_lossy(body).replace("REPLY", &world.connection());
+    world.gives(Ok(Done::Nothing));
+    let (status, answer) = world.ask("POST", "/a.example/answerremotecall", Some(TOKEN), JSON, body.as_bytes());
+    assert_eq!((status, answer), (200, json!({ "success": true })));
+    let device = Device {
+        address: "[2001:db8::7]:30002".parse().expect("an address"),
+        format: Format::Pcma,
+        telephone_event: Some(101),
+        crypto: vec![Crypto::new(1, "AES_CM_128_HMAC_SHA1_80", "inline:k").expect("a line")],
+    };
+    let command = Command::AnswerRemoteCall {
+        session_id: "s-1".into(),
+        device: Box::new(device),
+        session_reference: Some(r#"{ "foo" : 1.0 }"#.into()),
+    };
+    assert_eq!(world.ordered(), [(TENANT.to_owned(), command)]);
+}
+
+#[test]
 fn ic_065_a_placed_call_says_what_it_is() {
     let world = world();
     world.gives(Ok(Done::Placed { session_id: "s-9".into(), participant_id: "p-9".into(), reply_to: ReplyTo::Participant }));
@@ -228,6 +293,12 @@ fn ic_008_012_what_is_wrong_in_a_body_is_named() {
     let world = world();
     let connection = world.connection();
     let long = "x".repeat(4096);
+    let with = |body: &Value, field: &str, value: Value| {
+        let mut body = body.clone();
+        body[field] = value;
+        body
+    };
+    let (answer, place) = (world.good("answerremotecall"), world.good("placeremotecall"));
     let table = [
         ("startrecording", json!({ "replyId": connection }), "connectionId"),
         ("startrecording", json!({ "connectionId": "c-1" }), "replyId"),
@@ -247,6 +318,19 @@ fn ic_008_012_what_is_wrong_in_a_body_is_named() {
         ("interruptivrcommand", json!({ "replyId": connection, "sessionId": "s-1" }), "replyId"),
         ("senddtmf", json!({ "replyId": connection, "participantId": "p-1" }), "digits"),
         ("senddtmf", json!({ "replyId": connection, "participantId": "p-1", "digits": "1".repeat(65) }), "digits"),
+        ("answerremotecall", with(&answer, "codec", json!("GSM")), "codec"),
+        ("answerremotecall", with(&answer, "codec", json!(null)), "codec"),
+        ("answerremotecall", with(&answer, "receivePort", json!(1023)), "receivePort"),
+        ("answerremotecall", with(&answer, "receiveIp", json!("app.example")), "receiveIp"),
+        ("answerremotecall", with(&answer, "telephoneEventPayloadType", json!(95)), "telephoneEventPayloadType"),
+        ("answerremotecall", with(&answer, "crypto", json!([{ "suite": "A", "id": 1 }])), "crypto[0].config"),
+        ("answerremotecall", with(&answer, "replyId", json!(null)), "replyId"),
+        ("sendremotecallringback", json!({}), "replyId"),
+        ("hangupcall", json!({}), "replyId"),
+        ("placeremotecall", with(&place, "codec", json!("G729")), "codec"),
+        ("placeremotecall", with(&place, "sourceUser", json!("")), "sourceUser"),
+        ("placeremotecall", with(&place, "destinationUri", json!(null)), "destinationUri"),
+        ("placeremotecall", with(&place, "callbackBaseUrl", json!(null)), "callbackBaseUrl"),
         ("placeivrcall", json!({}), "destAddr"),
         ("placeivrcall", json!({ "destAddr": "sip:a@b\r\nVia: c" }), "destAddr"),
         ("placeivrcall", json!({ "destAddr": "sip:a@b", "maxRingTime": 301 }), "maxRingTime"),
@@ -308,7 +392,7 @@ fn ic_008_each_operation_refuses_what_is_wrong_around_it() {
 fn ic_009_023_027_031_039_078_a_reply_id_must_be_genuine_of_this_tenant_and_fresh() {
     let world = world();
     assert_eq!(world.ask("PUT", "/admin/tenants/b.example", Some(TOKEN), JSON, b"{}").0, 201);
-    for operation in OPERATIONS.into_iter().filter(|operation| *operation != "placeivrcall") {
+    for operation in OPERATIONS.into_iter().filter(|operation| !operation.starts_with("place")) {
         let good = world.good(operation);
         let token = good["replyId"].as_str().expect("a replyId").to_owned();
         let claims = jwt::decode(token.split('.').nth(1).expect("a payload")).expect("base64url");
