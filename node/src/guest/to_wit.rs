@@ -481,6 +481,7 @@ mod tests {
             remote_participant_id: None,
             remote_user: None,
             sip_call_id: "id".into(),
+            monitoring: false,
             reply_to: ReplyTo::Participant,
             target: Some(Box::new(target)),
         };

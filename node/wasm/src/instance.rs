@@ -118,19 +118,6 @@ impl Instance {
         Ok((instance, answer))
     }
 
-    /// A call for a device. A guest that decides nothing about those hears of it as news.
-    pub async fn new_remote_call(mut self, call: &wit::RemoteCallRequest, until: Instant) -> Answer<wit::RemoteCallAnswer> {
-        let Some(remote_call) = self.remote_call.clone() else {
-            let news = wit::Notification::NewRemoteCall(call.clone());
-            let told = self.notify(&news, until).await?;
-            return Ok((told, Ok(wit::RemoteCallAnswer { session_reference: None, extra: vec![] })));
-        };
-        arm(&mut self.store, until, self.counts);
-        let turns = self.store.data().turns.clone();
-        let answer = in_time(until, turns, remote_call.call_new_remote_call(&mut self.store, call)).await;
-        self.finish(answer)
-    }
-
     /// Tell it news; a guest that takes none is left alone.
     pub async fn notify(self, news: &wit::Notification, until: Instant) -> Result<Instance, Failure> {
         let Some(hook) = self.hooks.notify else { return Ok(self) };

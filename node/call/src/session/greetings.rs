@@ -149,7 +149,7 @@ impl Session {
         if self.connections[at].greetings.is_none() {
             return false;
         }
-        let is_up = |key| self.live(key).is_some_and(|p| p.is_up() && p.open_leg().is_some());
+        let is_up = |key| self.live(key).is_some_and(|p| p.is_up() && p.on_leg());
         let (caller_up, called_up) = (is_up(caller), is_up(called));
         if called_up && std::mem::take(&mut self.connections[at].bridged) {
             // Its early media ends with its answer.

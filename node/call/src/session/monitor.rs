@@ -78,6 +78,7 @@ impl Session {
             called_party_expires: expires.and_then(|time| u32::try_from(time.as_secs()).ok()),
             monitoring: true,
             reply_to: ReplyTo::Connection,
+            target: None,
         };
         self.notify(x, answered);
     }

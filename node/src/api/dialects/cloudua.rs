@@ -177,6 +177,7 @@ mod tests {
             remote_party_number: "bob".into(),
             calling_party_expires: None,
             called_party_expires: Some(1800),
+            monitoring: false,
             reply_to: ReplyTo::Connection,
             target: Some(Box::new(target)),
         });
@@ -196,6 +197,7 @@ mod tests {
             remote_participant_id: None,
             remote_user: None,
             sip_call_id: "x@y".into(),
+            monitoring: false,
             reply_to: ReplyTo::Participant,
             target: None,
         });
