@@ -88,8 +88,6 @@ pub(super) enum Kind {
     Seconds(u16, u16),
     /// Whole milliseconds within bounds.
     Millis(u32, u32),
-    /// One of these words.
-    OneOf(&'static [&'static str]),
     Flag,
     /// Header names that begin so, each with a value or a list of values.
     Headers(&'static str),
@@ -255,13 +253,6 @@ impl Kind {
                     _ => return bad(&format!("must be a whole number of milliseconds from {from} to {to}")),
                 }
             }
-            Kind::OneOf(words) => {
-                let word = text(name, raw, SHORT)?;
-                if !words.contains(&&*word) {
-                    return bad(&format!("must be one of {}", words.join(", ")));
-                }
-                Held::Text(word)
-            }
             Kind::Flag => match raw {
                 "true" => Held::Flag(true),
                 "false" => Held::Flag(false),
@@ -302,7 +293,6 @@ impl Kind {
             Kind::FileName => json!({ "type": ["string", "number", "null"], "maxLength": call_limits::FILE_NAME }),
             Kind::Seconds(from, to) => json!({ "type": ["number", "string", "null"], "minimum": from, "maximum": to }),
             Kind::Millis(from, to) => json!({ "type": ["integer", "string", "null"], "minimum": from, "maximum": to }),
-            Kind::OneOf(words) => json!({ "enum": words }),
             Kind::Flag => json!({ "type": ["boolean", "null"] }),
             Kind::Headers(_) => json!({
                 "type": ["object", "null"],
