@@ -150,7 +150,7 @@ const HANGUP_CALL: &[Field] =
     &[required("replyId", Kind::ReplyId, "Of callAnswered, or of newRemoteCall: then the call is refused with 603.")];
 
 impl Operation {
-    pub(super) const ALL: [Operation; 12] = [
+    pub(super) const ALL: [Operation; 16] = [
         Operation::StartRecording,
         Operation::StopRecording,
         Operation::HangupParticipant,
