@@ -24,7 +24,9 @@ impl Handler for Hosts {
         };
         log::warn!("the secret is {token}, which should not be here");
         self.values()?;
-        self.prompts()?;
+        if let Err(error) = self.prompts() {
+            log::info!("no prompts: {error:?}");
+        }
         self.requests(&token);
         timers::after("tick", Duration::from_millis(400))?;
         timers::after("never", Duration::from_millis(500))?;
