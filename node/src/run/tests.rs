@@ -39,7 +39,7 @@ impl Handlers for Script {
                 Ok(Verdict::Ivr(Box::new(IvrCommand { phrases, recorded_callback: true, ..IvrCommand::default() })))
             }
             Hook::GetIvrCommand(_) => Ok(Verdict::Ivr(Box::new(IvrCommand { hangup: true, ..IvrCommand::default() }))),
-            Hook::CallEvent(_) => Ok(Verdict::Routing(Routing::Drop { drop_code: None, session_reference: None })),
+            _ => Ok(Verdict::Routing(Routing::Drop { drop_code: None, session_reference: None })),
         };
         self.inbox.send(Input::Verdict { ask: ask.id, verdict });
     }
