@@ -372,7 +372,7 @@ fn ic_008_every_refusal_says_what_and_why() {
         ("DELETE", "/admin/tenants/nobody.example", op, None, b"", 404, "not_found", "domain"),
         ("GET", "/a.example/nothing", op, None, b"", 404, "not_found", "resource"),
         // The cloud SIP user agent is not served.
-        ("POST", "/a.example/sendremotecallringback", op, None, b"{}", 404, "not_found", "resource"),
+        ("POST", "/a.example/sendremotecallbusytone", op, None, b"{}", 404, "not_found", "resource"),
         ("POST", "/a.example/guests/7/activate", op, None, b"", 404, "not_found", "version 7"),
         ("GET", "/a.example/recordings/none", op, None, b"", 404, "not_found", "recording"),
         ("GET", "/a.example/recordings/lost/audio", op, None, b"", 404, "not_found", "file"),

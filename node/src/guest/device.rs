@@ -77,7 +77,7 @@ mod tests {
         let (name, json) = crypto_of(vec![line]).expect("it has keys");
         assert_eq!(
             (name.as_str(), json.as_str()),
-            ("crypto", r#"[{"config":"inline:key|2^20|1:4","id":2,"suite":"AES_CM_128_HMAC_SHA1_32"}]"#)
+            ("crypto", r#"[{"suite":"AES_CM_128_HMAC_SHA1_32","id":2,"config":"inline:key|2^20|1:4"}]"#)
         );
     }
 }

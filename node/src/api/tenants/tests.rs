@@ -74,12 +74,13 @@ fn every_route_opens_for_its_role_and_for_nobody_else() {
 #[test]
 fn roles_are_where_they_belong() {
     let deploys = ["guests", "recordingkeys", "promptfile", "secrets", "config"];
+    let sets_up = ["/provisioning/", "/mediaservice/"];
     for endpoint in endpoints() {
         let Need::Role(role) = endpoint.need() else { continue };
         let what = endpoint.path.split('/').nth(2).unwrap_or_default();
         let expected = match endpoint.method {
             "get" => Role::Read,
-            _ if deploys.contains(&what) => Role::Deploy,
+            _ if deploys.contains(&what) || sets_up.iter().any(|first| endpoint.path.starts_with(first)) => Role::Deploy,
             _ => Role::Operate,
         };
         assert_eq!(role, expected, "{} {}", endpoint.method, endpoint.path);
