@@ -43,7 +43,7 @@ fn no_leaks(world: &mut World) {
 }
 
 fn check(world: &World, from: &str, expected: &str) {
-    let ladder = world.ladder(&[" ACK", "-> alice 100", "(BYE)"]);
+    let ladder = world.ladder(&[" ACK", "-> alice 100", " BYE)"]);
     let got = ladder.find(from).map_or("", |at| &ladder[at..]);
     let expected: Vec<&str> = expected.lines().map(str::trim).filter(|l| !l.is_empty()).collect();
     assert_eq!(got, expected.join("\n"), "\nwhole:\n{ladder}\n");

@@ -244,7 +244,7 @@ fn ic_189_a_leg_listens_to_two_and_goes_on_with_the_one_that_is_left() {
             std::thread::sleep(FRAME_TIME);
         }
     };
-    let hears = |party: &Party, wanted: &[u8]| (0..60).any(|_| party.hear().1 == wanted);
+    let hears = |party: &Party, wanted: &[u8]| (0..500).any(|_| party.hear().1 == wanted);
     let mut other = [0; FRAME];
     g711::copy(Codec::Pcmu, &mut other, Codec::Pcma, &payload(9));
     say(&mut a, 0, 3);
