@@ -4,6 +4,7 @@
 //! Everything here blocks; call it off the call path.
 
 use super::limits;
+use crate::net::{Priority, set_priority};
 use hookswitch_wasm::{Class, Engine, LoadError, Module, Refusal, code_digest, content_hash, inspect, wrap};
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -209,8 +210,20 @@ fn read_bounded(path: &Path, max: u64) -> std::io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
+/// Runs the compiler at idle priority from its first moment on: what a process does before it can lower its own takes ten milliseconds, in which
+/// no handler would run beside it.
+fn run(command: Command, cpu: Duration) -> Result<(), CompileError> {
+    // The thread lives until the compiler has ended, which ends with it.
+    let idle = || {
+        // Refused, it lowers its own.
+        let _ = set_priority(Priority::Idle);
+        wait_for(command, cpu)
+    };
+    std::thread::scope(|scope| scope.spawn(idle).join()).unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
+
 /// Wait for the compiler, but not for ever.
-fn run(mut command: Command, cpu: Duration) -> Result<(), CompileError> {
+fn wait_for(mut command: Command, cpu: Duration) -> Result<(), CompileError> {
     let mut child = command.spawn().map_err(io("cannot start the compiler"))?;
     let mut complaint = child.stderr.take().expect("stderr is piped");
     // A thread of its own reads, so that a compiler that complains at length does not wait for us.
