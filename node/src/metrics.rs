@@ -492,7 +492,9 @@ mod tests {
             let expected = if name == "hookswitch_guest_decision_seconds" { "summary" } else { "counter" };
             assert_eq!((kind, text.matches(&format!("# HELP {name} ")).count()), (expected, 1));
         }
-        for line in ["{domain=\"a.example\",quantile=\"0.99\"} 0.0015", "_sum{domain=\"a.example\"} 0.03", "_count{domain=\"a.example\"} 30"] {
+        for line in
+            ["{domain=\"a.example\",quantile=\"0.99\"} 0.0015", "_sum{domain=\"a.example\"} 0.03", "_count{domain=\"a.example\"} 30"]
+        {
             assert!(text.contains(&format!("hookswitch_guest_decision_seconds{line}\n")), "{line}{text}");
         }
     }

@@ -6,6 +6,7 @@ use super::endpoint::{self, Path as UrlPath};
 use super::recordings::{self, Hearer};
 use super::reply::{self, ApiError, Reply};
 use super::{Api, Shared, Upload, blocking, rfc3339};
+use crate::files;
 use crate::limits;
 use crate::store::RecordingRow;
 use axum::extract::{Request, State};
@@ -14,7 +15,7 @@ use axum::response::IntoResponse;
 use hookswitch_call::Quota;
 use serde_json::json;
 use std::fs;
-use std::io::{self, Write};
+use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -64,7 +65,7 @@ pub(super) async fn show(
     }
     let path = path(&api, &domain, &name)?;
     let store = api.clone();
-    let found = blocking(move || match fs::read(&path) {
+    let found = blocking(move || match files::read(&path, limits::PROMPT_FILE) {
         Ok(bytes) => Ok(Found::Prompt(bytes)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Found::Recording(Box::new(recording(&store, &domain, &name)?))),
         Err(error) => Err(failed(&path, &error)),
@@ -162,8 +163,7 @@ pub(crate) fn store_prompt(folder: &Path, path: &Path, bytes: &[u8]) -> io::Resu
     let half = folder.join(format!("{HIDDEN}upload-{}", uuid::Uuid::new_v4()));
     let write = || {
         let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&half)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
+        files::write(&mut file, bytes)?;
         fs::rename(&half, path)
     };
     write().inspect_err(|_| {

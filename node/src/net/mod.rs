@@ -10,8 +10,8 @@ pub mod udp;
 mod wake;
 
 pub use process::{
-    Priority, confine, die_of_closed_pipes, disk_free, give_memory_back, pin, raise_open_files, seed, set_priority, set_timer_slack, thread_time,
-    share_memory,
+    Priority, confine, die_of_closed_pipes, disk_free, give_memory_back, pin, raise_open_files, seed, set_priority, set_timer_slack,
+    share_memory, thread_time,
 };
 pub use wake::{Wake, poll};
 

@@ -153,9 +153,9 @@ impl<P, R> Typed for (P, R) {
 /// The instance's hooks. Whether they have our types is asked of a component's first instance: of each it would take a fifth of the time that a
 /// fresh one needs for its answer.
 fn hooks(store: &mut Store<State>, instance: &wasmtime::component::Instance, module: &Module) -> wasmtime::Result<Hooks<Func>> {
-    let hooks = module.hooks.try_map(|index| {
-        instance.get_func(&mut *store, index).ok_or_else(|| wasmtime::Error::msg("an export is no function"))
-    })?;
+    let hooks = module
+        .hooks
+        .try_map(|index| instance.get_func(&mut *store, index).ok_or_else(|| wasmtime::Error::msg("an export is no function")))?;
     if !module.checked.load(Ordering::Relaxed) {
         is::<NewCall<'static>, _, _>(store, hooks.new_call)?;
         is::<GetIvrCommand<'static>, _, _>(store, hooks.get_ivr_command)?;

@@ -82,7 +82,15 @@ impl Module {
         if exports::remote_call::GuestIndices::new(&pre).is_ok() {
             optional.push("remote-call");
         }
-        Ok(Module { pre, engine: engine.wasmtime.clone(), counts: engine.counts, hooks, checked: AtomicBool::new(false), hash: hash.to_owned(), optional })
+        Ok(Module {
+            pre,
+            engine: engine.wasmtime.clone(),
+            counts: engine.counts,
+            hooks,
+            checked: AtomicBool::new(false),
+            hash: hash.to_owned(),
+            optional,
+        })
     }
 
     /// Hex SHA-256 of the component.
