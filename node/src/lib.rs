@@ -9,6 +9,7 @@ pub mod cli;
 pub mod config;
 pub mod deliver;
 pub mod demo;
+mod files;
 pub mod guest;
 pub mod inbox;
 mod jwt;

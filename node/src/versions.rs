@@ -4,6 +4,7 @@
 //! It does not know wasmtime: judging, compiling and running a component is behind [`Loader`]. Every call here blocks (compiling takes
 //! seconds): keep it off async threads. Start with [`Versions::upload`].
 
+use crate::files;
 use crate::guest::{Judged, Judgement, LogLine, Trial, limits};
 use crate::store::{GuestPolicyRow, NewVersion, Share, Store, StoreError, VersionRow};
 use hookswitch_wasm::Class;
@@ -11,7 +12,6 @@ use sha2::{Digest, Sha256};
 use signature::SigningKey;
 use std::any::Any;
 use std::fs;
-use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -520,7 +520,8 @@ impl Versions {
         let fails = |why: String| VersionError::Load { number: version.number, why };
         let _turn = self.compiling.take(&version.domain).ok_or(VersionError::Busy)?;
         let path = self.path(&version.sha256);
-        let component = fs::read(&path).map_err(|error| fails(format!("{}: {error}", path.display())))?;
+        let component =
+            files::read(&path, Class::Large.component_bytes() as u64).map_err(|error| fails(format!("{}: {error}", path.display())))?;
         // It is about to run as code: a file that is not what was uploaded does not.
         if sha256_hex(&component) != version.sha256 {
             return Err(fails(format!("{}: its content is not what was uploaded", path.display())));
@@ -583,8 +584,7 @@ fn keep(folder: &Path, component: &[u8], path: &Path) -> std::io::Result<()> {
     let half = folder.join(format!("{UPLOAD_PREFIX}{}.wasm", uuid::Uuid::new_v4()));
     let write = || {
         let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&half)?;
-        file.write_all(component)?;
-        file.sync_all()?;
+        files::write(&mut file, component)?;
         fs::rename(&half, path)?;
         fs::File::open(folder)?.sync_all()
     };

@@ -4,10 +4,12 @@
 //! Everything here blocks; call it off the call path.
 
 use super::limits;
+use crate::files;
+use crate::net::{Priority, set_priority};
 use hookswitch_wasm::{Class, Engine, LoadError, Module, Refusal, code_digest, content_hash, inspect, wrap};
 use std::ffi::OsString;
 use std::fs::{self, File};
-use std::io::{Read, Write};
+use std::io::Read;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
@@ -95,7 +97,7 @@ impl Compiler {
     /// What the cache holds, if it is whole. A damaged entry is as good as none: it will be replaced.
     pub fn cached(&self, hash: &str) -> Option<Arc<Module>> {
         let digest: [u8; 32] = fs::read(self.path(hash, "digest")).ok()?.try_into().ok()?;
-        let code = read_bounded(&self.path(hash, "cwasm"), limits::COMPILED_BYTES).ok()?;
+        let code = files::read(&self.path(hash, "cwasm"), limits::COMPILED_BYTES).ok()?;
         match self.engine.load(&code, &digest) {
             Ok(module) if module.hash() == hash => Some(Arc::new(module)),
             Ok(_) => None,
@@ -122,7 +124,7 @@ impl Compiler {
             .stderr(Stdio::piped())
             .env_clear();
         run(command, self.cpu)?;
-        let code = read_bounded(&output, limits::COMPILED_BYTES).map_err(io("cannot read the compiled code"))?;
+        let code = files::read(&output, limits::COMPILED_BYTES).map_err(io("cannot read the compiled code"))?;
         let digest = code_digest(self.engine.compatibility(), hash, &code);
         let file = wrap(self.engine.compatibility(), hash, &code);
         let module = self.engine.load(&file, &digest)?;
@@ -196,21 +198,23 @@ impl Drop for Work {
 
 fn write_private(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     let mut file = File::options().write(true).create_new(true).mode(0o600).open(path)?;
-    file.write_all(bytes)?;
-    file.sync_all()
+    files::write(&mut file, bytes)
 }
 
-fn read_bounded(path: &Path, max: u64) -> std::io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    File::open(path)?.take(max + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > max {
-        return Err(std::io::Error::other(format!("larger than {max} bytes")));
-    }
-    Ok(bytes)
+/// Runs the compiler at idle priority from its first moment on: what a process does before it can lower its own takes ten milliseconds, in which
+/// no handler would run beside it.
+fn run(command: Command, cpu: Duration) -> Result<(), CompileError> {
+    // The thread lives until the compiler has ended, which ends with it.
+    let idle = || {
+        // Refused, it lowers its own.
+        let _ = set_priority(Priority::Idle);
+        wait_for(command, cpu)
+    };
+    std::thread::scope(|scope| scope.spawn(idle).join()).unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
 /// Wait for the compiler, but not for ever.
-fn run(mut command: Command, cpu: Duration) -> Result<(), CompileError> {
+fn wait_for(mut command: Command, cpu: Duration) -> Result<(), CompileError> {
     let mut child = command.spawn().map_err(io("cannot start the compiler"))?;
     let mut complaint = child.stderr.take().expect("stderr is piped");
     // A thread of its own reads, so that a compiler that complains at length does not wait for us.
@@ -270,7 +274,7 @@ pub fn compile_component_main(args: &[OsString]) -> ExitCode {
 }
 
 fn compile_file(input: &Path, output: &Path) -> Result<(), String> {
-    let component = read_bounded(input, Class::Large.component_bytes() as u64).map_err(|e| e.to_string())?;
+    let component = files::read(input, Class::Large.component_bytes() as u64).map_err(|e| e.to_string())?;
     let engine = Engine::compiler().map_err(|e| e.to_string())?;
     let code = engine.compile(&component).map_err(|e| e.to_string())?;
     write_private(output, &code).map_err(|e| e.to_string())

@@ -127,7 +127,6 @@ impl Formatter for Redact {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use serde_json::{Value, json};
 
     #[test]

@@ -12,6 +12,7 @@ use super::sidecar::{self, Encryption, Statement};
 use super::spool::Spool;
 use super::wav::{HEADER, Header};
 use super::{Folders, private_folder, safe_name, with_suffix};
+use crate::files;
 use crate::inbox::SwitchInbox;
 use crate::limits;
 use crate::metrics::{Metrics, add};
@@ -497,8 +498,7 @@ fn link(from: &Path, to: &Path, folder: &Path, id: &str) -> io::Result<()> {
         _ => {}
     }
     let mut copy = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&part)?;
-    let result =
-        std::io::copy(&mut File::open(from)?, &mut copy).and_then(|_| copy.sync_all()).and_then(|()| std::fs::hard_link(&part, to));
+    let result = files::copy(&mut File::open(from)?, &mut copy).and_then(|()| std::fs::hard_link(&part, to));
     std::fs::remove_file(&part)?;
     result
 }

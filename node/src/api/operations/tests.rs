@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use std::time::Duration;
 
 const JSON: Option<&str> = Some("application/json");
-const OPERATIONS: [&str; 12] = [
+const OPERATIONS: [&str; 16] = [
     "startrecording",
     "stoprecording",
     "hangupparticipant",
