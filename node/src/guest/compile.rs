@@ -5,7 +5,7 @@
 
 use super::limits;
 use crate::files;
-use crate::net::{Priority, set_priority};
+use crate::net::{Priority, with_priority};
 use hookswitch_wasm::{Class, Engine, LoadError, Module, Refusal, code_digest, content_hash, inspect, wrap};
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -81,8 +81,12 @@ impl Compiler {
         self
     }
 
-    /// Inspect a component, compile it unless the cache has it, load it.
+    /// Inspect a component, compile it unless the cache has it, load it: behind guests, whose calls wait for them.
     pub fn compile(&self, component: &[u8]) -> Result<Arc<Module>, CompileError> {
+        with_priority(Priority::Low, || self.compile_behind(component))
+    }
+
+    fn compile_behind(&self, component: &[u8]) -> Result<Arc<Module>, CompileError> {
         let seen = inspect(component, Class::Large.component_bytes())?;
         if let Some(module) = self.cached(&seen.hash) {
             return Ok(module);
@@ -205,12 +209,7 @@ fn write_private(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
 /// no handler would run beside it.
 fn run(command: Command, cpu: Duration) -> Result<(), CompileError> {
     // The thread lives until the compiler has ended, which ends with it.
-    let idle = || {
-        // Refused, it lowers its own.
-        let _ = set_priority(Priority::Idle);
-        wait_for(command, cpu)
-    };
-    std::thread::scope(|scope| scope.spawn(idle).join()).unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    with_priority(Priority::Idle, || wait_for(command, cpu))
 }
 
 /// Wait for the compiler, but not for ever.

@@ -136,6 +136,16 @@ pub fn set_priority(priority: Priority) -> io::Result<()> {
     }
 }
 
+/// Does it in a thread of that priority, and waits for it. Processes that it starts begin with it, and may end with the thread.
+pub fn with_priority<T: Send>(priority: Priority, work: impl FnOnce() -> T + Send) -> T {
+    let work = move || {
+        // Refused, it runs as others do.
+        let _ = set_priority(priority);
+        work()
+    };
+    std::thread::scope(|scope| scope.spawn(work).join()).unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
+
 /// Bounds what another process of ours may use: CPU seconds, and bytes of memory; of a file as many, since sound libraries keep memory in
 /// files. It goes behind all else.
 pub fn confine(pid: u32, cpu: u64, memory: u64) -> io::Result<()> {
