@@ -1,10 +1,11 @@
 //! A tenant's prompt files, `<folder>/<domain>/<name>`: what may be stored, read and removed, whoever asks: the API, or a handler by `prompts`.
 //! Everything here blocks.
 
+use crate::files;
 use crate::limits;
 use crate::store::{Store, StoreError};
 use std::fs;
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
@@ -76,7 +77,7 @@ impl PromptFiles {
 
     pub fn read(&self, domain: &str, name: &str) -> Result<Vec<u8>, PromptError> {
         let path = self.path(domain, name)?;
-        fs::read(&path).map_err(failed(&path))
+        files::read(&path, limits::PROMPT_FILE).map_err(failed(&path))
     }
 
     /// So many bytes at most, from there; none behind its end.
@@ -153,8 +154,7 @@ pub(crate) fn store_prompt(folder: &Path, path: &Path, bytes: &[u8]) -> io::Resu
     let half = folder.join(format!("{HIDDEN}upload-{}", uuid::Uuid::new_v4()));
     let write = || {
         let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&half)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
+        files::write(&mut file, bytes)?;
         fs::rename(&half, path)
     };
     write().inspect_err(|_| {

@@ -6,7 +6,6 @@ use super::endpoint::{self, Path as UrlPath};
 use super::recordings::{self, Hearer};
 use super::reply::{self, ApiError, Reply};
 use super::{Api, Shared, Upload, blocking, rfc3339};
-use crate::files;
 use crate::limits;
 use crate::prompt_files::{PromptError, check_file_name};
 use crate::store::RecordingRow;
@@ -15,13 +14,6 @@ use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use hookswitch_call::Quota;
 use serde_json::json;
-<<<<<<< HEAD
-=======
-use std::fs;
-use std::io;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
->>>>>>> main
 use std::sync::Arc;
 
 /// Largest prompt taken: ten minutes of 16-bit mono at 16 kHz. More: 413.
@@ -45,14 +37,8 @@ pub(super) async fn show(
         Prompt(Vec<u8>),
         Recording(Box<RecordingRow>),
     }
-<<<<<<< HEAD
     let files = api.clone();
     let found = blocking(move || match files.prompts.read(&domain, &name) {
-=======
-    let path = path(&api, &domain, &name)?;
-    let store = api.clone();
-    let found = blocking(move || match files::read(&path, limits::PROMPT_FILE) {
->>>>>>> main
         Ok(bytes) => Ok(Found::Prompt(bytes)),
         Err(PromptError::Unknown) => Ok(Found::Recording(Box::new(recording(&files, &domain, &name)?))),
         Err(error) => Err(error.into()),
@@ -117,7 +103,6 @@ fn recording(api: &Api, domain: &str, name: &str) -> Result<RecordingRow, ApiErr
     api.store.recording_named(domain, name)?.ok_or_else(|| ApiError::not_found("unknown file"))
 }
 
-<<<<<<< HEAD
 impl From<PromptError> for ApiError {
     fn from(error: PromptError) -> ApiError {
         match error {
@@ -132,25 +117,6 @@ impl From<PromptError> for ApiError {
             }
         }
     }
-=======
-/// Renamed into place: a call that starts meanwhile hears the old prompt or the new one, never half of it.
-pub(crate) fn store_prompt(folder: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
-    let half = folder.join(format!("{HIDDEN}upload-{}", uuid::Uuid::new_v4()));
-    let write = || {
-        let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&half)?;
-        files::write(&mut file, bytes)?;
-        fs::rename(&half, path)
-    };
-    write().inspect_err(|_| {
-        let _ = fs::remove_file(&half);
-    })
-}
-
-fn path(api: &Api, domain: &str, name: &str) -> Result<PathBuf, ApiError> {
-    check_file_name(name).map_err(|why| ApiError::bad("name", why))?;
-    Ok(api.prompts.join(domain).join(name))
->>>>>>> main
 }
 
 /// An address that a prompt may be fetched from, by its form; whether this tenant may is asked when it is fetched.

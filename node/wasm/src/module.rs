@@ -85,20 +85,8 @@ impl Module {
         if hooks.new_remote_call.is_some() {
             optional.push("remote-call");
         }
-<<<<<<< HEAD
         let (wasmtime, checked, hash) = (engine.wasmtime.clone(), AtomicBool::new(false), hash.to_owned());
         Ok(Module { pre, engine: wasmtime, counts: engine.counts, hooks, checked, hash, optional })
-=======
-        Ok(Module {
-            pre,
-            engine: engine.wasmtime.clone(),
-            counts: engine.counts,
-            hooks,
-            checked: AtomicBool::new(false),
-            hash: hash.to_owned(),
-            optional,
-        })
->>>>>>> main
     }
 
     /// Hex SHA-256 of the component.
