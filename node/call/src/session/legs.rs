@@ -31,10 +31,12 @@ impl Session {
             (Phase::Trying, _) if party.answer_wanted && party.device.is_some() => self.answer(now, x, key),
             (Phase::Trying, LegState::None) if party.answer_wanted => self.open_leg(now, x, key),
             (Phase::Trying, LegState::Open(..)) if party.answer_wanted => self.answer(now, x, key),
-            (Phase::Dialling(dial), leg) if !dial.addresses.is_empty() && party.dialog.is_none() => {
-                if party.device.is_some() || matches!(leg, LegState::Open(..)) {
-                    self.send_invite(now, x, key);
-                }
+            (Phase::Dialling(dial), leg)
+                if !dial.addresses.is_empty()
+                    && party.dialog.is_none()
+                    && (party.device.is_some() || matches!(leg, LegState::Open(..))) =>
+            {
+                self.send_invite(now, x, key);
             }
             _ => {}
         }
