@@ -27,7 +27,7 @@ fn script(first: Routing, command: IvrCommand) -> Script {
     let mut commands = std::iter::once(command);
     Script::new(move |ask| match ask.hook {
         Hook::NewCall(_) => Ok(Verdict::Routing(first.clone())),
-        Hook::CallEvent(_) | Hook::GetCallIdentifier(_) => Ok(drop_it()),
+        Hook::CallEvent(_) | Hook::GetCallIdentifier(_) | Hook::NewRemoteCall(_) => Ok(drop_it()),
         Hook::GetIvrCommand(_) => {
             let wait = Collect { first_timeout: Duration::from_secs(60), ..Collect::default() };
             Ok(Verdict::Ivr(Box::new(commands.next().unwrap_or_else(|| IvrCommand { dtmf: Some(wait), ..IvrCommand::default() }))))
@@ -278,7 +278,7 @@ fn ic_187_an_answer_replaces_the_session_reference_and_none_keeps_it() {
     let mut events = [Some("[2]".to_owned()), None].into_iter();
     let script = Script::new(move |ask| match ask.hook {
         Hook::NewCall(_) => Ok(Verdict::Routing(Routing::Call(Box::new(first.clone())))),
-        Hook::CallEvent(_) | Hook::GetCallIdentifier(_) => {
+        Hook::CallEvent(_) | Hook::GetCallIdentifier(_) | Hook::NewRemoteCall(_) => {
             Ok(Verdict::Routing(Routing::Ivr { session_reference: events.next().flatten() }))
         }
         Hook::GetIvrCommand(_) => Ok(Verdict::Ivr(Box::new(IvrCommand { dtmf: Some(Collect::default()), ..IvrCommand::default() }))),
@@ -573,7 +573,7 @@ fn ic_289_details_of_alarms_hold_no_digits_that_were_pressed() {
     .into_iter();
     let script = Script::new(move |ask| match ask.hook {
         Hook::NewCall(_) => Ok(Verdict::Routing(Routing::Ivr { session_reference: None })),
-        Hook::CallEvent(_) | Hook::GetCallIdentifier(_) => Ok(drop_it()),
+        Hook::CallEvent(_) | Hook::GetCallIdentifier(_) | Hook::NewRemoteCall(_) => Ok(drop_it()),
         Hook::GetIvrCommand(_) => commands.next().unwrap_or(Err(HookFailure::Cpu)).map(|c| Verdict::Ivr(Box::new(c))),
     });
     let mut world = world_of(tenant(), script);
