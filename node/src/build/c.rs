@@ -41,7 +41,7 @@ pub(super) fn build(dir: &Path, to: &Path) -> Result<(), BuildError> {
     let module = to.with_extension("module");
     ZIG.run(dir, |command| {
         command.args(["cc", "-target", "wasm32-wasi", "-mexec-model=reactor", "-std=c11", "-Oz", "-Wall", "-Wextra", "-Ihookswitch"]);
-        command.args(["-Wl,--strip-all", "-Wl,-z,stack-size=67584"]);
+        command.args(["-Wl,--strip-all", "-Wl,-z,stack-size=65536"]);
         command.args(sources).arg("hookswitch/hookswitch.c").args(BINDINGS.map(|name| format!("hookswitch/{name}")));
         command.arg("-o").arg(&module);
     })?;

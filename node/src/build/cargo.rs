@@ -32,9 +32,8 @@ const PROFILE: [&str; 7] = [
 ];
 
 /// Rust's default stack is 1 MiB, and it lies below the data: what a hook touches would be far apart, beyond what the node keeps resident
-/// of a free instance, and each page costs a fault in every call. 64 KiB hold any sane handler; more depth traps. And 2 KiB more: a hook's first
-/// frames then lie in the page in which the data begins, which is one page less for each call that is up.
-const STACK: &str = "target.wasm32-unknown-unknown.rustflags=[\"-Clink-arg=-zstack-size=67584\"]";
+/// of a free instance, and each page costs a fault in every call. 64 KiB hold any sane handler; more depth traps.
+const STACK: &str = "target.wasm32-unknown-unknown.rustflags=[\"-Clink-arg=-zstack-size=65536\"]";
 
 fn cargo(dir: &Path) -> Command {
     // Cargo sets CARGO for its children: the same toolchain goes on being used.
