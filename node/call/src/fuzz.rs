@@ -350,7 +350,11 @@ fn order(dice: &mut Dice, world: &World) -> Command {
         _ => None,
     });
     // Splits and recordings mostly mean the connection that came last, or hardly one would be there.
-    let what = dice.below(20);
+    // Those are drawn twice: few of them come as far as a beep.
+    let what = match dice.below(26) {
+        again @ 20.. => 2 + again % 5,
+        what => what,
+    };
     if let Some(newest) = newest.filter(|_| (2..=6).contains(&what) && !dice.one_in(4)) {
         (session_id, connection_id) = newest;
     }
@@ -733,7 +737,7 @@ fn random_operations_neither_panic_nor_leak() {
         assert!(total.get(&counter).copied().unwrap_or(0) >= least, "{counter:?}: {total:?}");
     }
     for step in ["queued", "beeped", "recording cancelled", "available"] {
-        assert!(reached.get(step).copied().unwrap_or(0) >= many / 400, "{step}: {reached:?}");
+        assert!(reached.get(step).copied().unwrap_or(0) >= many / 200, "{step}: {reached:?}");
     }
     for step in [
         "bridged",

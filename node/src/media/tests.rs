@@ -229,6 +229,11 @@ fn two_bridged_parties_hear_each_other_until_one_leaves() {
     node.stop();
 }
 
+/// What is mixed lies on a timeline, on which a packet that came late may begin within a frame.
+fn is_turned(heard: &[u8], wanted: &[u8]) -> bool {
+    (0..wanted.len()).any(|by| heard.len() == wanted.len() && heard.starts_with(&wanted[by..]) && heard.ends_with(&wanted[..by]))
+}
+
 #[test]
 fn ic_189_a_leg_listens_to_two_and_goes_on_with_the_one_that_is_left() {
     let mut node = Node::new();
@@ -248,24 +253,13 @@ fn ic_189_a_leg_listens_to_two_and_goes_on_with_the_one_that_is_left() {
     let hears = |listener: &Party, speaker: &mut Party, (kind, number): (u8, u16), wanted: &[u8]| {
         (0..30).any(|_| {
             say(speaker, kind, number);
-            (0..12).any(|_| listener.hear().1 == wanted)
-        })
-    };
-    // What is mixed lies on a timeline, on which a packet that comes late may begin within a frame: that it is voice has to do.
-    let hears_voice = |listener: &Party, speaker: &mut Party, (kind, number): (u8, u16)| {
-        let mut quiet = 0;
-        while quiet < 25 {
-            quiet = if listener.hear().1 == [0xff; FRAME] { quiet + 1 } else { 0 };
-        }
-        (0..30).any(|_| {
-            say(speaker, kind, number);
-            (0..12).any(|_| listener.hear().1 != [0xff; FRAME])
+            (0..12).any(|_| is_turned(&listener.hear().1, wanted))
         })
     };
     let mut other = [0; FRAME];
     g711::copy(Codec::Pcmu, &mut other, Codec::Pcma, &payload(9));
-    assert!(hears_voice(&c, &mut a, (0, 3)), "the one");
-    assert!(hears_voice(&c, &mut b, (8, 9)), "and the other");
+    assert!(hears(&c, &mut a, (0, 3), &payload(3)), "the one");
+    assert!(hears(&c, &mut b, (8, 9), &other), "and the other");
     // Nobody hears it, and the two hear each other as ever.
     let mut said = [0; FRAME];
     g711::copy(Codec::Pcma, &mut said, Codec::Pcmu, &payload(3));
@@ -273,7 +267,7 @@ fn ic_189_a_leg_listens_to_two_and_goes_on_with_the_one_that_is_left() {
     say(&mut c, 0, 5);
     assert!(!(0..30).any(|_| a.hear().1 == payload(5)));
     node.close(1);
-    assert!(hears_voice(&c, &mut b, (8, 9)), "the one that is left");
+    assert!(hears(&c, &mut b, (8, 9), &other), "the one that is left");
     node.send(MediaCmd::Listen { leg: LegId(3), to: [None, None] });
     // What waits in its socket comes first.
     let mut quiet = 0;
@@ -281,7 +275,7 @@ fn ic_189_a_leg_listens_to_two_and_goes_on_with_the_one_that_is_left() {
         quiet = if c.hear().1 == [0xff; FRAME] { quiet + 1 } else { 0 };
     }
     say(&mut b, 8, 9);
-    assert!(!(0..20).any(|_| c.hear().1 == other), "nobody any more");
+    assert!(!(0..20).any(|_| is_turned(&c.hear().1, &other)), "nobody any more");
     node.stop();
 }
 
