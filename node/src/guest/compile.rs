@@ -205,8 +205,8 @@ fn write_private(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     files::write(&mut file, bytes)
 }
 
-/// Runs the compiler at idle priority from its first moment on: what a process does before it can lower its own takes ten milliseconds, in which
-/// no handler would run beside it.
+/// Runs the compiler at idle priority from its first moment on: what a process does before it can lower its own takes milliseconds, in which it
+/// would run beside handlers.
 fn run(command: Command, cpu: Duration) -> Result<(), CompileError> {
     // The thread lives until the compiler has ended, which ends with it.
     with_priority(Priority::Idle, || wait_for(command, cpu))

@@ -82,8 +82,8 @@ struct Slot {
     ticks: u32,
     /// The last read did not find exactly one datagram, so the next one looks for all that are there.
     uneven: bool,
-    /// Keys of the leg that is heard here (of two, by one that listens), and of those that hear this one. Both ends are cleared when either leg goes, so that a key is
-    /// always of the leg that was meant.
+    /// Keys of the leg that is heard here (of two, by one that listens), and of those that hear this one. Both ends are cleared when either leg
+    /// goes, so that a key is always of the leg that was meant.
     hears: [Option<usize>; 2],
     heard_by: Vec<usize>,
 }

@@ -11,7 +11,7 @@ mod wake;
 
 pub use process::{
     Priority, confine, die_of_closed_pipes, disk_free, give_memory_back, pin, raise_open_files, seed, set_priority, set_timer_slack,
-    share_memory, thread_time, with_priority,
+    share_memory, with_priority,
 };
 pub use wake::{Wake, poll};
 

@@ -162,14 +162,6 @@ pub fn confine(pid: u32, cpu: u64, memory: u64) -> io::Result<()> {
     Ok(())
 }
 
-/// Processor time of the calling thread so far.
-pub fn thread_time() -> Duration {
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: the pointer is to a whole timespec of ours. Every Linux has this clock.
-    unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) };
-    Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), u32::try_from(time.tv_nsec).unwrap_or(0))
-}
-
 /// Pins the calling thread to a core.
 pub fn pin(cpu: usize) -> io::Result<()> {
     if cpu >= libc::CPU_SETSIZE.unsigned_abs() as usize {

@@ -13,7 +13,8 @@ thread_local! {
     static BEGAN: Cell<Duration> = const { Cell::new(Duration::ZERO) };
 }
 
-fn thread_time() -> Duration {
+/// Processor time of the calling thread so far.
+pub fn thread_time() -> Duration {
     let mut t = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: writes one timespec that we own; the clock exists on every Linux.
     unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut t) };

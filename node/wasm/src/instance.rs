@@ -171,8 +171,8 @@ impl<P, R> Typed for (P, R) {
     type Results = R;
 }
 
-/// The instance's hooks. Whether they have our types is asked of a component's first instance: of each it would take a fifth of the time that a
-/// fresh one needs for its answer.
+/// The instance's hooks. Whether they have our types is asked of a component's first instance: asked of each, it is the largest single part of
+/// what a fresh one costs.
 fn hooks(store: &mut Store<State>, instance: &wasmtime::component::Instance, module: &Module) -> wasmtime::Result<Hooks<Func>> {
     let hooks = module
         .hooks

@@ -21,6 +21,7 @@ mod wit_test;
 /// The types of `wit/types.wit`, by their Rust names.
 pub use bindings::hookswitch::call::types as wit;
 pub use class::Class;
+pub use cpu::thread_time;
 pub use engine::{Engine, EngineError, Options, code_digest, content_hash};
 pub use host::{
     Cost, DeviceCall, Entry, HoldAudio, Host, IvrCall, Later, Level, MuteDirection, Order, Ordered, PlacedCall, PostRequest, PromptInfo,
