@@ -68,7 +68,7 @@ test: setup-test check guests languages
 
 # More by BENCH, e.g. BENCH="--only bridged --runs 1"; docs/bench.md has the options.
 bench: setup-bench build guests languages
-	@for g in relay recorder hostile; do $(HOOKSWITCH) guest build tests/guests/$$g --output $(GUESTS)/$$g.component.wasm || exit 1; done
+	@for g in relay recorder hostile phrases; do $(HOOKSWITCH) guest build tests/guests/$$g --output $(GUESTS)/$$g.component.wasm || exit 1; done
 	cargo run --locked --release -p hookswitch-bench -- --node $(TARGET)/release/hookswitch --guests $(GUESTS) --output $(TARGET)/bench.json $(BENCH)
 
 MINUTES ?= 10

@@ -357,6 +357,11 @@ pub const QUOTA_STORAGE: u64 = 1 << 60;
 pub const QUOTA_MINUTES: u64 = u32::MAX as u64;
 /// The largest share: one tenant before a hundred others. More would be a thread of its own.
 pub const QUOTA_CPU_WEIGHT: u64 = 100;
+/// Uploads and activations of a tenant in a minute where its quota says nothing: more than anybody who tries things by hand, and far less
+/// than keeps a core busy with compilations. More: 429.
+pub const DEPLOYS_PER_MINUTE: u32 = 12;
+/// The largest of these quotas: what one compiler does when it does nothing else.
+pub const QUOTA_DEPLOYS: u64 = 600;
 /// A token or key that is to expire does so within ten years; later is never.
 pub const TOKEN_LONGEST: Duration = Duration::from_secs(10 * 366 * 86_400);
 /// After a rotation the last token stays valid: usually for a day, so that a back office is changed at leisure, and at most for a month.

@@ -31,6 +31,8 @@ mod failure;
 mod handler;
 mod host;
 mod ivr;
+#[cfg(all(target_arch = "wasm32", feature = "allocator"))]
+mod memory;
 mod request;
 mod route;
 #[cfg(not(target_arch = "wasm32"))]

@@ -1,11 +1,11 @@
 //! Which row of docs/conformance.md is held by which test. A row is held by a test whose name carries it (`ic_164_…`, `ic_234_235_…`)
-//! or by a line of `rows.tsv` (row, test). `HOOKSWITCH_UPDATE=1 cargo test -p hookswitch-tests rows` writes the table anew.
+//! or by a line of `rows.tsv` (row, test; `refused` as a third: it shows how the node refuses what it does not do yet). `HOOKSWITCH_UPDATE=1 cargo test -p hookswitch-tests rows` writes the table anew.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Row -> names of the tests that hold it.
+/// Row -> what holds it: a test's name, with a word on those that show a refusal.
 type Held = BTreeMap<String, BTreeSet<String>>;
 
 const PREFIXES: [&str; 7] = ["ic", "mg", "ac", "sw", "oz", "ur", "sm"];
@@ -64,14 +64,23 @@ fn all_tests() -> BTreeSet<String> {
     files.iter().flat_map(|path| tests_in(&fs::read_to_string(path).expect("sources are UTF-8"))).collect()
 }
 
-/// The lines of `rows.tsv` below its heading.
-fn table() -> Vec<(String, String)> {
+/// A line of `rows.tsv` below its heading.
+struct Line {
+    row: String,
+    test: String,
+    refused: bool,
+}
+
+fn table() -> Vec<Line> {
     let text = read("tests/rows.tsv");
     assert!(text.starts_with("row\ttest\n"), "rows.tsv begins with its heading");
     text.lines()
         .skip(1)
-        .map(|line| line.split_once('\t').unwrap_or_else(|| panic!("rows.tsv: `{line}` is not ROW<tab>TEST")))
-        .map(|(row, test)| (row.to_owned(), test.to_owned()))
+        .map(|line| match *line.split('\t').collect::<Vec<_>>() {
+            [row, test] => Line { row: row.to_owned(), test: test.to_owned(), refused: false },
+            [row, test, "refused"] => Line { row: row.to_owned(), test: test.to_owned(), refused: true },
+            _ => panic!("rows.tsv: `{line}` is not ROW<tab>TEST, or that and <tab>refused"),
+        })
         .collect()
 }
 
@@ -82,8 +91,13 @@ fn held() -> Held {
             held.entry(row).or_default().insert(test.clone());
         }
     }
-    for (row, test) in table() {
-        held.entry(row).or_default().insert(test);
+    for Line { row, test, refused } in table() {
+        let held = held.entry(row).or_default();
+        if refused {
+            // Its name may say which row it is about.
+            held.remove(&test);
+        }
+        held.insert(if refused { format!("{test} (refused)") } else { test });
     }
     held
 }
@@ -104,7 +118,12 @@ fn expand(text: &str) -> Vec<String> {
 
 /// The table's rows: name and what its last cell should say.
 fn cell(held: &Held, row: &str) -> String {
-    held.get(row).map_or_else(|| "-".into(), |tests| tests.iter().map(|t| format!("`{t}`")).collect::<Vec<_>>().join(", "))
+    held.get(row).map_or_else(|| "-".into(), |tests| tests.iter().map(|test| quoted(test)).collect::<Vec<_>>().join(", "))
+}
+
+fn quoted(test: &str) -> String {
+    let (name, word) = test.split_once(' ').map_or((test, String::new()), |(name, word)| (name, format!(" {word}")));
+    format!("`{name}`{word}")
 }
 
 fn row_of_line(line: &str) -> Option<&str> {
@@ -116,7 +135,11 @@ fn row_of_line(line: &str) -> Option<&str> {
 #[test]
 fn rows_required_have_a_test() {
     let held = held();
-    let missing: Vec<String> = expand(&read("tests/rows-required.txt")).into_iter().filter(|row| !held.contains_key(row)).collect();
+    let required = expand(&read("tests/rows-required.txt"));
+    for row in &required {
+        println!("{row} {}", cell(&held, row));
+    }
+    let missing: Vec<String> = required.into_iter().filter(|row| !held.contains_key(row)).collect();
     assert!(missing.is_empty(), "no test holds {}", missing.join(", "));
 }
 
@@ -124,7 +147,7 @@ fn rows_required_have_a_test() {
 fn rows_in_the_table_name_tests_that_exist() {
     let tests = all_tests();
     let document = read("docs/conformance.md");
-    for (row, test) in table() {
+    for Line { row, test, .. } in table() {
         assert!(tests.contains(&test), "rows.tsv: {row} names {test}, which does not exist");
         assert!(document.lines().any(|line| row_of_line(line) == Some(&row)), "rows.tsv: {row} is no row of docs/conformance.md");
     }

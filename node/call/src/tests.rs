@@ -1443,7 +1443,10 @@ fn a_refused_media_command_ends_the_call() {
 #[test]
 fn ic_283_an_unusable_offer_is_488_and_an_alarm_and_no_hook() {
     let t38 = "v=0\r\no=- 1 1 IN IP4 192.0.2.9\r\ns=-\r\nc=IN IP4 192.0.2.9\r\nt=0 0\r\nm=image 4000 udptl t38\r\n";
-    for sdp in ["not SDP at all", t38, "v=0\r\n"] {
+    // Of the lines of RFC 4568 only those of devices are known, whose media goes past the node.
+    let secure = "v=0\r\no=- 1 1 IN IP4 192.0.2.9\r\ns=-\r\nc=IN IP4 192.0.2.9\r\nt=0 0\r\nm=audio 4000 RTP/SAVP 0\r\n\
+                  a=crypto:1 AES_CM_128_HMAC_SHA1_80 inline:d0RmdmcmVCspeEc3QGZiNWpVLFJhQX1cfHAwJSoj\r\n";
+    for sdp in ["not SDP at all", t38, secure, "v=0\r\n"] {
         let mut world = World::new(answers(vec![]));
         world.call_with("100", "", Some(sdp));
         world.run_to(S);

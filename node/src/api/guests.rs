@@ -6,15 +6,16 @@ use super::access::{Caller, Domain};
 use super::endpoint::{self, Path};
 use super::reply::{self, ApiError, Reply};
 use super::tenants::check_name;
-use super::{Api, Shared, Upload, blocking, follow, rfc3339};
+use super::{Api, Shared, Upload, blocking, deploys, follow, rfc3339};
 use crate::guest::{LogLine, Trial};
+use crate::limits;
 use crate::store::{Share, VersionRow};
 use crate::versions::signature::SigningKey;
 use crate::versions::{GuestPolicy, SIGNING_KEYS, TRIAL_CALLS, TRIED_NUMBERS, VersionHealth, Versions};
 use axum::extract::{Request, State};
 use axum::http::{StatusCode, header};
 use serde_json::{Map, Value, json};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 pub(super) async fn list(State(api): Shared, Domain(domain): Domain) -> Reply {
     let versions = blocking(move || {
@@ -40,6 +41,7 @@ async fn take(api: Arc<Api>, caller: Caller, domain: String, request: Request) -
         (false, None) => None,
         (false, Some(_)) => return Err(ApiError::bad("activate", "must be true where percent or called is given")),
     };
+    may_deploy(&api, &domain).await?;
     let accept = |given: &str| TYPES.contains(&given);
     // No more is read than this tenant may have.
     let most = {
@@ -65,6 +67,18 @@ async fn take(api: Arc<Api>, caller: Caller, domain: String, request: Request) -
 }
 
 /// `?percent=` or `?called=` (again for each number): only for some calls.
+/// A tenant's quota of uploads and activations: each may be a compilation, and a version that calls in progress hold on to.
+async fn may_deploy(api: &Arc<Api>, domain: &str) -> Result<(), ApiError> {
+    let quota = {
+        let (api, domain) = (api.clone(), domain.to_owned());
+        blocking(move || Ok(api.store.tenant(&domain)?.and_then(|tenant| tenant.quotas.deploys_per_minute))).await?
+    };
+    let (now, most) = (api.since_start(), quota.unwrap_or(limits::DEPLOYS_PER_MINUTE));
+    api.deploys.lock().unwrap_or_else(PoisonError::into_inner).take_at(now, domain, deploys(most)).map_err(|wait| {
+        ApiError::too_many(format!("deploys_per_minute: the tenant may upload and activate {most} times in a minute")).after(wait)
+    })
+}
+
 pub(super) async fn activate(
     State(api): Shared,
     caller: Caller,
@@ -74,6 +88,7 @@ pub(super) async fn activate(
 ) -> Reply {
     let number: u32 = number.parse().map_err(|_| ApiError::bad("number", "must be a version's number"))?;
     let share = share(&request)?;
+    may_deploy(&api, &domain).await?;
     change(api, move |versions| versions.activate(&domain, number, share, &caller.to_string())).await
 }
 

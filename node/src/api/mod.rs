@@ -146,6 +146,8 @@ pub struct Api {
     reply_keys: Arc<ReplyKeys>,
     archive: Archive,
     rate: Mutex<Buckets>,
+    /// Uploads and activations; each tenant has its own rate.
+    deploys: Mutex<Buckets>,
     answers: Mutex<Answers>,
     /// True from when the node stops: what goes on for long ends then.
     stopping: watch::Sender<bool>,
@@ -157,10 +159,15 @@ pub struct Api {
 /// Largest body of an operation: a session reference of 4 KiB and 64 headers fit ten times.
 const BODY: usize = 64 << 10;
 /// Commands of each tenant.
-const RATE: Rate = Rate { per_second: limits::COMMANDS_PER_SECOND, burst: limits::COMMANDS_AT_ONCE };
+const RATE: Rate = Rate { per_second: limits::COMMANDS_PER_SECOND as f64, burst: limits::COMMANDS_AT_ONCE };
+
+/// Uploads and activations of a tenant that may have so many in a minute: as many at once, after a pause.
+fn deploys(per_minute: u32) -> Rate {
+    Rate { per_second: f64::from(per_minute) / 60.0, burst: per_minute }
+}
 
 /// Refusals of each tenant that the audit takes: whoever is refused all day must not push out what was done.
-const REFUSALS: Rate = Rate { per_second: 1, burst: 20 };
+const REFUSALS: Rate = Rate { per_second: 1.0, burst: 20 };
 
 type Shared = axum::extract::State<Arc<Api>>;
 
@@ -176,10 +183,11 @@ impl Api {
         archive: Archive,
     ) -> Arc<Api> {
         let (rate, answers) = (Mutex::new(Buckets::new(RATE)), Mutex::default());
+        let deploys = Mutex::new(Buckets::new(deploys(limits::DEPLOYS_PER_MINUTE)));
         let (refusals, stopping) = (Mutex::new(Buckets::new(REFUSALS)), watch::Sender::new(false));
         let started = Instant::now();
         let prompts = PromptFiles::new(prompts, store.clone());
-        Arc::new(Api { store, versions, node, token, prompts, reply_keys, archive, rate, answers, stopping, refusals, started })
+        Arc::new(Api { store, versions, node, token, prompts, reply_keys, archive, rate, deploys, answers, stopping, refusals, started })
     }
 
     /// The API's clock, for what is limited or kept for a time.

@@ -11,7 +11,7 @@ use super::endpoint::Path;
 use super::fields::{self, Field, Kind, Values, optional, required};
 use super::idempotency::{Begun, KEY};
 use super::reply::{self, ApiError, Reply};
-use super::{Api, Count, Shared, blocking};
+use super::{Api, Shared, blocking};
 use crate::limits;
 use crate::reply_keys::{BadReplyId, ReplyId};
 use axum::extract::{Request, State};
@@ -401,10 +401,7 @@ fn device(values: &mut Values) -> Result<Device, ApiError> {
 /// A tenant's.
 pub(super) async fn of_tenant(operation: Operation, State(api): Shared, Domain(domain): Domain, request: Request) -> Reply {
     let now = api.since_start();
-    if let Err(wait) = api.rate.lock().unwrap_or_else(PoisonError::into_inner).take(now, &domain) {
-        api.node.count(Count::RateLimited);
-        return Err(ApiError::too_many("too many commands of this domain").after(wait));
-    }
+    recorder::limit_rate(&api, &domain)?;
     let key = idempotency_key(&request, operation)?;
     let body = reply::body(request, super::BODY, "body", |given| given == "application/json", "application/json").await?;
     let mut values = fields::read(operation.fields(), &body)?;

@@ -1,11 +1,12 @@
-//! Commands a second of each tenant: a back office in a loop must not keep the signalling thread from calls. Pure: the time is an argument.
+//! How often a tenant may do what costs others time: a back office in a loop must not keep the signalling thread from calls, nor one that
+//! uploads without end the core from everything. Pure: the time is an argument.
 
 use std::collections::HashMap;
 use std::time::Duration;
 
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Rate {
-    pub(super) per_second: u32,
+    pub(super) per_second: f64,
     /// As many at once, after a pause.
     pub(super) burst: u32,
 }
@@ -28,7 +29,12 @@ impl Buckets {
 
     /// Takes one, or says how long to wait for the next.
     pub(super) fn take(&mut self, now: Duration, domain: &str) -> Result<(), Duration> {
-        let (per_second, burst) = (f64::from(self.rate.per_second), f64::from(self.rate.burst));
+        self.take_at(now, domain, self.rate)
+    }
+
+    /// The same at this tenant's own rate.
+    pub(super) fn take_at(&mut self, now: Duration, domain: &str, Rate { per_second, burst }: Rate) -> Result<(), Duration> {
+        let burst = f64::from(burst);
         let bucket = self.tenants.entry(domain.to_owned()).or_insert(Bucket { left: burst, at: now });
         bucket.left = (bucket.left + now.saturating_sub(bucket.at).as_secs_f64() * per_second).min(burst);
         bucket.at = now;
@@ -46,7 +52,7 @@ mod tests {
 
     #[test]
     fn ic_008_a_tenant_has_its_own_rate() {
-        let mut buckets = Buckets::new(Rate { per_second: 2, burst: 3 });
+        let mut buckets = Buckets::new(Rate { per_second: 2.0, burst: 3 });
         let at = Duration::from_millis;
         for _ in 0..3 {
             assert_eq!(buckets.take(at(0), "a"), Ok(()));

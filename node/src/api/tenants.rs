@@ -483,19 +483,29 @@ pub(super) fn from_json(domain: String, mut body: Map<String, Value>, default: b
 }
 
 /// Every quota: its largest value, which is as good as none, and what it says.
-const QUOTAS: [(&str, u64, &str); 6] = [
+const QUOTAS: [(&str, u64, &str); 7] = [
     ("calls_per_second", limits::QUOTA_CALLS_PER_SECOND, "Calls a second, in and placed; more get 480."),
     ("instances", limits::QUOTA_INSTANCES, "Instances of its handler at a time: one a call; more calls get the fallback."),
     ("cpu_ms_per_second", limits::QUOTA_CPU_MS, "CPU milliseconds of its handlers in a second; what is beyond waits."),
     ("cpu_weight", limits::QUOTA_CPU_WEIGHT, "Its share of a busy guest thread beside others'; 1 where nothing is said."),
     ("storage_bytes", limits::QUOTA_STORAGE, "Bytes of recordings and prompts here; beyond, new ones get 507."),
     ("minutes_per_month", limits::QUOTA_MINUTES, "Answered minutes of a calendar month (UTC), in and out; beyond, calls get 480."),
+    (
+        "deploys_per_minute",
+        limits::QUOTA_DEPLOYS,
+        "Uploads and activations of its handler in a minute; 12 where nothing is said. More get 429.",
+    ),
 ];
+
+/// The least that a quota may be: with none of these nothing would work, which has other ways to be said.
+fn least(quota: &str) -> u64 {
+    u64::from(["cpu_weight", "deploys_per_minute"].contains(&quota))
+}
 
 fn quotas(mut fields: Map<String, Value>) -> Result<Quotas, ApiError> {
     let mut values = [None; QUOTAS.len()];
     for ((name, most, _), value) in QUOTAS.iter().zip(&mut values) {
-        let least = u64::from(*name == "cpu_weight");
+        let least = least(name);
         *value = match fields.remove(*name).unwrap_or_default() {
             Value::Null => None,
             given => match given.as_u64() {
@@ -508,7 +518,7 @@ fn quotas(mut fields: Map<String, Value>) -> Result<Quotas, ApiError> {
         return Err(ApiError::bad(&format!("quotas.{unknown}"), "no such quota"));
     }
     let small = |value: Option<u64>| value.map(|n| u32::try_from(n).unwrap_or(u32::MAX));
-    let [calls, instances, cpu, weight, storage_bytes, minutes] = values;
+    let [calls, instances, cpu, weight, storage_bytes, minutes, deploys] = values;
     Ok(Quotas {
         calls_per_second: small(calls),
         instances: small(instances),
@@ -516,12 +526,13 @@ fn quotas(mut fields: Map<String, Value>) -> Result<Quotas, ApiError> {
         cpu_weight: small(weight).unwrap_or(1),
         storage_bytes,
         minutes_per_month: small(minutes),
+        deploys_per_minute: small(deploys),
     })
 }
 
 fn schema_of_quotas() -> Value {
     let one = |(name, most, says): &(&str, u64, &str)| {
-        let least = u64::from(*name == "cpu_weight");
+        let least = least(name);
         ((*name).to_owned(), json!({ "type": ["integer", "null"], "minimum": least, "maximum": most, "description": says }))
     };
     let properties: Map<String, Value> = QUOTAS.iter().map(one).collect();

@@ -220,7 +220,7 @@ impl World {
     }
 
     pub(super) fn rated(&self, per_second: u32, burst: u32) {
-        *self.api.rate.lock().expect("whole") = Buckets::new(Rate { per_second, burst });
+        *self.api.rate.lock().expect("whole") = Buckets::new(Rate { per_second: f64::from(per_second), burst });
     }
 
     /// A line of the command line orders this, of the first tenant.
@@ -574,6 +574,28 @@ fn ic_002_a_tenants_token_opens_its_own_domain_only() {
     assert_eq!(status("GET", "/a.example/guests", &token), 200);
     assert_eq!(status("DELETE", "/admin/tenants/a.example/tokens/ci", TOKEN), 200);
     assert_eq!(status("GET", "/a.example/guests", &token), 401);
+}
+
+#[test]
+fn a_tenant_uploads_and_activates_so_often_and_no_more() {
+    let world = world();
+    let quotas = |text: &str| assert_eq!(world.ask("PUT", "/admin/tenants/a.example", Some(TOKEN), JSON, text.as_bytes()).0, 200);
+    quotas(r#"{ "quotas": { "deploys_per_minute": 2 } }"#);
+    let ask = |path: &str| world.raw("POST", path, Some(TOKEN), WASM, b"guest");
+    assert_eq!(ask("/a.example/guests").status(), 201);
+    assert_eq!(ask("/a.example/guests/1/activate").status(), 200);
+    for path in ["/a.example/guests", "/a.example/guests/1/activate"] {
+        let mut answer = ask(path);
+        let wait: u64 = answer.headers()["retry-after"].to_str().expect("a text").parse().expect("seconds");
+        assert!(answer.status() == 429 && (1..=30).contains(&wait), "{path}: {} {wait}", answer.status());
+        let said = answer.body_mut().read_to_string().expect("a body");
+        assert!(said.contains("deploys_per_minute: the tenant may upload and activate 2 times in a minute"), "{said}");
+    }
+    // What ends a bad version is always there; here there is none before it.
+    assert_eq!(ask("/a.example/guests/rollback").status(), 409);
+    quotas(r#"{ "quotas": { "deploys_per_minute": 600 } }"#);
+    std::thread::sleep(Duration::from_millis(200));
+    assert_eq!(ask("/a.example/guests/1/activate").status(), 200, "the new quota holds at once");
 }
 
 #[test]

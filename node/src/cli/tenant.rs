@@ -121,7 +121,7 @@ pub(super) struct PutArgs {
     #[arg(long, value_name = "CALLS")]
     max_sessions: Option<u32>,
     /// A quota, or its end with nothing behind the sign: calls_per_second, instances, cpu_ms_per_second, cpu_weight, storage_bytes,
-    /// minutes_per_month; may be repeated
+    /// minutes_per_month, deploys_per_minute; may be repeated
     #[arg(long = "quota", value_name = "NAME=NUMBER", value_parser = quota)]
     quotas: Vec<(String, Option<u64>)>,
     /// A trunk whose calls it takes; may be repeated, replaces the list, '' empties it

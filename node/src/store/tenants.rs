@@ -67,6 +67,8 @@ pub struct Quotas {
     pub storage_bytes: Option<u64>,
     /// Answered minutes of a calendar month (UTC), in and out together.
     pub minutes_per_month: Option<u32>,
+    /// Uploads and activations of its handler in a minute. `None`: the usual number.
+    pub deploys_per_minute: Option<u32>,
 }
 
 impl Default for Quotas {
@@ -78,6 +80,7 @@ impl Default for Quotas {
             cpu_weight: 1,
             storage_bytes: None,
             minutes_per_month: None,
+            deploys_per_minute: None,
         }
     }
 }

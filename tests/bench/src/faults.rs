@@ -4,6 +4,7 @@
 //! The faults are those of `tests/tests/e2e/recording_faults.rs`, where each is one call's story. Start with [`run`].
 
 use crate::generator::{Callee, Ending, FRAME_BITS, FRAME_MASK, Generator, Reach, Script, Side, State};
+use crate::plan::run_for;
 use crate::soak::Line;
 use crate::{Options, machine, recordings};
 use anyhow::{Context, Result, bail, ensure};
@@ -297,15 +298,6 @@ impl Site {
         let shown: Value = shown.ok().and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
         row["state"] == "failed" || shown["delivery"]["state"] == "available"
     }
-}
-
-/// So many milliseconds.
-pub fn run_for(generator: &mut Generator, step: &mut u64, milliseconds: u64) -> Result<()> {
-    for _ in 0..milliseconds {
-        generator.step(*step)?;
-        *step += 1;
-    }
-    Ok(())
 }
 
 /// Milliseconds between the last frame in a recording and the last that its caller said, but for those that were under way.

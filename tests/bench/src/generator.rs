@@ -10,7 +10,7 @@ use crate::packets::{self, Inbox, Outbox};
 use crate::tones::Tones;
 use anyhow::{Context, Result};
 use bytes::Bytes;
-use hookswitch_proto::media::{Codec, Direction, FRAME};
+use hookswitch_proto::media::{Codec, Direction, FRAME, g711};
 use hookswitch_proto::sip::{Cause, DialogId, Endpoint, EndpointConfig, EndpointOutput, Flow, Header, Invite, Listen, SipEvent, Transport};
 use hookswitch_proto::{Time, sdp};
 use hookswitch_sim::numbered;
@@ -127,6 +127,8 @@ pub struct Counts {
     /// Seconds from INVITE to its 200, and to its first 18x.
     pub setup: Vec<f64>,
     pub ringing: Vec<f64>,
+    /// Calls whose caller heard something for the first time, and seconds from the 200 until then, where it is listened for.
+    pub sound: Vec<(usize, f64)>,
     /// Time under way of the frames that are counted, and its change from frame to frame.
     pub delay: Spread,
     pub jitter: Spread,
@@ -158,6 +160,8 @@ struct Phone {
     last_heard: Option<u16>,
     heard: u64,
     lost: u64,
+    /// When it was answered, until it hears anything but silence.
+    quiet_since: Option<u64>,
     /// Of what it says: how it arrived at the other end.
     arrived: Hearing,
 }
@@ -188,6 +192,8 @@ pub struct Generator {
     pub steady: bool,
     /// Each call is released as soon as it is answered.
     pub hurried: bool,
+    /// Callers tell when they first hear something.
+    pub listens_for_sound: bool,
 }
 
 impl Generator {
@@ -216,6 +222,7 @@ impl Generator {
             counts: Counts::default(),
             steady: false,
             hurried: false,
+            listens_for_sound: false,
         })
     }
 
@@ -413,6 +420,7 @@ impl Generator {
                 let agreed = self.local.accept(&answer, Direction::SendRecv)?;
                 self.counts.answered += 1;
                 self.counts.setup.push(self.calls[phone / 2].began.elapsed().as_secs_f64());
+                self.phones[phone].quiet_since = self.listens_for_sound.then(packets::stamp);
                 self.talk(phone, agreed.remote)?;
                 if self.hurried {
                     self.release(phone / 2, Side::Caller);
@@ -549,6 +557,7 @@ impl Generator {
     }
 
     fn listen(&mut self) {
+        let silence = g711::silence(self.voice.codec());
         let Generator { media, inbox, phones, by_port, calls, counts, .. } = self;
         for socket in media {
             inbox.drain(socket, |bytes, port, came| {
@@ -563,6 +572,12 @@ impl Generator {
                         phone.last_heard = Some(sequence);
                     }
                     phone.heard += 1;
+                    if let (Some(index), Some(since)) = (hearer, phone.quiet_since)
+                        && payload.iter().any(|byte| *byte != silence)
+                    {
+                        phone.quiet_since = None;
+                        counts.sound.push((index / 2, came.saturating_sub(since) as f64 / 1e9));
+                    }
                 }
                 let Some(number) = numbered::read_law(payload) else { return };
                 let speaker = (number >> FRAME_BITS) as usize;
@@ -613,6 +628,7 @@ impl Phone {
             last_heard: None,
             heard: 0,
             lost: 0,
+            quiet_since: None,
             arrived: Hearing::default(),
         }
     }

@@ -1,6 +1,7 @@
 //! Ask to verdict: what a decision costs when it is made by a component in the node, beside the same decision asked of a webhook on
 //! loopback, which is the cheapest webhook there can be.
 
+use crate::http::{self, Client};
 use crate::report::Report;
 use crate::{Options, machine};
 use anyhow::{Context, Result, bail};
@@ -10,8 +11,6 @@ use hookswitch_call::hook::{Hook, NewCall, Routing, SessionInfo, Verdict};
 use hookswitch_call::{Ask, AskId, Input, SessionId};
 use hookswitch_wasm::{Class, Engine, code_digest, content_hash, wrap};
 use serde_json::{Value, json};
-use std::io::{BufRead, BufReader, Write};
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -253,38 +252,27 @@ fn question() -> String {
 }
 
 fn webhook(options: &Options) -> Result<Latency> {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
-    let address = listener.local_addr()?;
-    let core = options.generator_core;
-    let server = thread::spawn(move || -> Result<()> {
-        machine::pin(core)?;
-        answer(listener.accept()?.0)
-    });
+    // The least that a webhook must do: read the question, decide, answer.
+    let server = http::serve(options.generator_core, |request| {
+        let question: Value = serde_json::from_slice(&request.body).unwrap_or_default();
+        let action = if question["calledPartyNumber"] == "ivr" { "ivr" } else { "drop" };
+        ("application/json", json!({ "action": action, "sessionReferenceId": "ivr" }).to_string().into_bytes())
+    })?;
     let core = options.node_core;
     let client = thread::spawn(move || -> Result<Vec<f64>> {
         machine::pin(core)?;
-        ask(TcpStream::connect(address)?)
+        ask(Client::to(server)?)
     });
-    let times = client.join().map_err(|_| anyhow::anyhow!("the client panicked"))??;
-    server.join().map_err(|_| anyhow::anyhow!("the server panicked"))??;
-    Latency::of(times)
+    Latency::of(client.join().map_err(|_| anyhow::anyhow!("the client panicked"))??)
 }
 
-fn ask(stream: TcpStream) -> Result<Vec<f64>> {
-    stream.set_nodelay(true)?;
-    let mut reader = BufReader::new(stream.try_clone()?);
-    let mut writer = stream;
+fn ask(mut client: Client) -> Result<Vec<f64>> {
     let mut times = Vec::with_capacity(ASKS);
     for n in 0..WARM + ASKS {
         let start = Instant::now();
         // Written anew each time, as each call's question is.
-        let body = question();
-        let head = format!(
-            "POST /newCall HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
-            body.len()
-        );
-        writer.write_all((head + &body).as_bytes())?;
-        let verdict: Value = serde_json::from_slice(&message(&mut reader)?.context("the server closed")?)?;
+        let answer = client.post("/newCall", "none", &question())?;
+        let verdict: Value = serde_json::from_slice(&answer.body)?;
         if verdict["action"] != "ivr" {
             bail!("not the answer that was given: {verdict}");
         }
@@ -293,40 +281,4 @@ fn ask(stream: TcpStream) -> Result<Vec<f64>> {
         }
     }
     Ok(times)
-}
-
-/// The least that a webhook must do: read the question, decide, answer.
-fn answer(stream: TcpStream) -> Result<()> {
-    stream.set_nodelay(true)?;
-    let mut reader = BufReader::new(stream.try_clone()?);
-    let mut writer = stream;
-    while let Some(body) = message(&mut reader)? {
-        let question: Value = serde_json::from_slice(&body)?;
-        let action = if question["calledPartyNumber"] == "ivr" { "ivr" } else { "drop" };
-        let body = json!({ "action": action, "sessionReferenceId": "ivr" }).to_string();
-        let head = format!("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n", body.len());
-        writer.write_all((head + &body).as_bytes())?;
-    }
-    Ok(())
-}
-
-/// The body of the next HTTP message; `None` when the other side is done.
-fn message(reader: &mut impl BufRead) -> Result<Option<Vec<u8>>> {
-    let mut length = 0;
-    let mut line = String::new();
-    loop {
-        line.clear();
-        if reader.read_line(&mut line)? == 0 {
-            return Ok(None);
-        }
-        if line == "\r\n" {
-            break;
-        }
-        if let Some(value) = line.strip_prefix("Content-Length: ") {
-            length = value.trim().parse()?;
-        }
-    }
-    let mut body = vec![0; length];
-    reader.read_exact(&mut body)?;
-    Ok(Some(body))
 }

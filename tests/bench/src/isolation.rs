@@ -6,6 +6,7 @@ use crate::generator::{Callee, Generator, Reach, Script, Side, State, Voice};
 use crate::hostile::{Harm, Hostile};
 use crate::lateness::Lateness;
 use crate::node::Node;
+use crate::plan::bring_up;
 use crate::recordings;
 use crate::report::Report;
 use crate::subject::Subject;
@@ -125,21 +126,7 @@ fn once(options: &Options, calls: usize, hostile: bool) -> Result<Seen> {
 fn victim(options: &Options, calls: usize, node: &Node, stop: &AtomicBool, begin: impl FnOnce()) -> Result<Seen> {
     let mut g = Generator::new(node.sip(), calls + NEW)?;
     let mut step = g.due();
-    let each = 1000.0 / options.ramp;
-    for call in 0..calls {
-        g.begin(call, RECORDED)?;
-        let next = ((call + 1) as f64 * each) as u64;
-        while step < next {
-            g.step(step)?;
-            step += 1;
-        }
-    }
-    let patience = step + PATIENCE;
-    while !(0..calls).all(|call| g.is_up(call)) {
-        ensure!(step < patience, "not all calls are up; failed {:?}", g.counts.failed);
-        g.step(step)?;
-        step += 1;
-    }
+    bring_up(&mut g, &mut step, 0..calls, RECORDED, options.ramp)?;
     begin();
     fresh(&mut g, calls, &mut step, WORST)?;
     let before = Lateness::of(node)?;
@@ -150,6 +137,7 @@ fn victim(options: &Options, calls: usize, node: &Node, stop: &AtomicBool, begin
     let decided = node.metrics()?.get(DECIDED).copied().unwrap_or_default() * 1000.0;
     stop.store(true, Ordering::Release);
     // Released as they came, so that the end is no storm either.
+    let each = 1000.0 / options.ramp;
     let patience = step + PATIENCE + (calls as f64 * each) as u64;
     let (first, mut released) = (step, 0);
     while released < calls || !(0..calls + NEW).all(|call| g.is_over(call)) {

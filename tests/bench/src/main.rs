@@ -2,17 +2,19 @@
 //! same packets) and whatever peer is installed are measured in the same run; the share of time that the hypervisor stole is told.
 //!
 //! It measures, it does not judge: a number that is missed is printed like one that is reached. Start with [`main`]; `calls.rs`,
-//! `recorded.rs`, `bridged.rs`, `isolation.rs`, `uploads.rs` and `instances.rs` hold what is measured, `plan.rs` the loads, `generator.rs` the
+//! `recorded.rs`, `bridged.rs`, `isolation.rs`, `uploads.rs`, `instances.rs`, `commands.rs`, `webhook.rs` and `phrases.rs` hold what is measured, `plan.rs` the loads, `generator.rs` the
 //! telephones, `hostile.rs` a tenant that means harm, `peers.rs` the others, `floor.rs` the floor. `soak.rs` is the long run that does judge, `faults.rs` its second part.
 
 mod bridged;
 mod calls;
+mod commands;
 mod faults;
 mod floor;
 mod generator;
 mod hearing;
 mod hooks;
 mod hostile;
+mod http;
 mod instances;
 mod isolation;
 mod languages;
@@ -21,6 +23,7 @@ mod machine;
 mod node;
 mod packets;
 mod peers;
+mod phrases;
 mod plan;
 mod plot;
 mod recorded;
@@ -32,6 +35,7 @@ mod soak;
 mod subject;
 mod tones;
 mod uploads;
+mod webhook;
 
 use anyhow::{Context, Result, bail};
 use clap::{Parser, Subcommand, ValueEnum};
@@ -136,6 +140,12 @@ pub enum Section {
     Uploads,
     /// Calls of one tenant alone, and beside another one that means harm
     Isolation,
+    /// REST commands beside recorded calls
+    Commands,
+    /// A decision that an application makes over HTTP through the webhook handler
+    Webhook,
+    /// How soon a phrase is heard, and what others notice of new ones
+    Phrases,
     /// Bare receive and send
     Floor,
     /// Recorded IVR calls held, memory a call
@@ -204,6 +214,15 @@ fn main() -> Result<()> {
     }
     if wanted(Section::Isolation) {
         isolation::measure(&options, &mut report).context("isolation")?;
+    }
+    if wanted(Section::Commands) {
+        commands::measure(&options, &mut report).context("commands")?;
+    }
+    if wanted(Section::Webhook) {
+        webhook::measure(&options, &mut report).context("webhook")?;
+    }
+    if wanted(Section::Phrases) {
+        phrases::measure(&options, &mut report).context("phrases")?;
     }
     let holds = [Section::Floor, Section::Held, Section::Bridged, Section::BridgedRecorded];
     let floor = match holds.into_iter().any(wanted) {

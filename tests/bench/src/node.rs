@@ -13,7 +13,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 const START_TIME: Duration = Duration::from_secs(60);
-const TOKEN: &str = "bench-operator-token";
+pub const TOKEN: &str = "bench-operator-token";
 pub const DOMAIN: &str = "demo.localhost";
 /// Calls at a time that the tenant may have: more than any bench asks for.
 const MAX_SESSIONS: u32 = 20_000;
@@ -115,6 +115,24 @@ impl Node {
         let url = format!("http://{}{path}", self.api);
         ureq::put(&url).header("Authorization", format!("Bearer {TOKEN}")).send_json(body).with_context(|| format!("PUT {path} {body}"))?;
         Ok(())
+    }
+
+    pub fn get(&self, path: &str) -> Result<Value> {
+        let url = format!("http://{}{path}", self.api);
+        let mut answer = ureq::get(url).header("Authorization", format!("Bearer {TOKEN}")).call().with_context(|| format!("GET {path}"))?;
+        Ok(answer.body_mut().read_json()?)
+    }
+
+    /// A tenant's prompt, from a WAV file's bytes.
+    pub fn put_prompt(&self, domain: &str, name: &str, wav: &[u8]) -> Result<()> {
+        let url = format!("http://{}/{domain}/promptfile/{name}", self.api);
+        let request = ureq::put(url).header("Authorization", format!("Bearer {TOKEN}")).header("Content-Type", "audio/wav");
+        request.send(wav).with_context(|| format!("PUT {name}"))?;
+        Ok(())
+    }
+
+    pub fn api(&self) -> SocketAddr {
+        self.api
     }
 
     /// Pushes a handler and gives it to new calls. The answer's status, whichever it is.

@@ -4,8 +4,9 @@ use crate::generator::{Callee, Counts, Generator, Reach, STEP, Script, Side, Sta
 use crate::hearing::Count;
 use crate::machine;
 use crate::subject::Subject;
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -159,6 +160,51 @@ fn held(g: &mut Generator, script: Script, ramp: f64, hold: Duration, subject: &
         }
         g.step(step)?;
         step += 1;
+    }
+    Ok(())
+}
+
+/// So many milliseconds.
+pub fn run_for(g: &mut Generator, step: &mut u64, milliseconds: u64) -> Result<()> {
+    for _ in 0..milliseconds {
+        g.step(*step)?;
+        *step += 1;
+    }
+    Ok(())
+}
+
+/// Sets up calls of these numbers, so many a second, until all are up.
+pub fn bring_up(g: &mut Generator, step: &mut u64, calls: Range<usize>, script: Script, ramp: f64) -> Result<()> {
+    let (first, mut begun) = (*step, 0);
+    for call in calls.clone() {
+        g.begin(call, script)?;
+        begun += 1;
+        while *step < first + (f64::from(begun) * 1000.0 / ramp) as u64 {
+            run_for(g, step, 1)?;
+        }
+    }
+    let patience = *step + PATIENCE;
+    while !calls.clone().all(|call| g.is_up(call)) {
+        ensure!(*step < patience, "not all calls are up; failed {:?}", g.counts.failed);
+        run_for(g, step, 1)?;
+    }
+    Ok(())
+}
+
+/// Releases them as they came, so that the end is no storm, and waits until all are over.
+pub fn let_go(g: &mut Generator, step: &mut u64, calls: Range<usize>, ramp: f64) -> Result<()> {
+    let (first, mut released) = (*step, 0);
+    for call in calls.clone() {
+        g.release(call, Side::Caller);
+        released += 1;
+        while *step < first + (f64::from(released) * 1000.0 / ramp) as u64 {
+            run_for(g, step, 1)?;
+        }
+    }
+    let patience = *step + PATIENCE;
+    while !calls.clone().all(|call| g.is_over(call)) {
+        ensure!(*step < patience, "not all calls end; failed {:?}", g.counts.failed);
+        run_for(g, step, 1)?;
     }
     Ok(())
 }

@@ -2,10 +2,10 @@
 //! to the calls that go on meanwhile.
 
 use crate::calls::warm;
-use crate::faults::run_for;
-use crate::generator::{Callee, Generator, Reach, Script, Side, Voice};
+use crate::generator::{Callee, Generator, Reach, Script, Voice};
 use crate::lateness::Lateness;
 use crate::node::{DOMAIN, Node};
+use crate::plan::{bring_up, let_go, run_for};
 use crate::report::Report;
 use crate::subject::Subject;
 use crate::{Options, machine};
@@ -23,7 +23,6 @@ const STEPS: usize = 100;
 /// Recorded calls beside a compilation, where no number is asked for.
 const CALLS: usize = 200;
 const RECORDED: Script = Script { reach: Reach::Number("voicemail"), callee: Callee::Answer };
-const PATIENCE: u64 = 20_000;
 const PYTHON: &str = "menu-python";
 /// A tenant of its own: what is compiled is not to serve the calls that are measured.
 const OTHER: &str = "other.localhost";
@@ -102,16 +101,7 @@ fn compiled(options: &Options, report: &mut Report) -> Result<()> {
 fn beside(options: &Options, node: &Node, calls: usize, component: &[u8]) -> Result<(f64, f64, f64)> {
     let mut g = Generator::new(node.sip(), calls)?;
     let mut step = g.due();
-    let each = (1000.0 / options.ramp).max(1.0) as u64;
-    for call in 0..calls {
-        g.begin(call, RECORDED)?;
-        run_for(&mut g, &mut step, each)?;
-    }
-    let patience = step + PATIENCE;
-    while !(0..calls).all(|call| g.is_up(call)) {
-        ensure!(step < patience, "not all calls are up; failed {:?}", g.counts.failed);
-        run_for(&mut g, &mut step, 10)?;
-    }
+    bring_up(&mut g, &mut step, 0..calls, RECORDED, options.ramp)?;
     run_for(&mut g, &mut step, 1_000)?;
     let before = Lateness::of(node)?;
     run_for(&mut g, &mut step, options.seconds * 1000)?;
@@ -130,12 +120,7 @@ fn beside(options: &Options, node: &Node, calls: usize, component: &[u8]) -> Res
         push.join().map_err(|_| anyhow::anyhow!("who pushes panicked"))?
     })?;
     let after = Lateness::of(node)?;
-    (0..calls).for_each(|call| g.release(call, Side::Caller));
-    let patience = step + PATIENCE;
-    while !(0..calls).all(|call| g.is_over(call)) {
-        ensure!(step < patience, "not all calls end; failed {:?}", g.counts.failed);
-        run_for(&mut g, &mut step, 10)?;
-    }
+    let_go(&mut g, &mut step, 0..calls, options.ramp)?;
     let late = |now: &Lateness, then: &Lateness| now.since(then, 0.99).context("no tick was counted");
     Ok((late(&between, &before)?, late(&after, &between)?, took))
 }

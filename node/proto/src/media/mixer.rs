@@ -83,6 +83,26 @@ mod tests {
         assert!(Mixer::new([None, None]).is_none());
     }
 
+    /// Silence in A-law is a step above silence in u-law.
+    #[test]
+    fn ic_189_who_is_silent_in_another_codec_adds_nothing() {
+        let mut mixer = Mixer::new([Some(A), Some(B)]).expect("there are two");
+        let (voice, silence) = (tone(500.0, Codec::Pcmu), [g711::silence(Codec::Pcma); FRAME]);
+        for _ in 0..4 {
+            mixer.put(A, Codec::Pcmu, &voice);
+            mixer.put(B, Codec::Pcma, &silence);
+        }
+        let mut out = [0; FRAME];
+        for _ in 0..4 {
+            assert!(mixer.take(Codec::Pcmu, &mut out));
+            assert_eq!(out, voice);
+        }
+        for _ in 0..4 {
+            mixer.put(B, Codec::Pcma, &silence);
+        }
+        assert!(!mixer.take(Codec::Pcmu, &mut out), "nobody speaks");
+    }
+
     #[test]
     fn ic_189_the_loudest_do_not_wrap_round() {
         let mut mixer = Mixer::new([Some(A), Some(B)]).expect("there are two");

@@ -193,7 +193,11 @@ impl Echo {
             }
             let (law, from) = &self.frames[self.first];
             let n = out.len().min(FRAME - self.taken);
-            g711::copy(codec, &mut out[..n], *from, &law[self.taken..self.taken + n]);
+            match &law[self.taken..self.taken + n] {
+                // By the tables of G.711 silence in A-law is a step of u-law, and not silence.
+                quiet if quiet.iter().all(|byte| *byte == g711::silence(*from)) => out[..n].fill(g711::silence(codec)),
+                heard => g711::copy(codec, &mut out[..n], *from, heard),
+            }
             self.taken += n;
             if self.taken == FRAME {
                 self.first = (self.first + 1) % Echo::FRAMES;

@@ -667,6 +667,23 @@ fn ic_237_ic_238_digits_are_events_at_once_and_once() {
     assert_eq!(rig.world.events[1].at, Time(123_456_789));
 }
 
+/// Digits are events, or INFO. What a telephone that knows neither sends is voice.
+#[test]
+fn ic_237_tones_in_the_voice_are_no_digits() {
+    let mut rig = Rig::new();
+    let (mut sequence, mut timestamp) = (1, 0);
+    for digit in ['1', '5', '#'] {
+        let clip = tone::ToneSpec::dtmf(digit, 200, -6.0).expect("a digit").clip();
+        for frame in clip.pcmu.chunks_exact(FRAME) {
+            rig.push(&rtp(0, sequence == 1, sequence, timestamp, 7, frame));
+            (sequence, timestamp) = (sequence + 1, timestamp + FRAME as u32);
+            rig.tick();
+        }
+        rig.ticks(5);
+    }
+    assert_eq!((rig.story(), rig.leg.stats().digits), (Vec::new(), 0));
+}
+
 #[test]
 fn digits_of_a_foreign_source_are_ignored() {
     let mut rig = Rig::new();

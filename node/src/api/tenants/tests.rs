@@ -166,12 +166,13 @@ fn quotas_and_trunks_are_shown_as_they_were_put() {
     let world = world();
     let quotas = json!({
         "calls_per_second": 5, "instances": 10, "cpu_ms_per_second": 250, "cpu_weight": 2, "storage_bytes": 1_000_000_000u64,
-        "minutes_per_month": 10_000,
+        "minutes_per_month": 10_000, "deploys_per_minute": 60,
     });
     let (status, answer) = put(&world, "/admin/tenants/a.example", &json!({ "quotas": quotas, "trunks": ["carrier"] }));
     assert_eq!((status, &answer["tenant"]["quotas"], &answer["tenant"]["trunks"]), (200, &quotas, &json!(["carrier"])), "{answer}");
     for (body, field) in [
         (json!({ "quotas": { "cpu_weight": 0 } }), "quotas.cpu_weight"),
+        (json!({ "quotas": { "deploys_per_minute": 0 } }), "quotas.deploys_per_minute"),
         (json!({ "quotas": { "calls_per_second": -1 } }), "quotas.calls_per_second"),
         (json!({ "quotas": { "minutes": 1 } }), "quotas.minutes"),
         (json!({ "quotas": 5 }), "quotas"),
