@@ -307,7 +307,7 @@ fn confine(cpu_seconds: u64) {
 }
 
 /// Make the calling thread nicer by so much.
-pub(super) fn lower_priority(by: i32) {
+fn lower_priority(by: i32) {
     // SAFETY: on Linux `PRIO_PROCESS` with 0 is the calling thread. Refused or not, nothing else changes.
     unsafe {
         let now = libc::getpriority(libc::PRIO_PROCESS, 0);

@@ -6,8 +6,8 @@
 //! answered before those who compute on, and yet saves no more than that up. One with an allowance a second waits, too, until its allowance has
 //! grown again.
 //!
-//! A question that was put and whose handler has not begun is a knock: it goes before the handlers of other tenants that were served as much, also
-//! before one that runs, so that a call does not wait for pieces of others.
+//! A question that was put and whose handler has not begun is a knock, and so are news, behind which the call's next question waits: it goes before
+//! the handlers of other tenants that were served as much, also before one that runs, so that a call does not wait for pieces of others.
 //!
 //! [`Fair`] is pure: time is an argument. [`Turns`] is one of a thread, with the task that gives the rounds.
 

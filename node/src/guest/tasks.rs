@@ -14,6 +14,7 @@ use super::vault::Told;
 use super::{from_wit, limits, to_wit};
 use crate::deliver::Links;
 use crate::inbox::SwitchInbox;
+use crate::net::{Priority, set_priority};
 use crate::outbox::{Delivery, News, Post};
 use crate::reply_keys::ReplyKeys;
 use crate::store::{Quotas, Settings, wall_ms};
@@ -39,8 +40,8 @@ pub struct Options {
     pub instances: usize,
     /// CPU time of one hook.
     pub cpu: Duration,
-    /// Added to the niceness of the guest threads, so that media goes first.
-    pub nice: i32,
+    /// Of the guest threads.
+    pub priority: Priority,
     /// What replyIds are signed with.
     pub reply_keys: Arc<ReplyKeys>,
 }
@@ -51,7 +52,7 @@ impl Default for Options {
             threads: 1,
             instances: hookswitch_wasm::limits::INSTANCES as usize,
             cpu: hookswitch_wasm::limits::HOOK_CPU,
-            nice: 5,
+            priority: Priority::Guest,
             reply_keys: Arc::new(ReplyKeys::in_memory().expect("the kernel has random numbers")),
         }
     }
@@ -107,7 +108,7 @@ struct Room {
 
 enum Message {
     Ask { ask: Box<Ask>, until: Instant, knock: Knock },
-    Notify { session: SessionId, domain: Arc<str>, notification: Box<Notification> },
+    Notify { session: SessionId, domain: Arc<str>, notification: Box<Notification>, knock: Knock },
     Delivery { session: SessionId, delivery: Delivery },
     End(SessionId),
 }
@@ -171,11 +172,18 @@ impl Guests {
 
     /// Tell a session's handler news. Never blocks; what finds no room is dropped and counted.
     pub fn notify(&self, session: SessionId, domain: Arc<str>, notification: Notification) {
-        let message = Message::Notify { session, domain, notification: Box::new(notification) };
-        if let Err(refused) = self.thread(session).messages.try_send(message)
-            && let Message::Notify { domain, notification, .. } = refused.into_inner()
-        {
-            self.room.tenants.of(&domain).notification_dropped(&notification.info().session_id, "the guest threads have too much to do");
+        let thread = self.thread(session);
+        // The call's next question waits behind it.
+        let (knock, gives_way) = thread.turns.knock(&domain);
+        match thread.messages.try_send(Message::Notify { session, domain, notification: Box::new(notification), knock }) {
+            Ok(()) if gives_way => self.room.engine.interrupt(),
+            Ok(()) => {}
+            Err(refused) => {
+                if let Message::Notify { domain, notification, .. } = refused.into_inner() {
+                    let tenant = self.room.tenants.of(&domain);
+                    tenant.notification_dropped(&notification.info().session_id, "the guest threads have too much to do");
+                }
+            }
         }
     }
 
@@ -367,7 +375,8 @@ fn called(hook: &Hook) -> Option<&str> {
 
 /// A guest thread: gives each message to its session's task.
 fn serve(room: &Arc<Room>, turns: Arc<Turns>, mut inbox: mpsc::Receiver<Message>, mut ends: mpsc::UnboundedReceiver<SessionId>) {
-    crate::guest::compile::lower_priority(room.options.nice);
+    // Refused, it runs as others do.
+    let _ = set_priority(room.options.priority);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         // Look for new messages and due deadlines after so many tasks: a guest that loops holds the thread for a millisecond each time.
@@ -443,10 +452,16 @@ struct Asking {
     knock: Option<Knock>,
 }
 
+/// News, and the same of them.
+struct Telling {
+    notification: Box<Notification>,
+    knock: Option<Knock>,
+}
+
 /// What waits in a session's mailbox. Small: a mailbox has room for 32 of them from the first one on, in each call.
 enum Item {
     Ask(Box<Asking>),
-    Notify(Box<Notification>),
+    Notify(Box<Telling>),
     Delivery(Box<Delivery>),
     End,
 }
@@ -469,7 +484,7 @@ impl Sessions {
                     self.room.refuse(&asking.ask, "the session's mailbox is full");
                 }
             }
-            Message::Notify { session, domain, notification } => self.notify(session, &domain, notification),
+            Message::Notify { session, domain, notification, knock } => self.notify(session, &domain, notification, knock),
             // Only to a session that lives: a later one would not know what was posted.
             Message::Delivery { session, delivery } => {
                 if let Some(live) = self.map.get(&session).filter(|live| !live.ending) {
@@ -521,7 +536,7 @@ impl Sessions {
         });
     }
 
-    fn notify(&mut self, session: SessionId, domain: &Arc<str>, mut notification: Box<Notification>) {
+    fn notify(&mut self, session: SessionId, domain: &Arc<str>, mut notification: Box<Notification>, knock: Knock) {
         if let Some(links) = &self.room.services.links {
             give_access(&mut notification, domain, links, wall_ms());
         }
@@ -541,18 +556,15 @@ impl Sessions {
             let details = alarm.details.as_ref().map(|details| format!(" ({details})")).unwrap_or_default();
             tenant.complain(&alarm.info.session_id, &format!("{}{details}", alarm.error));
         }
-        let mailbox = match self.map.get(&session).filter(|live| !live.mailbox.is_closed()) {
-            Some(live) => {
-                live.busy.store(true, Ordering::Relaxed);
-                live.mailbox.clone()
-            }
+        let (mailbox, busy) = match self.map.get(&session).filter(|live| !live.mailbox.is_closed()) {
+            Some(live) => (live.mailbox.clone(), live.busy.swap(true, Ordering::Relaxed)),
             None => match self.late_version(session).or_else(|| self.room.choose(domain, &notification.info().session_id, None)) {
                 Some(version) => {
                     let mailbox = self.open(session, version, self.late_version(session).is_some());
                     if session.generation <= self.over.get(&session.slot).copied().unwrap_or(0) {
                         self.end(session);
                     }
-                    mailbox
+                    (mailbox, false)
                 }
                 None => return tenant.notification_dropped(&notification.info().session_id, "the tenant has no active version"),
             },
@@ -560,10 +572,11 @@ impl Sessions {
         if mailbox.capacity() <= limits::MAILBOX_DECISIONS {
             return tenant.notification_dropped(&notification.info().session_id, "the session's mailbox is full");
         }
-        if let Err(refused) = mailbox.try_send(Item::Notify(notification))
-            && let Item::Notify(notification) = refused.into_inner()
+        let knock = Some(knock).filter(|_| !busy);
+        if let Err(refused) = mailbox.try_send(Item::Notify(Box::new(Telling { notification, knock })))
+            && let Item::Notify(telling) = refused.into_inner()
         {
-            tenant.notification_dropped(&notification.info().session_id, "the session's task is gone");
+            tenant.notification_dropped(&telling.notification.info().session_id, "the session's task is gone");
         }
     }
 
@@ -750,7 +763,11 @@ impl Session {
                     owed.pay(verdict.clone());
                     self.write_down(began, &session_id, hook, verdict.as_ref().map(Some));
                 }
-                Item::Notify(notification) => Box::pin(self.notify(*notification)).await,
+                Item::Notify(telling) => {
+                    let Telling { notification, knock } = *telling;
+                    drop(knock);
+                    Box::pin(self.notify(*notification)).await;
+                }
                 Item::Delivery(delivery) => Box::pin(self.delivered(*delivery)).await,
                 Item::End => self.ended = true,
             }

@@ -6,6 +6,7 @@ mod hosts;
 use super::adapter::WasmAdapter;
 use super::{CompileError, Compiler, Guests, Judged, Judgement, Options, Services, Trial, Version, compile};
 use crate::inbox::SwitchInbox;
+use crate::net::Priority;
 use crate::outbox::Outbox;
 use crate::store::{Quotas, Share};
 use crate::switch_thread::Commands;
@@ -38,7 +39,7 @@ struct World {
 
 impl World {
     fn new() -> World {
-        World::with(Options { instances: 8, nice: 0, ..Options::default() })
+        World::with(Options { instances: 8, priority: Priority::Usual, ..Options::default() })
     }
 
     fn with(options: Options) -> World {
@@ -317,7 +318,7 @@ fn news_reaches_the_handler_and_its_posts_the_receiver_in_the_order_it_was_told(
     let (store, store_thread) = crate::store::Store::open(&folder.path().join("node.db")).expect("opens");
     let policy = crate::outbox::Policy { loopback: Some("a.example"), ..crate::outbox::Policy::default() };
     let (outbox, thread) = Outbox::start(store, crate::outbox::Options::new(policy), Arc::default()).expect("starts");
-    let world = World::posting(Options { instances: 8, nice: 0, ..Options::default() }, Some(outbox));
+    let world = World::posting(Options { instances: 8, priority: Priority::Usual, ..Options::default() }, Some(outbox));
     let (url, bodies) = receiver();
     world.activate("a.example", 1, &reporting(&url, false));
     // As an orderly call has them, and as it may come: nothing overtakes. Fewer than a mailbox and an allowance hold.
@@ -340,7 +341,7 @@ fn a_post_elsewhere_is_denied_and_a_wanted_report_comes_as_news() {
     let (store, store_thread) = crate::store::Store::open(&folder.path().join("node.db")).expect("opens");
     let policy = crate::outbox::Policy { loopback: Some("a.example"), ..crate::outbox::Policy::default() };
     let (outbox, thread) = Outbox::start(store, crate::outbox::Options::new(policy), Arc::default()).expect("starts");
-    let mut world = World::posting(Options { instances: 8, nice: 0, ..Options::default() }, Some(outbox.clone()));
+    let mut world = World::posting(Options { instances: 8, priority: Priority::Usual, ..Options::default() }, Some(outbox.clone()));
     outbox.tell(world.guests.news());
     let (url, bodies) = receiver();
     world.activate("a.example", 1, &reporting("https://elsewhere.example/", false));
@@ -409,7 +410,7 @@ fn a_loop_costs_its_cpu_time_and_the_session_goes_on() {
 
 #[test]
 fn the_deadline_counts_from_dispatch_and_includes_the_queue() {
-    let options = Options { instances: 8, cpu: LONG, nice: 0, ..Options::default() };
+    let options = Options { instances: 8, cpu: LONG, priority: Priority::Usual, ..Options::default() };
     let mut world = World::with(options);
     world.activate("a.example", 1, &Guest { get_ivr_command: "(loop $l (br $l))".into(), ..Guest::counting() });
     assert_eq!(world.count(session(1)), 401);
@@ -425,7 +426,7 @@ fn the_deadline_counts_from_dispatch_and_includes_the_queue() {
 
 #[test]
 fn sessions_go_on_while_one_loops() {
-    let options = Options { instances: 8, cpu: LONG, nice: 0, ..Options::default() };
+    let options = Options { instances: 8, cpu: LONG, priority: Priority::Usual, ..Options::default() };
     let mut world = World::with(options);
     world.activate("a.example", 1, &Guest { get_ivr_command: "(loop $l (br $l))".into(), ..Guest::counting() });
     let looping = world.send(session(1), ivr("a.example"), Duration::from_millis(200));
@@ -437,7 +438,7 @@ fn sessions_go_on_while_one_loops() {
 
 #[test]
 fn a_full_mailbox_drops_notifications_and_still_takes_decisions() {
-    let options = Options { instances: 8, cpu: LONG, nice: 0, ..Options::default() };
+    let options = Options { instances: 8, cpu: LONG, priority: Priority::Usual, ..Options::default() };
     let mut world = World::with(options);
     world.activate("a.example", 1, &Guest { get_ivr_command: "(loop $l (br $l))".into(), ..Guest::counting() });
     let looping = world.send(session(1), ivr("a.example"), Duration::from_millis(200));
@@ -500,7 +501,7 @@ fn a_version_is_tried_with_calls_to_some_numbers_and_sessions_keep_theirs() {
 
 #[test]
 fn a_version_is_tried_with_a_share_of_the_sessions() {
-    let mut world = World::with(Options { instances: 256, nice: 0, ..Options::default() });
+    let mut world = World::with(Options { instances: 256, priority: Priority::Usual, ..Options::default() });
     world.guests.set_active("a.example", Some(dropping(1, 481)));
     world.guests.deploy("a.example", |deployment| deployment.canary = Some((dropping(2, 482), Share::Percent(30))));
     let mut tried = 0;
@@ -692,7 +693,7 @@ fn news_that_breaks_an_instance_shows_at_the_next_question() {
 
 #[test]
 fn more_sessions_than_instances_are_unavailable_by_name() {
-    let mut world = World::with(Options { instances: 1, nice: 0, ..Options::default() });
+    let mut world = World::with(Options { instances: 1, priority: Priority::Usual, ..Options::default() });
     world.activate("a.example", 1, &Guest::counting());
     assert_eq!(world.count(session(1)), 401);
     assert!(matches!(world.ask(session(2), call_event("a.example")), Err(HookFailure::Unavailable { why }) if why.contains("1 instances")));
@@ -779,7 +780,7 @@ fn what_guests_write_is_kept_for_the_tenant() {
 
 #[test]
 fn every_question_is_answered_once_over_many_sessions_and_threads() {
-    let mut world = World::with(Options { threads: 2, instances: 8, nice: 0, ..Options::default() });
+    let mut world = World::with(Options { threads: 2, instances: 8, priority: Priority::Usual, ..Options::default() });
     world.activate("a.example", 1, &fragile());
     let mut open = std::collections::BTreeSet::new();
     for round in 0..6 {

@@ -89,9 +89,12 @@ pub enum Priority {
     Prompt,
     /// Signalling that takes a good part of a core: guests must come to run, or no call gets its answer.
     PromptCrowded,
-    /// Behind guests, and yet not only what is left over.
+    /// Guests: behind all but writers and compilers. By a short slice one that wakes goes before a writer that is at work.
+    Guest,
+    /// Behind guests, and yet not only what is left over: a tenth where guests compute without end. A thread that is left nothing for long has
+    /// time owed to it, and whoever comes meanwhile waits while it takes that, some milliseconds.
     Low,
-    /// Writers and encoders: only what is left over.
+    /// Encoders and compilers: only what is left over.
     Idle,
 }
 
@@ -131,7 +134,8 @@ pub fn set_priority(priority: Priority) -> io::Result<()> {
         Priority::Usual => schedule(libc::SCHED_OTHER, 0).and_then(|()| nice(0)),
         Priority::Prompt => weigh(-10, SHORT_SLICE).or_else(|_| weigh(0, SHORT_SLICE)),
         Priority::PromptCrowded => weigh(0, SHORT_SLICE),
-        Priority::Low => schedule(libc::SCHED_OTHER, 0).and_then(|()| nice(10)),
+        Priority::Guest => weigh(5, SHORT_SLICE),
+        Priority::Low => schedule(libc::SCHED_OTHER, 0).and_then(|()| nice(15)),
         Priority::Idle => schedule(libc::SCHED_IDLE, 0).or_else(|_| nice(19)),
     }
 }

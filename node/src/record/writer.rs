@@ -23,12 +23,10 @@ use std::time::Duration;
 
 /// Blocks taken from one link before the others have their turn.
 const BATCH: usize = 128;
-/// So many blocks left over after a round: other work on this machine keeps the writer from its own, which is then not what waits for
-/// idle time any more. It is again when fewer than the second number are left.
-const BEHIND: usize = 1024;
+/// So many blocks left over after a round, half of what finds room: other work on this machine keeps the writer from its own, and guests that
+/// take what they get must wait. They are before it again when fewer than the second number are left.
+const BEHIND: usize = limits::BLOCK_RING / 2;
 const CAUGHT_UP: usize = 128;
-/// Half of what finds room: guests that take what they get must wait, too.
-const FAR_BEHIND: usize = limits::BLOCK_RING / 2;
 /// A writer with open recordings looks for blocks so often; each brings half a second.
 const NAP: Duration = Duration::from_millis(25);
 /// One without is woken by its next order; this is only a safety net.
@@ -105,12 +103,12 @@ impl Writer {
             closing: Vec::new(),
             scratch: Vec::new(),
             stopping: false,
-            priority: Priority::Idle,
+            priority: Priority::Low,
         }
     }
 
     pub fn run(mut self) {
-        if let Err(error) = set_priority(Priority::Idle) {
+        if let Err(error) = set_priority(Priority::Low) {
             tracing::info!(%error, "writers keep their usual priority");
         }
         loop {
@@ -134,12 +132,10 @@ impl Writer {
     fn hurry(&mut self) {
         let left: usize = self.links.iter().map(|link| link.full.slots()).sum();
         let priority = match left {
-            FAR_BEHIND.. => Priority::Usual,
+            BEHIND.. => Priority::Usual,
             // Once it hurries it goes on until it has caught up.
             CAUGHT_UP.. if self.priority == Priority::Usual => Priority::Usual,
-            BEHIND.. => Priority::Low,
-            CAUGHT_UP.. if self.priority == Priority::Low => Priority::Low,
-            _ => Priority::Idle,
+            _ => Priority::Low,
         };
         if priority != self.priority {
             self.priority = priority;
@@ -147,7 +143,7 @@ impl Writer {
                 left,
                 "{}",
                 match priority {
-                    Priority::Idle => "a writer of recordings has caught up",
+                    Priority::Low => "a writer of recordings has caught up",
                     _ => "a writer of recordings is behind and hurries",
                 }
             );

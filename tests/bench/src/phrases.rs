@@ -41,6 +41,7 @@ struct Heard {
 
 /// Runs of one kind of call.
 type Runs = Vec<Heard>;
+type Of = fn(&Heard) -> f64;
 
 pub fn measure(options: &Options, report: &mut Report) -> Result<()> {
     let (mut file, mut kept, mut beside): (Runs, [Runs; KEPT.len()], Runs) = Default::default();
@@ -60,7 +61,7 @@ pub fn measure(options: &Options, report: &mut Report) -> Result<()> {
         }
         beside.push(told("file, beside others", listen(options, &node, FILE, true).with_context(log)?));
     }
-    let middle = |runs: &Runs, of: fn(&Heard) -> f64| machine::median(runs.iter().map(of).collect()).context("a run");
+    let middle = |runs: &Runs, of: Of| machine::median(runs.iter().map(of).collect()).context("a run");
     let how = format!(
         "{} calls a second for {} s on a node that does nothing else, from the 200 until the first packet that is not silence, to a millisecond; median of {} runs",
         1000 / EVERY,
@@ -68,7 +69,7 @@ pub fn measure(options: &Options, report: &mut Report) -> Result<()> {
         file.len()
     );
     const A_FILE: &str = "a file of the tenant's";
-    for (what, of) in [("median", (|heard| heard.median) as fn(&Heard) -> f64), ("p99", |heard| heard.p99)] {
+    for (what, of) in [("median", (|heard| heard.median) as Of), ("p99", |heard| heard.p99)] {
         for ((_, name), runs) in KEPT.iter().zip(&kept) {
             report
                 .add(&format!("phrases: a kept {name} is heard, {what}"), "ms", middle(runs, of)?, how.clone())
@@ -80,7 +81,7 @@ pub fn measure(options: &Options, report: &mut Report) -> Result<()> {
         1000 / OTHERS_EVERY,
         SLOW.as_secs()
     );
-    let parts: [(&str, fn(&Heard) -> f64); 3] =
+    let parts: [(&str, Of); 3] =
         [("a file is heard, p99", |heard| heard.p99), ("setup, p99", |heard| heard.setup), ("tick lateness, p99", |heard| heard.late)];
     for (what, of) in parts {
         report
@@ -122,6 +123,7 @@ fn listen(options: &Options, node: &Node, number: &'static str, beside: bool) ->
         ensure!(step < patience, "nothing is heard; failed {:?}", g.counts.failed);
         run_for(&mut g, &mut step, 1)?;
     }
+    g.release(0, Side::Caller);
     let before = Lateness::of(node)?;
     g.counts.sound.clear();
     g.counts.setup.clear();

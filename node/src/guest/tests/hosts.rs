@@ -40,7 +40,7 @@ impl Equipped {
     }
 
     fn patient() -> Equipped {
-        Equipped::new(Options { instances: 8, cpu: LONG, nice: 0, ..Options::default() })
+        Equipped::new(Options { instances: 8, cpu: LONG, priority: crate::net::Priority::Usual, ..Options::default() })
     }
 
     fn log(&self, domain: &str) -> Vec<String> {
@@ -123,7 +123,7 @@ fn bites(guest: &Guest, options: Options, deadline: Duration, expected: &str) ->
 
 #[test]
 fn each_limit_of_a_guest_is_named_in_its_tenants_log() {
-    let usual = || Options { instances: 8, nice: 0, ..Options::default() };
+    let usual = || Options { instances: 8, priority: crate::net::Priority::Usual, ..Options::default() };
     let patient = || Options { cpu: LONG, ..usual() };
     let memory = format!("limit reached: memory: {} of an instance", wasm::MEMORY_BYTES);
     let tables = format!("limit reached: table elements: {} of an instance", wasm::TABLE_ELEMENTS);
