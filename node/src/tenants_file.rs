@@ -118,7 +118,7 @@ mod tests {
                 "domain": "b.example", "default": true, "numbers": ["100", { "trunk": "north", "number": "200" }],
                 "fallback": { "action": "announce", "files": ["closed.wav"] }, "trunks": ["north"], "max_sessions": 5,
                 "quotas": { "calls_per_second": 3, "instances": null, "cpu_ms_per_second": null, "cpu_weight": 2, "storage_bytes": 1_099_511_627_776u64,
-                            "minutes_per_month": null },
+                            "minutes_per_month": null, "deploys_per_minute": null },
                 "error_prompt": "sorry \"so\".wav", "destinations": ["192.0.2.0/24"], "mediaservice_ids": [], "trusted": true,
                 "outbox_origins": ["https://x"], "media_addresses": ["10.0.0.0/8"], "recording_retention_s": 86400, "record_announce": "always",
                 "graph_sample_rate": 8000, "large_components": true, "country": "US", "codecs": ["PCMU"], "in_numbers": ["9*"],
