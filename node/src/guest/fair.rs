@@ -40,8 +40,8 @@ pub(super) struct Fair<T> {
     /// The tenants whose questions wait to be begun, by their service; each question has a number of its own.
     knocks: BTreeMap<(u64, u64), Arc<str>>,
     knocked: u64,
-    /// The tenant whose handler runs, and its service.
-    runs: Option<(Arc<str>, u64)>,
+    /// The tenant whose handler runs, its service when that began, and when.
+    runs: Option<(Arc<str>, u64, Time)>,
 }
 
 struct Share<T> {
@@ -117,7 +117,7 @@ impl<T> Fair<T> {
     }
 
     /// A question for this tenant's handler was put. Whether one runs that should give way to it.
-    pub fn knock(&mut self, tenant: &Arc<str>) -> ((u64, u64), bool) {
+    pub fn knock(&mut self, now: Time, tenant: &Arc<str>) -> ((u64, u64), bool) {
         let service = match self.shares.get(tenant) {
             Some(share) if share.ran || !share.waiting.is_empty() => share.service,
             Some(share) => share.service.max(self.entry()),
@@ -126,7 +126,13 @@ impl<T> Fair<T> {
         self.knocked += 1;
         let knock = (service, self.knocked);
         self.knocks.insert(knock, tenant.clone());
-        (knock, self.runs.as_ref().is_some_and(|(runs, served)| runs != tenant && *served >= service))
+        let ahead = |(runs, served, began): &(Arc<str>, u64, Time)| {
+            // What it has had of this piece, which is charged when that is over.
+            let had =
+                nanos(now.since(*began)).unsigned_abs() / u64::from(self.shares.get(runs).map_or(1, |share| share.allowance.weight).max(1));
+            runs != tenant && served.saturating_add(had) >= service
+        };
+        (knock, self.runs.as_ref().is_some_and(ahead))
     }
 
     /// That question's handler begins, or will not.
@@ -134,15 +140,17 @@ impl<T> Fair<T> {
         self.knocks.remove(&knock);
     }
 
-    /// Whether questions wait for handlers of other tenants that were served no more than this one.
-    pub fn gives_way(&self, tenant: &Arc<str>) -> bool {
-        let service = self.shares.get(tenant).map_or(self.entry(), |share| share.service);
+    /// Whether questions wait for handlers of other tenants that were served no more than this one, which has had so much beside what it was
+    /// charged.
+    pub fn gives_way(&self, tenant: &Arc<str>, had: Duration) -> bool {
+        let (service, weight) = self.shares.get(tenant).map_or((self.entry(), 1), |share| (share.service, share.allowance.weight));
+        let service = service.saturating_add(nanos(had).unsigned_abs() / u64::from(weight.max(1)));
         self.knocks.range(..=(service, u64::MAX)).take(KNOCKS_LOOKED_AT).any(|(_, knocks)| knocks != tenant)
     }
 
     /// A handler of this tenant begins a piece, or goes on.
-    pub fn begins(&mut self, tenant: &Arc<str>) {
-        self.runs = Some((tenant.clone(), self.shares.get(tenant).map_or(self.entry(), |share| share.service)));
+    pub fn begins(&mut self, now: Time, tenant: &Arc<str>) {
+        self.runs = Some((tenant.clone(), self.shares.get(tenant).map_or(self.entry(), |share| share.service), now));
     }
 
     /// A handler of this tenant ran so long.
@@ -227,7 +235,7 @@ impl Turns {
 
     /// A question is put to a handler of this tenant. True: who runs there should give way at once.
     pub fn knock(self: &Arc<Turns>, tenant: &Arc<str>) -> (Knock, bool) {
-        let (knock, gives_way) = self.fair().knock(tenant);
+        let (knock, gives_way) = self.fair().knock(self.now(), tenant);
         (Knock { turns: self.clone(), knock }, gives_way)
     }
 
@@ -324,14 +332,14 @@ impl hookswitch_wasm::Turns for Turn {
         let domain = &self.tenant.domain;
         let granted = self.granted.load(Ordering::Relaxed);
         if granted || !self.waiting.load(Ordering::Relaxed) {
-            if fair.gives_way(domain) {
+            if fair.gives_way(domain, Duration::ZERO) {
                 // Who knocked is in the run queue, or will be when the thread has read it, which it does after some tasks.
                 context.waker().wake_by_ref();
                 return Poll::Pending;
             }
             if self.take() || fair.ask(self.turns.now(), domain, self.turns.part(self.tenant.allowance()), || self.own.clone()) {
                 self.waiting.store(false, Ordering::Relaxed);
-                fair.begins(domain);
+                fair.begins(self.turns.now(), domain);
                 return Poll::Ready(());
             }
             self.waiting.store(true, Ordering::Relaxed);
@@ -342,7 +350,7 @@ impl hookswitch_wasm::Turns for Turn {
     }
 
     fn gives_way(&self, ran: Duration) -> bool {
-        ran >= QUANTUM || self.turns.fair().gives_way(&self.tenant.domain)
+        ran >= QUANTUM || self.turns.fair().gives_way(&self.tenant.domain, ran)
     }
 
     fn ran(&self, cpu: Duration) {
@@ -503,30 +511,44 @@ mod tests {
         let (loud, quiet) = (Arc::<str>::from("loud"), Arc::<str>::from("quiet"));
         let allowance = Allowance { weight: 1, per_second: None };
         assert!(fair.ask(now, &loud, allowance, || 1));
-        fair.begins(&loud);
-        assert!(!fair.knock(&loud).1 && !fair.gives_way(&loud), "it is its own");
-        let (first, interrupts) = fair.knock(&quiet);
-        assert!(interrupts && fair.gives_way(&loud), "both have had nothing");
+        fair.begins(now, &loud);
+        assert!(!fair.knock(now, &loud).1 && !fair.gives_way(&loud, Duration::ZERO), "it is its own");
+        let (first, interrupts) = fair.knock(now, &quiet);
+        assert!(interrupts && fair.gives_way(&loud, Duration::ZERO), "both have had nothing");
         fair.charge(now, &loud, 3 * MS);
-        fair.begins(&loud);
-        let (second, interrupts) = fair.knock(&quiet);
+        fair.begins(now, &loud);
+        let (second, interrupts) = fair.knock(now, &quiet);
         assert!(interrupts);
         fair.charge(now, &loud, MS);
         fair.enter(first);
-        assert!(fair.gives_way(&loud));
+        assert!(fair.gives_way(&loud, Duration::ZERO));
         fair.enter(second);
-        assert!(!fair.gives_way(&loud));
+        assert!(!fair.gives_way(&loud, Duration::ZERO));
         // Quiet runs for long: now the other one goes first.
         assert!(fair.ask(now, &quiet, allowance, || 2));
-        fair.begins(&quiet);
+        fair.begins(now, &quiet);
         fair.charge(now, &quiet, 5 * MS);
-        fair.begins(&quiet);
-        assert!(!fair.knock(&quiet).1, "nobody gives way to its own");
-        let (knock, interrupts) = fair.knock(&loud);
-        assert!(interrupts && fair.gives_way(&quiet) && !fair.gives_way(&loud));
+        fair.begins(now, &quiet);
+        assert!(!fair.knock(now, &quiet).1, "nobody gives way to its own");
+        let (knock, interrupts) = fair.knock(now, &loud);
+        assert!(interrupts && fair.gives_way(&quiet, Duration::ZERO) && !fair.gives_way(&loud, Duration::ZERO));
         fair.charge(now, &quiet, MS);
         fair.enter(knock);
         // Nobody runs: nothing to interrupt.
-        assert!(!fair.knock(&loud).1);
+        assert!(!fair.knock(now, &loud).1);
+    }
+
+    #[test]
+    fn what_a_handler_has_had_of_its_piece_counts_before_it_is_charged() {
+        let (mut fair, now) = (Fair::<usize>::default(), Time::ZERO);
+        let (comes, runs) = (Arc::<str>::from("comes"), Arc::<str>::from("runs"));
+        let allowance = |weight| Allowance { weight, per_second: None };
+        assert!(fair.ask(now, &comes, allowance(1), || 1));
+        fair.charge(now, &comes, MS);
+        assert!(fair.ask(now, &runs, allowance(2), || 2));
+        fair.begins(now, &runs);
+        // By its weight it has had as much after two milliseconds.
+        assert!(!fair.knock(now + MS, &comes).1 && !fair.gives_way(&runs, MS));
+        assert!(fair.knock(now + 2 * MS, &comes).1 && fair.gives_way(&runs, 2 * MS));
     }
 }
