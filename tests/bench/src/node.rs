@@ -17,6 +17,8 @@ pub const TOKEN: &str = "bench-operator-token";
 pub const DOMAIN: &str = "demo.localhost";
 /// Calls at a time that the tenant may have: more than any bench asks for.
 const MAX_SESSIONS: u32 = 20_000;
+/// Uploads a minute: the most that there can be.
+const DEPLOYS: u32 = 600;
 
 const DATABASE: &str = "node.db";
 /// More than any recording of the bench.
@@ -100,12 +102,13 @@ impl Node {
         Ok(node)
     }
 
-    /// A tenant has a quota of calls; here the machine is to be the limit.
+    /// A tenant has quotas of calls and of uploads; here the machine is to be the limit.
     fn lift_quota(&self) -> Result<()> {
         let (url, bearer) = (format!("http://{}/admin/tenants/{DOMAIN}", self.api), format!("Bearer {TOKEN}"));
         let shown: Value = ureq::get(&url).header("Authorization", &bearer).call()?.body_mut().read_json()?;
         let mut tenant = shown.get("tenant").context("no tenant in the answer")?.clone();
         tenant["max_sessions"] = MAX_SESSIONS.into();
+        tenant["quotas"]["deploys_per_minute"] = DEPLOYS.into();
         ureq::put(&url).header("Authorization", &bearer).send_json(&tenant).context("max_sessions")?;
         Ok(())
     }
