@@ -1,6 +1,5 @@
 //! Where a handler's memory comes from: first what lies behind its data in the memory that it has anyway, 4 KiB at a time, and only then
-//! more. One instance serves one call, so each page that is touched costs every call, and most handlers never need a second one; Rust's
-//! own allocator for WebAssembly grows the memory by 64 KiB at the first allocation and writes at both ends of that.
+//! more. One instance serves one call, so each page that is touched costs every call. Rust's own allocator for WebAssembly grows the memory by 64 KiB at the first allocation and writes at both ends of that.
 
 use core::alloc::Layout;
 use core::arch::wasm32::{memory_grow, memory_size};
@@ -46,7 +45,7 @@ unsafe impl Source for Behind {
             Some(heap) => (heap.end.as_ptr() as usize, heap.behind),
         };
         let need = layout.size().checked_add(layout.align() + OWN).ok_or(())?;
-        let mut to = from.checked_add(need).ok_or(())?.next_multiple_of(STEP);
+        let mut to = from.checked_add(need).and_then(|to| to.checked_next_multiple_of(STEP)).ok_or(())?;
         let mut goes_on = last;
         if to > behind {
             let pages = (to - behind).div_ceil(PAGE);
@@ -56,7 +55,7 @@ unsafe impl Source for Behind {
             };
             if at != behind {
                 // Somebody else has grown the memory: what he got lies between.
-                (from, to, goes_on) = (at, (at + need).next_multiple_of(STEP), None);
+                (from, to, goes_on) = (at, at.saturating_add(need), None);
             }
             behind = at + pages * PAGE;
             to = to.min(behind);

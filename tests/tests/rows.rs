@@ -1,5 +1,6 @@
 //! Which row of docs/conformance.md is held by which test. A row is held by a test whose name carries it (`ic_164_…`, `ic_234_235_…`)
-//! or by a line of `rows.tsv` (row, test; `refused` as a third: it shows how the node refuses what it does not do yet). `HOOKSWITCH_UPDATE=1 cargo test -p hookswitch-tests rows` writes the table anew.
+//! or by a line of `rows.tsv` (row, test; `refused` as a third: it shows how the node refuses what it does not do yet).
+//! `HOOKSWITCH_UPDATE=1 cargo test -p hookswitch-tests rows` writes the table anew.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;

@@ -66,7 +66,6 @@ async fn take(api: Arc<Api>, caller: Caller, domain: String, request: Request) -
     reply::with_status(status, answer)
 }
 
-/// `?percent=` or `?called=` (again for each number): only for some calls.
 /// A tenant's quota of uploads and activations: each may be a compilation, and a version that calls in progress hold on to.
 async fn may_deploy(api: &Arc<Api>, domain: &str) -> Result<(), ApiError> {
     let quota = {
@@ -79,6 +78,7 @@ async fn may_deploy(api: &Arc<Api>, domain: &str) -> Result<(), ApiError> {
     })
 }
 
+/// `?percent=` or `?called=` (again for each number): only for some calls.
 pub(super) async fn activate(
     State(api): Shared,
     caller: Caller,

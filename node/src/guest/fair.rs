@@ -66,6 +66,11 @@ fn nanos(time: Duration) -> i64 {
     i64::try_from(time.as_nanos()).unwrap_or(i64::MAX)
 }
 
+/// By the weight of whoever spent it.
+fn weighed(spent: Duration, weight: u32) -> u64 {
+    nanos(spent).unsigned_abs() / u64::from(weight.max(1))
+}
+
 impl<T> Share<T> {
     fn new(now: Time, allowance: Allowance, service: u64) -> Share<T> {
         let saved = allowance.per_second.map_or(0, nanos);
@@ -128,8 +133,7 @@ impl<T> Fair<T> {
         self.knocks.insert(knock, tenant.clone());
         let ahead = |(runs, served, began): &(Arc<str>, u64, Time)| {
             // What it has had of this piece, which is charged when that is over.
-            let had =
-                nanos(now.since(*began)).unsigned_abs() / u64::from(self.shares.get(runs).map_or(1, |share| share.allowance.weight).max(1));
+            let had = weighed(now.since(*began), self.shares.get(runs).map_or(1, |share| share.allowance.weight));
             runs != tenant && served.saturating_add(had) >= service
         };
         (knock, self.runs.as_ref().is_some_and(ahead))
@@ -144,7 +148,7 @@ impl<T> Fair<T> {
     /// charged.
     pub fn gives_way(&self, tenant: &Arc<str>, had: Duration) -> bool {
         let (service, weight) = self.shares.get(tenant).map_or((self.entry(), 1), |share| (share.service, share.allowance.weight));
-        let service = service.saturating_add(nanos(had).unsigned_abs() / u64::from(weight.max(1)));
+        let service = service.saturating_add(weighed(had, weight));
         self.knocks.range(..=(service, u64::MAX)).take(KNOCKS_LOOKED_AT).any(|(_, knocks)| knocks != tenant)
     }
 
@@ -159,10 +163,9 @@ impl<T> Fair<T> {
         if let Some(share) = self.shares.get_mut(tenant) {
             share.grow(now);
             share.ran = true;
-            let nanos = nanos(spent);
-            share.service = share.service.saturating_add(nanos.unsigned_abs() / u64::from(share.allowance.weight.max(1)));
+            share.service = share.service.saturating_add(weighed(spent, share.allowance.weight));
             if share.allowance.per_second.is_some() {
-                share.saved = share.saved.saturating_sub(nanos);
+                share.saved = share.saved.saturating_sub(nanos(spent));
             }
         }
     }

@@ -28,7 +28,6 @@ const CLIENTS: u32 = 8;
 const RECORDED: Script = Script { reach: Reach::Number("voicemail"), callee: Callee::Answer };
 
 /// A call's session and its caller.
-#[derive(Clone)]
 struct Party {
     session: String,
     participant: String,
@@ -181,7 +180,7 @@ fn command(options: &Options, server: SocketAddr, parties: &[Party], stop: &Atom
                 }
                 let nth = n * CLIENTS + number;
                 let party = &parties[nth as usize % parties.len()];
-                let (operation, body) = match nth / 3 % 2 {
+                let (operation, body) = match n % 2 {
                     0 => ("senddtmf", json!({ "participantId": party.participant, "digits": "5", "digitMs": 40 })),
                     _ => ("mute", json!({ "participantId": party.participant, "direction": "off" })),
                 };

@@ -5,7 +5,7 @@ use crate::generator::{Callee, Generator, Reach, Script, Side};
 use crate::http;
 use crate::lateness::Lateness;
 use crate::node::{DOMAIN, Node};
-use crate::plan::run_for;
+use crate::plan::{run_for, wait};
 use crate::report::Report;
 use crate::subject::Subject;
 use crate::{Options, machine};
@@ -118,11 +118,7 @@ fn listen(options: &Options, node: &Node, number: &'static str, beside: bool) ->
     let mut step = g.due();
     // The first fetches and speaks.
     g.begin(0, script(number))?;
-    let patience = step + PATIENCE;
-    while g.counts.sound.is_empty() {
-        ensure!(step < patience, "nothing is heard; failed {:?}", g.counts.failed);
-        run_for(&mut g, &mut step, 1)?;
-    }
+    wait(&mut g, &mut step, "something is heard", |g| !g.counts.sound.is_empty())?;
     g.release(0, Side::Caller);
     let before = Lateness::of(node)?;
     g.counts.sound.clear();

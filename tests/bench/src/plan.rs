@@ -175,35 +175,42 @@ pub fn run_for(g: &mut Generator, step: &mut u64, milliseconds: u64) -> Result<(
 
 /// Sets up calls of these numbers, so many a second, until all are up.
 pub fn bring_up(g: &mut Generator, step: &mut u64, calls: Range<usize>, script: Script, ramp: f64) -> Result<()> {
-    let (first, mut begun) = (*step, 0);
-    for call in calls.clone() {
-        g.begin(call, script)?;
-        begun += 1;
-        while *step < first + (f64::from(begun) * 1000.0 / ramp) as u64 {
-            run_for(g, step, 1)?;
-        }
-    }
-    let patience = *step + PATIENCE;
-    while !calls.clone().all(|call| g.is_up(call)) {
-        ensure!(*step < patience, "not all calls are up; failed {:?}", g.counts.failed);
-        run_for(g, step, 1)?;
-    }
-    Ok(())
+    for_each(g, step, calls.clone(), ramp, |g, call| g.begin(call, script))?;
+    wait(g, step, "all calls are up", |g| calls.clone().all(|call| g.is_up(call)))
 }
 
 /// Releases them as they came, so that the end is no storm, and waits until all are over.
 pub fn let_go(g: &mut Generator, step: &mut u64, calls: Range<usize>, ramp: f64) -> Result<()> {
-    let (first, mut released) = (*step, 0);
-    for call in calls.clone() {
+    for_each(g, step, calls.clone(), ramp, |g, call| {
         g.release(call, Side::Caller);
-        released += 1;
-        while *step < first + (f64::from(released) * 1000.0 / ramp) as u64 {
+        Ok(())
+    })?;
+    wait(g, step, "all calls are over", |g| calls.clone().all(|call| g.is_over(call)))
+}
+
+/// Does it with so many calls a second.
+fn for_each(
+    g: &mut Generator,
+    step: &mut u64,
+    calls: Range<usize>,
+    ramp: f64,
+    act: impl Fn(&mut Generator, usize) -> Result<()>,
+) -> Result<()> {
+    let first = *step;
+    for (n, call) in calls.enumerate() {
+        act(g, call)?;
+        while *step < first + ((n + 1) as f64 * 1000.0 / ramp) as u64 {
             run_for(g, step, 1)?;
         }
     }
+    Ok(())
+}
+
+/// Goes on until it is so.
+pub fn wait(g: &mut Generator, step: &mut u64, what: &str, is_so: impl Fn(&Generator) -> bool) -> Result<()> {
     let patience = *step + PATIENCE;
-    while !calls.clone().all(|call| g.is_over(call)) {
-        ensure!(*step < patience, "not all calls end; failed {:?}", g.counts.failed);
+    while !is_so(g) {
+        ensure!(*step < patience, "not {what}; failed {:?}", g.counts.failed);
         run_for(g, step, 1)?;
     }
     Ok(())

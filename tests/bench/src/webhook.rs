@@ -4,7 +4,7 @@
 use crate::generator::{Callee, Generator, Reach, Script};
 use crate::http::{self, Client};
 use crate::node::{DOMAIN, Node};
-use crate::plan::run_for;
+use crate::plan::{run_for, wait};
 use crate::report::Report;
 use crate::subject::Subject;
 use crate::{Options, machine};
@@ -20,7 +20,6 @@ const EVERY: u64 = 10;
 const CALLS: usize = 400;
 /// Calls before those that count: the component's first instance, the first connection.
 const WARM: u64 = 200;
-const PATIENCE: u64 = 20_000;
 /// The called are busy: one decision a call, and none that is taken back by its caller.
 const REFUSED: Script = Script { reach: Reach::Number("busy"), callee: Callee::Answer };
 const BUSY: u16 = 486;
@@ -98,12 +97,7 @@ fn refuse(g: &mut Generator, step: &mut u64, calls: u64) -> Result<()> {
         g.begin(call, REFUSED)?;
         run_for(g, step, EVERY)?;
     }
-    let patience = *step + PATIENCE;
-    while !(0..CALLS).all(|call| g.is_over(call)) {
-        ensure!(*step < patience, "not all calls end");
-        run_for(g, step, 10)?;
-    }
-    Ok(())
+    wait(g, step, "all calls are over", |g| (0..CALLS).all(|call| g.is_over(call)))
 }
 
 /// What the node says of the decisions of its handler, in seconds.

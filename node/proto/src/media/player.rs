@@ -195,7 +195,7 @@ impl Echo {
             let n = out.len().min(FRAME - self.taken);
             match &law[self.taken..self.taken + n] {
                 // By the tables of G.711 silence in A-law is a step of u-law, and not silence.
-                quiet if quiet.iter().all(|byte| *byte == g711::silence(*from)) => out[..n].fill(g711::silence(codec)),
+                quiet if *from != codec && quiet.iter().all(|byte| *byte == g711::silence(*from)) => out[..n].fill(g711::silence(codec)),
                 heard => g711::copy(codec, &mut out[..n], *from, heard),
             }
             self.taken += n;
