@@ -95,7 +95,7 @@ impl Adapter for WasmAdapter {
         let news = to_wit::notification(notification.clone(), "transaction".into(), &self.reply_keys);
         if let Ok(guest) = self.guest(until) {
             // A guest that fails at news loses its instance; the next question shows it.
-            self.instance = self.runtime.block_on(guest.notify(&news, until)).ok();
+            self.instance = self.runtime.block_on(guest.notify(&news, until)).ok().map(|(guest, _)| guest);
         }
     }
 }

@@ -23,7 +23,7 @@ use hookswitch_call::hook::{Alarm, AlarmKind, Hook, HookFailure, Notification, S
 use hookswitch_call::recording::Phase;
 use hookswitch_call::{Ask, AskId, Input, SessionId};
 use hookswitch_proto::random::Random;
-use hookswitch_wasm::{Cost, Engine, Failure, Instance, Setup, wit};
+use hookswitch_wasm::{Cost, Engine, Failure, Instance, NO_TURN, NoAnswer, Setup, wit};
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, Weak};
@@ -796,7 +796,7 @@ impl Session {
     async fn ask(&mut self, hook: Hook, until: Instant) -> Result<Verdict, HookFailure> {
         // A question that waited in the queue past its deadline is not put any more. The version is not to blame.
         if Instant::now() >= until {
-            return Err(HookFailure::Deadline);
+            return Err(no_turn());
         }
         if !std::mem::replace(&mut self.begun, true) {
             let judgement = self.version.health().call_began();
@@ -824,7 +824,6 @@ impl Session {
         if fresh && self.served {
             hook.info_mut().restarted = true;
         }
-        self.served = true;
         let Guest { instance, place, pass } = guest;
         let question = question(hook, transaction, &self.room.options.reply_keys);
         let (done, said) = put(instance, &question, until).await;
@@ -832,18 +831,28 @@ impl Session {
         match done {
             Ok((instance, verdict)) => {
                 let verdict = verdict.map_err(|failure| self.covered(failure));
-                self.answered(pass);
-                self.guest = Some(Guest { instance, place, pass });
+                let asked = !matches!(verdict, Err(HookFailure::Unavailable { .. }));
+                if asked {
+                    self.answered(pass);
+                }
+                self.keep(Guest { instance, place, pass }, fresh, asked);
                 if verdict.is_ok() {
                     self.transaction = None;
                 }
                 verdict
             }
             Err(failure) => {
+                self.served = true;
                 self.broke(pass);
                 Err(self.covered(failure))
             }
         }
+    }
+
+    /// It lives on. One that was made for a question that was not put to it knows nothing: the next question makes another, and says so again.
+    fn keep(&mut self, guest: Guest, fresh: bool, asked: bool) {
+        self.served |= asked;
+        self.guest = (asked || !fresh).then_some(guest);
     }
 
     /// Its own words go to logs and alarms: without the secrets that it was told.
@@ -924,24 +933,29 @@ impl Session {
         }
         let until = Instant::now() + limits::NOTIFY_DEADLINE;
         let began = self.begin(&info.session_id);
-        let guest = match self.guest(&info, until, true).await {
+        let told = match self.guest(&info, until, true).await {
             Ok((guest, fresh)) => {
                 let restarted = fresh && self.served;
-                self.served = true;
                 let news = news(restarted, self.room.with_random(Random::uuid));
                 let Guest { instance, place, pass } = guest;
                 let told = instance.notify(&news, until).await;
                 self.asked = Some((Question::Notify(news), None));
-                told.map(|instance| Guest { instance, place, pass }).map_err(|f| self.covered(failure(f)))
+                match told {
+                    Ok((instance, told)) => {
+                        self.keep(Guest { instance, place, pass }, fresh, told.is_ok());
+                        told.map_err(unanswered)
+                    }
+                    Err(f) => {
+                        self.served = true;
+                        Err(self.covered(failure(f)))
+                    }
+                }
             }
             Err(failure) => Err(failure),
         };
-        self.write_down(began, &info.session_id, "notify", guest.as_ref().map(|_| None));
-        match guest {
-            Ok(guest) => {
-                self.tenant.notified();
-                self.guest = Some(guest);
-            }
+        self.write_down(began, &info.session_id, "notify", told.as_ref().map(|()| None));
+        match told {
+            Ok(()) => self.tenant.notified(),
             Err(failure) => self.tenant.notification_dropped(&info.session_id, &format!("{failure:?}")),
         }
     }
@@ -1075,14 +1089,30 @@ fn answered<T: Clone>(
             let said = said(value.clone());
             (check(value).map(|verdict| (instance, Ok(verdict))).map_err(HookFailure::from), Some(said))
         }
-        Ok((instance, Err(wit::Failure { message }))) => {
-            let message = short(&message);
-            // IC-021: an answer that came from elsewhere, and was empty.
-            let failure = if message.is_empty() { HookFailure::Empty } else { HookFailure::Refused { message: message.clone() } };
-            (Ok((instance, Err(failure))), Some(Said::Failure(message)))
+        Ok((instance, Err(none))) => {
+            let said = match &none {
+                NoAnswer::Failed(wit::Failure { message }) => Some(Said::Failure(short(message))),
+                NoAnswer::NoTurn => None,
+            };
+            (Ok((instance, Err(unanswered(none)))), said)
         }
         Err(f) => (Err(failure(f)), None),
     }
+}
+
+/// Of an instance that lives on.
+fn unanswered(none: NoAnswer) -> HookFailure {
+    match none {
+        // IC-021: an answer that came from elsewhere, and was empty.
+        NoAnswer::Failed(wit::Failure { message }) if message.is_empty() => HookFailure::Empty,
+        NoAnswer::Failed(wit::Failure { message }) => HookFailure::Refused { message: short(&message) },
+        NoAnswer::NoTurn => no_turn(),
+    }
+}
+
+/// The instance was not asked, and lives: another one would come no sooner.
+fn no_turn() -> HookFailure {
+    HookFailure::Unavailable { why: NO_TURN.to_owned() }
 }
 
 /// Whether a call that saw this has failed by its handler's fault. Its own word (`Refused`, `Empty`) is a decision.

@@ -185,7 +185,8 @@ impl Handler {
         let told = self.run(world, async { instance.notify(&news, Instant::now() + PATIENCE).await.map_err(asking::failure) });
         self.measure("notify", told.is_err());
         match told {
-            Ok(instance) => self.keep(session, instance),
+            // Nobody waits for a turn here.
+            Ok((instance, _)) => self.keep(session, instance),
             Err(failure) => world.remark("guest", "node", &words::failure(&failure)),
         }
     }

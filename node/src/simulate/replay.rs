@@ -144,7 +144,7 @@ pub fn replay(capture: &Capture, loaded: &Loaded, scenario: Option<&Scenario>, s
             match &question {
                 Question::Notify(news) => {
                     let told = instance.notify(news, until).await.map_err(asking::failure);
-                    (told.map(|instance| (instance, None)), None)
+                    (told.map(|(instance, _)| (instance, None)), None)
                 }
                 question => {
                     let (done, said) = asking::put(instance, question, until).await;

@@ -50,8 +50,17 @@ pub enum Failure {
     NoInstance { why: String },
 }
 
-/// What a hook gives: the living instance and the guest's answer or own failure.
-pub type Answer<T> = Result<(Instance, Result<T, wit::Failure>), Failure>;
+/// What a hook gives: the living instance and the guest's answer, or why it has none.
+pub type Answer<T> = Result<(Instance, Result<T, NoAnswer>), Failure>;
+
+/// Why an instance that lives on did not answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NoAnswer {
+    /// Its own word.
+    Failed(wit::Failure),
+    /// It was not asked: its turn did not come by the deadline.
+    NoTurn,
+}
 
 impl Instance {
     /// A fresh instance. Runs the guest's start code, under the same limits as a hook.
@@ -73,9 +82,10 @@ impl Instance {
         let turns = store.data().turns.clone();
         let (instance, _) = in_time(until, turns, module.pre.instantiate_async(&mut store)).await;
         let instance = match instance {
-            Some(Ok(instance)) => instance,
-            Some(Err(e)) => return Err(no_instance(&store, &e)),
-            None => return Err(Failure::Deadline),
+            Done::With(Ok(instance)) => instance,
+            Done::With(Err(e)) => return Err(no_instance(&store, &e)),
+            Done::Late => return Err(Failure::Deadline),
+            Done::NoTurn => return Err(Failure::NoInstance { why: NO_TURN.to_owned() }),
         };
         let hooks = hooks(&mut store, &instance, module).map_err(|e| no_instance(&store, &e))?;
         Ok(Instance { store, counts: module.counts, hooks })
@@ -83,49 +93,57 @@ impl Instance {
 
     pub async fn new_call(self, request: &wit::NewCallRequest, until: Instant) -> Answer<wit::Routing> {
         let hook = self.hooks.new_call;
-        let (instance, (answer,)) = self.call::<NewCall<'_>, _, _>(hook, (request,), until).await?;
-        Ok((instance, answer))
+        self.answer::<NewCall<'_>, _, _>(hook, (request,), until).await
     }
 
     pub async fn get_ivr_command(self, request: &wit::IvrRequest, until: Instant) -> Answer<wit::IvrCommand> {
         let hook = self.hooks.get_ivr_command;
-        let (instance, (answer,)) = self.call::<GetIvrCommand<'_>, _, _>(hook, (request,), until).await?;
-        Ok((instance, answer))
+        self.answer::<GetIvrCommand<'_>, _, _>(hook, (request,), until).await
     }
 
     pub async fn call_event(self, request: &wit::CallEventRequest, until: Instant) -> Answer<wit::Routing> {
         let hook = self.hooks.call_event;
-        let (instance, (answer,)) = self.call::<CallEvent<'_>, _, _>(hook, (request,), until).await?;
-        Ok((instance, answer))
+        self.answer::<CallEvent<'_>, _, _>(hook, (request,), until).await
     }
 
     /// A guest that does not export that interface has no answer.
     pub async fn get_call_identifier(self, request: &wit::CallIdentifierRequest, until: Instant) -> Answer<wit::CallIdentifierAnswer> {
         let Some(hook) = self.hooks.get_call_identifier else {
-            return Ok((self, Err(wit::Failure { message: "the handler does not export call-identifier".into() })));
+            let message = "the handler does not export call-identifier".into();
+            return Ok((self, Err(NoAnswer::Failed(wit::Failure { message }))));
         };
-        let (instance, (answer,)) = self.call::<GetCallIdentifier<'_>, _, _>(hook, (request,), until).await?;
-        Ok((instance, answer))
+        self.answer::<GetCallIdentifier<'_>, _, _>(hook, (request,), until).await
     }
 
     /// A call for a device. A guest that decides nothing about those hears of it as news.
     pub async fn new_remote_call(self, request: &wit::RemoteCallRequest, until: Instant) -> Answer<wit::RemoteCallAnswer> {
         let Some(hook) = self.hooks.new_remote_call else {
-            let told = self.notify(&wit::Notification::NewRemoteCall(request.clone()), until).await?;
-            return Ok((told, Ok(wit::RemoteCallAnswer { session_reference: None, extra: vec![] })));
+            let (instance, told) = self.notify(&wit::Notification::NewRemoteCall(request.clone()), until).await?;
+            return Ok((instance, told.map(|()| wit::RemoteCallAnswer { session_reference: None, extra: vec![] })));
         };
-        let (instance, (answer,)) = self.call::<NewRemoteCall<'_>, _, _>(hook, (request,), until).await?;
-        Ok((instance, answer))
+        self.answer::<NewRemoteCall<'_>, _, _>(hook, (request,), until).await
     }
 
     /// Tell it news; a guest that takes none is left alone.
-    pub async fn notify(self, news: &wit::Notification, until: Instant) -> Result<Instance, Failure> {
-        let Some(hook) = self.hooks.notify else { return Ok(self) };
-        Ok(self.call::<Notify<'_>, _, _>(hook, (news,), until).await?.0)
+    pub async fn notify(self, news: &wit::Notification, until: Instant) -> Answer<()> {
+        let Some(hook) = self.hooks.notify else { return Ok((self, Ok(()))) };
+        self.call::<Notify<'_>, _, _>(hook, (news,), until).await
+    }
+
+    /// Runs one of its hooks that answer.
+    async fn answer<H, P, T>(self, hook: Func, parameters: P, until: Instant) -> Answer<T>
+    where
+        H: Typed<Parameters = P, Results = (Result<T, wit::Failure>,)>,
+        P: ComponentNamedList + Lower + Send + Sync,
+        T: Send + Sync + 'static,
+        (Result<T, wit::Failure>,): ComponentNamedList + Lift,
+    {
+        let (instance, answer) = self.call::<H, P, _>(hook, parameters, until).await?;
+        Ok((instance, answer.and_then(|(answer,)| answer.map_err(NoAnswer::Failed))))
     }
 
     /// Runs one of its hooks.
-    async fn call<H, P, R>(mut self, hook: Func, parameters: P, until: Instant) -> Result<(Instance, R), Failure>
+    async fn call<H, P, R>(mut self, hook: Func, parameters: P, until: Instant) -> Answer<R>
     where
         H: Typed<Parameters = P, Results = R>,
         P: ComponentNamedList + Lower + Send + Sync,
@@ -149,13 +167,17 @@ impl Instance {
         self.store.data().memory()
     }
 
-    fn finish<T>(self, (answer, ran): (Option<wasmtime::Result<T>>, Duration)) -> Result<(Instance, T), Failure> {
+    fn finish<T>(self, (answer, ran): (Done<wasmtime::Result<T>>, Duration)) -> Answer<T> {
+        if let Done::NoTurn = answer {
+            // Nothing of it ran: it can be asked again.
+            return Ok((self, Err(NoAnswer::NoTurn)));
+        }
         let left = self.store.get_fuel().ok();
         self.store.data().tell_cost(ran, left.map(|left| limits::HOOK_INSTRUCTIONS.saturating_sub(left)));
         match answer {
-            Some(Ok(value)) => Ok((self, value)),
-            Some(Err(e)) => Err(failure(&self.store, &e)),
-            None => Err(Failure::Deadline),
+            Done::With(Ok(value)) => Ok((self, Ok(value))),
+            Done::With(Err(e)) => Err(failure(&self.store, &e)),
+            Done::Late | Done::NoTurn => Err(Failure::Deadline),
         }
     }
 }
@@ -215,15 +237,27 @@ fn arm(store: &mut Store<State>, until: Instant, counts: bool) {
     store.set_hostcall_fuel(limits::LIFTED_BYTES);
 }
 
-/// Run guest code until `until`, when it is its turn, and say what CPU time it took. `None`: it was not done by then; the store it runs in
-/// must be dropped.
-async fn in_time<T>(until: Instant, turns: Option<Arc<dyn Turns>>, guest: impl Future<Output = T>) -> (Option<T>, Duration) {
+/// What became of guest code.
+enum Done<T> {
+    With(T),
+    /// It began and was not done by the deadline: the store it runs in must be dropped.
+    Late,
+    /// It did not begin by the deadline.
+    NoTurn,
+}
+
+/// How that reads.
+pub const NO_TURN: &str = "its turn did not come by the deadline";
+
+/// Run guest code until `until`, when it is its turn, and say what CPU time it took.
+async fn in_time<T>(until: Instant, turns: Option<Arc<dyn Turns>>, guest: impl Future<Output = T>) -> (Done<T>, Duration) {
     let mut guest = pin!(guest);
-    let mut ran = Duration::ZERO;
+    let (mut ran, mut began) = (Duration::ZERO, false);
     let guest = poll_fn(|context| {
         if let Some(turns) = &turns {
             ready!(turns.poll_turn(context));
         }
+        began = true;
         let turn = cpu::begin();
         let answer = guest.as_mut().poll(context);
         let spent = turn.spent();
@@ -233,7 +267,11 @@ async fn in_time<T>(until: Instant, turns: Option<Arc<dyn Turns>>, guest: impl F
         }
         answer
     });
-    let done = tokio::time::timeout_at(until, guest).await.ok();
+    let done = match tokio::time::timeout_at(until, guest).await {
+        Ok(answer) => Done::With(answer),
+        Err(_) if began => Done::Late,
+        Err(_) => Done::NoTurn,
+    };
     (done, ran)
 }
 

@@ -28,5 +28,5 @@ pub use host::{
     PromptOp, Prompted, RecordingStatus, Request, Response, Setup, StoreOp, Stored, TransferTarget, Turns,
 };
 pub use inspect::{Feature, Inspection, Refusal, inspect};
-pub use instance::{Answer, Failure, Instance};
+pub use instance::{Answer, Failure, Instance, NO_TURN, NoAnswer};
 pub use module::{LoadError, Module, wrap};

@@ -140,7 +140,7 @@ async fn hooks_answer_and_one_instance_keeps_its_memory() {
     let command = command.unwrap();
     assert!(command.phrases.is_empty() && command.dtmf.is_none() && !command.hangup);
     let news = wit::Notification::Timer(wit::Timer { info: info(), name: "t".into() });
-    let instance = instance.notify(&news, far()).await.unwrap_or_else(|e| panic!("{e}"));
+    let (instance, _) = instance.notify(&news, far()).await.unwrap_or_else(|e| panic!("{e}"));
     let (_, last) = instance.call_event(&call_event(), far()).await.unwrap_or_else(|e| panic!("{e}"));
     assert_eq!((code(&first.unwrap()), code(&last.unwrap())), (Some(401), Some(404)));
     let (_, again) = fresh(&module).await.new_call(&new_call(), far()).await.unwrap_or_else(|e| panic!("{e}"));
@@ -153,6 +153,46 @@ async fn a_guest_without_notifications_is_left_alone() {
     assert!(!module.takes_notifications());
     let news = wit::Notification::Timer(wit::Timer { info: info(), name: "t".into() });
     assert!(fresh(&module).await.notify(&news, far()).await.is_ok());
+}
+
+fn remote_call() -> wit::RemoteCallRequest {
+    wit::RemoteCallRequest {
+        info: info(),
+        reply_id: "r1".into(),
+        call_id: "c1".into(),
+        codec: "PCMA".into(),
+        destination_uri: "sip:d1@demo.localhost".into(),
+        source_user: "100".into(),
+        remote_rtp_ip: "127.0.0.1".into(),
+        remote_rtp_port: 4000,
+        extra: vec![],
+    }
+}
+
+#[tokio::test]
+async fn a_guest_without_remote_call_hears_of_a_devices_call_as_news() {
+    // It drops with what the news are: their case is the first thing in them.
+    let reads = "(global.set $case (i32.load8_u (local.get $in)))";
+    let guest = Guest {
+        module: "(global $case (mut i32) (i32.const 255))".into(),
+        call_event: "(call $drop_with (i32.add (i32.const 400) (global.get $case)))".into(),
+        notify: Some(reads.into()),
+        ..Guest::default()
+    };
+    let module = guest.load(&ENGINE);
+    assert_eq!(module.optional_exports(), ["notifications"]);
+    let (instance, answer) = fresh(&module).await.new_remote_call(&remote_call(), far()).await.unwrap_or_else(|e| panic!("{e}"));
+    assert_eq!(answer.unwrap().session_reference, None);
+    let (_, heard) = instance.call_event(&call_event(), far()).await.unwrap_or_else(|e| panic!("{e}"));
+    let news = wit::Notification::NewRemoteCall(remote_call());
+    let (instance, _) = fresh(&module).await.notify(&news, far()).await.unwrap_or_else(|e| panic!("{e}"));
+    let (_, told) = instance.call_event(&call_event(), far()).await.unwrap_or_else(|e| panic!("{e}"));
+    let (heard, told) = (code(&heard.unwrap()), code(&told.unwrap()));
+    assert!(heard == told && heard.is_some_and(|code| code < 655), "{heard:?}, {told:?}");
+    // One that takes no news is left alone.
+    let (_, answer) =
+        fresh(&Guest::dropping(486).load(&ENGINE)).await.new_remote_call(&remote_call(), far()).await.unwrap_or_else(|e| panic!("{e}"));
+    assert!(answer.is_ok());
 }
 
 #[tokio::test]
