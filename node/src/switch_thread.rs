@@ -38,8 +38,12 @@ use tokio::sync::oneshot;
 
 /// Gauges of the switch are published so often.
 const GAUGES_EVERY: Duration = Duration::from_millis(100);
-/// The processor time that the thread takes, over so long, decides its priority: above the first it is crowded, below the second no more.
+/// The processor time that the thread takes, over so long, decides its priority: above the first of each pair it is busy, or crowded, below the
+/// second no more. While it is not busy it runs in real time, and media that do so take up to 88 % of a core: both together leave others more than
+/// what the kernel would keep for them by force.
 const LOAD_WINDOW: Duration = Duration::from_millis(250);
+const BUSY: Duration = Duration::from_millis(12);
+const LIGHT: Duration = Duration::from_millis(8);
 const CROWDED: Duration = Duration::from_millis(75);
 const AT_EASE: Duration = Duration::from_millis(40);
 /// Lines of the switch logged in a second; what is beyond is counted and said in one line, so that a flood fills no disk.
@@ -207,24 +211,60 @@ struct Work {
 struct Load {
     since: Time,
     then: Duration,
-    crowded: bool,
+    level: Level,
+}
+
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum Level {
+    #[default]
+    Light,
+    Busy,
+    Crowded,
 }
 
 impl Load {
-    /// Chooses the priority by the load, once in a window.
+    /// Chooses the priority by the load, once in a window; that of real-time threads ends as soon as the load does not allow it any more.
     fn weigh(&mut self, now: Time) {
-        if now.since(self.since) < LOAD_WINDOW {
+        let window = now.since(self.since);
+        if window < LOAD_WINDOW && self.level != Level::Light {
             return;
         }
         let time = thread_time();
+        let took = time.saturating_sub(self.then);
+        if window < LOAD_WINDOW {
+            if took > BUSY {
+                self.change(Level::Busy);
+            }
+            return;
+        }
         // A window that a sleep has lengthened counts as that much longer.
-        let took = time.saturating_sub(self.then).mul_f64(LOAD_WINDOW.as_secs_f64() / now.since(self.since).as_secs_f64());
+        let took = took.mul_f64(LOAD_WINDOW.as_secs_f64() / window.as_secs_f64());
         (self.since, self.then) = (now, time);
-        let crowded = took > if self.crowded { AT_EASE } else { CROWDED };
-        if crowded != self.crowded {
-            self.crowded = crowded;
+        self.change(self.level.at(took));
+    }
+
+    fn change(&mut self, level: Level) {
+        if level != self.level {
+            self.level = level;
             // Refused, it runs as others do.
-            let _ = set_priority(if crowded { Priority::PromptCrowded } else { Priority::Prompt });
+            let _ = set_priority(match level {
+                Level::Light => Priority::Prompt,
+                Level::Busy => Priority::PromptBusy,
+                Level::Crowded => Priority::PromptCrowded,
+            });
+        }
+    }
+}
+
+impl Level {
+    /// The next one, where a window took so much.
+    fn at(self, took: Duration) -> Level {
+        let crowded = if self == Level::Crowded { AT_EASE } else { CROWDED };
+        let busy = if self == Level::Light { BUSY } else { LIGHT };
+        match took {
+            took if took > crowded => Level::Crowded,
+            took if took > busy => Level::Busy,
+            _ => Level::Light,
         }
     }
 }

@@ -40,10 +40,7 @@ impl Random {
     pub fn uuid(&mut self) -> String {
         let mut b = [0u8; 16];
         self.0.fill_bytes(&mut b);
-        b[6] = (b[6] & 0x0f) | 0x40;
-        b[8] = (b[8] & 0x3f) | 0x80;
-        let hex = |r: std::ops::Range<usize>| -> String { b[r].iter().map(|x| format!("{x:02x}")).collect() };
-        format!("{}-{}-{}-{}-{}", hex(0..4), hex(4..6), hex(6..8), hex(8..10), hex(10..16))
+        uuid::Builder::from_random_bytes(b).into_uuid().hyphenated().to_string()
     }
 
     pub fn map<K, V>(&mut self) -> KeyedMap<K, V> {

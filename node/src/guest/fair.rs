@@ -6,8 +6,9 @@
 //! answered before those who compute on, and yet saves no more than that up. One with an allowance a second waits, too, until its allowance has
 //! grown again.
 //!
-//! A question that was put and whose handler has not begun is a knock, and so are news, behind which the call's next question waits: it goes before
-//! the handlers of other tenants that were served as much, also before one that runs, so that a call does not wait for pieces of others.
+//! A question that was put and whose handler has not begun is a knock, and so are news, behind which the call's next question waits, and a handler
+//! that gave way and would go on: it goes before the handlers of other tenants that were served as much, also before one that runs, so that a call
+//! does not wait for pieces of others.
 //!
 //! [`Fair`] is pure: time is an argument. [`Turns`] is one of a thread, with the task that gives the rounds.
 
@@ -37,7 +38,7 @@ pub(super) struct Fair<T> {
     shares: BTreeMap<Arc<str>, Share<T>>,
     /// Service of the least served tenant that was active in the last round, in nanoseconds. Never falls.
     level: u64,
-    /// The tenants whose questions wait to be begun, by their service; each question has a number of its own.
+    /// The tenants whose questions wait to be begun, or to go on, by their service; each has a number of its own.
     knocks: BTreeMap<(u64, u64), Arc<str>>,
     knocked: u64,
     /// The tenant whose handler runs, its service when that began, and when.
@@ -121,16 +122,28 @@ impl<T> Fair<T> {
         false
     }
 
+    /// What this tenant has had beside others, with so much that it is not charged yet.
+    fn standing(&self, tenant: &Arc<str>, had: Duration) -> u64 {
+        let (service, weight) = match self.shares.get(tenant) {
+            Some(share) if share.ran || !share.waiting.is_empty() => (share.service, share.allowance.weight),
+            Some(share) => (share.service.max(self.entry()), share.allowance.weight),
+            None => (self.entry(), 1),
+        };
+        service.saturating_add(weighed(had, weight))
+    }
+
+    /// Its handler waits to begin or to go on.
+    pub fn wait(&mut self, tenant: &Arc<str>, had: Duration) -> (u64, u64) {
+        self.knocked += 1;
+        let knock = (self.standing(tenant, had), self.knocked);
+        self.knocks.insert(knock, tenant.clone());
+        knock
+    }
+
     /// A question for this tenant's handler was put. Whether one runs that should give way to it.
     pub fn knock(&mut self, now: Time, tenant: &Arc<str>) -> ((u64, u64), bool) {
-        let service = match self.shares.get(tenant) {
-            Some(share) if share.ran || !share.waiting.is_empty() => share.service,
-            Some(share) => share.service.max(self.entry()),
-            None => self.entry(),
-        };
-        self.knocked += 1;
-        let knock = (service, self.knocked);
-        self.knocks.insert(knock, tenant.clone());
+        let knock = self.wait(tenant, Duration::ZERO);
+        let (service, _) = knock;
         let ahead = |(runs, served, began): &(Arc<str>, u64, Time)| {
             // What it has had of this piece, which is charged when that is over.
             let had = weighed(now.since(*began), self.shares.get(runs).map_or(1, |share| share.allowance.weight));
@@ -145,11 +158,21 @@ impl<T> Fair<T> {
     }
 
     /// Whether questions wait for handlers of other tenants that were served no more than this one, which has had so much beside what it was
-    /// charged.
-    pub fn gives_way(&self, tenant: &Arc<str>, had: Duration) -> bool {
-        let (service, weight) = self.shares.get(tenant).map_or((self.entry(), 1), |share| (share.service, share.allowance.weight));
-        let service = service.saturating_add(weighed(had, weight));
-        self.knocks.range(..=(service, u64::MAX)).take(KNOCKS_LOOKED_AT).any(|(_, knocks)| knocks != tenant)
+    /// charged. `knock`: it waits itself, and of those that were served as much the first goes first.
+    pub fn gives_way(&self, tenant: &Arc<str>, had: Duration, knock: Option<(u64, u64)>) -> bool {
+        let own = (self.standing(tenant, had), knock.map_or(u64::MAX, |(_, number)| number));
+        // Other handlers of that tenant may have run since it knocked. Two never give way to each other: all are looked at alike.
+        let goes_first = |((then, number), other): (&(u64, u64), &Arc<str>)| {
+            other != tenant && (self.standing(other, Duration::ZERO).max(*then), *number) < own
+        };
+        self.knocks.range(..=own).take(KNOCKS_LOOKED_AT).any(goes_first)
+    }
+
+    /// One that waits for a round does not any more.
+    pub fn give_up(&mut self, tenant: &Arc<str>, is: impl Fn(&T) -> bool) {
+        if let Some(share) = self.shares.get_mut(tenant) {
+            share.waiting.retain(|ticket| !is(ticket));
+        }
     }
 
     /// A handler of this tenant begins a piece, or goes on.
@@ -290,6 +313,8 @@ pub(super) struct Turn {
     tenant: Arc<Tenant>,
     waiting: AtomicBool,
     granted: AtomicBool,
+    /// It gave way, and is in the run queue.
+    knock: Mutex<Option<(u64, u64)>>,
     waker: Mutex<Option<Waker>>,
     own: Weak<Turn>,
 }
@@ -301,6 +326,7 @@ impl Turn {
             tenant,
             waiting: AtomicBool::new(false),
             granted: AtomicBool::new(false),
+            knock: Mutex::default(),
             waker: Mutex::default(),
             own: own.clone(),
         })
@@ -309,6 +335,19 @@ impl Turn {
     fn wake(&self) {
         if let Some(waker) = self.waker.lock().unwrap_or_else(PoisonError::into_inner).take() {
             waker.wake();
+        }
+    }
+
+    fn waits(&self) -> MutexGuard<'_, Option<(u64, u64)>> {
+        self.knock.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// It waits for nothing.
+    fn leave(&self) {
+        self.take();
+        let knock = self.waits().take();
+        if let Some(knock) = knock {
+            self.turns.fair().enter(knock);
         }
     }
 
@@ -324,8 +363,8 @@ impl Turn {
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        // Its hook was given up before it took it.
-        self.take();
+        // Its hook was given up before it took it, or went on.
+        self.leave();
     }
 }
 
@@ -335,10 +374,15 @@ impl hookswitch_wasm::Turns for Turn {
         let domain = &self.tenant.domain;
         let granted = self.granted.load(Ordering::Relaxed);
         if granted || !self.waiting.load(Ordering::Relaxed) {
-            if fair.gives_way(domain, Duration::ZERO) {
+            let mut knock = self.waits();
+            if fair.gives_way(domain, Duration::ZERO, *knock) {
                 // Who knocked is in the run queue, or will be when the thread has read it, which it does after some tasks.
+                knock.get_or_insert_with(|| fair.wait(domain, Duration::ZERO));
                 context.waker().wake_by_ref();
                 return Poll::Pending;
+            }
+            if let Some(knock) = knock.take() {
+                fair.enter(knock);
             }
             if self.take() || fair.ask(self.turns.now(), domain, self.turns.part(self.tenant.allowance()), || self.own.clone()) {
                 self.waiting.store(false, Ordering::Relaxed);
@@ -353,7 +397,21 @@ impl hookswitch_wasm::Turns for Turn {
     }
 
     fn gives_way(&self, ran: Duration) -> bool {
-        ran >= QUANTUM || self.turns.fair().gives_way(&self.tenant.domain, ran)
+        let mut fair = self.turns.fair();
+        let gives_way = ran >= QUANTUM || fair.gives_way(&self.tenant.domain, ran, None);
+        if gives_way {
+            // Whoever was served more must not go before it now.
+            self.waits().get_or_insert_with(|| fair.wait(&self.tenant.domain, ran));
+        }
+        gives_way
+    }
+
+    fn give_up(&self) {
+        if self.waiting.swap(false, Ordering::Relaxed) {
+            self.turns.fair().give_up(&self.tenant.domain, |turn| turn.ptr_eq(&self.own));
+        }
+        // It may have been given one meanwhile: others would wait until it is taken.
+        self.leave();
     }
 
     fn ran(&self, cpu: Duration) {
@@ -515,18 +573,18 @@ mod tests {
         let allowance = Allowance { weight: 1, per_second: None };
         assert!(fair.ask(now, &loud, allowance, || 1));
         fair.begins(now, &loud);
-        assert!(!fair.knock(now, &loud).1 && !fair.gives_way(&loud, Duration::ZERO), "it is its own");
+        assert!(!fair.knock(now, &loud).1 && !fair.gives_way(&loud, Duration::ZERO, None), "it is its own");
         let (first, interrupts) = fair.knock(now, &quiet);
-        assert!(interrupts && fair.gives_way(&loud, Duration::ZERO), "both have had nothing");
+        assert!(interrupts && fair.gives_way(&loud, Duration::ZERO, None), "both have had nothing");
         fair.charge(now, &loud, 3 * MS);
         fair.begins(now, &loud);
         let (second, interrupts) = fair.knock(now, &quiet);
         assert!(interrupts);
         fair.charge(now, &loud, MS);
         fair.enter(first);
-        assert!(fair.gives_way(&loud, Duration::ZERO));
+        assert!(fair.gives_way(&loud, Duration::ZERO, None));
         fair.enter(second);
-        assert!(!fair.gives_way(&loud, Duration::ZERO));
+        assert!(!fair.gives_way(&loud, Duration::ZERO, None));
         // Quiet runs for long: now the other one goes first.
         assert!(fair.ask(now, &quiet, allowance, || 2));
         fair.begins(now, &quiet);
@@ -534,7 +592,7 @@ mod tests {
         fair.begins(now, &quiet);
         assert!(!fair.knock(now, &quiet).1, "nobody gives way to its own");
         let (knock, interrupts) = fair.knock(now, &loud);
-        assert!(interrupts && fair.gives_way(&quiet, Duration::ZERO) && !fair.gives_way(&loud, Duration::ZERO));
+        assert!(interrupts && fair.gives_way(&quiet, Duration::ZERO, None) && !fair.gives_way(&loud, Duration::ZERO, None));
         fair.charge(now, &quiet, MS);
         fair.enter(knock);
         // Nobody runs: nothing to interrupt.
@@ -551,7 +609,7 @@ mod tests {
         assert!(fair.ask(now, &runs, allowance(2), || 2));
         fair.begins(now, &runs);
         // By its weight it has had as much after two milliseconds.
-        assert!(!fair.knock(now + MS, &comes).1 && !fair.gives_way(&runs, MS));
-        assert!(fair.knock(now + 2 * MS, &comes).1 && fair.gives_way(&runs, 2 * MS));
+        assert!(!fair.knock(now + MS, &comes).1 && !fair.gives_way(&runs, MS, None));
+        assert!(fair.knock(now + 2 * MS, &comes).1 && fair.gives_way(&runs, 2 * MS, None));
     }
 }

@@ -84,9 +84,13 @@ pub enum Priority {
     /// Media on a core that is nearly full: before everything else, by weight and by a short slice.
     MediaCrowded,
     Usual,
-    /// Signalling: it runs for microseconds, and when it wakes a guest that computes gives way at once. By weight, too: a thread that has run ahead
-    /// of its share is made to wait for it when it wakes, some milliseconds between threads of like weight.
+    /// Signalling that takes little of a core: before all but media, real time where we may. By weight and slice alone it waits, now and then and
+    /// up to a phase of the media, for a guest that has just begun its slice.
     Prompt,
+    /// Signalling that takes more than real-time threads may beside media: the kernel keeps the twentieth part of a second for others. Before
+    /// guests by weight: a thread that has run ahead of its share is made to wait for it when it wakes, some milliseconds between threads of like
+    /// weight.
+    PromptBusy,
     /// Signalling that takes a good part of a core: guests must come to run, or no call gets its answer.
     PromptCrowded,
     /// Guests: behind all but writers and compilers. By a short slice one that wakes goes before a writer that is at work.
@@ -132,7 +136,8 @@ pub fn set_priority(priority: Priority) -> io::Result<()> {
         // one piece, and every call hears it.
         Priority::MediaCrowded => weigh(-20, SHORT_SLICE),
         Priority::Usual => schedule(libc::SCHED_OTHER, 0).and_then(|()| nice(0)),
-        Priority::Prompt => weigh(-10, SHORT_SLICE).or_else(|_| weigh(0, SHORT_SLICE)),
+        Priority::Prompt => schedule(libc::SCHED_RR, 1).or_else(|_| set_priority(Priority::PromptBusy)),
+        Priority::PromptBusy => weigh(-10, SHORT_SLICE).or_else(|_| weigh(0, SHORT_SLICE)),
         Priority::PromptCrowded => weigh(0, SHORT_SLICE),
         Priority::Guest => weigh(5, SHORT_SLICE),
         Priority::Low => schedule(libc::SCHED_OTHER, 0).and_then(|()| nice(15)),

@@ -193,6 +193,8 @@ pub trait Turns: Send + Sync + 'static {
     /// Whether it should give the processor back, having had it for so much CPU time in this turn. Asked when a tick is over, or when somebody
     /// interrupts.
     fn gives_way(&self, ran: Duration) -> bool;
+    /// Nobody waits for its turn any more.
+    fn give_up(&self);
     /// CPU time of one turn.
     fn ran(&self, cpu: Duration);
 }

@@ -172,7 +172,8 @@ impl Instance {
             // Nothing of it ran: it can be asked again.
             return Ok((self, Err(NoAnswer::NoTurn)));
         }
-        let left = self.store.get_fuel().ok();
+        // Asked of an engine that counts none it makes an error, with the stack it was asked from.
+        let left = self.counts.then(|| self.store.get_fuel().ok()).flatten();
         self.store.data().tell_cost(ran, left.map(|left| limits::HOOK_INSTRUCTIONS.saturating_sub(left)));
         match answer {
             Done::With(Ok(value)) => Ok((self, Ok(value))),
@@ -270,7 +271,10 @@ async fn in_time<T>(until: Instant, turns: Option<Arc<dyn Turns>>, guest: impl F
     let done = match tokio::time::timeout_at(until, guest).await {
         Ok(answer) => Done::With(answer),
         Err(_) if began => Done::Late,
-        Err(_) => Done::NoTurn,
+        Err(_) => {
+            turns.iter().for_each(|turns| turns.give_up());
+            Done::NoTurn
+        }
     };
     (done, ran)
 }
