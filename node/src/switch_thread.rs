@@ -211,11 +211,11 @@ struct Work {
 struct Load {
     since: Time,
     then: Duration,
-    level: Level,
+    stage: Stage,
 }
 
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
-enum Level {
+enum Stage {
     #[default]
     Light,
     Busy,
@@ -226,45 +226,45 @@ impl Load {
     /// Chooses the priority by the load, once in a window; that of real-time threads ends as soon as the load does not allow it any more.
     fn weigh(&mut self, now: Time) {
         let window = now.since(self.since);
-        if window < LOAD_WINDOW && self.level != Level::Light {
+        if window < LOAD_WINDOW && self.stage != Stage::Light {
             return;
         }
         let time = thread_time();
         let took = time.saturating_sub(self.then);
         if window < LOAD_WINDOW {
             if took > BUSY {
-                self.change(Level::Busy);
+                self.change(Stage::Busy);
             }
             return;
         }
         // A window that a sleep has lengthened counts as that much longer.
         let took = took.mul_f64(LOAD_WINDOW.as_secs_f64() / window.as_secs_f64());
         (self.since, self.then) = (now, time);
-        self.change(self.level.at(took));
+        self.change(self.stage.at(took));
     }
 
-    fn change(&mut self, level: Level) {
-        if level != self.level {
-            self.level = level;
+    fn change(&mut self, stage: Stage) {
+        if stage != self.stage {
+            self.stage = stage;
             // Refused, it runs as others do.
-            let _ = set_priority(match level {
-                Level::Light => Priority::Prompt,
-                Level::Busy => Priority::PromptBusy,
-                Level::Crowded => Priority::PromptCrowded,
+            let _ = set_priority(match stage {
+                Stage::Light => Priority::Prompt,
+                Stage::Busy => Priority::PromptBusy,
+                Stage::Crowded => Priority::PromptCrowded,
             });
         }
     }
 }
 
-impl Level {
+impl Stage {
     /// The next one, where a window took so much.
-    fn at(self, took: Duration) -> Level {
-        let crowded = if self == Level::Crowded { AT_EASE } else { CROWDED };
-        let busy = if self == Level::Light { BUSY } else { LIGHT };
+    fn at(self, took: Duration) -> Stage {
+        let crowded = if self == Stage::Crowded { AT_EASE } else { CROWDED };
+        let busy = if self == Stage::Light { BUSY } else { LIGHT };
         match took {
-            took if took > crowded => Level::Crowded,
-            took if took > busy => Level::Busy,
-            _ => Level::Light,
+            took if took > crowded => Stage::Crowded,
+            took if took > busy => Stage::Busy,
+            _ => Stage::Light,
         }
     }
 }
@@ -531,5 +531,28 @@ mod tests {
         assert_eq!(written, LOG_LINES as usize);
         assert_eq!(limit.allows(Time::from_millis(2000)), (true, 500 - u64::from(LOG_LINES)));
         assert_eq!(limit.allows(Time::from_millis(2001)), (true, 0));
+    }
+
+    #[test]
+    fn what_signalling_takes_decides_its_priority_and_a_little_more_or_less_does_not() {
+        let mut stage = Stage::Light;
+        let mut after = |ms| {
+            stage = stage.at(Duration::from_millis(ms));
+            stage
+        };
+        for (took, expected) in [
+            (12, Stage::Light),
+            (13, Stage::Busy),
+            (9, Stage::Busy),
+            (8, Stage::Light),
+            (76, Stage::Crowded),
+            (41, Stage::Crowded),
+            (40, Stage::Busy),
+            (75, Stage::Busy),
+            (76, Stage::Crowded),
+            (1, Stage::Light),
+        ] {
+            assert!(after(took) == expected, "{took} ms");
+        }
     }
 }

@@ -121,6 +121,8 @@ impl Serialize for Request<'_> {
 /// A hook that has run, or could not.
 pub(super) struct Asked<'a> {
     pub began: Began,
+    /// From then until its verdict was there.
+    pub took: Duration,
     /// The hook's name in the contract.
     pub hook: &'static str,
     /// `None`: it was not put to any instance.
@@ -139,6 +141,13 @@ pub(super) struct Began {
     at_ms: u64,
     place: u64,
     since: Instant,
+}
+
+impl Began {
+    /// Until now.
+    pub fn took(&self) -> Duration {
+        self.since.elapsed()
+    }
 }
 
 /// All that is kept.
@@ -188,8 +197,9 @@ impl Explains {
         self.places.fetch_add(1, Ordering::Relaxed)
     }
 
-    pub fn begin(&self) -> Began {
-        Began { at_ms: now_ms(), place: self.place(), since: Instant::now() }
+    /// `since`: when its thread came to it.
+    pub fn begin(&self, since: Instant) -> Began {
+        Began { at_ms: now_ms(), place: self.place(), since }
     }
 
     /// This session is kept from now on. `version`: of its handler, number and hash; `None`: it has none.
@@ -220,7 +230,6 @@ impl Explains {
     }
 
     pub fn asked(&self, domain: &Arc<str>, session_id: &str, asked: &Asked<'_>) {
-        let took = asked.began.since.elapsed();
         let micros = |duration: Duration| u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
         let (verdict, failure) = match asked.outcome {
             Ok(Some(verdict)) => (Some(words::verdict(verdict)), None),
@@ -235,7 +244,7 @@ impl Explains {
             answer: asked.said,
             verdict,
             failure,
-            took_us: micros(took),
+            took_us: micros(asked.took),
             ran_us: asked.cost.map(|cost| micros(cost.ran)),
             memory: asked.cost.map(|cost| cost.memory),
             cut: None,
@@ -385,7 +394,8 @@ mod tests {
         let question = request();
         let said = Said::Routing(Box::new(wit::Routing::Drop(wit::DropAction { drop_code: None, session_reference: None, extra: vec![] })));
         let asked = Asked {
-            began: explains.begin(),
+            began: explains.begin(Instant::now()),
+            took: Duration::ZERO,
             hook: "get-ivr-command",
             question: Some(&question),
             said: Some(&said),
@@ -449,8 +459,17 @@ mod tests {
         let question = request();
         let said = Said::Failure("no entry with hunter2!".into());
         let failure = HookFailure::Refused { message: "no entry with hunter2!".into() };
-        let (began, hook, outcome) = (explains.begin(), "get-ivr-command", Err(&failure));
-        let asked = Asked { began, hook, question: Some(&question), said: Some(&said), outcome, cost: None, told: Some(&told) };
+        let (began, hook, outcome) = (explains.begin(Instant::now()), "get-ivr-command", Err(&failure));
+        let asked = Asked {
+            began,
+            took: Duration::ZERO,
+            hook,
+            question: Some(&question),
+            said: Some(&said),
+            outcome,
+            cost: None,
+            told: Some(&told),
+        };
         explains.asked(&domain(), "s", &asked);
         let text = explains.of(None, "s").expect("kept").to_string();
         assert!(!text.contains("hunter2") && text.matches("no entry with [secret]").count() == 2, "{text}");
@@ -460,9 +479,10 @@ mod tests {
     fn a_session_is_its_tenants_and_comes_in_the_order_of_what_happened() {
         let explains = Explains::new();
         explains.open(&domain(), "s", Some((1, "abc")));
-        let began = explains.begin();
+        let began = explains.begin(Instant::now());
         explains.log(&domain(), "s", "info", "within");
-        let asked = Asked { began, hook: "new-call", question: None, said: None, outcome: Ok(None), cost: None, told: None };
+        let asked =
+            Asked { began, took: Duration::ZERO, hook: "new-call", question: None, said: None, outcome: Ok(None), cost: None, told: None };
         explains.asked(&domain(), "s", &asked);
         explains.order(&domain(), "s", "send-dtmf", Some("unknown participant".into()));
         assert_eq!(explains.of(Some("b.example"), "s"), None);
@@ -516,8 +536,8 @@ mod tests {
         request.extra = vec![("x".repeat(limits::EXPLAIN_ENTRY), String::new())];
         let question = Question::GetIvrCommand(request);
         let outcome = Err(&HookFailure::Deadline);
-        let (began, hook) = (explains.begin(), "get-ivr-command");
-        let asked = Asked { began, hook, question: Some(&question), said: None, outcome, cost: None, told: None };
+        let (began, hook) = (explains.begin(Instant::now()), "get-ivr-command");
+        let asked = Asked { began, took: Duration::ZERO, hook, question: Some(&question), said: None, outcome, cost: None, told: None };
         explains.asked(&domain(), "s", &asked);
         let told = explains.of(None, "s").expect("kept");
         assert_eq!((&told["entries"][0]["cut"], &told["entries"][0]["request"]), (&json!(true), &Value::Null));

@@ -612,4 +612,56 @@ mod tests {
         assert!(!fair.knock(now + MS, &comes).1 && !fair.gives_way(&runs, MS, None));
         assert!(fair.knock(now + 2 * MS, &comes).1 && fair.gives_way(&runs, 2 * MS, None));
     }
+
+    #[test]
+    fn who_gave_way_goes_before_those_who_had_more() {
+        let (mut fair, now) = (Fair::<usize>::default(), Time::ZERO);
+        let [quiet, other, loud] = ["quiet", "other", "loud"].map(Arc::<str>::from);
+        let allowance = Allowance { weight: 1, per_second: None };
+        assert!(fair.ask(now, &loud, allowance, || 1));
+        fair.charge(now, &loud, 20 * MS);
+        assert!(fair.ask(now, &quiet, allowance, || 2));
+        fair.begins(now, &quiet);
+        // A question of one that has had nothing: who has had a little gives way, and would go on.
+        let (knock, interrupts) = fair.knock(now + MS / 10, &other);
+        assert!(interrupts && fair.gives_way(&quiet, MS / 10, None));
+        let waits = fair.wait(&quiet, MS / 10);
+        fair.charge(now, &quiet, MS / 10);
+        assert!(fair.gives_way(&quiet, Duration::ZERO, Some(waits)) && fair.gives_way(&loud, Duration::ZERO, None));
+        // The question needed no handler.
+        fair.enter(knock);
+        assert!(!fair.gives_way(&quiet, Duration::ZERO, Some(waits)));
+        assert!(fair.gives_way(&loud, Duration::ZERO, None), "it does not slip in between");
+        fair.enter(waits);
+        assert!(!fair.gives_way(&loud, Duration::ZERO, None));
+    }
+
+    #[test]
+    fn of_all_who_wait_one_gives_way_to_nobody() {
+        let (mut fair, now) = (Fair::<usize>::default(), Time::ZERO);
+        let allowance = Allowance { weight: 1, per_second: None };
+        let tenants: Vec<Arc<str>> = ["a", "b", "c"].map(Arc::from).into();
+        let one_goes = |fair: &Fair<usize>, waits: &[(u64, u64)]| {
+            let goes = |(tenant, waits): (&Arc<str>, &(u64, u64))| !fair.gives_way(tenant, Duration::ZERO, Some(*waits));
+            tenants.iter().zip(waits).map(goes).collect::<Vec<_>>()
+        };
+        let waits: Vec<_> = tenants.iter().map(|tenant| fair.wait(tenant, Duration::ZERO)).collect();
+        assert_eq!(one_goes(&fair, &waits), [true, false, false], "of those that had as much the first");
+        // Another handler of the first one's tenant has run since.
+        assert!(fair.ask(now, &tenants[0], allowance, || 0));
+        fair.charge(now, &tenants[0], MS);
+        assert_eq!(one_goes(&fair, &waits), [false, true, false]);
+    }
+
+    #[test]
+    fn who_gives_up_waiting_is_given_no_turn() {
+        let (mut fair, now, tenant) = (Fair::<usize>::default(), Time::ZERO, Arc::<str>::from("a"));
+        let allowance = Allowance { weight: 1, per_second: Some(MS) };
+        assert!(fair.ask(now, &tenant, allowance, || 0));
+        fair.charge(now, &tenant, 2 * MS);
+        assert!(!fair.ask(now, &tenant, allowance, || 1) && !fair.ask(now, &tenant, allowance, || 2));
+        fair.give_up(&tenant, |ticket| *ticket == 1);
+        assert_eq!(fair.round(now + Duration::from_secs(9)), [2]);
+        assert!(fair.round(now + Duration::from_secs(99)).is_empty());
+    }
 }

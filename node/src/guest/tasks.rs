@@ -351,8 +351,9 @@ impl Room {
         let session_id = &ask.hook.info().session_id;
         self.tenants.of(&ask.domain).answered(session_id, ask.hook.name(), 0, Duration::ZERO, Err(&failure));
         self.explains.open(&ask.domain, session_id, None);
-        let (began, outcome) = (self.explains.begin(), Err(&failure));
-        let asked = Asked { began, hook: name_of(&ask.hook), question: None, said: None, outcome, cost: None, told: None };
+        let (began, outcome) = (self.explains.begin(std::time::Instant::now()), Err(&failure));
+        let asked =
+            Asked { began, took: began.took(), hook: name_of(&ask.hook), question: None, said: None, outcome, cost: None, told: None };
         self.explains.asked(&ask.domain, session_id, &asked);
         self.switch.send(Input::Verdict { ask: ask.id, verdict: Err(failure) });
     }
@@ -447,6 +448,8 @@ struct Live {
 /// A question, and when its answer is too late.
 struct Asking {
     ask: Box<Ask>,
+    /// The thread came to it.
+    since: std::time::Instant,
     until: Instant,
     /// None where the session's handler has something else to do before.
     knock: Option<Knock>,
@@ -470,6 +473,7 @@ impl Sessions {
     fn handle(&mut self, message: Message) {
         match message {
             Message::Ask { ask, until, knock } => {
+                let since = std::time::Instant::now();
                 let (mailbox, busy) = match self.map.get(&ask.id.session) {
                     Some(live) => (live.mailbox.clone(), live.busy.swap(true, Ordering::Relaxed)),
                     None => match self.room.choose(&ask.domain, &ask.hook.info().session_id, called(&ask.hook)) {
@@ -478,7 +482,7 @@ impl Sessions {
                     },
                 };
                 let knock = Some(knock).filter(|_| !busy);
-                if let Err(refused) = mailbox.try_send(Item::Ask(Box::new(Asking { ask, until, knock })))
+                if let Err(refused) = mailbox.try_send(Item::Ask(Box::new(Asking { ask, since, until, knock })))
                     && let Item::Ask(asking) = refused.into_inner()
                 {
                     self.room.refuse(&asking.ask, "the session's mailbox is full");
@@ -747,7 +751,7 @@ impl Session {
         while let Some(item) = self.next(&mut mailbox).await {
             match item {
                 Item::Ask(asking) => {
-                    let Asking { ask, until, knock } = *asking;
+                    let Asking { ask, since, until, knock } = *asking;
                     // From here to its first piece there is nothing to wait for.
                     drop(knock);
                     let room = self.room.clone();
@@ -755,13 +759,14 @@ impl Session {
                     let name = ask.hook.name();
                     let session_id = ask.hook.info().session_id.clone();
                     let deadline = ask.deadline;
-                    let (began, hook) = (self.begin(&session_id), name_of(&ask.hook));
+                    let (began, hook) = (self.begin(&session_id, since), name_of(&ask.hook));
                     // Boxed: what a hook needs while it runs is large, and most of its life a session waits.
                     let verdict = Box::pin(self.ask(ask.hook, until)).await;
                     let waited = deadline.saturating_sub(until.saturating_duration_since(Instant::now()));
+                    let took = began.took();
                     self.tenant.answered(&session_id, name, self.version.number, waited, verdict.as_ref().map(|_| ()));
                     owed.pay(verdict.clone());
-                    self.write_down(began, &session_id, hook, verdict.as_ref().map(Some));
+                    self.write_down((began, took), &session_id, hook, verdict.as_ref().map(Some));
                 }
                 Item::Notify(telling) => {
                     let Telling { notification, knock } = *telling;
@@ -890,20 +895,26 @@ impl Session {
     }
 
     /// A hook begins: what it writes comes after it.
-    fn begin(&mut self, session_id: &str) -> Began {
+    fn begin(&mut self, session_id: &str, since: std::time::Instant) -> Began {
         let version = (self.version.number, self.version.hash.as_str());
         self.room.explains.open(&self.version.domain, session_id, Some(version));
         self.asked = None;
         *self.cost.lock().unwrap_or_else(PoisonError::into_inner) = None;
-        self.room.explains.begin()
+        self.room.explains.begin(since)
     }
 
     /// For whoever asks later why the session went as it did. After the verdict is out, so that no call waits for it.
-    fn write_down(&mut self, began: Began, session_id: &str, hook: &'static str, outcome: Result<Option<&Verdict>, &HookFailure>) {
+    fn write_down(
+        &mut self,
+        (began, took): (Began, Duration),
+        session_id: &str,
+        hook: &'static str,
+        outcome: Result<Option<&Verdict>, &HookFailure>,
+    ) {
         let asked = self.asked.take();
         let cost = self.cost.lock().unwrap_or_else(PoisonError::into_inner).take();
         let (question, said) = (asked.as_ref().map(|(question, _)| question), asked.as_ref().and_then(|(_, said)| said.as_ref()));
-        let asked = Asked { began, hook, question, said, outcome, cost, told: Some(&self.told) };
+        let asked = Asked { began, took, hook, question, said, outcome, cost, told: Some(&self.told) };
         self.room.explains.asked(&self.version.domain, session_id, &asked);
     }
 
@@ -932,7 +943,7 @@ impl Session {
             return;
         }
         let until = Instant::now() + limits::NOTIFY_DEADLINE;
-        let began = self.begin(&info.session_id);
+        let began = self.begin(&info.session_id, std::time::Instant::now());
         let told = match self.guest(&info, until, true).await {
             Ok((guest, fresh)) => {
                 let restarted = fresh && self.served;
@@ -953,7 +964,7 @@ impl Session {
             }
             Err(failure) => Err(failure),
         };
-        self.write_down(began, &info.session_id, "notify", told.as_ref().map(|()| None));
+        self.write_down((began, began.took()), &info.session_id, "notify", told.as_ref().map(|()| None));
         match told {
             Ok(()) => self.tenant.notified(),
             Err(failure) => self.tenant.notification_dropped(&info.session_id, &format!("{failure:?}")),

@@ -54,7 +54,7 @@ pub enum Failure {
 pub type Answer<T> = Result<(Instance, Result<T, NoAnswer>), Failure>;
 
 /// Why an instance that lives on did not answer.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub enum NoAnswer {
     /// Its own word.
     Failed(wit::Failure),
