@@ -31,7 +31,7 @@ use std::io::{self, BufReader, Read};
 use std::os::unix::fs::MetadataExt;
 use std::panic::catch_unwind;
 use std::path::PathBuf;
-use std::sync::{Arc, mpsc};
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -55,8 +55,8 @@ pub struct Prompts {
     pending: HashMap<Key, Vec<(u64, usize)>>,
     waiting: HashMap<u64, Waiting>,
     waiters: u64,
-    jobs: mpsc::SyncSender<Job>,
-    answers: mpsc::Receiver<Answer>,
+    jobs: flume::Sender<Job>,
+    answers: flume::Receiver<Answer>,
     fetches: Option<Fetches>,
     metrics: Arc<Metrics>,
 }
@@ -65,7 +65,7 @@ pub struct Prompts {
 struct Fetches {
     maker: Arc<Maker>,
     runtime: tokio::runtime::Handle,
-    answers: mpsc::Sender<Answer>,
+    answers: flume::Sender<Answer>,
     wake: Arc<Wake>,
 }
 
@@ -176,8 +176,8 @@ pub fn start(
     wake: Arc<Wake>,
     metrics: Arc<Metrics>,
 ) -> io::Result<(Prompts, JoinHandle<()>)> {
-    let (jobs, queue) = mpsc::sync_channel::<Job>(limits::PROMPT_QUEUE);
-    let (answer, answers) = mpsc::channel();
+    let (jobs, queue) = flume::bounded::<Job>(limits::PROMPT_QUEUE);
+    let (answer, answers) = flume::unbounded();
     let worker = Worker { folders: folders.clone(), cache: fetch.as_ref().map(|(maker, _)| maker.cache.clone()) };
     if let Some((maker, runtime)) = &fetch {
         let cache = maker.cache.clone();
@@ -370,7 +370,7 @@ impl Prompts {
             };
             match what.await {
                 Ok(what) => {
-                    if let Err(mpsc::TrySendError::Full(job)) = jobs.try_send(Job { key, what }) {
+                    if let Err(flume::TrySendError::Full(job)) = jobs.try_send(Job { key, what }) {
                         fails(job.key, "too many prompts are being read".into());
                     }
                 }

@@ -49,7 +49,7 @@ use std::io;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 use tokio::runtime::{Builder, Runtime};
@@ -194,7 +194,7 @@ pub struct Prepared {
     store: Store,
     inbox: SwitchInbox,
     commands: Commands,
-    inputs: mpsc::Receiver<Input>,
+    inputs: crate::inbox::Inputs,
     wake: Arc<Wake>,
     metrics: Arc<Metrics>,
     clock: Clock,

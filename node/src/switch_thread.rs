@@ -32,7 +32,7 @@ use std::collections::{HashMap, VecDeque};
 use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::oneshot;
 
@@ -180,7 +180,7 @@ pub struct SwitchThread<H> {
     pub sockets: Vec<SipSocket>,
     pub tcp: Tcp,
     pub resolver: Resolver,
-    pub inbox: mpsc::Receiver<Input>,
+    pub inbox: crate::inbox::Inputs,
     pub wake: Arc<Wake>,
     pub media: Media,
     pub prompts: Prompts,
@@ -344,7 +344,7 @@ impl<H: Handlers> SwitchThread<H> {
             let mut early = None;
             let (wake, early_ref) = (self.wake.clone(), &mut early);
             wake.sleep(&fds, &mut ready, timeout, || {
-                // `mpsc` has no look without taking: what it gives is handled after the sleep, which then does not happen.
+                // The channel has no look without taking: what it gives is handled after the sleep, which then does not happen.
                 *early_ref = inbox.try_recv().ok();
                 early_ref.is_none() && media.quiet()
             });

@@ -20,7 +20,6 @@ use hookswitch_wasm::testing::{self, Guest};
 use hookswitch_wasm::{Class, Engine, Refusal};
 use std::ffi::OsString;
 use std::process::Command;
-use std::sync::mpsc::Receiver;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
@@ -33,7 +32,7 @@ const LONG: Duration = Duration::from_secs(3600);
 struct World {
     guests: Guests,
     commands: Commands,
-    inputs: Receiver<Input>,
+    inputs: crate::inbox::Inputs,
     next: u32,
 }
 

@@ -11,7 +11,6 @@ use hookswitch_proto::media::{
     Codec, Direction, FRAME, FRAME_TIME, LegConfig, MediaKind, Negotiated, RecordSpec, RecordingId, StopReason, TapDirection, g711,
 };
 use std::net::{SocketAddr, UdpSocket};
-use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
 const SESSION: SessionId = SessionId { slot: 0, generation: 1 };
@@ -24,7 +23,7 @@ struct Node {
     recorder: record::Recorder,
     recorder_threads: RecorderThreads,
     store: Store,
-    inbox: Receiver<Input>,
+    inbox: crate::inbox::Inputs,
     folders: Folders,
     events: Vec<MediaEvent>,
     _folder: tempfile::TempDir,

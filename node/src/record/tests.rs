@@ -11,7 +11,6 @@ use sha2::{Digest, Sha256};
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::os::unix::fs::PermissionsExt;
-use std::sync::mpsc::Receiver;
 
 #[test]
 fn ic_038_names_stay_in_their_folder() {
@@ -45,7 +44,7 @@ struct World {
     recorder: Recorder,
     link: BlockLink,
     threads: RecorderThreads,
-    inbox: Receiver<Input>,
+    inbox: crate::inbox::Inputs,
     metrics: Arc<Metrics>,
 }
 

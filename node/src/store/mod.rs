@@ -81,7 +81,7 @@ impl From<rusqlite::Error> for StoreError {
 /// A handle on the store's thread. Clones are cheap and equal.
 #[derive(Clone)]
 pub struct Store {
-    queue: mpsc::SyncSender<Job>,
+    queue: flume::Sender<Job>,
     lost: Arc<AtomicU64>,
     running: Running,
 }
@@ -115,7 +115,7 @@ impl Store {
         schema::migrate(&mut db)?;
         ledger::prune(&db)?;
 
-        let (queue, jobs) = mpsc::sync_channel(QUEUE);
+        let (queue, jobs) = flume::bounded(QUEUE);
         let running = Running::read(&db)?;
         let store = Store { queue, lost: Arc::new(AtomicU64::new(0)), running };
         let thread = std::thread::Builder::new()
@@ -175,8 +175,8 @@ impl Store {
             Box::new(move |committed| told(committed.and(result)))
         });
         self.queue.try_send(Job::Work { awaited, work }).map_err(|error| match error {
-            mpsc::TrySendError::Full(_) => StoreError::Busy,
-            mpsc::TrySendError::Disconnected(_) => StoreError::Closed,
+            flume::TrySendError::Full(_) => StoreError::Busy,
+            flume::TrySendError::Disconnected(_) => StoreError::Closed,
         })
     }
 
@@ -249,7 +249,7 @@ fn unawaited(what: &'static str, work: impl FnOnce(&Connection) -> Result<(), St
 }
 
 /// The store's thread: take a job, let others join it, commit, tell.
-fn write_batches(db: &Connection, jobs: &mpsc::Receiver<Job>, mut running: Keeping) {
+fn write_batches(db: &Connection, jobs: &flume::Receiver<Job>, mut running: Keeping) {
     let mut told: Vec<Told> = Vec::with_capacity(BATCH);
     let mut open = true;
     while open {

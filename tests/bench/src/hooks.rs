@@ -7,10 +7,12 @@ use crate::{Options, machine};
 use anyhow::{Context, Result, bail};
 use hookswitch::guest::{Guests, Version};
 use hookswitch::inbox::SwitchInbox;
+use hookswitch::net::{Priority, set_priority};
 use hookswitch_call::hook::{Hook, NewCall, Routing, SessionInfo, Verdict};
 use hookswitch_call::{Ask, AskId, Input, SessionId};
 use hookswitch_wasm::{Class, Engine, code_digest, content_hash, wrap};
 use serde_json::{Value, json};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -38,20 +40,25 @@ impl Latency {
 }
 
 pub fn measure(options: &Options, report: &mut Report) -> Result<()> {
-    let (mut webhooks, mut fresh, mut live, mut wake) = (Runs::default(), Runs::default(), Runs::default(), Runs::default());
+    let (mut webhooks, mut wake) = (Runs::default(), Runs::default());
+    let mut runs: Vec<(String, Runs)> = Vec::new();
     for _ in 0..options.runs() {
         webhooks.add(webhook(options)?);
-        let guest = guest(options)?;
-        fresh.add(guest.fresh);
-        live.add(guest.live);
+        for (awake, of) in [(false, ""), (true, ", core awake")] {
+            let guest = guest(options, awake)?;
+            for (name, asks) in [("fresh", guest.fresh), ("live", guest.live)] {
+                add(&mut runs, format!("{name} instance{of}"), asks.whole);
+                add(&mut runs, format!("{name} instance{of}, in its thread"), asks.thread);
+            }
+        }
         wake.add(wake_up(options)?);
     }
     let how = format!(
-        "newCall asked of the demo's handler through the node's guest room on one core, two thread wake-ups included; {ASKS} asks, each when the thread has nothing else to do, median of {} runs; beside a POST of the same question over one kept connection to a server of ours on the other core",
+        "newCall asked of the demo's handler through the node's guest room on one core, two thread wake-ups included; {ASKS} asks, each when the thread has nothing else to do, median of {} runs. Core awake: a thread at idle priority keeps it from being halted between two questions, as a core with calls is not. In its thread: from when the guest thread took the question until it had the verdict, without the wake-ups. Beside a POST of the same question over one kept connection to a server of ours on the other core",
         options.runs()
     );
-    for (name, runs) in [("fresh instance", fresh), ("live instance", live)] {
-        let webhook = webhooks.middle()?;
+    let webhook = webhooks.middle()?;
+    for (name, runs) in runs {
         let guest = runs.middle()?;
         report
             .add(&format!("ask to verdict, {name}, median"), "us", guest.median, how.clone())
@@ -63,6 +70,14 @@ pub fn measure(options: &Options, report: &mut Report) -> Result<()> {
     report.add("two thread wake-ups, median", "us", wake.median, how);
     report.add("two thread wake-ups, p99", "us", wake.p99, how);
     Ok(())
+}
+
+/// To the runs of that name.
+fn add(runs: &mut Vec<(String, Runs)>, name: String, latency: Latency) {
+    match runs.iter_mut().find(|(known, _)| *known == name) {
+        Some((_, runs)) => runs.add(latency),
+        None => runs.push((name, Runs { medians: vec![latency.median], p99s: vec![latency.p99] })),
+    }
 }
 
 /// Latencies of several runs.
@@ -84,9 +99,16 @@ impl Runs {
     }
 }
 
+/// Of the same questions: until their verdict came back, and what of it the guest thread took.
+#[derive(Clone, Copy, Debug)]
+pub struct Asks {
+    pub whole: Latency,
+    pub thread: Latency,
+}
+
 pub struct Guest {
-    pub fresh: Latency,
-    pub live: Latency,
+    pub fresh: Asks,
+    pub live: Asks,
     /// Bytes of this process that each of [`HELD`] waiting instances takes.
     pub held: f64,
 }
@@ -95,15 +117,16 @@ pub struct Guest {
 const HELD: usize = 64;
 
 /// The node's own guest room, with the demo's handler, on the node's core.
-fn guest(options: &Options) -> Result<Guest> {
+fn guest(options: &Options, awake: bool) -> Result<Guest> {
     let path = options.guests.join("menu.component.wasm");
     let component = std::fs::read(&path).with_context(|| path.display().to_string())?;
-    on_its_core(options, component, ASKS)
+    on_its_core(options, component, ASKS, awake)
 }
 
 /// Asks a handler in a room on the node's core. So many asks are measured.
-pub fn on_its_core(options: &Options, component: Vec<u8>, asks: usize) -> Result<Guest> {
+pub fn on_its_core(options: &Options, component: Vec<u8>, asks: usize, awake: bool) -> Result<Guest> {
     let core = options.node_core;
+    let _awake = awake.then(|| Awake::keep(core));
     let room = thread::spawn(move || -> Result<Guest> {
         // Threads started from here inherit the core.
         machine::pin(core)?;
@@ -112,10 +135,35 @@ pub fn on_its_core(options: &Options, component: Vec<u8>, asks: usize) -> Result
     room.join().map_err(|_| anyhow::anyhow!("the guest room panicked"))?
 }
 
+/// Keeps a core from being halted when nobody wants it, for as long as it lives.
+struct Awake(Arc<AtomicBool>);
+
+impl Awake {
+    fn keep(core: usize) -> Awake {
+        let over = Arc::new(AtomicBool::new(false));
+        let told = over.clone();
+        thread::spawn(move || {
+            // Only what is left over, or it would measure itself.
+            if set_priority(Priority::Idle).is_ok() && machine::pin(core).is_ok() {
+                while !told.load(Ordering::Relaxed) {
+                    std::hint::spin_loop();
+                }
+            }
+        });
+        Awake(over)
+    }
+}
+
+impl Drop for Awake {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// The node's guest room and one tenant's handler in it, asked by whoever has it in the switch's place.
 pub struct Room {
     guests: Guests,
-    verdicts: mpsc::Receiver<Input>,
+    verdicts: hookswitch::inbox::Inputs,
     domain: Arc<str>,
     /// What the engine says of how it runs.
     pub warning: Option<String>,
@@ -139,11 +187,21 @@ impl Room {
         Ok(Room { guests, verdicts, domain, warning })
     }
 
+    /// What the guest thread took for the last question of that name, in microseconds.
+    fn took(&self, session_id: &str) -> Result<f64> {
+        let explained = self.guests.explain(None, session_id).context("the session is not kept")?;
+        explained["entries"].as_array().and_then(|all| all.last()?["took_us"].as_f64()).context("the hook is not written down")
+    }
+
     /// newCall of the demo's menu: the microseconds until its verdict.
     pub fn ask(&self, session: SessionId, number: u32) -> Result<f64> {
+        self.ask_as("7d0c0e3a-1f2b-4c3d-8e4f-5a6b7c8d9e0f", session, number)
+    }
+
+    fn ask_as(&self, session_id: &str, session: SessionId, number: u32) -> Result<f64> {
         let hook = Hook::NewCall(Box::new(NewCall {
             info: SessionInfo {
-                session_id: "7d0c0e3a-1f2b-4c3d-8e4f-5a6b7c8d9e0f".into(),
+                session_id: session_id.into(),
                 domain: self.domain.to_string(),
                 ivr_server: "127.0.0.1:5060".into(),
                 ..SessionInfo::default()
@@ -183,25 +241,29 @@ pub const RESTED: Duration = Duration::from_secs(2);
 fn ask_guest(component: &[u8], asks: usize) -> Result<Guest> {
     let warm = WARM.min(asks / 10);
     let room = Room::of(component)?;
-    let mut fresh = Vec::with_capacity(asks);
-    for n in 0..warm + asks {
-        let session = SessionId { slot: 1, generation: u32::try_from(n)? };
-        let time = room.ask(session, 1)?;
+    let measured = |name: &str, ask: &dyn Fn(&str, u32) -> Result<f64>| -> Result<Asks> {
+        let (mut whole, mut thread) = (Vec::with_capacity(asks), Vec::with_capacity(asks));
+        for n in 0..warm + asks {
+            // A name of its own: what is written down of one session is bounded.
+            let session_id = format!("{name}-7d0c0e3a-1f2b-4c3d-{n:012x}");
+            let time = ask(&session_id, u32::try_from(n)?)?;
+            thread::sleep(PAUSE);
+            let took = room.took(&session_id)?;
+            if n >= warm {
+                whole.push(time);
+                thread.push(took);
+            }
+        }
+        Ok(Asks { whole: Latency::of(whole)?, thread: Latency::of(thread)? })
+    };
+    let fresh = measured("fresh", &|session_id, n| {
+        let session = SessionId { slot: 1, generation: n };
+        let time = room.ask_as(session_id, session, 1)?;
         room.end(session);
-        thread::sleep(PAUSE);
-        if n >= warm {
-            fresh.push(time);
-        }
-    }
+        Ok(time)
+    })?;
     let session = SessionId { slot: 2, generation: 1 };
-    let mut live = Vec::with_capacity(asks);
-    for n in 0..warm + asks {
-        let time = room.ask(session, u32::try_from(n)?)?;
-        thread::sleep(PAUSE);
-        if n >= warm {
-            live.push(time);
-        }
-    }
+    let live = measured("live", &|session_id, n| room.ask_as(session_id, session, n))?;
     room.end(session);
     let before = machine::resident(std::process::id())?;
     for slot in 0..HELD {
@@ -209,7 +271,7 @@ fn ask_guest(component: &[u8], asks: usize) -> Result<Guest> {
     }
     thread::sleep(RESTED);
     let held = machine::resident(std::process::id())?.saturating_sub(before) as f64 / HELD as f64;
-    Ok(Guest { fresh: Latency::of(fresh)?, live: Latency::of(live)?, held })
+    Ok(Guest { fresh, live, held })
 }
 
 /// There and back between two threads of one core.

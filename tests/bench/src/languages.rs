@@ -26,9 +26,9 @@ pub fn measure(options: &Options, report: &mut Report) -> Result<()> {
         let (seconds, code) = compiled.join().map_err(|_| anyhow::anyhow!("the compiler panicked"))??;
         report.add(&format!("{language}: compile"), "s", seconds, "once for each upload, on one core");
         report.add(&format!("{language}: native code"), "bytes", code as f64, "mapped once for each version");
-        let guest = hooks::on_its_core(options, component, asks)?;
+        let guest = hooks::on_its_core(options, component, asks, false)?;
         let how = format!("newCall through the node's guest room on one core, two thread wake-ups included; {asks} asks");
-        for (what, latency) in [("fresh instance", guest.fresh), ("live instance", guest.live)] {
+        for (what, latency) in [("fresh instance", guest.fresh.whole), ("live instance", guest.live.whole)] {
             report.add(&format!("{language}: ask to verdict, {what}, median"), "us", latency.median, how.clone());
             report.add(&format!("{language}: ask to verdict, {what}, p99"), "us", latency.p99, how.clone());
         }
