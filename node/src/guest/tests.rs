@@ -272,7 +272,7 @@ fn reporting(url: &str, report: bool) -> Guest {
 }
 
 /// Bodies of the posts that come to a port of this machine, each acknowledged.
-fn receiver() -> (String, Receiver<Vec<u8>>) {
+fn receiver() -> (String, std::sync::mpsc::Receiver<Vec<u8>>) {
     use std::io::{BufRead, Read, Write};
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let url = format!("http://{}/", listener.local_addr().expect("bound"));
@@ -550,7 +550,7 @@ fn a_version_that_always_breaks_is_not_asked_any_more_and_its_calls_fail_at_once
     assert_eq!(world.count(session(999)), 486);
 }
 
-fn on_trial(world: &World, guest: &Guest, trial: Trial) -> Receiver<Judged> {
+fn on_trial(world: &World, guest: &Guest, trial: Trial) -> std::sync::mpsc::Receiver<Judged> {
     let (judge, judged) = std::sync::mpsc::channel();
     world.guests.judge(judge);
     let module = Arc::new(guest.load(&ENGINE));

@@ -12,6 +12,7 @@ use std::fs::File;
 use std::net::UdpSocket;
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::mpsc;
 
 /// Answers at once, from its own thread's point of view: the switch's.
 struct Script {
