@@ -23,6 +23,8 @@ const WARM: usize = 2_000;
 /// Between two questions: what the guest thread does after an answer (the instance goes, the hook is written down) is not in the next one's way, as
 /// it is not where calls come a thousand times a second.
 const PAUSE: Duration = Duration::from_micros(300);
+/// Such pauses at most until a hook is written down.
+const WRITTEN_WITHIN: u32 = 3_000;
 
 /// Microseconds: the middle one and the one that 99 of 100 stay below.
 #[derive(Clone, Copy, Debug)]
@@ -187,10 +189,16 @@ impl Room {
         Ok(Room { guests, verdicts, domain, warning })
     }
 
-    /// What the guest thread took for the last question of that name, in microseconds.
+    /// What the guest thread took for the last question of that name, in microseconds. It writes that down when the verdict is out.
     fn took(&self, session_id: &str) -> Result<f64> {
-        let explained = self.guests.explain(None, session_id).context("the session is not kept")?;
-        explained["entries"].as_array().and_then(|all| all.last()?["took_us"].as_f64()).context("the hook is not written down")
+        let written = || self.guests.explain(None, session_id)?["entries"].as_array()?.last()?["took_us"].as_f64();
+        for _ in 0..WRITTEN_WITHIN {
+            if let Some(took) = written() {
+                return Ok(took);
+            }
+            thread::sleep(PAUSE);
+        }
+        bail!("the hook is not written down")
     }
 
     /// newCall of the demo's menu: the microseconds until its verdict.
