@@ -42,7 +42,7 @@ impl Random {
         self.0.fill_bytes(&mut b);
         b[6] = (b[6] & 0x0f) | 0x40;
         b[8] = (b[8] & 0x3f) | 0x80;
-        // Each hook and each session has some: formatting bytes one by one took longer than all the rest.
+        // By a table: each hook has one made while its call waits, and formatted byte by byte that was a twentieth of its thread's time.
         const HEX: &[u8; 16] = b"0123456789abcdef";
         let mut text = String::with_capacity(36);
         for (i, byte) in b.iter().enumerate() {

@@ -120,9 +120,7 @@ impl Serialize for Request<'_> {
 
 /// A hook that has run, or could not.
 pub(super) struct Asked<'a> {
-    pub began: Began,
-    /// From then until its verdict was there.
-    pub took: Duration,
+    pub ran: Ran,
     /// The hook's name in the contract.
     pub hook: &'static str,
     /// `None`: it was not put to any instance.
@@ -143,10 +141,17 @@ pub(super) struct Began {
     since: Instant,
 }
 
+/// The same of one that is over.
+#[derive(Clone, Copy)]
+pub(super) struct Ran {
+    began: Began,
+    took: Duration,
+}
+
 impl Began {
-    /// Until now.
-    pub fn took(&self) -> Duration {
-        self.since.elapsed()
+    /// Now it is over.
+    pub fn over(self) -> Ran {
+        Ran { began: self, took: self.since.elapsed() }
     }
 }
 
@@ -237,14 +242,14 @@ impl Explains {
             Err(failure) => (None, Some(FailureEntry { kind: words::failure_kind(failure), text: words::failure(failure) })),
         };
         let mut entry = HookEntry {
-            at_ms: asked.began.at_ms,
+            at_ms: asked.ran.began.at_ms,
             kind: "hook",
             hook: asked.hook,
             request: asked.question.map(Request),
             answer: asked.said,
             verdict,
             failure,
-            took_us: micros(asked.took),
+            took_us: micros(asked.ran.took),
             ran_us: asked.cost.map(|cost| micros(cost.ran)),
             memory: asked.cost.map(|cost| cost.memory),
             cut: None,
@@ -255,7 +260,7 @@ impl Explains {
             (entry.request, entry.answer, entry.cut) = (None, None, Some(true));
             text = redacted(&entry, digits, asked.told);
         }
-        self.keep(domain, session_id, asked.began.place, text);
+        self.keep(domain, session_id, asked.ran.began.place, text);
     }
 
     /// A line of the handler.
@@ -394,8 +399,7 @@ mod tests {
         let question = request();
         let said = Said::Routing(Box::new(wit::Routing::Drop(wit::DropAction { drop_code: None, session_reference: None, extra: vec![] })));
         let asked = Asked {
-            began: explains.begin(Instant::now()),
-            took: Duration::ZERO,
+            ran: explains.begin(Instant::now()).over(),
             hook: "get-ivr-command",
             question: Some(&question),
             said: Some(&said),
@@ -460,16 +464,7 @@ mod tests {
         let said = Said::Failure("no entry with hunter2!".into());
         let failure = HookFailure::Refused { message: "no entry with hunter2!".into() };
         let (began, hook, outcome) = (explains.begin(Instant::now()), "get-ivr-command", Err(&failure));
-        let asked = Asked {
-            began,
-            took: Duration::ZERO,
-            hook,
-            question: Some(&question),
-            said: Some(&said),
-            outcome,
-            cost: None,
-            told: Some(&told),
-        };
+        let asked = Asked { ran: began.over(), hook, question: Some(&question), said: Some(&said), outcome, cost: None, told: Some(&told) };
         explains.asked(&domain(), "s", &asked);
         let text = explains.of(None, "s").expect("kept").to_string();
         assert!(!text.contains("hunter2") && text.matches("no entry with [secret]").count() == 2, "{text}");
@@ -481,8 +476,7 @@ mod tests {
         explains.open(&domain(), "s", Some((1, "abc")));
         let began = explains.begin(Instant::now());
         explains.log(&domain(), "s", "info", "within");
-        let asked =
-            Asked { began, took: Duration::ZERO, hook: "new-call", question: None, said: None, outcome: Ok(None), cost: None, told: None };
+        let asked = Asked { ran: began.over(), hook: "new-call", question: None, said: None, outcome: Ok(None), cost: None, told: None };
         explains.asked(&domain(), "s", &asked);
         explains.order(&domain(), "s", "send-dtmf", Some("unknown participant".into()));
         assert_eq!(explains.of(Some("b.example"), "s"), None);
@@ -537,7 +531,7 @@ mod tests {
         let question = Question::GetIvrCommand(request);
         let outcome = Err(&HookFailure::Deadline);
         let (began, hook) = (explains.begin(Instant::now()), "get-ivr-command");
-        let asked = Asked { began, took: Duration::ZERO, hook, question: Some(&question), said: None, outcome, cost: None, told: None };
+        let asked = Asked { ran: began.over(), hook, question: Some(&question), said: None, outcome, cost: None, told: None };
         explains.asked(&domain(), "s", &asked);
         let told = explains.of(None, "s").expect("kept");
         assert_eq!((&told["entries"][0]["cut"], &told["entries"][0]["request"]), (&json!(true), &Value::Null));

@@ -5,7 +5,7 @@
 //! the next question makes a fresh one of the same version and says so (`restarted`), unless too many of that version broke (`health.rs`).
 
 use super::deployment::{Deployment, Judged, Version};
-use super::explain::{Asked, Began, Explains, Question, Said};
+use super::explain::{Asked, Began, Explains, Question, Ran, Said};
 use super::fair::{self, Knock, Turns};
 use super::health::{Judgement, Pass, Turn};
 use super::orders::{Desk, Services};
@@ -352,8 +352,7 @@ impl Room {
         self.tenants.of(&ask.domain).answered(session_id, ask.hook.name(), 0, Duration::ZERO, Err(&failure));
         self.explains.open(&ask.domain, session_id, None);
         let (began, outcome) = (self.explains.begin(std::time::Instant::now()), Err(&failure));
-        let asked =
-            Asked { began, took: began.took(), hook: name_of(&ask.hook), question: None, said: None, outcome, cost: None, told: None };
+        let asked = Asked { ran: began.over(), hook: name_of(&ask.hook), question: None, said: None, outcome, cost: None, told: None };
         self.explains.asked(&ask.domain, session_id, &asked);
         self.switch.send(Input::Verdict { ask: ask.id, verdict: Err(failure) });
     }
@@ -763,10 +762,10 @@ impl Session {
                     // Boxed: what a hook needs while it runs is large, and most of its life a session waits.
                     let verdict = Box::pin(self.ask(ask.hook, until)).await;
                     let waited = deadline.saturating_sub(until.saturating_duration_since(Instant::now()));
-                    let took = began.took();
+                    let ran = began.over();
                     self.tenant.answered(&session_id, name, self.version.number, waited, verdict.as_ref().map(|_| ()));
                     owed.pay(verdict.clone());
-                    self.write_down((began, took), &session_id, hook, verdict.as_ref().map(Some));
+                    self.write_down(ran, &session_id, hook, verdict.as_ref().map(Some));
                 }
                 Item::Notify(telling) => {
                     let Telling { notification, knock } = *telling;
@@ -904,17 +903,11 @@ impl Session {
     }
 
     /// For whoever asks later why the session went as it did. After the verdict is out, so that no call waits for it.
-    fn write_down(
-        &mut self,
-        (began, took): (Began, Duration),
-        session_id: &str,
-        hook: &'static str,
-        outcome: Result<Option<&Verdict>, &HookFailure>,
-    ) {
+    fn write_down(&mut self, ran: Ran, session_id: &str, hook: &'static str, outcome: Result<Option<&Verdict>, &HookFailure>) {
         let asked = self.asked.take();
         let cost = self.cost.lock().unwrap_or_else(PoisonError::into_inner).take();
         let (question, said) = (asked.as_ref().map(|(question, _)| question), asked.as_ref().and_then(|(_, said)| said.as_ref()));
-        let asked = Asked { began, took, hook, question, said, outcome, cost, told: Some(&self.told) };
+        let asked = Asked { ran, hook, question, said, outcome, cost, told: Some(&self.told) };
         self.room.explains.asked(&self.version.domain, session_id, &asked);
     }
 
@@ -964,7 +957,7 @@ impl Session {
             }
             Err(failure) => Err(failure),
         };
-        self.write_down((began, began.took()), &info.session_id, "notify", told.as_ref().map(|()| None));
+        self.write_down(began.over(), &info.session_id, "notify", told.as_ref().map(|()| None));
         match told {
             Ok(()) => self.tenant.notified(),
             Err(failure) => self.tenant.notification_dropped(&info.session_id, &format!("{failure:?}")),

@@ -20,6 +20,7 @@ use hookswitch_wasm::testing::{self, Guest};
 use hookswitch_wasm::{Class, Engine, Refusal};
 use std::ffi::OsString;
 use std::process::Command;
+use std::sync::mpsc::Receiver;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
@@ -272,7 +273,7 @@ fn reporting(url: &str, report: bool) -> Guest {
 }
 
 /// Bodies of the posts that come to a port of this machine, each acknowledged.
-fn receiver() -> (String, std::sync::mpsc::Receiver<Vec<u8>>) {
+fn receiver() -> (String, Receiver<Vec<u8>>) {
     use std::io::{BufRead, Read, Write};
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let url = format!("http://{}/", listener.local_addr().expect("bound"));
@@ -550,7 +551,7 @@ fn a_version_that_always_breaks_is_not_asked_any_more_and_its_calls_fail_at_once
     assert_eq!(world.count(session(999)), 486);
 }
 
-fn on_trial(world: &World, guest: &Guest, trial: Trial) -> std::sync::mpsc::Receiver<Judged> {
+fn on_trial(world: &World, guest: &Guest, trial: Trial) -> Receiver<Judged> {
     let (judge, judged) = std::sync::mpsc::channel();
     world.guests.judge(judge);
     let module = Arc::new(guest.load(&ENGINE));

@@ -168,17 +168,15 @@ impl Instance {
     }
 
     fn finish<T>(self, (answer, ran): (Done<wasmtime::Result<T>>, Duration)) -> Answer<T> {
-        if let Done::NoTurn = answer {
-            // Nothing of it ran: it can be asked again.
-            return Ok((self, Err(NoAnswer::NoTurn)));
-        }
         // Asked of an engine that counts none it makes an error, with the stack it was asked from.
         let left = self.counts.then(|| self.store.get_fuel().ok()).flatten();
         self.store.data().tell_cost(ran, left.map(|left| limits::HOOK_INSTRUCTIONS.saturating_sub(left)));
         match answer {
             Done::With(Ok(value)) => Ok((self, Ok(value))),
             Done::With(Err(e)) => Err(failure(&self.store, &e)),
-            Done::Late | Done::NoTurn => Err(Failure::Deadline),
+            Done::Late => Err(Failure::Deadline),
+            // Nothing of it ran: it can be asked again.
+            Done::NoTurn => Ok((self, Err(NoAnswer::NoTurn))),
         }
     }
 }

@@ -12,6 +12,7 @@ use hookswitch_call::hook::{Hook, NewCall, Routing, SessionInfo, Verdict};
 use hookswitch_call::{Ask, AskId, Input, SessionId};
 use hookswitch_wasm::{Class, Engine, code_digest, content_hash, wrap};
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread;
@@ -43,14 +44,14 @@ impl Latency {
 
 pub fn measure(options: &Options, report: &mut Report) -> Result<()> {
     let (mut webhooks, mut wake) = (Runs::default(), Runs::default());
-    let mut runs: Vec<(String, Runs)> = Vec::new();
+    let mut runs: BTreeMap<String, Runs> = BTreeMap::new();
     for _ in 0..options.runs() {
         webhooks.add(webhook(options)?);
         for (awake, of) in [(false, ""), (true, ", core awake")] {
             let guest = guest(options, awake)?;
             for (name, asks) in [("fresh", guest.fresh), ("live", guest.live)] {
-                add(&mut runs, format!("{name} instance{of}"), asks.whole);
-                add(&mut runs, format!("{name} instance{of}, in its thread"), asks.thread);
+                runs.entry(format!("{name} instance{of}")).or_default().add(asks.whole);
+                runs.entry(format!("{name} instance{of}, in its thread")).or_default().add(asks.thread);
             }
         }
         wake.add(wake_up(options)?);
@@ -72,14 +73,6 @@ pub fn measure(options: &Options, report: &mut Report) -> Result<()> {
     report.add("two thread wake-ups, median", "us", wake.median, how);
     report.add("two thread wake-ups, p99", "us", wake.p99, how);
     Ok(())
-}
-
-/// To the runs of that name.
-fn add(runs: &mut Vec<(String, Runs)>, name: String, latency: Latency) {
-    match runs.iter_mut().find(|(known, _)| *known == name) {
-        Some((_, runs)) => runs.add(latency),
-        None => runs.push((name, Runs { medians: vec![latency.median], p99s: vec![latency.p99] })),
-    }
 }
 
 /// Latencies of several runs.
